@@ -1,0 +1,49 @@
+//! What was decided: the content of the log, of the feed and of every replica.
+//!
+//! An effect holds no condition and no request, so every version and every peer that applies it
+//! reaches the same state. Applying is idempotent: an entry that is already at the transaction's
+//! revision or later is left alone.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::ids::{ChunkId, NamespaceId, Origin, Revision, SurfaceId};
+use crate::operation::Outcome;
+
+/// One step of the history: all of its effects happen, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its place in the one order.
+    pub revision: Revision,
+    /// The owner's clock when it was decided, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Who asked, when the caller has a session.
+    pub origin: Option<Origin>,
+    /// What the caller was answered, kept so that a repeat gets the same.
+    pub result: Result<Outcome, Failure>,
+    /// What changed. Empty for an operation that found nothing to do.
+    pub effects: Vec<Effect>,
+}
+
+/// One change of one surface, opaque to the store but for where it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Which surface applies it.
+    pub surface: SurfaceId,
+    /// Within which namespace.
+    pub namespace: NamespaceId,
+    /// The chunks it needs, which must be durable before it is logged.
+    pub chunks: Vec<ChunkId>,
+    /// The surface's own encoding; for the dictionary a [`Change`].
+    pub body: Bytes,
+}
+
+/// An effect of the dictionary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The encoded key (see `proto::key`).
+    pub key: Bytes,
+    /// The stored value (see `proto::stored`), or none when the key is deleted.
+    pub value: Option<Bytes>,
+}

@@ -1,0 +1,191 @@
+//! A type of its own for each number that could be mistaken for another.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One history of changes, wherever its copies lie. Drawn at random when the store is made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StoreId(pub [u8; 16]);
+
+/// A change of owner: a number above any seen, and a random name.
+///
+/// Two epochs of one number and different names are different histories: a copied directory, or
+/// a restored backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Counts changes of owner, from 1.
+    pub number: u64,
+    /// 128 random bits.
+    pub name: EpochName,
+}
+
+/// The random part of an [`Epoch`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EpochName(pub [u8; 16]);
+
+/// The place of a transaction in the one order of a store. 0 is before the first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+pub struct Revision(pub u64);
+
+/// The count of frames before this one in a log, skippable ones included.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+pub struct FrameIndex(pub u64);
+
+/// A point in the history of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// Which history.
+    pub store: StoreId,
+    /// Under which owner the revision was given.
+    pub epoch: Epoch,
+    /// How far.
+    pub revision: Revision,
+}
+
+/// A client's session: the log frame that opened it, by epoch number and frame index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionId {
+    /// Number of the epoch in which the session was opened.
+    pub epoch: u64,
+    /// Index of the frame that opened it.
+    pub frame: FrameIndex,
+}
+
+/// The number of an operation within its session, from 1, never used twice.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+pub struct Sequence(pub u64);
+
+/// Who asked for a transaction, so that a repeat is known as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    /// The session it came through.
+    pub session: SessionId,
+    /// Its number there.
+    pub sequence: Sequence,
+}
+
+/// A kind of thing kept in a store: the dictionary, later container, volumes, files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SurfaceId(pub u16);
+
+impl SurfaceId {
+    /// The dictionary.
+    pub const DICT: Self = Self(1);
+}
+
+/// One dictionary within a store. The log knows namespaces by number only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NamespaceId(pub u32);
+
+impl NamespaceId {
+    /// Where the names of the others stand: key is the name, value the number.
+    pub const CATALOG: Self = Self(0);
+    /// The number of the namespace called `default`.
+    pub const DEFAULT: Self = Self(1);
+    /// The lowest number given to a name.
+    pub const FIRST_NAMED: Self = Self(16);
+}
+
+/// A peer's Ed25519 public key: 32 raw bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PeerKey(pub [u8; 32]);
+
+/// The name of a chunk of a large value: SHA-256 of its plain bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ChunkId(pub [u8; 32]);
+
+/// How much of a write must have happened before it is acknowledged.
+///
+/// The numbers leave gaps for levels between and above.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[repr(u8)]
+pub enum Durability {
+    /// It is with the operating system: a killed process loses nothing, a power cut up to 1 s.
+    Buffered = 40,
+    /// It is on disk and survives a power cut.
+    #[default]
+    Sync = 80,
+}
+
+impl std::str::FromStr for Durability {
+    type Err = crate::error::Failure;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "buffered" => Ok(Self::Buffered),
+            "sync" => Ok(Self::Sync),
+            other => Err(crate::error::Failure::new(
+                crate::error::ErrorKind::Invalid,
+                format!("durability {other:?}: it is \"sync\" or \"buffered\""),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Buffered => "buffered",
+            Self::Sync => "sync",
+        })
+    }
+}
+
+/// What a caller gets for a write: where it stands and how safe it was when answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ack {
+    /// The write's place in the order of the store.
+    pub revision: Revision,
+    /// The owner's epoch when it was written.
+    pub epoch: Epoch,
+    /// The level that was reached before the answer.
+    pub durability: Durability,
+}
+
+impl Revision {
+    /// The revision after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Sequence {
+    /// The sequence after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Lower-case hex for the identifiers that people see, and for their `Debug`.
+macro_rules! hex {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    )*};
+}
+hex!(StoreId, EpochName, PeerKey, ChunkId);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,57 @@
+//! Every bound of the protocol and of the store, with its unit in the name.
+//!
+//! A length that comes from outside is compared with one of these before memory is taken for it.
+
+/// Longest encoded key.
+pub const KEY_BYTES_MAX: usize = 4 << 10;
+/// Longest stored value, header included.
+pub const VALUE_BYTES_MAX: usize = 8 << 20;
+/// Deepest nesting of containers inside a value, and of tuples inside a key.
+pub const VALUE_DEPTH_MAX: usize = 200;
+/// Largest transaction: the encoded effects of one operation.
+pub const TRANSACTION_BYTES_MAX: usize = 16 << 20;
+/// Most effects in one transaction.
+pub const TRANSACTION_EFFECTS_MAX: usize = 1 << 20;
+/// Longest wire frame, its type byte included: a transaction and room for its envelope.
+pub const FRAME_BYTES_MAX: usize = TRANSACTION_BYTES_MAX + (64 << 10);
+/// Longest frame of a peer that has not yet been welcomed.
+pub const HELLO_BYTES_MAX: usize = 4 << 10;
+/// Longest namespace name, in bytes of UTF-8.
+pub const NAMESPACE_BYTES_MAX: usize = 255;
+/// Most namespaces in one store.
+pub const NAMESPACES_MAX: usize = 1 << 16;
+/// Longest text of an error on the wire; longer ones are cut.
+pub const ERROR_BYTES_MAX: usize = 1 << 10;
+
+/// Most results kept per session, which is also the most operations in flight.
+pub const SESSION_RESULTS_MAX: usize = 65_536;
+/// Most bytes of results kept per session, which is also the most bytes in flight.
+pub const SESSION_BYTES_MAX: usize = 16 << 20;
+/// Most sessions a store keeps; opening one more ends the one idle for longest.
+pub const SESSIONS_MAX: usize = 65_536;
+/// A session without an operation for this long ends.
+pub const SESSION_IDLE_MS: u64 = 24 * 3600 * 1000;
+
+/// Most connections an owner accepts at once.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Most subscriptions of one connection.
+pub const SUBSCRIPTIONS_MAX: usize = 4_096;
+/// Most unanswered requests of one connection that are not writes.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
+
+/// Bytes of encoded events an owner keeps in memory for all subscribers together.
+pub const RING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a replica held whole under `replica="auto"`; above it only what was read is held.
+pub const REPLICA_BYTES_AUTO: u64 = 256 << 20;
+/// Bytes of decoded values held before a store or a replica.
+pub const DECODED_CACHE_BYTES: usize = 64 << 20;
+
+/// A peer sends something at least this often.
+pub const KEEP_ALIVE_MS: u64 = 1_000;
+/// A connection on which nothing was heard for this long is dead.
+pub const IDLE_TIMEOUT_MS: u64 = 3_000;
+/// How long a call waits by default before it raises.
+pub const CALL_TIMEOUT_MS: u64 = 5_000;
+
+/// Revisions are set aside on disk in steps of this many, so that none is used twice.
+pub const REVISION_STEP: u64 = 1_000_000;

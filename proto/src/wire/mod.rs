@@ -1,0 +1,326 @@
+//! The messages between a peer and an owner.
+//!
+//! A connection has one two-way stream, opened by the client, for [`ToOwner`] and [`ToPeer`]; a
+//! one-way stream from the owner for each subscription; and one-way bulk streams for fetches, both
+//! carrying [`Feed`]. A frame is: length of the rest as a varint, one type byte, a MessagePack body.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::effect::Change;
+use crate::error::Failure;
+use crate::ids::{
+    Ack, Durability, Epoch, NamespaceId, Origin, Position, Revision, Sequence, SessionId, StoreId,
+};
+use crate::operation::{Operation, Outcome};
+
+/// The TLS application protocol, which carries the major version.
+pub const ALPN: &[u8] = b"objsync/1";
+
+/// From a client to the owner, on the operations stream.
+///
+/// The variants' order is their type byte: append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToOwner {
+    /// First frame of a connection.
+    Hello(Hello),
+    /// Open a session; answered by [`ToPeer::Opened`].
+    OpenSession,
+    /// A write; answered by [`ToPeer::Answer`] with the same sequence.
+    Write(Write),
+    /// Anything else, answered by [`ToPeer::Reply`] with the same id.
+    Request(u64, Request),
+    /// This session has no further use.
+    CloseSession,
+}
+
+/// What a client says first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The client's version, for the log.
+    pub program: String,
+    /// The dictionary it wants, by name. If it is missing, [`Request::CreateNamespace`] makes it.
+    pub namespace: String,
+    /// The session it had before the connection broke.
+    pub session: Option<SessionId>,
+}
+
+/// One write in a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// Its number in the session.
+    pub sequence: Sequence,
+    /// The lowest sequence whose answer the client still lacks: results below it can go.
+    pub floor: Sequence,
+    /// The level to reach before the answer; none for the owner's default.
+    pub durability: Option<Durability>,
+    /// What to do, in the namespace of the connection.
+    pub operation: Operation,
+}
+
+/// A request that changes no key.
+///
+/// The variants' order is their wire number: append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Make the namespace of the hello, with its first content, unless somebody has made it by
+    /// now; answered by [`Reply::Namespace`].
+    CreateNamespace {
+        /// What it holds from the start, in the same transaction.
+        content: Vec<Change>,
+    },
+    /// The value of a key; answered by [`Reply::Entry`].
+    Get {
+        /// The encoded key.
+        key: Bytes,
+    },
+    /// How many keys there are; answered by [`Reply::Count`].
+    Count,
+    /// Follow changes, on a stream of its own; answered by [`Reply::Done`].
+    Subscribe {
+        /// Chosen by the client, not in use on this connection.
+        subscription: u64,
+        /// Which keys.
+        range: KeyRange,
+        /// Where the subscriber stands; none for "send the state first".
+        since: Option<Position>,
+    },
+    /// Stop a subscription and its stream; answered by [`Reply::Done`].
+    Unsubscribe {
+        /// Which.
+        subscription: u64,
+    },
+    /// Send the entries of a range as of one revision, on a bulk stream; answered by
+    /// [`Reply::Done`].
+    Fetch {
+        /// Chosen by the client, not in use on this connection; shares numbers with subscriptions.
+        subscription: u64,
+        /// Which keys.
+        range: KeyRange,
+        /// From the last key to the first.
+        reverse: bool,
+    },
+    /// Answered by [`Reply::Position`], and in the stream of each subscription of this connection
+    /// by a [`Feed::Barrier`] with the same id, once that stream holds all that was committed.
+    Barrier,
+    /// Make everything up to a revision survive a power cut; answered by [`Reply::Position`].
+    Flush {
+        /// How far.
+        revision: Revision,
+    },
+    /// How the owner is; answered by [`Reply::Status`].
+    Status,
+    /// Let a key in; owner's own user only; answered by [`Reply::Done`].
+    Grant(Grant),
+    /// All grants; answered by [`Reply::Grants`].
+    Grants,
+    /// Take a grant back and cut its connections; answered by [`Reply::Done`] or not found.
+    Revoke {
+        /// The grant's key.
+        peer: crate::ids::PeerKey,
+    },
+}
+
+/// A half-open range of encoded keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeyRange {
+    /// First key, included. Empty for "from the first".
+    pub start: Bytes,
+    /// End, not included; none for "to the last".
+    pub end: Option<Bytes>,
+}
+
+/// Permission for a key to use this store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Who: the public key.
+    pub peer: crate::ids::PeerKey,
+    /// What: a namespace by name, or `*` for every one.
+    pub scope: String,
+    /// Which rights; an unknown one denies.
+    pub rights: Vec<String>,
+    /// Until when, milliseconds since 1970; none for "until revoked".
+    pub expires_ms: Option<u64>,
+    /// A name for people.
+    pub label: String,
+}
+
+/// From the owner to a client, on the operations stream.
+///
+/// The variants' order is their type byte: append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToPeer {
+    /// Answers [`ToOwner::Hello`].
+    Welcome(Welcome),
+    /// Answers [`ToOwner::OpenSession`].
+    Opened(SessionId),
+    /// Answers [`ToOwner::Write`]. The ack stands beside a refusal too when it was logged.
+    Answer(Sequence, Result<(Outcome, Ack), Failure>),
+    /// Answers [`ToOwner::Request`].
+    Reply(u64, Result<Reply, Failure>),
+    /// The owner closes, or refuses this peer: no more answers follow on this connection.
+    Goodbye(Failure),
+}
+
+/// What an owner says first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The owner's version, for the log.
+    pub program: String,
+    /// The store, its epoch and how far it is.
+    pub position: Position,
+    /// The number of the namespace asked for; none when it does not exist yet.
+    pub namespace: Option<NamespaceId>,
+    /// Whether this peer may write.
+    pub may_write: bool,
+    /// The level of writes that name none.
+    pub durability: Durability,
+    /// Whether the session named in the hello is still known. `false` also when none was named.
+    pub session_known: bool,
+}
+
+/// Answers a [`Request`]. The variants' order is their wire number: append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// It was done.
+    Done,
+    /// The number of a namespace.
+    Namespace {
+        /// Its number.
+        namespace: NamespaceId,
+        /// Whether this request made it: the content was used.
+        created: bool,
+    },
+    /// A value and the revision it was written at, as of a revision.
+    Entry {
+        /// The stored value and its revision; none when there is no such key.
+        entry: Option<(Bytes, Revision)>,
+        /// The revision this is true of.
+        as_of: Revision,
+    },
+    /// How many keys, as of a revision.
+    Count {
+        /// Keys.
+        count: u64,
+        /// The revision this is true of.
+        as_of: Revision,
+    },
+    /// Where the store stands.
+    Position(Position),
+    /// How the owner is.
+    Status(OwnerStatus),
+    /// All grants.
+    Grants(Vec<Grant>),
+}
+
+/// How an owner is, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerStatus {
+    /// Version of the program.
+    pub program: String,
+    /// Process id.
+    pub pid: u32,
+    /// Address of the QUIC endpoint, if it listens.
+    pub address: Option<String>,
+    /// Directory of the store.
+    pub directory: String,
+    /// Store, epoch and committed revision.
+    pub position: Position,
+    /// Revision that survives a power cut.
+    pub durable: Revision,
+    /// Revision that the index has applied.
+    pub indexed: Revision,
+    /// Keys in the namespace of the connection.
+    pub keys: u64,
+    /// Connected peers.
+    pub peers: u32,
+    /// Open subscriptions.
+    pub subscriptions: u32,
+    /// Bytes of log segments.
+    pub log_bytes: u64,
+    /// Bytes of snapshots.
+    pub snapshot_bytes: u64,
+    /// Bytes of the index.
+    pub index_bytes: u64,
+    /// Seconds since this owner opened the store.
+    pub uptime_s: u64,
+}
+
+/// From the owner to a subscriber or fetcher, on a one-way stream.
+///
+/// The variants' order is their type byte: append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Feed {
+    /// First frame of every such stream: whose it is.
+    Start {
+        /// The client's number.
+        subscription: u64,
+    },
+    /// The subscriber's position is on this history: changes after it follow.
+    Resume,
+    /// What the subscriber holds is to be replaced whole by the entries that follow.
+    Reset,
+    /// Entries in key order.
+    Entries(Vec<Entry>),
+    /// The entries so far are the whole range, as of this position.
+    Complete {
+        /// Where they stand in the history.
+        position: Position,
+    },
+    /// Transactions in order, each with its changes inside the range.
+    Events(Vec<Event>),
+    /// Everything up to this revision that concerns the range has been sent.
+    Bookmark {
+        /// How far.
+        position: Position,
+    },
+    /// Everything committed when barrier `id` was asked for has been sent.
+    Barrier {
+        /// The id of the request.
+        id: u64,
+        /// How far that is.
+        position: Position,
+    },
+    /// The stream ends with an error.
+    Failed(Failure),
+}
+
+/// A key and its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The encoded key.
+    pub key: Bytes,
+    /// The stored value.
+    pub value: Bytes,
+    /// When it was written.
+    pub revision: Revision,
+}
+
+/// One transaction as a subscriber sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the one order.
+    pub revision: Revision,
+    /// The owner's clock when it was decided, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Who asked for it.
+    pub origin: Option<Origin>,
+    /// Its changes inside the range, in the order they were made.
+    pub changes: Vec<Change>,
+}
+
+/// What an owner says on the Unix socket of its directory, once, to whoever connects: then the
+/// connection stays open, and its end of file tells that the owner is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerInfo {
+    /// Version of this message.
+    pub version: u32,
+    /// Which store.
+    pub store: StoreId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// Process id of the owner.
+    pub pid: u32,
+    /// Where its QUIC endpoint can be reached from this machine.
+    pub address: std::net::SocketAddr,
+}
