@@ -1,0 +1,80 @@
+# Two commands: `make run` builds all and serves; `make test` sets up the same and passes every test.
+# What is needed: Rust, Python 3.11 or later, git, make, gcc. All else goes into .venv and target/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 8080
+VENV := .venv
+BIN := $(VENV)/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# maturin refuses to choose between this environment and one of conda.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+unexport CONDA_PREFIX
+
+.PHONY: help run test test-rust test-python bench install-dist install-dev tools clean
+
+help:
+	@echo "make run     build everything into $(VENV) and serve on port $(PORT)"
+	@echo "make test    build everything and pass every test"
+	@echo "make bench   our own figures, as a table and JSON"
+	@echo "make clean   remove what was built"
+
+run: install-dist
+	exec $(BIN)/objsync serve --port $(PORT)
+
+test: test-rust test-python
+
+test-rust:
+	cargo test --locked --no-fail-fast
+
+test-python: install-dev
+	$(BIN)/python -c 'import test.mapping_tests' 2>/dev/null || tests/install-testsuite
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -c tests/pytest.ini --rootdir . tests/python
+
+bench: install-dist
+	cargo build --locked --profile dist -p objsync-benches
+	PATH="$(CURDIR)/$(BIN):$$PATH" benches/run $(BENCH_ARGS)
+
+# The program and the wheel as users get them, and as tests get them. Both kinds go to the same
+# place; whichever is asked for last is there.
+install-dist: tools
+	$(call build,dist,dist)
+	$(call install,dist,dist)
+
+install-dev: tools
+	$(call build,dev,debug)
+	$(call install,dev,debug)
+
+tools: $(BIN)/.tools
+
+# --without-pip fails later and less clearly than this does.
+$(BIN)/.tools: tests/requirements.txt
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or later" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$(PYTHON) is older than 3.11: give another with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/install-venv "$(PYTHON)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(TARGET)
+
+# $(1) profile, $(2) its folder below target/
+define build
+	cargo build --locked --profile $(1) -p objsync-cli
+	rm -rf $(TARGET)/wheels/$(1)
+	$(BIN)/maturin build --quiet --locked --profile $(1) -m pybind/Cargo.toml \
+	    -i $(BIN)/python --out $(TARGET)/wheels/$(1)
+endef
+
+# The program goes in beside its old self and then takes its name, so one that runs is not disturbed.
+define install
+	install -m 755 $(TARGET)/$(2)/objsync $(BIN)/objsync.new
+	mv -f $(BIN)/objsync.new $(BIN)/objsync
+	$(BIN)/python -m pip install -q --disable-pip-version-check --force-reinstall --no-deps \
+	    $(TARGET)/wheels/$(1)/objsync-*.whl
+endef
