@@ -1,1 +1,42 @@
-//! placeholder
+//! The store under objsync: a log that is the truth, and an index of it that can be made again.
+//!
+//! One process owns a store's directory (`LOCK`). Every write goes through one order:
+//! evaluate, append to the log, sync, commit (recent map, feed), answer; the index follows behind.
+//! Calls block; nothing here knows the network.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`store`] | the handle that callers hold |
+//! | [`options`] | what a store is opened with |
+//! | [`error`] | why a call failed |
+//! | [`commit`] | the writer: a role that any caller may take, with group commit |
+//! | [`frame`] | how a batch of transactions stands in the log |
+//! | [`log`] | segments: append, roll, read, and what a torn tail is |
+//! | [`recovery`] | from files to a running store |
+//! | [`epoch`] | changes of owner, and which positions are on this history |
+//! | [`sessions`], [`grants`] | who may repeat what, and who gets in |
+//! | [`feed`] | the shared ring of what was committed |
+//! | [`surfaces`], [`dict`] | who applies effects; the dictionary is the first |
+//! | [`recent`], [`index`], [`reader`] | where values are found |
+//! | [`disk`], [`clock`] | the world outside, as traits |
+
+pub mod clock;
+pub mod dict;
+pub mod disk;
+pub mod error;
+pub mod feed;
+pub mod frame;
+pub mod log;
+pub mod options;
+pub mod reader;
+pub mod stamps;
+pub mod status;
+pub mod store;
+
+pub use error::StoreError;
+pub use feed::{Feed, FeedRead, Published};
+pub use options::{IndexKind, StoreLimits, StoreOptions};
+pub use reader::Reader;
+pub use stamps::Stamp;
+pub use status::{Marks, StoreStatus};
+pub use store::{Answer, LogRead, Store, Stored, Submission, SubmissionOrigin};
