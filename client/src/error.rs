@@ -1,0 +1,94 @@
+//! Why a call failed, and what the caller can do about it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use objsync_proto::error::{ErrorKind, Failure};
+
+/// What a call on an object returns.
+pub type Result<T, E = ObjectError> = std::result::Result<T, E>;
+
+/// Why a call on an object failed. Decide with [`ObjectError::kind`]; report with `Display`.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// The owner of the store refused, or the request was wrong before it left.
+    #[error("{0}")]
+    Failed(#[from] Failure),
+
+    /// The path of a store is a file.
+    #[error("{} is a file, and a store is a directory{hint}", path.display())]
+    NotADirectory {
+        /// The path given.
+        path: PathBuf,
+        /// What the file looks like, and how to import it; empty when it looks like nothing known.
+        hint: &'static str,
+    },
+
+    /// Nobody answered within the timeout. A write that failed so was never sent.
+    #[error("{what}: no answer within {:.1} s{reason}", waited.as_secs_f64())]
+    Unreachable {
+        /// Which store or address.
+        what: String,
+        /// How long the call waited.
+        waited: Duration,
+        /// Why, as far as known (who holds the lock, what the last attempt said); or empty.
+        reason: String,
+    },
+
+    /// A write was sent and its answer did not come within the timeout.
+    #[error("{what}: the write was sent, and its answer did not come within {:.1} s", waited.as_secs_f64())]
+    Unanswered {
+        /// Which store or address.
+        what: String,
+        /// How long the call waited.
+        waited: Duration,
+    },
+
+    /// The object was closed.
+    #[error("{what} is closed")]
+    Closed {
+        /// Which store or address.
+        what: String,
+    },
+
+    /// The interrupt check said so while the call waited. A write may still happen.
+    #[error("interrupted while waiting for {what}")]
+    Interrupted {
+        /// What the call waited for.
+        what: String,
+    },
+
+    /// The operating system refused a call.
+    #[error("{op} {}: {source}", path.display())]
+    Io {
+        /// The call, such as "create".
+        op: &'static str,
+        /// The file it was for.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+}
+
+impl ObjectError {
+    /// The stable class of this error: the exit code and the Python exception follow it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Failed(failure) => failure.kind,
+            Self::NotADirectory { .. } => ErrorKind::Invalid,
+            Self::Unreachable { .. } | Self::Io { .. } => ErrorKind::Unavailable,
+            Self::Unanswered { .. } => ErrorKind::OutcomeUnknown,
+            Self::Closed { .. } => ErrorKind::Closed,
+            Self::Interrupted { .. } => ErrorKind::Interrupted,
+        }
+    }
+
+    /// A failure of `kind` found on this side.
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::Failed(Failure::new(kind, message))
+    }
+}

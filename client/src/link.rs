@@ -1,0 +1,187 @@
+//! Links: how somebody else is let in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::PeerKey;
+
+use crate::error::{ObjectError, Result};
+
+/// An address, the server's key, and a secret that lets its holder in.
+///
+/// Written `objsync://host:port[,host:port]/namespace?server=<key>&key=<secret>`, both in hex.
+/// Whoever has it has its rights: treat it as a password. `Debug` hides the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Where the store is served, tried in order: `host:port` each, at least one.
+    pub hosts: Vec<String>,
+    /// The dictionary it is for; empty for one that the holder chooses.
+    pub namespace: String,
+    /// The public key that the server must prove.
+    pub server: PeerKey,
+    /// The seed of the Ed25519 key that this side proves.
+    pub secret: [u8; 32],
+}
+
+/// What to let somebody do.
+#[derive(Debug, Clone, Default)]
+pub struct GrantRequest {
+    /// Only this dictionary; none for all of the store.
+    pub namespace: Option<String>,
+    /// Reading only.
+    pub readonly: bool,
+    /// Until when, milliseconds since 1970; none for "until revoked".
+    pub expires_ms: Option<u64>,
+    /// A name for people.
+    pub label: String,
+    /// The hosts to name in the link (`host:port`); empty for the address served now.
+    pub hosts: Vec<String>,
+}
+
+impl Link {
+    /// What every link starts with.
+    pub const SCHEME: &'static str = "objsync://";
+
+    /// Reads a link.
+    ///
+    /// # Errors
+    /// `Invalid`, without repeating the secret.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::read(text).ok_or_else(|| {
+            ObjectError::new(
+                ErrorKind::Invalid,
+                "this is no link: it is objsync://host:port/namespace?server=<64 hex>&key=<64 hex>",
+            )
+        })
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (place, query) = text.strip_prefix(Self::SCHEME)?.split_once('?')?;
+        let (hosts, namespace) = place.split_once('/').unwrap_or((place, ""));
+        let hosts: Vec<String> = hosts.split(',').map(str::to_owned).collect();
+        let address = |host: &String| {
+            host.rsplit_once(':')
+                .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok())
+        };
+        if !hosts.iter().all(address) {
+            return None;
+        }
+        let (mut server, mut secret) = (None, None);
+        for pair in query.split('&') {
+            match pair.split_once('=')? {
+                ("server", hex) => server = from_hex(hex),
+                ("key", hex) => secret = from_hex(hex),
+                _ => {}
+            }
+        }
+        Some(Self {
+            hosts,
+            namespace: percent_decoded(namespace)?,
+            server: PeerKey(server?),
+            secret: secret?,
+        })
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}/", Self::SCHEME, self.hosts.join(","))?;
+        for byte in self.namespace.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    write!(f, "{}", char::from(byte))?;
+                }
+                other => write!(f, "%{other:02X}")?,
+            }
+        }
+        write!(f, "?server={}&key=", self.server)?;
+        self.secret
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("hosts", &self.hosts)
+            .field("namespace", &self.namespace)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FromStr for Link {
+    type Err = ObjectError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |ascii: u8| {
+            char::from(ascii)
+                .to_digit(16)
+                .and_then(|n| u8::try_from(n).ok())
+        };
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            let digits = std::str::from_utf8(&digits).ok()?.to_owned();
+            bytes.push(u8::from_str_radix(&digits, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link {
+            hosts: vec!["a.example:8080".into(), "[::1]:7".into()],
+            namespace: "prices & caf\u{e9}".into(),
+            server: PeerKey([7; 32]),
+            secret: [0xab; 32],
+        }
+    }
+
+    #[test]
+    fn link_comes_back_from_its_text() {
+        assert_eq!(Link::parse(&link().to_string()).unwrap(), link());
+    }
+
+    #[test]
+    fn damaged_link_is_refused_without_repeating_its_secret() {
+        let text = link().to_string();
+        for cut in 0..text.len() {
+            let error = Link::parse(&text[..cut]).unwrap_err().to_string();
+            assert!(!error.contains("abab"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_hides_the_secret() {
+        assert!(!format!("{:?}", link()).contains("ab, "));
+        assert!(!format!("{:?}", link()).contains("171"));
+    }
+}

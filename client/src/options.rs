@@ -1,0 +1,194 @@
+//! What a handle can be told when it is opened.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use objsync_proto::effect::Change;
+use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::Durability;
+use objsync_proto::limits::CALL_TIMEOUT_MS;
+use objsync_proto::wire::KeyRange;
+
+use crate::error::{ObjectError, Result};
+use crate::link::Link;
+
+/// How a handle is opened. `Options::default()` is good for most.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which dictionary of the store; at most 255 bytes. Default: `default`.
+    pub namespace: String,
+    /// What a dictionary that does not exist yet holds from its first moment (values are plain
+    /// payloads; a change without a value is refused). Ignored when it exists.
+    pub content: Option<Vec<Change>>,
+    /// The level of this handle's writes; none for the owner's default, which is `sync`.
+    pub durability: Option<Durability>,
+    /// Refuse every write through this handle with `Denied`.
+    pub readonly: bool,
+    /// zstd level for values written by this handle; none to store them as they are.
+    pub compression: Option<i32>,
+    /// Become the owner when nobody serves the store (loopback addresses and directories only).
+    pub promote: bool,
+    /// How much of the dictionary this handle holds in memory when it is not the owner.
+    pub replica: ReplicaMode,
+    /// See and hold only this range of encoded keys.
+    pub range: Option<KeyRange>,
+    /// How long a call waits before it gives up. Default 5 s.
+    pub timeout: Duration,
+    /// Prove ourselves with this link's key only, and never become the owner.
+    pub link: Option<Link>,
+    /// Accept another store than the one this handle saw before, when it reconnects.
+    pub recover: bool,
+    /// The level of writes that name none, for every handle, while this one is the owner.
+    pub serve_durability: Durability,
+    /// Use a directory on a network file system, where locks may not hold.
+    pub force_network_fs: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            namespace: String::from("default"),
+            content: None,
+            durability: None,
+            readonly: false,
+            compression: None,
+            promote: true,
+            replica: ReplicaMode::Auto,
+            range: None,
+            timeout: Duration::from_millis(CALL_TIMEOUT_MS),
+            link: None,
+            recover: false,
+            serve_durability: Durability::Sync,
+            force_network_fs: false,
+        }
+    }
+}
+
+/// How much of the dictionary a handle that is not the owner holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplicaMode {
+    /// All of it up to 256 MiB, above that what was read lately.
+    #[default]
+    Auto,
+    /// All of it, whatever its size.
+    Full,
+    /// Nothing: each read is a round trip.
+    None,
+}
+
+impl FromStr for ReplicaMode {
+    type Err = ObjectError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "full" => Ok(Self::Full),
+            "none" => Ok(Self::None),
+            other => Err(ObjectError::new(
+                ErrorKind::Invalid,
+                format!("replica {other:?}: it is \"auto\", \"full\" or \"none\""),
+            )),
+        }
+    }
+}
+
+/// Where a served store is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A host name or IP address, and a port.
+    Address {
+        /// The host, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A link made by `objsync link`.
+    Link(Link),
+}
+
+impl Target {
+    /// Reads `host:port`, `[v6]:port` or `objsync://...`.
+    ///
+    /// # Errors
+    /// `Invalid` when the text is neither, or the port is missing.
+    pub fn parse(text: &str) -> Result<Self> {
+        if text.starts_with(Link::SCHEME) {
+            return Link::parse(text).map(Self::Link);
+        }
+        let wrong = || {
+            ObjectError::new(
+                ErrorKind::Invalid,
+                format!("address {text:?}: it is host:port, such as localhost:8080, or a link"),
+            )
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        if host.is_empty() || (bare.is_none() && host.contains(':')) {
+            return Err(wrong());
+        }
+        let port = port.parse().map_err(|_| wrong())?;
+        Ok(Self::Address {
+            host: bare.unwrap_or(host).to_owned(),
+            port,
+        })
+    }
+}
+
+impl FromStr for Target {
+    type Err = ObjectError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
+/// The range of all encoded keys whose bytes start with `prefix`.
+pub fn prefix_range(prefix: &[u8]) -> KeyRange {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < u8::MAX {
+            *last += 1;
+            break;
+        }
+        end.pop();
+    }
+    KeyRange {
+        start: Bytes::copy_from_slice(prefix),
+        end: (!end.is_empty()).then(|| end.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_is_read_with_and_without_brackets() {
+        let read = |text| match Target::parse(text).unwrap() {
+            Target::Address { host, port } => (host, port),
+            Target::Link(link) => panic!("{link:?} is no address"),
+        };
+        assert_eq!(read("localhost:8080"), ("localhost".into(), 8080));
+        assert_eq!(read("[::1]:7"), ("::1".into(), 7));
+    }
+
+    #[test]
+    fn address_without_a_port_is_refused_by_name() {
+        for text in ["localhost", "localhost:", ":80", "::1", "host:99999", ""] {
+            let error = Target::parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
+            assert!(error.to_string().contains(&format!("{text:?}")));
+        }
+    }
+
+    #[test]
+    fn prefix_range_ends_after_the_last_key_with_the_prefix() {
+        assert_eq!(prefix_range(b"ab").end.as_deref(), Some(&b"ac"[..]));
+        assert_eq!(prefix_range(b"a\xff").end.as_deref(), Some(&b"b"[..]));
+        assert_eq!(prefix_range(b"\xff").end, None);
+        assert_eq!(prefix_range(b""), KeyRange::default());
+    }
+}
