@@ -94,7 +94,10 @@ impl Failure {
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let mut message = message.into();
-        message.truncate(message.floor_char_boundary(ERROR_BYTES_MAX));
+        let cut = (0..=ERROR_BYTES_MAX)
+            .rev()
+            .find(|place| message.is_char_boundary(*place));
+        message.truncate(cut.unwrap_or(0));
         Self { kind, message }
     }
 }

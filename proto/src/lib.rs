@@ -9,13 +9,23 @@
 //! | [`limits`] | every bound, with its unit in the name |
 //! | [`ids`] | store, epoch, revision, session, namespace: a type for each number |
 //! | [`error`] | the stable classes of errors that callers act on |
+//! | [`key`] | what may be a key, and its bytes, whose order is key order |
+//! | [`value`] | what may be a value, and its MessagePack payload |
+//! | [`bigint`] | integers of any size |
+//! | [`stored`] | how the store keeps a value: a header and the packed payload |
 //! | [`operation`] | what a caller asks for, and what came of it |
+//! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
 //! | [`effect`] | what was decided: the content of the log and of the feed |
 //! | [`wire`] | the messages between a peer and an owner |
 
+pub mod bigint;
 pub mod effect;
 pub mod error;
+pub mod evaluate;
 pub mod ids;
+pub mod key;
 pub mod limits;
 pub mod operation;
+pub mod stored;
+pub mod value;
 pub mod wire;

@@ -1,0 +1,281 @@
+//! Stored values: a header that says how the payload is packed, and the payload.
+//!
+//! | byte | what |
+//! |---|---|
+//! | 0 | suite: 0 = not encrypted |
+//! | 1 | codec: 0 = the MessagePack payload itself, 1 = one zstd frame with its content size |
+//! | 2 | count of chunk ids that follow: 0 in this format |
+//! | 3.. | the packed payload |
+//!
+//! How a value is packed stands here and is never guessed from its bytes. The store passes stored
+//! values as they are; clients seal and open them.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use zstd::zstd_safe;
+
+use crate::limits::VALUE_BYTES_MAX;
+
+/// Bytes before the packed payload.
+pub const HEADER_BYTES: usize = 3;
+/// Longest payload: a raw one of this length is a stored value of [`VALUE_BYTES_MAX`].
+pub const PAYLOAD_BYTES_MAX: usize = VALUE_BYTES_MAX - HEADER_BYTES;
+
+const SUITE_PLAIN: u8 = 0;
+const CODEC_RAW: u8 = 0;
+const CODEC_ZSTD: u8 = 1;
+
+/// Payloads below this are not worth a zstd frame, whose own header takes some ten bytes.
+const COMPRESS_BYTES_MIN: usize = 64;
+
+/// How to pack a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// With zstd at this level, where that makes it smaller.
+    Zstd(i32),
+}
+
+/// Why a stored value cannot be made or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoredError {
+    /// The payload is over the limit.
+    #[error("value is {bytes} bytes when encoded; the limit is {PAYLOAD_BYTES_MAX} bytes")]
+    TooLarge {
+        /// Its length, or the length that a compressed one claims.
+        bytes: u64,
+    },
+    /// The header names something that this program does not know.
+    #[error("stored value has {field} {number}, which this version does not know")]
+    Unsupported {
+        /// Which field of the header.
+        field: &'static str,
+        /// What stands there.
+        number: u8,
+    },
+    /// The bytes are not a stored value.
+    #[error("stored value is malformed: {0}")]
+    Malformed(&'static str),
+    /// The compressed payload is damaged, or compressing failed.
+    #[error("zstd of a stored value")]
+    Zstd(#[source] io::Error),
+}
+
+/// Packs a payload.
+pub fn seal(payload: &[u8], compression: Compression) -> Result<Bytes, StoredError> {
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(StoredError::TooLarge {
+            bytes: payload.len() as u64,
+        });
+    }
+    match compression {
+        Compression::Zstd(level) if payload.len() >= COMPRESS_BYTES_MIN => {
+            let packed = zstd::bulk::compress(payload, level).map_err(StoredError::Zstd)?;
+            if packed.len() < payload.len() {
+                return Ok(with_header(CODEC_ZSTD, &packed));
+            }
+        }
+        _ => {}
+    }
+    Ok(with_header(CODEC_RAW, payload))
+}
+
+/// The payload of a stored value; shares its memory when it is not compressed.
+///
+/// Cost: none for a raw payload. A compressed one takes memory for the size that its frame
+/// states, which is checked against [`PAYLOAD_BYTES_MAX`] first.
+pub fn open(stored: &Bytes) -> Result<Bytes, StoredError> {
+    match check(stored)? {
+        Codec::Raw => Ok(stored.slice(HEADER_BYTES..)),
+        Codec::Zstd { plain_bytes } => {
+            let plain = zstd::bulk::decompress(&stored[HEADER_BYTES..], plain_bytes)
+                .map_err(StoredError::Zstd)?;
+            if plain.len() != plain_bytes {
+                return Err(StoredError::Malformed("the payload is shorter than stated"));
+            }
+            Ok(plain.into())
+        }
+    }
+}
+
+/// How the payload of a stored value is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// The payload itself.
+    Raw,
+    /// One zstd frame.
+    Zstd {
+        /// Length of the payload that the frame states.
+        plain_bytes: usize,
+    },
+}
+
+/// Checks header and sizes of a stored value, but does not decompress it.
+pub fn check(stored: &[u8]) -> Result<Codec, StoredError> {
+    if stored.len() > VALUE_BYTES_MAX {
+        let bytes = (stored.len() - HEADER_BYTES) as u64;
+        return Err(StoredError::TooLarge { bytes });
+    }
+    let Some((&[suite, codec, chunks], packed)) = stored.split_first_chunk() else {
+        return Err(StoredError::Malformed("it is shorter than its header"));
+    };
+    if suite != SUITE_PLAIN {
+        return Err(StoredError::Unsupported {
+            field: "suite",
+            number: suite,
+        });
+    }
+    if chunks != 0 {
+        return Err(StoredError::Unsupported {
+            field: "chunk count",
+            number: chunks,
+        });
+    }
+    match codec {
+        CODEC_RAW if packed.is_empty() => Err(StoredError::Malformed("it has no payload")),
+        CODEC_RAW => Ok(Codec::Raw),
+        CODEC_ZSTD => check_zstd(packed),
+        number => Err(StoredError::Unsupported {
+            field: "codec",
+            number,
+        }),
+    }
+}
+
+fn check_zstd(packed: &[u8]) -> Result<Codec, StoredError> {
+    match zstd_safe::find_frame_compressed_size(packed) {
+        Ok(length) if length == packed.len() => {}
+        _ => {
+            return Err(StoredError::Malformed(
+                "its payload is not one whole zstd frame",
+            ));
+        }
+    }
+    let Ok(Some(bytes)) = zstd_safe::get_frame_content_size(packed) else {
+        return Err(StoredError::Malformed(
+            "its zstd frame does not state the content size",
+        ));
+    };
+    match usize::try_from(bytes) {
+        Ok(plain_bytes) if plain_bytes <= PAYLOAD_BYTES_MAX => Ok(Codec::Zstd { plain_bytes }),
+        _ => Err(StoredError::TooLarge { bytes }),
+    }
+}
+
+fn with_header(codec: u8, packed: &[u8]) -> Bytes {
+    let mut stored = BytesMut::with_capacity(HEADER_BYTES + packed.len());
+    stored.put_slice(&[SUITE_PLAIN, codec, 0]);
+    stored.put_slice(packed);
+    stored.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(bytes: usize) -> Vec<u8> {
+        b"a value that repeats itself "
+            .iter()
+            .copied()
+            .cycle()
+            .take(bytes)
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn payload_comes_back_whatever_the_level(
+            payload in proptest::collection::vec(any::<u8>(), 1..2000), level in 1..9_i32, raw: bool,
+        ) {
+            let compression = if raw { Compression::None } else { Compression::Zstd(level) };
+            let stored = seal(&payload, compression).unwrap();
+            prop_assert!(stored.len() <= payload.len() + HEADER_BYTES);
+            prop_assert_eq!(open(&stored).unwrap(), payload);
+        }
+
+        #[test]
+        fn garbage_is_an_error_or_a_payload_but_no_panic(
+            mut garbage in proptest::collection::vec(any::<u8>(), 0..100), codec in 0..3_u8,
+        ) {
+            if garbage.len() > 3 {
+                garbage[..3].copy_from_slice(&[0, codec, 0]);
+            }
+            let _ = open(&garbage.into());
+        }
+    }
+
+    #[test]
+    fn bytes_are_the_golden_ones() {
+        assert_eq!(
+            &seal(&[0x2A], Compression::None).unwrap()[..],
+            &[0, 0, 0, 0x2A]
+        );
+        let packed = seal(&text(300), Compression::Zstd(3)).unwrap();
+        assert_eq!(packed[..3], [0, 1, 0]);
+        assert_eq!(
+            packed[3..7],
+            [0x28, 0xB5, 0x2F, 0xFD],
+            "a standard zstd frame follows"
+        );
+        assert!(packed.len() < 100);
+    }
+
+    #[test]
+    fn raw_payload_shares_memory_with_the_stored_value() {
+        let stored = seal(b"payload", Compression::None).unwrap();
+        assert_eq!(
+            open(&stored).unwrap().as_ptr(),
+            stored[HEADER_BYTES..].as_ptr()
+        );
+    }
+
+    #[test]
+    fn payload_that_does_not_shrink_stays_raw() {
+        let short = seal(b"ab", Compression::Zstd(19)).unwrap();
+        assert_eq!(check(&short).unwrap(), Codec::Raw);
+    }
+
+    #[test]
+    fn payload_over_the_limit_is_refused_and_at_the_limit_is_not() {
+        let at_limit = seal(&text(PAYLOAD_BYTES_MAX), Compression::None).unwrap();
+        assert_eq!(at_limit.len(), VALUE_BYTES_MAX);
+        assert!(check(&at_limit).is_ok());
+        for compression in [Compression::None, Compression::Zstd(1)] {
+            let error = seal(&text(PAYLOAD_BYTES_MAX + 1), compression).unwrap_err();
+            assert!(matches!(error, StoredError::TooLarge { bytes } if bytes == 8_388_606));
+        }
+    }
+
+    #[test]
+    fn frame_that_claims_a_huge_content_is_refused_before_memory_is_taken() {
+        let plain = vec![0; VALUE_BYTES_MAX * 4];
+        let bomb = with_header(CODEC_ZSTD, &zstd::bulk::compress(&plain, 1).unwrap());
+        assert!(bomb.len() < 10_000);
+        assert!(matches!(
+            open(&bomb),
+            Err(StoredError::TooLarge { bytes: 33_554_432 })
+        ));
+    }
+
+    #[test]
+    fn unknown_header_and_trailing_bytes_are_refused() {
+        let open = |bytes: &[u8]| {
+            open(&Bytes::copy_from_slice(bytes))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(open(&[1, 0, 0, 1]).contains("suite 1"));
+        assert!(open(&[0, 9, 0, 1]).contains("codec 9"));
+        assert!(open(&[0, 0, 2, 1]).contains("chunk count 2"));
+        assert!(open(&[0, 0]).contains("shorter than its header"));
+        assert!(open(&[0, 0, 0]).contains("no payload"));
+        let mut packed = seal(&text(300), Compression::Zstd(3)).unwrap().to_vec();
+        packed.push(0);
+        assert!(open(&packed).contains("one whole zstd frame"));
+    }
+}
