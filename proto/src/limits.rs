@@ -39,6 +39,34 @@ pub const SUBSCRIPTIONS_MAX: usize = 4_096;
 /// Most unanswered requests of one connection that are not writes.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 
+/// Most handshakes under way at once before an unproven address is asked to prove itself.
+pub const HANDSHAKES_MAX: usize = 64;
+/// A peer that is not welcomed this long after its first packet is dropped.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 5_000;
+/// Most connections to the Unix socket of a directory at once.
+pub const LOCAL_CONNECTIONS_MAX: usize = 4_096;
+/// Longest message on the Unix socket of a directory, its length not counted.
+pub const OWNER_INFO_BYTES_MAX: usize = 4 << 10;
+/// Most rights in one grant.
+pub const GRANT_RIGHTS_MAX: usize = 64;
+/// Longest scope, label or right of a grant, in bytes of UTF-8.
+pub const GRANT_TEXT_BYTES_MAX: usize = 255;
+
+/// Bytes that a peer may send on one stream before the receiver has read them.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes that a peer may send on all streams before the receiver has read them.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Bytes that a peer may send before it is welcomed.
+pub const HELLO_WINDOW_BYTES: u32 = 64 << 10;
+/// Bytes kept for one connection until they are acknowledged.
+pub const SEND_WINDOW_BYTES: u64 = 8 << 20;
+/// Bytes of answers that wait for a peer before its next request is read.
+pub const ANSWERS_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one frame of entries or events, unless a single one is larger.
+pub const FEED_FRAME_BYTES: usize = 256 << 10;
+/// A subscriber hears how far the store is at least this often, if it moves at all.
+pub const BOOKMARK_MS: u64 = 1_000;
+
 /// Bytes of encoded events an owner keeps in memory for all subscribers together.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a replica held whole under `replica="auto"`; above it only what was read is held.

@@ -1,0 +1,227 @@
+//! Who a process is: an Ed25519 key.
+//!
+//! The store's own key lies in `<directory>/key` and is made with the store. Whoever can read that
+//! file proves itself with it, as the server and as a client of the same user; a client with a
+//! link has a key of its own.
+//!
+//! Invariants
+//! * The file has mode 0600 from its first byte on, and is synced, name included, before its key
+//!   is used: a store never comes back with another key after a power cut.
+//! * A key that others may read is refused, not used with a warning.
+//!
+//! The file is PKCS#8 (RFC 8410), which `openssl pkey -inform DER -in key` reads.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use aws_lc_rs::rand;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use objsync_proto::ids::PeerKey;
+
+use crate::error::ServerError;
+
+/// Name of the key file in a store's directory.
+pub const KEY_FILE: &str = "key";
+
+/// What stands before the 32 secret bytes in PKCS#8: a version, the algorithm, two lengths.
+const PKCS8_PREFIX: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+const SECRET_BYTES: usize = 32;
+const FILE_BYTES: usize = PKCS8_PREFIX.len() + SECRET_BYTES;
+
+/// An Ed25519 key pair.
+#[derive(Clone)]
+pub struct Identity {
+    secret: [u8; SECRET_BYTES],
+    peer: PeerKey,
+}
+
+impl Identity {
+    /// Draws a new key from the operating system's randomness.
+    pub fn generate() -> Result<Self, ServerError> {
+        let mut secret = [0; SECRET_BYTES];
+        rand::fill(&mut secret).map_err(|_| ServerError::Crypto { what: "draw a key" })?;
+        Self::from_secret(secret)
+    }
+
+    /// The identity of a secret, such as the one in a link.
+    pub fn from_secret(secret: [u8; SECRET_BYTES]) -> Result<Self, ServerError> {
+        let refused = || ServerError::Crypto {
+            what: "use an Ed25519 secret",
+        };
+        let pair = Ed25519KeyPair::from_seed_unchecked(&secret).map_err(|_| refused())?;
+        let public = pair
+            .public_key()
+            .as_ref()
+            .try_into()
+            .map_err(|_| refused())?;
+        Ok(Self {
+            secret,
+            peer: PeerKey(public),
+        })
+    }
+
+    /// The secret itself, for a link. Whoever has it is this peer.
+    #[must_use]
+    pub fn secret(&self) -> &[u8; SECRET_BYTES] {
+        &self.secret
+    }
+
+    /// The public key: what others know this peer by.
+    #[must_use]
+    pub fn peer(&self) -> PeerKey {
+        self.peer
+    }
+
+    /// The key in PKCS#8.
+    pub(crate) fn pkcs8(&self) -> Vec<u8> {
+        [PKCS8_PREFIX.as_slice(), &self.secret].concat()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads the key of the store in `directory`.
+///
+/// # Errors
+/// [`ServerError::KeyExposed`] when group or others have any permission on it.
+pub fn load(directory: &Path) -> Result<Identity, ServerError> {
+    let path = directory.join(KEY_FILE);
+    let file = File::open(&path).map_err(ServerError::io("open", &path))?;
+    let metadata = file.metadata().map_err(ServerError::io("look at", &path))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(ServerError::KeyExposed { path, mode });
+    }
+    let mut bytes = Vec::with_capacity(FILE_BYTES + 1);
+    file.take(FILE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(ServerError::io("read", &path))?;
+    let secret = bytes
+        .strip_prefix(&PKCS8_PREFIX)
+        .and_then(|rest| rest.try_into().ok());
+    match secret {
+        Some(secret) => Identity::from_secret(secret),
+        None => Err(ServerError::KeyMalformed {
+            path,
+            expected_bytes: FILE_BYTES,
+        }),
+    }
+}
+
+/// Reads the key of the store in `directory`, or makes it. Only the owner of the store may call
+/// this: two callers at once could each make one.
+pub fn load_or_create(directory: &Path) -> Result<Identity, ServerError> {
+    match load(directory) {
+        Err(ServerError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            create(directory)
+        }
+        loaded => loaded,
+    }
+}
+
+fn create(directory: &Path) -> Result<Identity, ServerError> {
+    let identity = Identity::generate()?;
+    let path = directory.join(KEY_FILE);
+    // Written beside and renamed: a power cut leaves a whole key or none.
+    let draft = directory.join("key.new");
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(ServerError::io("remove", &draft)(error));
+        }
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(ServerError::io("create", &draft))?;
+    file.write_all(&identity.pkcs8())
+        .map_err(ServerError::io("write", &draft))?;
+    file.sync_all().map_err(ServerError::io("sync", &draft))?;
+    fs::rename(&draft, &path).map_err(ServerError::io("rename", &draft))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(ServerError::io("sync", directory))?;
+    Ok(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_is_made_once_and_only_its_user_may_read_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = load_or_create(directory.path()).unwrap();
+        let mode = fs::metadata(directory.path().join(KEY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        assert_eq!(
+            load_or_create(directory.path()).unwrap().peer(),
+            made.peer()
+        );
+        assert_eq!(load(directory.path()).unwrap().secret(), made.secret());
+        assert!(!directory.path().join("key.new").exists());
+    }
+
+    #[test]
+    fn key_that_others_may_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        load_or_create(directory.path()).unwrap();
+        let path = directory.path().join(KEY_FILE);
+        for mode in [0o640, 0o604, 0o660, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = load_or_create(directory.path()).unwrap_err();
+            assert!(matches!(error, ServerError::KeyExposed { mode: found, .. } if found == mode));
+        }
+    }
+
+    #[test]
+    fn file_that_is_no_key_is_refused_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let whole = Identity::generate().unwrap().pkcs8();
+        let path = directory.path().join(KEY_FILE);
+        for bytes in [
+            &whole[..47],
+            &[whole.as_slice(), b"x"].concat(),
+            b"",
+            &whole[1..],
+        ] {
+            fs::write(&path, bytes).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let error = load_or_create(directory.path()).unwrap_err();
+            assert!(matches!(error, ServerError::KeyMalformed { .. }), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn known_secret_gives_its_known_public_key() {
+        // RFC 8032, section 7.1, test 1.
+        let secret = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let bytes: Vec<u8> = (0..SECRET_BYTES)
+            .map(|place| u8::from_str_radix(&secret[2 * place..][..2], 16).unwrap())
+            .collect();
+        let identity = Identity::from_secret(bytes.try_into().unwrap()).unwrap();
+        assert_eq!(identity.peer().to_string(), public);
+        assert!(
+            !format!("{identity:?}").contains("9d61"),
+            "the secret stays out of logs"
+        );
+    }
+}
