@@ -1,12 +1,87 @@
 //! The dictionary as a surface: how its effects stand in the log.
+//!
+//! The body of an effect is one kind byte, the key's length as a varint, the key, and for a put the
+//! stored value up to the body's end.
 
 use bytes::Bytes;
 use objsync_proto::effect::Change;
+use objsync_proto::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
-use crate::error::StoreError;
+use crate::frame::{BytesReader, Malformed, put_varint, varint_bytes};
+
+/// The key is removed.
+const DELETE: u8 = 0;
+/// The key has a new value. (2 is set aside for a patch with its outcome.)
+const PUT: u8 = 1;
+
+/// Bytes of a change as the body of an effect.
+#[must_use]
+pub fn change_bytes(change: &Change) -> usize {
+    let key = change.key.len();
+    1 + varint_bytes(key as u64) + key + change.value.as_ref().map_or(0, Bytes::len)
+}
+
+/// Appends a change as the body of an effect.
+pub fn encode_change(change: &Change, buffer: &mut Vec<u8>) {
+    buffer.push(match change.value {
+        Some(_) => PUT,
+        None => DELETE,
+    });
+    put_varint(buffer, change.key.len() as u64);
+    buffer.extend_from_slice(&change.key);
+    if let Some(value) = &change.value {
+        buffer.extend_from_slice(value);
+    }
+}
 
 /// The change in the body of a dictionary effect. Key and value share the body's memory.
-pub fn decode_change(body: &Bytes) -> Result<Change, StoreError> {
-    let _ = body;
-    todo!()
+pub fn decode_change(body: &Bytes) -> Result<Change, Malformed> {
+    let mut reader = BytesReader::new(body);
+    let kind = reader.byte()?;
+    let key = reader.sized()?;
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Malformed("a key over the limit"));
+    }
+    let value = reader.rest();
+    let value = match kind {
+        PUT if value.len() > VALUE_BYTES_MAX => return Err(Malformed("a value over the limit")),
+        PUT => Some(value),
+        DELETE if value.is_empty() => None,
+        DELETE => return Err(Malformed("a removal with a value")),
+        _ => return Err(Malformed("a change of an unknown kind")),
+    };
+    Ok(Change { key, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn change_comes_back_as_it_was_encoded() {
+        for value in [None, Some(Bytes::new()), Some(Bytes::from_static(b"value"))] {
+            let key = Bytes::from(vec![7; 300]);
+            let change = Change { key, value };
+            let mut body = Vec::new();
+            encode_change(&change, &mut body);
+            assert_eq!(body.len(), change_bytes(&change));
+            assert_eq!(decode_change(&Bytes::from(body)), Ok(change));
+        }
+    }
+
+    #[test]
+    fn change_that_makes_no_sense_is_refused() {
+        for body in [
+            &b""[..],
+            b"\x01",
+            b"\x01\x05abc",
+            b"\x02\x01a",
+            b"\x00\x01avalue",
+        ] {
+            assert!(
+                decode_change(&Bytes::from_static(body)).is_err(),
+                "{body:?}"
+            );
+        }
+    }
 }
