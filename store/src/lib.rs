@@ -28,6 +28,7 @@ pub mod feed;
 pub mod frame;
 pub mod log;
 pub mod options;
+pub mod poison;
 pub mod reader;
 pub mod stamps;
 pub mod status;

@@ -1,16 +1,43 @@
 //! The log: segments of frames, appended to at one end.
+//!
+//! A segment's header says where the one before it ends, so a closed segment needs no mark of its
+//! own and is never changed: what lies past that end was a torn tail, and counts for nothing.
+//!
+//! Trail: `commit` -> [`LogWriter::append`] -> `disk`; `commit::sync` -> `sync_data`.
+//! Not here: what the frames mean (`frame`, `recovery`).
+
+mod open_segment;
+mod reader;
+mod segment;
+mod segments;
+mod tail;
+mod writer;
 
 use std::path::{Path, PathBuf};
 
-use objsync_proto::ids::Revision;
+use objsync_proto::ids::{FrameIndex, Revision};
 
-use crate::disk::Disk;
-use crate::error::StoreError;
-use crate::frame::Frame;
+pub use open_segment::{FlushWork, OpenSegment};
+pub use reader::LogReader;
+pub use segment::{NotCreated, SEGMENT_HEADER_BYTES, SegmentHeader};
+pub use segments::Segments;
+pub use tail::{TailScan, scan_tail};
+pub use writer::{FrameStart, LogWriter};
 
 /// The number of a segment; also its file name, in hex. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentId(pub u64);
+
+impl SegmentId {
+    /// The number of the first segment of a store.
+    pub const FIRST: Self = Self(1);
+
+    /// The segment after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
 
 /// Where a frame begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,44 +53,34 @@ pub struct Place {
 pub struct SegmentInfo {
     /// Its number.
     pub id: SegmentId,
+    /// Index of its first frame.
+    pub first_index: FrameIndex,
     /// The last revision before its first frame.
     pub before: Revision,
     /// The last revision in it.
     pub last: Revision,
     /// Bytes up to the end of its last frame.
     pub bytes: u64,
-    /// The owner's clock at its last frame, milliseconds since 1970.
+    /// The owner's clock when it was closed, milliseconds since 1970.
     pub last_time_ms: u64,
 }
 
-/// Reads frames in order, through any number of segments.
-pub struct LogReader<'a> {
-    disk: &'a dyn Disk,
-}
-
-impl<'a> LogReader<'a> {
-    /// Reads the frames of one closed segment, or of the part of an open one that `info` covers.
-    pub fn segment(
-        disk: &'a dyn Disk,
-        directory: &Path,
-        info: SegmentInfo,
-    ) -> Result<Self, StoreError> {
-        let _ = (disk, directory, info);
-        todo!()
-    }
-}
-
-impl Iterator for LogReader<'_> {
-    type Item = Result<(Place, Frame), StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let _ = self.disk;
-        todo!()
-    }
+/// The directory of the segments in a store's directory.
+#[must_use]
+pub fn log_directory(directory: &Path) -> PathBuf {
+    directory.join("log")
 }
 
 /// The file of a segment in a store's directory.
 #[must_use]
 pub fn segment_path(directory: &Path, id: SegmentId) -> PathBuf {
-    directory.join("log").join(format!("{:016x}.seg", id.0))
+    log_directory(directory).join(format!("{:016x}.seg", id.0))
+}
+
+/// The segment whose file has this name; none for any other file.
+#[must_use]
+pub fn segment_of_name(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".seg")?;
+    let id = u64::from_str_radix(digits, 16).ok()?;
+    (digits.len() == 16 && id > 0).then_some(SegmentId(id))
 }

@@ -1,0 +1,133 @@
+//! The lock on a directory: who holds it owns the store.
+//!
+//! It is freed by closing its descriptor and in no other way, so a forked child that closes its
+//! copy takes nothing from its parent. The descriptor does not survive `exec`.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock, fstatfs};
+
+use crate::error::StoreError;
+
+/// The lock of a store, held while this lives.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock of a directory, or says who has it. Does not wait.
+    pub fn take(directory: &Path, force_network_fs: bool) -> Result<Self, StoreError> {
+        let path = lock_path(directory);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| StoreError::io("open", &path, error))?;
+        if !force_network_fs && let Some(kind) = network_file_system(&file) {
+            let directory = directory.to_owned();
+            return Err(StoreError::NetworkFileSystem { directory, kind });
+        }
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(StoreError::Locked {
+                    directory: directory.to_owned(),
+                    pid: read_pid(&file),
+                });
+            }
+            Err(error) => return Err(StoreError::io("lock", &path, error.into())),
+        }
+        // For the text of others' errors only: a full disk must not keep the store closed.
+        let _ = file.set_len(0);
+        let _ = file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0);
+        Ok(Self { file })
+    }
+
+    /// The descriptor that holds the lock.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// The file that is locked.
+#[must_use]
+pub fn lock_path(directory: &Path) -> PathBuf {
+    directory.join("LOCK")
+}
+
+fn read_pid(file: &File) -> Option<u32> {
+    let mut text = [0; 16];
+    let count = file.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(&text[..count])
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// The kind of network file system a file lies on; none for a local one.
+fn network_file_system(file: &File) -> Option<&'static str> {
+    let magic = fstatfs(file).ok()?.f_type;
+    network_kind(u32::try_from(magic).ok()?)
+}
+
+/// By the magic numbers of linux/magic.h and of the file systems' own headers.
+fn network_kind(magic: u32) -> Option<&'static str> {
+    Some(match magic {
+        0x6969 => "NFS",
+        0x517b => "SMB",
+        0xff53_4d42 => "CIFS",
+        0xfe53_4d42 => "SMB2",
+        0x5346_414f => "AFS",
+        0x7375_7245 => "Coda",
+        0x0102_1997 => "9P",
+        0x00c3_6400 => "Ceph",
+        0x0116_1970 => "GFS2",
+        0x7461_636f => "OCFS2",
+        0x0bd0_0bd0 => "Lustre",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_taker_is_told_the_holders_pid_until_the_first_lets_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = Lock::take(directory.path(), false).unwrap();
+        match Lock::take(directory.path(), false) {
+            Err(StoreError::Locked { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+            other => panic!("{other:?}"),
+        }
+        drop(held);
+        Lock::take(directory.path(), false).unwrap();
+    }
+
+    #[test]
+    fn descriptor_does_not_survive_exec() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = Lock::take(directory.path(), false).unwrap();
+        let flags = rustix::io::fcntl_getfd(&held.file).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn network_file_systems_are_known_and_local_ones_pass() {
+        assert_eq!(network_kind(0x6969), Some("NFS"));
+        assert_eq!(network_kind(0xff53_4d42), Some("CIFS"));
+        assert_eq!(network_kind(0xef53), None, "ext4");
+        assert_eq!(network_kind(0x0102_1994), None, "tmpfs");
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Lock::take(directory.path(), false).is_ok());
+    }
+}

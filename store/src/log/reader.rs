@@ -1,0 +1,239 @@
+//! Reading frames in order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use objsync_proto::ids::FrameIndex;
+
+use super::{Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, segment_path};
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::StoreError;
+use crate::frame::{FRAME_ALIGN_BYTES, FRAME_HEADER_BYTES, Frame, FrameHeader};
+
+/// Bytes read at once.
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// Reads the frames of one file up to a given end, whatever comes.
+pub(super) struct SegmentReader {
+    pub(super) header: SegmentHeader,
+    pub(super) path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+    end: u64,
+    /// Bytes of the file from `window_start` on.
+    window: Vec<u8>,
+    window_start: u64,
+}
+
+/// What stands at the offset of a [`SegmentReader`].
+pub(super) enum Step {
+    Frame(u64, Frame),
+    /// The end that was given.
+    End,
+    /// No valid frame; the offset stays here.
+    Bad(&'static str),
+}
+
+impl SegmentReader {
+    pub(super) fn open(
+        disk: &dyn Disk,
+        directory: &Path,
+        id: SegmentId,
+        end: Option<u64>,
+    ) -> Result<Self, StoreError> {
+        let path = segment_path(directory, id);
+        let (header, file) = SegmentHeader::open(disk, directory, id, OpenMode::Read)?;
+        let file_bytes = file
+            .bytes()
+            .map_err(|error| StoreError::io("read", &path, error))?;
+        Ok(Self {
+            header,
+            path,
+            file,
+            offset: SEGMENT_HEADER_BYTES,
+            end: end.unwrap_or(file_bytes),
+            window: Vec::new(),
+            window_start: 0,
+        })
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(super) fn seek(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    pub(super) fn step(&mut self) -> Result<Step, StoreError> {
+        let offset = self.offset;
+        if offset >= self.end {
+            return Ok(Step::End);
+        }
+        let Some(header) = self.header_at(offset)? else {
+            return Ok(Step::Bad("no valid frame header"));
+        };
+        if offset + header.frame_bytes() > self.end {
+            return Ok(Step::Bad("the frame ends past the end"));
+        }
+        let body_at = offset + FRAME_HEADER_BYTES as u64;
+        let body = match self.bytes_at(body_at, header.body_bytes as usize)? {
+            Some(body) => Bytes::copy_from_slice(body),
+            None => return Ok(Step::Bad("the file is cut short")),
+        };
+        if crc32c::crc32c(&body) != header.body_crc {
+            return Ok(Step::Bad("the frame's checksum is wrong"));
+        }
+        self.offset += header.frame_bytes();
+        Ok(Step::Frame(offset, Frame { header, body }))
+    }
+
+    /// The valid frame header at an offset, whatever its body.
+    fn header_at(&mut self, offset: u64) -> Result<Option<FrameHeader>, StoreError> {
+        let seed = self.header.seed();
+        let bytes = self.bytes_at(offset, FRAME_HEADER_BYTES)?;
+        Ok(bytes.and_then(|bytes| seed.decode(bytes.first_chunk()?)))
+    }
+
+    /// Whether a valid frame header that is `wanted` begins anywhere from an offset on.
+    pub(super) fn has_header_after(
+        &mut self,
+        from: u64,
+        wanted: impl Fn(&FrameHeader) -> bool,
+    ) -> Result<bool, StoreError> {
+        let seed = self.header.seed();
+        let mut start = from;
+        while start < self.end {
+            self.fill(start, WINDOW_BYTES)?;
+            for at in (0..self.window.len()).step_by(FRAME_ALIGN_BYTES) {
+                // Most of what is looked at is zeros.
+                if self.window[at] != 0
+                    && let Some(bytes) = self.window[at..].first_chunk()
+                    && seed.decode(bytes).is_some_and(|header| wanted(&header))
+                {
+                    return Ok(true);
+                }
+            }
+            // The next window begins before this one ends: a header may lie across.
+            start += (WINDOW_BYTES - FRAME_HEADER_BYTES) as u64;
+        }
+        Ok(false)
+    }
+
+    /// `count` bytes at an offset; none if the file ends before.
+    fn bytes_at(&mut self, offset: u64, count: usize) -> Result<Option<&[u8]>, StoreError> {
+        let held = self.window_start..self.window_start + self.window.len() as u64;
+        if !(held.contains(&offset) && offset + count as u64 <= held.end) {
+            self.fill(offset, count.max(WINDOW_BYTES))?;
+        }
+        let at = usize::try_from(offset - self.window_start).expect("inside the window");
+        Ok(self.window.get(at..at + count))
+    }
+
+    fn fill(&mut self, offset: u64, count: usize) -> Result<(), StoreError> {
+        self.window.resize(count, 0);
+        self.window_start = offset;
+        let mut filled = 0;
+        while filled < count {
+            let read = self
+                .file
+                .read_at(&mut self.window[filled..], offset + filled as u64)
+                .map_err(|error| StoreError::io("read", &self.path, error))?;
+            if read == 0 {
+                break;
+            }
+            filled += read;
+        }
+        self.window.truncate(filled);
+        Ok(())
+    }
+}
+
+/// Reads frames in order, through any number of segments. Anything but a valid frame before the
+/// end of a segment is damage.
+pub struct LogReader<'a> {
+    disk: &'a dyn Disk,
+    directory: PathBuf,
+    rest: std::vec::IntoIter<SegmentInfo>,
+    start: Option<u64>,
+    current: Option<SegmentReader>,
+    next_index: Option<FrameIndex>,
+}
+
+impl<'a> LogReader<'a> {
+    /// Reads the frames of one closed segment, or of the part of an open one that `info` covers.
+    pub fn segment(
+        disk: &'a dyn Disk,
+        directory: &Path,
+        info: SegmentInfo,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::new(disk, directory, vec![info], None))
+    }
+
+    /// Reads the frames of `segments`, which follow each other; in the first of them from the
+    /// frame that begins at `start`.
+    #[must_use]
+    pub fn new(
+        disk: &'a dyn Disk,
+        directory: &Path,
+        segments: Vec<SegmentInfo>,
+        start: Option<u64>,
+    ) -> Self {
+        Self {
+            disk,
+            directory: directory.to_owned(),
+            rest: segments.into_iter(),
+            start,
+            current: None,
+            next_index: None,
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<(Place, Frame)>, StoreError> {
+        loop {
+            let Some(reader) = &mut self.current else {
+                let Some(info) = self.rest.next() else {
+                    return Ok(None);
+                };
+                let end = Some(info.bytes);
+                let mut reader = SegmentReader::open(self.disk, &self.directory, info.id, end)?;
+                match self.start.take() {
+                    Some(start) => reader.seek(start),
+                    None => self.next_index = Some(reader.header.first_index),
+                }
+                self.current = Some(reader);
+                continue;
+            };
+            match reader.step()? {
+                Step::End => self.current = None,
+                Step::Bad(what) => {
+                    return Err(StoreError::corrupt(&reader.path, reader.offset(), what));
+                }
+                Step::Frame(offset, frame) => {
+                    let index = frame.header.index;
+                    if self.next_index.is_some_and(|expected| expected != index) {
+                        let what = format!("frame {} stands out of order", index.0);
+                        return Err(StoreError::corrupt(&reader.path, offset, what));
+                    }
+                    self.next_index = Some(FrameIndex(index.0 + 1));
+                    let segment = reader.header.id;
+                    return Ok(Some((Place { segment, offset }, frame)));
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for LogReader<'_> {
+    type Item = Result<(Place, Frame), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.current = None;
+            self.rest = Vec::new().into_iter();
+        }
+        step.transpose()
+    }
+}
