@@ -1,12 +1,23 @@
 //! What was committed, in order, for everybody who follows: one ring, a cursor per follower.
+//!
+//! A follower that falls out of the ring reads the log, so no follower slows the writer or takes
+//! memory of its own.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::ids::{NamespaceId, Origin, Revision};
+use objsync_proto::wire::Event;
+
+/// Bytes that a transaction counts beside its keys and values.
+const PUBLISHED_BYTES: usize = 160;
+/// Bytes that a change counts beside its key and value.
+const CHANGE_BYTES: usize = 80;
 
 /// A committed transaction as followers see it: its changes of the dictionary.
+#[derive(Debug)]
 pub struct Published {
     /// Its place in the one order.
     pub revision: Revision,
@@ -16,18 +27,65 @@ pub struct Published {
     pub origin: Option<Origin>,
     /// What changed, in order. Empty when the operation found nothing to do.
     pub changes: Vec<(NamespaceId, Change)>,
+    encoded: OnceLock<Vec<(NamespaceId, Bytes)>>,
 }
 
 impl Published {
+    /// A transaction to be published.
+    #[must_use]
+    pub fn new(
+        revision: Revision,
+        time_ms: u64,
+        origin: Option<Origin>,
+        changes: Vec<(NamespaceId, Change)>,
+    ) -> Self {
+        Self {
+            revision,
+            time_ms,
+            origin,
+            changes,
+            encoded: OnceLock::new(),
+        }
+    }
+
     /// The MessagePack of the `wire::Event` of one namespace, encoded once for all followers;
     /// none when nothing changed there.
     pub fn encoded(&self, namespace: NamespaceId) -> Option<Bytes> {
-        let _ = namespace;
-        todo!()
+        let all = self.encoded.get_or_init(|| self.encode());
+        let found = all.iter().find(|(of, _)| *of == namespace);
+        found.map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Bytes it counts towards the bounds of ring and reads.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let changes = self.changes.iter().map(|(_, change)| {
+            CHANGE_BYTES + change.key.len() + change.value.as_ref().map_or(0, Bytes::len)
+        });
+        PUBLISHED_BYTES + changes.sum::<usize>()
+    }
+
+    fn encode(&self) -> Vec<(NamespaceId, Bytes)> {
+        let mut namespaces: Vec<NamespaceId> = self.changes.iter().map(|(of, _)| *of).collect();
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        let encode = |namespace: NamespaceId| {
+            let changes = self.changes.iter().filter(|(of, _)| *of == namespace);
+            let event = Event {
+                revision: self.revision,
+                time_ms: self.time_ms,
+                origin: self.origin,
+                changes: changes.map(|(_, change)| change.clone()).collect(),
+            };
+            let bytes = rmp_serde::to_vec(&event).expect("an event is plain data");
+            (namespace, Bytes::from(bytes))
+        };
+        namespaces.into_iter().map(encode).collect()
     }
 }
 
 /// What a follower gets from the ring.
+#[derive(Debug)]
 pub enum FeedRead {
     /// The next transactions.
     Published(Vec<Arc<Published>>),
@@ -38,21 +96,203 @@ pub enum FeedRead {
 }
 
 /// The ring.
-pub struct Feed {}
+pub struct Feed {
+    ring: Mutex<Ring>,
+    wakers: Arc<RwLock<Wakers>>,
+    bytes_max: usize,
+}
+
+struct Ring {
+    /// Everything committed after this revision is in the ring.
+    after: Revision,
+    entries: VecDeque<Arc<Published>>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Wakers {
+    next: u64,
+    list: Vec<(u64, Waker)>,
+}
+
+type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// While this lives, the function given to [`Feed::on_commit`] is called.
-pub struct OnCommit {}
+pub struct OnCommit {
+    wakers: Arc<RwLock<Wakers>>,
+    number: u64,
+}
 
 impl Feed {
+    /// An empty ring behind a revision.
+    #[must_use]
+    pub(crate) fn new(after: Revision, bytes_max: usize) -> Self {
+        Self {
+            ring: Mutex::new(Ring {
+                after,
+                entries: VecDeque::new(),
+                bytes: 0,
+            }),
+            wakers: Arc::default(),
+            bytes_max,
+        }
+    }
+
     /// The transactions after a revision, until they hold `bytes_max` bytes; at least one.
+    #[must_use]
     pub fn read(&self, after: Revision, bytes_max: usize) -> FeedRead {
-        let _ = (after, bytes_max);
-        todo!()
+        let ring = self.ring();
+        if after < ring.after {
+            return FeedRead::Behind;
+        }
+        let start = ring
+            .entries
+            .partition_point(|entry| entry.revision <= after);
+        if start == ring.entries.len() {
+            return FeedRead::UpToDate;
+        }
+        let mut bytes = 0;
+        let mut read = Vec::new();
+        for entry in ring.entries.range(start..) {
+            if !read.is_empty() && bytes + entry.bytes() > bytes_max {
+                break;
+            }
+            bytes += entry.bytes();
+            read.push(entry.clone());
+        }
+        FeedRead::Published(read)
     }
 
     /// Calls `wake` after each publish, from the writing thread: it must not block.
-    pub fn on_commit(&self, wake: Box<dyn Fn() + Send + Sync>) -> OnCommit {
-        let _ = wake;
-        todo!()
+    #[must_use]
+    pub fn on_commit(&self, wake: Waker) -> OnCommit {
+        let mut wakers = self.wakers.write().unwrap_or_else(PoisonError::into_inner);
+        let number = wakers.next;
+        wakers.next += 1;
+        wakers.list.push((number, wake));
+        OnCommit {
+            wakers: self.wakers.clone(),
+            number,
+        }
+    }
+
+    /// Adds what was committed, in order, and wakes the followers.
+    pub(crate) fn publish(&self, batch: impl Iterator<Item = Published>) {
+        {
+            let mut ring = self.ring();
+            for published in batch {
+                ring.push(published, self.bytes_max);
+            }
+        }
+        self.wake();
+    }
+
+    /// Wakes the followers: something they look at has changed.
+    pub(crate) fn wake(&self) {
+        let wakers = self.wakers.read().unwrap_or_else(PoisonError::into_inner);
+        for (_, wake) in &wakers.list {
+            wake();
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ring {
+    fn push(&mut self, published: Published, bytes_max: usize) {
+        debug_assert!(
+            self.entries
+                .back()
+                .is_none_or(|last| last.revision < published.revision)
+        );
+        self.bytes += published.bytes();
+        self.entries.push_back(Arc::new(published));
+        while self.bytes > bytes_max {
+            let Some(oldest) = self.entries.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.bytes();
+            self.after = oldest.revision;
+        }
+    }
+}
+
+impl Drop for OnCommit {
+    fn drop(&mut self) {
+        let mut wakers = self.wakers.write().unwrap_or_else(PoisonError::into_inner);
+        wakers.list.retain(|(number, _)| *number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn published(revision: u64) -> Published {
+        let change = Change {
+            key: Bytes::from_static(b"key"),
+            value: Some(Bytes::from(vec![0; 100])),
+        };
+        let changes = vec![
+            (NamespaceId::CATALOG, change.clone()),
+            (NamespaceId(16), change),
+        ];
+        Published::new(Revision(revision), 5, None, changes)
+    }
+
+    fn revisions(read: FeedRead) -> Vec<u64> {
+        match read {
+            FeedRead::Published(read) => read.iter().map(|entry| entry.revision.0).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn follower_reads_what_came_after_it_in_order() {
+        let feed = Feed::new(Revision(10), usize::MAX);
+        assert!(matches!(feed.read(Revision(10), 1), FeedRead::UpToDate));
+        feed.publish([11, 12, 15].map(published).into_iter());
+        assert_eq!(revisions(feed.read(Revision(10), usize::MAX)), [11, 12, 15]);
+        assert_eq!(revisions(feed.read(Revision(12), usize::MAX)), [15]);
+        assert_eq!(revisions(feed.read(Revision(10), 1)), [11], "at least one");
+        assert!(matches!(feed.read(Revision(15), 1), FeedRead::UpToDate));
+        assert!(matches!(feed.read(Revision(9), 1), FeedRead::Behind));
+    }
+
+    #[test]
+    fn full_ring_lets_go_of_the_oldest() {
+        let feed = Feed::new(Revision(0), 3 * published(1).bytes());
+        feed.publish((1..=5).map(published));
+        assert!(matches!(feed.read(Revision(1), 1), FeedRead::Behind));
+        assert_eq!(revisions(feed.read(Revision(2), usize::MAX)), [3, 4, 5]);
+    }
+
+    #[test]
+    fn waker_is_called_while_its_guard_lives() {
+        let feed = Feed::new(Revision(0), usize::MAX);
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = calls.clone();
+        let guard = feed.on_commit(Box::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }));
+        feed.publish([published(1)].into_iter());
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        drop(guard);
+        feed.publish([published(2)].into_iter());
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn event_is_encoded_with_the_changes_of_its_namespace_alone() {
+        let published = published(3);
+        let bytes = published.encoded(NamespaceId(16)).unwrap();
+        let event: Event = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(event.revision, Revision(3));
+        assert_eq!(event.changes, [published.changes[1].1.clone()]);
+        assert_eq!(published.encoded(NamespaceId(17)), None);
     }
 }

@@ -180,13 +180,23 @@ mod tests {
     #[test]
     fn later_format_is_unsupported_not_damaged() {
         let later = render(1, KNOWN);
-        assert!(matches!(check(&later, false), Err(StoreError::Unsupported { .. })));
+        assert!(matches!(
+            check(&later, false),
+            Err(StoreError::Unsupported { .. })
+        ));
     }
 
     #[test]
     fn unknown_features_refuse_what_they_must_and_no_more() {
         let with = |compatible, read_compatible, incompatible| {
-            render(FORMAT, Features { compatible, read_compatible, incompatible })
+            render(
+                FORMAT,
+                Features {
+                    compatible,
+                    read_compatible,
+                    incompatible,
+                },
+            )
         };
         assert!(check(&with(1, 0, 0), true).is_ok());
         assert!(check(&with(0, 1, 0), false).is_ok());
@@ -198,7 +208,10 @@ mod tests {
     fn damaged_format_is_corrupt() {
         let good = render(FORMAT, KNOWN);
         let flipped = good.replace("format 0", "format 2");
-        assert!(matches!(check(&flipped, false), Err(StoreError::Corrupt { .. })));
+        assert!(matches!(
+            check(&flipped, false),
+            Err(StoreError::Corrupt { .. })
+        ));
         assert!(matches!(check("", false), Err(StoreError::Corrupt { .. })));
     }
 

@@ -20,19 +20,27 @@
 //! | [`recent`], [`index`], [`reader`] | where values are found |
 //! | [`disk`], [`clock`] | the world outside, as traits |
 
+pub mod authority;
 pub mod clock;
 pub mod dict;
 pub mod disk;
+pub mod epoch;
 pub mod error;
 pub mod feed;
+pub mod format;
 pub mod frame;
+pub mod grants;
+pub mod lock;
 pub mod log;
+pub mod manifest;
 pub mod options;
 pub mod poison;
 pub mod reader;
+pub mod sessions;
 pub mod stamps;
 pub mod status;
 pub mod store;
+pub mod surfaces;
 
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};

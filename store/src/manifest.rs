@@ -238,10 +238,16 @@ mod tests {
     fn manifest_comes_back_from_its_file() {
         let directory = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        assert!(ManifestFile::read(&disk, directory.path()).unwrap().is_none());
+        assert!(
+            ManifestFile::read(&disk, directory.path())
+                .unwrap()
+                .is_none()
+        );
         let file = ManifestFile::create(&disk, directory.path(), manifest()).unwrap();
         file.update(|manifest| manifest.clean_end = None).unwrap();
-        let read = ManifestFile::read(&disk, directory.path()).unwrap().unwrap();
+        let read = ManifestFile::read(&disk, directory.path())
+            .unwrap()
+            .unwrap();
         let expected = Manifest {
             clean_end: None,
             ..manifest()

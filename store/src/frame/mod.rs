@@ -13,6 +13,7 @@ use objsync_proto::effect::Transaction;
 use objsync_proto::ids::{FrameIndex, Origin, Revision, Sequence};
 
 pub use body::{BatchBuilder, TransactionHead};
+pub(crate) use body::{put_result, take_result};
 pub use bytes_reader::{BytesReader, put_varint, varint_bytes};
 pub use header::HeaderSeed;
 

@@ -1,0 +1,96 @@
+//! Who applies effects: each kind of thing that a store keeps registers as a surface.
+//!
+//! The store orders, syncs and routes; what an effect means is its surface's business.
+
+use std::sync::Arc;
+
+use objsync_proto::effect::Effect;
+use objsync_proto::ids::{ChunkId, Revision, SurfaceId};
+
+use crate::error::StoreError;
+
+/// A kind of thing kept in a store.
+pub trait Surface: Send + Sync + 'static {
+    /// Its number in the log; never reused.
+    fn id(&self) -> SurfaceId;
+
+    /// What it allows.
+    fn bounds(&self) -> SurfaceBounds;
+
+    /// The number of its section in a snapshot.
+    fn snapshot_section(&self) -> u16;
+
+    /// Applies an effect of a committed transaction. An entry that is already at that revision or
+    /// later is left alone. May wait for its index.
+    fn apply(&self, revision: Revision, effect: &Effect) -> Result<(), StoreError>;
+
+    /// Everything up to a revision was applied and is committed.
+    fn publish(&self, committed: Revision);
+
+    /// What its index holds on its own.
+    fn mark(&self) -> Revision;
+
+    /// Calls `visit` with each chunk that its present state needs.
+    fn walk_roots(&self, visit: &mut dyn FnMut(ChunkId)) -> Result<(), StoreError>;
+}
+
+/// Bounds of a surface's effects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SurfaceBounds {
+    /// Longest body of an effect.
+    pub effect_bytes_max: usize,
+    /// Most chunks that an effect names.
+    pub chunk_count_max: usize,
+}
+
+/// The surfaces of a store, by number.
+#[derive(Default)]
+pub struct Surfaces(Vec<Arc<dyn Surface>>);
+
+impl Surfaces {
+    /// Adds one.
+    ///
+    /// # Panics
+    /// If there is one with that number.
+    pub fn register(&mut self, surface: Arc<dyn Surface>) {
+        assert!(self.get(surface.id()).is_none(), "a surface has one number");
+        self.0.push(surface);
+    }
+
+    /// The surface with this number.
+    #[must_use]
+    pub fn get(&self, id: SurfaceId) -> Option<&Arc<dyn Surface>> {
+        self.0.iter().find(|surface| surface.id() == id)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Surface>> {
+        self.0.iter()
+    }
+
+    /// The surface of an effect that was read from the log, which keeps its bounds.
+    ///
+    /// # Errors
+    /// A reason for the store not to be opened here.
+    pub fn route(&self, effect: &Effect) -> Result<&Arc<dyn Surface>, Unroutable> {
+        let surface = self
+            .get(effect.surface)
+            .ok_or(Unroutable::UnknownSurface(effect.surface))?;
+        let bounds = surface.bounds();
+        if effect.body.len() > bounds.effect_bytes_max
+            || effect.chunks.len() > bounds.chunk_count_max
+        {
+            return Err(Unroutable::OverBounds(effect.surface));
+        }
+        Ok(surface)
+    }
+}
+
+/// Why an effect has no one to apply it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unroutable {
+    /// A later program wrote it.
+    UnknownSurface(SurfaceId),
+    /// It is larger than its surface allows.
+    OverBounds(SurfaceId),
+}
