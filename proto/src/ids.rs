@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error as _};
 
 /// One history of changes, wherever its copies lie. Drawn at random when the store is made.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreId(pub [u8; 16]);
 
 /// A change of owner: a number above any seen, and a random name.
@@ -21,7 +21,7 @@ pub struct Epoch {
 }
 
 /// The random part of an [`Epoch`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EpochName(pub [u8; 16]);
 
 /// The place of a transaction in the one order of a store. 0 is before the first.
@@ -94,19 +94,21 @@ impl NamespaceId {
 }
 
 /// A peer's Ed25519 public key: 32 raw bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub [u8; 32]);
 
+/// SHA-256 of a public key: names a store's key in a link.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash(pub [u8; 32]);
+
 /// The name of a chunk of a large value: SHA-256 of its plain bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkId(pub [u8; 32]);
 
 /// How much of a write must have happened before it is acknowledged.
 ///
 /// The numbers leave gaps for levels between and above.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum Durability {
     /// It is with the operating system: a killed process loses nothing, a power cut up to 1 s.
@@ -151,6 +153,15 @@ pub struct Ack {
     pub durability: Durability,
 }
 
+impl PeerKey {
+    /// The hash that names this key in a link.
+    #[must_use]
+    pub fn hash(&self) -> KeyHash {
+        use sha2::Digest;
+        KeyHash(sha2::Sha256::digest(self.0).into())
+    }
+}
+
 impl Revision {
     /// The revision after this one.
     #[must_use]
@@ -167,7 +178,48 @@ impl Sequence {
     }
 }
 
-/// Lower-case hex for the identifiers that people see, and for their `Debug`.
+impl Durability {
+    /// The number on the wire and in the log.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The level with this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            40 => Some(Self::Buffered),
+            80 => Some(Self::Sync),
+            _ => None,
+        }
+    }
+}
+
+/// Its number in MessagePack, its name in formats for people.
+impl Serialize for Durability {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_str(self);
+        }
+        serializer.serialize_u8(self.number())
+    }
+}
+
+impl<'de> Deserialize<'de> for Durability {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return String::deserialize(deserializer)?
+                .parse()
+                .map_err(D::Error::custom);
+        }
+        let number = u8::deserialize(deserializer)?;
+        Self::from_number(number)
+            .ok_or_else(|| D::Error::custom(format!("durability {number} is unknown")))
+    }
+}
+
+/// Identifiers of random or hashed bytes: lower-case hex for people, raw bytes in MessagePack.
 macro_rules! hex {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
@@ -175,17 +227,106 @@ macro_rules! hex {
                 self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
         }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self)
             }
         }
+
+        impl std::str::FromStr for $name {
+            type Err = NotHex;
+
+            fn from_str(text: &str) -> Result<Self, NotHex> {
+                parse_hex(text).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    return serializer.collect_str(self);
+                }
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    return String::deserialize(deserializer)?.parse().map_err(D::Error::custom);
+                }
+                serde_bytes::ByteArray::deserialize(deserializer)
+                    .map(|bytes| Self(bytes.into_array()))
+            }
+        }
     )*};
 }
-hex!(StoreId, EpochName, PeerKey, ChunkId);
+hex!(StoreId, EpochName, PeerKey, ChunkId, KeyHash);
+
+/// A text that is not the lower-case hex of an identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("identifier is not {digits} lower-case hex digits")]
+pub struct NotHex {
+    /// How many digits it takes.
+    pub digits: usize,
+}
+
+/// Reads exactly `N` bytes of lower-case hex.
+pub(crate) fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], NotHex> {
+    let wrong = NotHex { digits: N * 2 };
+    let digits = text.as_bytes();
+    if digits.len() != N * 2 {
+        return Err(wrong);
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        for digit in pair {
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return Err(wrong),
+            };
+            *byte = *byte << 4 | value;
+        }
+    }
+    Ok(bytes)
+}
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifier_comes_back_from_its_hex_and_other_text_does_not() {
+        let store = StoreId(*b"0123456789abcdef");
+        assert_eq!(store.to_string(), "30313233343536373839616263646566");
+        assert_eq!(store.to_string().parse(), Ok(store));
+        for text in [
+            "",
+            "30",
+            "3031323334353637383961626364656",
+            "3031323334353637383961626364656G",
+        ] {
+            assert_eq!(text.parse::<StoreId>(), Err(NotHex { digits: 32 }));
+        }
+    }
+
+    #[test]
+    fn identifier_is_raw_bytes_and_durability_a_number_in_messagepack() {
+        let bytes = rmp_serde::to_vec(&(EpochName([7; 16]), Durability::Sync)).unwrap();
+        assert_eq!(bytes[..3], [0x92, 0xC4, 16]);
+        assert_eq!(bytes[19..], [80]);
+        let back: (EpochName, Durability) = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(back, (EpochName([7; 16]), Durability::Sync));
+        assert!(rmp_serde::from_slice::<Durability>(&[41]).is_err());
     }
 }

@@ -25,6 +25,7 @@ pub mod evaluate;
 pub mod ids;
 pub mod key;
 pub mod limits;
+mod numbered;
 pub mod operation;
 pub mod stored;
 pub mod value;

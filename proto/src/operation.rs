@@ -4,12 +4,11 @@
 //! and the outcome, never the operation.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 /// A request to change a dictionary. Keys are encoded keys, values are stored values.
 ///
 /// The variants' order is their wire number: append only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Put one value. Outcome: [`Outcome::Done`].
     Put {
@@ -59,7 +58,7 @@ pub enum Operation {
 }
 
 /// What came of an operation. The variants' order is their wire number: append only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was done.
     Done,
@@ -70,3 +69,19 @@ pub enum Outcome {
     /// The counter's new value.
     Number(i64),
 }
+
+crate::numbered::serde_numbered!(Operation {
+    0 => Put { key: key, value: value },
+    1 => Delete { key: key },
+    2 => DeleteRange { start: start, end: end, count_max: count_max },
+    3 => CompareAndSet { key: key, expected: expected, new: new },
+    4 => Increment { key: key, by: by },
+    5 => Batch { changes: changes },
+});
+
+crate::numbered::serde_numbered!(Outcome {
+    0 => Done {},
+    1 => Deleted { 0: count },
+    2 => Swapped { 0: swapped },
+    3 => Number { 0: number },
+});

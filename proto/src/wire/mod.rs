@@ -4,6 +4,11 @@
 //! one-way stream from the owner for each subscription; and one-way bulk streams for fetches, both
 //! carrying [`Feed`]. A frame is: length of the rest as a varint, one type byte, a MessagePack body.
 
+pub mod codec;
+pub mod event;
+mod fields;
+mod layout;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +25,7 @@ pub const ALPN: &[u8] = b"objsync/1";
 /// From a client to the owner, on the operations stream.
 ///
 /// The variants' order is their type byte: append only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToOwner {
     /// First frame of a connection.
     Hello(Hello),
@@ -61,7 +66,7 @@ pub struct Write {
 /// A request that changes no key.
 ///
 /// The variants' order is their wire number: append only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Make the namespace of the hello, with its first content, unless somebody has made it by
     /// now; answered by [`Reply::Namespace`].
@@ -148,7 +153,7 @@ pub struct Grant {
 /// From the owner to a client, on the operations stream.
 ///
 /// The variants' order is their type byte: append only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToPeer {
     /// Answers [`ToOwner::Hello`].
     Welcome(Welcome),
@@ -180,7 +185,7 @@ pub struct Welcome {
 }
 
 /// Answers a [`Request`]. The variants' order is their wire number: append only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// It was done.
     Done,
@@ -249,7 +254,7 @@ pub struct OwnerStatus {
 /// From the owner to a subscriber or fetcher, on a one-way stream.
 ///
 /// The variants' order is their type byte: append only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Feed {
     /// First frame of every such stream: whose it is.
     Start {

@@ -1,0 +1,47 @@
+//! Events encoded once and sent to many.
+
+use bytes::{Bytes, BytesMut};
+
+use super::Event;
+use super::codec::{self, feed_type};
+use super::fields::{Field, put_array};
+use crate::limits::FEED_FRAME_BYTES;
+
+/// The MessagePack of one event, as it stands inside [`Feed::Events`](super::Feed::Events).
+#[must_use]
+pub fn encode(event: &Event) -> Bytes {
+    let bytes: usize = event
+        .changes
+        .iter()
+        .map(|change| change.key.len() + change.value.as_ref().map_or(0, Bytes::len) + 10)
+        .sum();
+    let mut out = BytesMut::with_capacity(bytes + 64);
+    event.put(&mut out);
+    out.freeze()
+}
+
+/// Appends [`Feed::Events`](super::Feed::Events) of events that [`encode`] made: one frame, or
+/// several where they pass [`FEED_FRAME_BYTES`], since a reader refuses longer ones unless they
+/// hold a single event.
+pub fn encode_events(events: &[Bytes], out: &mut BytesMut) {
+    let mut rest = events;
+    while let Some(first) = rest.first() {
+        let mut bytes = first.len();
+        let more = rest[1..].iter().take_while(|event| {
+            bytes += event.len();
+            bytes <= FEED_FRAME_BYTES
+        });
+        let (frame, after) = rest.split_at(1 + more.count());
+        encode_frame(frame, out);
+        rest = after;
+    }
+}
+
+fn encode_frame(events: &[Bytes], out: &mut BytesMut) {
+    let bytes: usize = events.iter().map(Bytes::len).sum();
+    let mut head = BytesMut::with_capacity(5);
+    put_array(&mut head, events.len());
+    codec::begin_sized(feed_type::EVENTS, head.len() + bytes, out);
+    out.extend_from_slice(&head);
+    events.iter().for_each(|event| out.extend_from_slice(event));
+}

@@ -1,0 +1,168 @@
+//! The fields of everything that stands in a frame, in the order they are written.
+
+use bytes::{BufMut, BytesMut};
+
+use super::fields::{Field, Malformed, Reader, put_array};
+use super::{Entry, Event, Grant, Hello, KeyRange, OwnerStatus, Reply, Request, Welcome, Write};
+use crate::effect::Change;
+use crate::error::{ErrorKind, Failure};
+use crate::ids::{
+    Ack, Durability, Epoch, EpochName, FrameIndex, NamespaceId, Origin, PeerKey, Position,
+    Revision, Sequence, SessionId, StoreId,
+};
+use crate::operation::{Operation, Outcome};
+
+/// A number or bytes with a type of its own is written as the number or bytes.
+macro_rules! transparent {
+    ($($type:ident),*) => {$(
+        impl Field for $type {
+            fn put(&self, out: &mut BytesMut) {
+                self.0.put(out);
+            }
+
+            fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+                Field::take(reader).map(Self)
+            }
+        }
+    )*};
+}
+transparent!(
+    StoreId,
+    EpochName,
+    Revision,
+    FrameIndex,
+    Sequence,
+    NamespaceId,
+    PeerKey
+);
+
+/// A struct is an array of its fields.
+macro_rules! record {
+    ($($type:ident { $($field:ident),* })*) => {$(
+        impl Field for $type {
+            fn put(&self, out: &mut BytesMut) {
+                put_array(out, [$(stringify!($field)),*].len());
+                $(self.$field.put(out);)*
+            }
+
+            fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+                reader.array_of([$(stringify!($field)),*].len())?;
+                Ok(Self { $($field: Field::take(reader)?),* })
+            }
+        }
+    )*};
+}
+record! {
+    Epoch { number, name }
+    Position { store, epoch, revision }
+    SessionId { epoch, frame }
+    Origin { session, sequence }
+    Ack { revision, epoch, durability }
+    Change { key, value }
+    Failure { kind, message }
+    Hello { program, namespace, session }
+    Write { sequence, floor, durability, operation }
+    KeyRange { start, end }
+    Grant { peer, scope, rights, expires_ms, label }
+    Welcome { program, position, namespace, may_write, durability, session_known }
+    OwnerStatus {
+        program, pid, address, directory, position, durable, indexed, keys, peers, subscriptions,
+        log_bytes, snapshot_bytes, index_bytes, uptime_s
+    }
+    Entry { key, value, revision }
+    Event { revision, time_ms, origin, changes }
+}
+
+/// An enum is an array of its variant's number and fields.
+macro_rules! numbered {
+    ($type:ident { $($number:literal => $variant:ident { $($field:tt : $name:ident),* }),* $(,)? }) => {
+        impl Field for $type {
+            fn put(&self, out: &mut BytesMut) {
+                match self {
+                    $(Self::$variant { $($field: $name),* } => {
+                        let fields = [$(stringify!($name)),*] as [&str; _];
+                        put_array(out, 1 + fields.len());
+                        out.put_u8($number);
+                        $($name.put(out);)*
+                    })*
+                }
+            }
+
+            fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+                let length = reader.array()?;
+                match u8::take(reader)? {
+                    $($number => {
+                        let fields = [$(stringify!($name)),*] as [&str; _];
+                        if length != 1 + fields.len() {
+                            return Err(reader.malformed("a variant has other fields"));
+                        }
+                        Ok(Self::$variant { $($field: Field::take(reader)?),* })
+                    })*
+                    _ => Err(reader.malformed(concat!("unknown number of ", stringify!($type)))),
+                }
+            }
+        }
+    };
+}
+
+numbered!(Operation {
+    0 => Put { key: key, value: value },
+    1 => Delete { key: key },
+    2 => DeleteRange { start: start, end: end, count_max: count_max },
+    3 => CompareAndSet { key: key, expected: expected, new: new },
+    4 => Increment { key: key, by: by },
+    5 => Batch { changes: changes },
+});
+
+numbered!(Outcome {
+    0 => Done {},
+    1 => Deleted { 0: count },
+    2 => Swapped { 0: swapped },
+    3 => Number { 0: number },
+});
+
+numbered!(Request {
+    0 => CreateNamespace { content: content },
+    1 => Get { key: key },
+    2 => Count {},
+    3 => Subscribe { subscription: subscription, range: range, since: since },
+    4 => Unsubscribe { subscription: subscription },
+    5 => Fetch { subscription: subscription, range: range, reverse: reverse },
+    6 => Barrier {},
+    7 => Flush { revision: revision },
+    8 => Status {},
+    9 => Grant { 0: grant },
+    10 => Grants {},
+    11 => Revoke { peer: peer },
+});
+
+numbered!(Reply {
+    0 => Done {},
+    1 => Namespace { namespace: namespace, created: created },
+    2 => Entry { entry: entry, as_of: as_of },
+    3 => Count { count: count, as_of: as_of },
+    4 => Position { 0: position },
+    5 => Status { 0: status },
+    6 => Grants { 0: grants },
+});
+
+impl Field for ErrorKind {
+    fn put(&self, out: &mut BytesMut) {
+        self.number().put(out);
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+        u8::take(reader).map(Self::from_number)
+    }
+}
+
+impl Field for Durability {
+    fn put(&self, out: &mut BytesMut) {
+        self.number().put(out);
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+        Self::from_number(u8::take(reader)?)
+            .ok_or_else(|| reader.malformed("unknown number of Durability"))
+    }
+}
