@@ -16,6 +16,7 @@
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
 //! | [`effect`] | what was decided: the content of the log and of the feed |
+//! | [`session`] | exactly once: the client's side, and the results an owner keeps |
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
@@ -27,6 +28,7 @@ pub mod key;
 pub mod limits;
 mod numbered;
 pub mod operation;
+pub mod session;
 pub mod stored;
 pub mod value;
 pub mod wire;

@@ -1,0 +1,423 @@
+//! The client's side of a session, as a machine without I/O or clock.
+//!
+//! Invariants
+//! * Each submitted call completes exactly once.
+//! * Writes go out in the order of submission, again after each reconnect, under the same
+//!   sequence; a sequence is never given to two calls of one session.
+//! * A write that an owner may have seen is never moved to another session.
+//! * The floor that goes out with a write never passes a call that still waits.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+
+use crate::error::{ErrorKind, Failure};
+use crate::evaluate::{CHANGE_OVERHEAD_BYTES, change_bytes};
+use crate::ids::{Ack, Durability, Sequence, SessionId};
+use crate::limits::{SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX};
+use crate::operation::{Operation, Outcome};
+use crate::wire::ToOwner;
+use crate::wire::codec::{self, WriteRef};
+
+/// The caller's own number for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// A call that is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// Which.
+    pub call: CallId,
+    /// What the owner answered, or why there is no answer.
+    pub result: Result<(Outcome, Ack), Failure>,
+}
+
+/// What was not answered, for who becomes the owner itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The session that the sent ones belong to.
+    pub session: Option<SessionId>,
+    /// The lowest sequence not answered.
+    pub floor: Sequence,
+    /// The calls in order, those that may have been seen by an owner first.
+    pub calls: Vec<Unanswered>,
+}
+
+/// A call without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Which.
+    pub call: CallId,
+    /// Its number in the session if an owner may have seen it; else it was never sent.
+    pub sequence: Option<Sequence>,
+    /// What to do.
+    pub operation: Operation,
+    /// The level asked for.
+    pub durability: Option<Durability>,
+    /// When its caller stops waiting.
+    pub deadline_ms: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    call: CallId,
+    operation: Operation,
+    durability: Option<Durability>,
+    deadline_ms: u64,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Down,
+    Up,
+    /// Up, and [`ToOwner::OpenSession`] was sent.
+    Opening,
+}
+
+/// One client's session. See the module.
+#[derive(Debug)]
+pub struct ClientSession {
+    id: Option<SessionId>,
+    connection: Connection,
+    /// The sequence of the first slot: the floor.
+    floor: Sequence,
+    /// By sequence from the floor; none where the call is done. The first one waits.
+    slots: VecDeque<Option<Waiting>>,
+    /// Of the calls that wait.
+    bytes: usize,
+    /// Highest sequence that any connection of this session has carried; below the floor if none.
+    sent: Sequence,
+    /// Highest sequence that this connection has carried, or skipped as done.
+    cursor: Sequence,
+    /// The owner has lost results of this session: send nothing new in it, and leave it once all
+    /// that was sent is answered.
+    retiring: bool,
+    /// A session to close on this connection.
+    closing: bool,
+    completions: VecDeque<Completion>,
+    /// No call ends before this.
+    deadline_ms: u64,
+    used_ms: u64,
+}
+
+impl Default for ClientSession {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ClientSession {
+    /// A session that is neither open nor connected.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            id: None,
+            connection: Connection::Down,
+            floor: Sequence(1),
+            slots: VecDeque::new(),
+            bytes: 0,
+            sent: Sequence(0),
+            cursor: Sequence(0),
+            retiring: false,
+            closing: false,
+            completions: VecDeque::new(),
+            deadline_ms: u64::MAX,
+            used_ms: 0,
+        }
+    }
+
+    /// The session to name in the next hello.
+    #[must_use]
+    pub fn id(&self) -> Option<SessionId> {
+        self.id
+    }
+
+    /// How many calls wait for an answer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// When [`expire`](Self::expire) has to be called next, at the latest; `u64::MAX` for never.
+    #[must_use]
+    pub fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+
+    /// Takes a write to do. It goes out with the next [`transmit`](Self::transmit).
+    ///
+    /// # Errors
+    /// The operation itself when the window is full ([`SESSION_RESULTS_MAX`] operations or
+    /// [`SESSION_BYTES_MAX`] bytes in flight): offer it again after a completion.
+    pub fn submit(
+        &mut self,
+        call: CallId,
+        operation: Operation,
+        durability: Option<Durability>,
+        deadline_ms: u64,
+        now_ms: u64,
+    ) -> Result<(), Operation> {
+        let bytes = operation_bytes(&operation);
+        let full = self.slots.len() >= SESSION_RESULTS_MAX
+            || (self.bytes > 0 && self.bytes + bytes > SESSION_BYTES_MAX);
+        if full {
+            return Err(operation);
+        }
+        self.bytes += bytes;
+        self.deadline_ms = self.deadline_ms.min(deadline_ms);
+        self.used_ms = now_ms;
+        self.slots.push_back(Some(Waiting {
+            call,
+            operation,
+            durability,
+            deadline_ms,
+            bytes,
+        }));
+        Ok(())
+    }
+
+    /// A connection was welcomed; `session_known` as in [`Welcome`](crate::wire::Welcome).
+    ///
+    /// Writes of a session that is not known any more cannot be asked about: those that were sent
+    /// complete with [`ErrorKind::OutcomeUnknown`], the others go into a new session.
+    pub fn connected(&mut self, session_known: bool) {
+        self.connection = Connection::Up;
+        self.closing = false;
+        self.cursor = Sequence(self.floor.0 - 1);
+        if self.id.is_some() && !session_known {
+            self.fail_sent(&|| {
+                let text = "write was sent, but the owner no longer knows the session it was sent \
+                            in: it may or may not have been done";
+                Failure::new(ErrorKind::OutcomeUnknown, text)
+            });
+            self.renew();
+        }
+    }
+
+    /// The connection is gone. What was not answered waits for the next one.
+    pub fn disconnected(&mut self) {
+        self.connection = Connection::Down;
+        self.closing = false;
+    }
+
+    /// The owner has opened the session that was asked for.
+    pub fn opened(&mut self, id: SessionId) {
+        if self.connection == Connection::Opening {
+            self.connection = Connection::Up;
+            self.id = Some(id);
+        }
+    }
+
+    /// The owner has answered a write. An answer to a call that is done is ignored.
+    pub fn answered(&mut self, sequence: Sequence, result: Result<(Outcome, Ack), Failure>) {
+        let was_sent = sequence >= self.floor && sequence <= self.sent && self.id.is_some();
+        let Some(place) = sequence.0.checked_sub(self.floor.0).filter(|_| was_sent) else {
+            return;
+        };
+        let Ok(place) = usize::try_from(place) else {
+            return;
+        };
+        // Said of a session that has ended, and of a failed sync: a fresh session is right in
+        // both cases, and the others that were sent still get the answer meant for them.
+        let unknown = matches!(&result, Err(failure) if failure.kind == ErrorKind::OutcomeUnknown);
+        self.retiring |= unknown;
+        self.settle(place, result);
+        self.move_floor();
+    }
+
+    /// Ends the calls whose deadline has come, and a session that has been idle for long.
+    ///
+    /// A call that was sent completes with [`ErrorKind::OutcomeUnknown`], and its sequence is
+    /// never used again; one that was not sent completes with [`ErrorKind::Unavailable`] and is
+    /// never sent.
+    pub fn expire(&mut self, now_ms: u64) {
+        if now_ms >= self.deadline_ms {
+            self.deadline_ms = u64::MAX;
+            for place in 0..self.slots.len() {
+                let Some(waiting) = &self.slots[place] else {
+                    continue;
+                };
+                if waiting.deadline_ms > now_ms {
+                    self.deadline_ms = self.deadline_ms.min(waiting.deadline_ms);
+                    continue;
+                }
+                let failure = if self.sequence_at(place) <= self.sent {
+                    let text = "write got no answer in time: it may or may not have been done";
+                    Failure::new(ErrorKind::OutcomeUnknown, text)
+                } else {
+                    let text = "write found no owner in time: it was not done";
+                    Failure::new(ErrorKind::Unavailable, text)
+                };
+                self.settle(place, Err(failure));
+            }
+            self.move_floor();
+        }
+        // Well before the owner ends it: a write must not meet a session that is just gone.
+        if self.is_settled() && now_ms.saturating_sub(self.used_ms) >= SESSION_IDLE_MS / 2 {
+            self.renew();
+        }
+    }
+
+    /// The session has no further use: the owner can forget it. What waits completes with
+    /// [`ErrorKind::Closed`].
+    pub fn close(&mut self) {
+        for place in 0..self.slots.len() {
+            let text = "write was not answered before its object was closed";
+            self.settle(place, Err(Failure::new(ErrorKind::Closed, text)));
+        }
+        self.move_floor();
+        self.renew();
+    }
+
+    /// Appends the frames that can go out now, until `out` holds `bytes_max` bytes or more.
+    pub fn transmit(&mut self, out: &mut BytesMut, bytes_max: usize) {
+        if self.connection == Connection::Down {
+            return;
+        }
+        if std::mem::take(&mut self.closing) {
+            codec::encode(&ToOwner::CloseSession, out);
+        }
+        if self.id.is_none() {
+            if self.connection == Connection::Up && !self.is_settled() {
+                codec::encode(&ToOwner::OpenSession, out);
+                self.connection = Connection::Opening;
+            }
+            return;
+        }
+        let end = Sequence(self.floor.0 + self.slots.len() as u64 - 1);
+        let last = if self.retiring {
+            end.min(self.sent)
+        } else {
+            end
+        };
+        self.cursor = self.cursor.max(Sequence(self.floor.0 - 1));
+        while self.cursor < last && out.len() < bytes_max {
+            self.cursor = self.cursor.next();
+            let place = usize::try_from(self.cursor.0 - self.floor.0).expect("within the window");
+            if let Some(waiting) = &self.slots[place] {
+                let write = WriteRef {
+                    sequence: self.cursor,
+                    floor: self.floor,
+                    durability: waiting.durability,
+                    operation: &waiting.operation,
+                };
+                codec::encode_write(write, out);
+                self.sent = self.sent.max(self.cursor);
+            }
+        }
+    }
+
+    /// The next call that is done.
+    pub fn completion(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    /// Hands over what was not answered, to be done by who owns the store now, and starts over.
+    /// The calls do not complete here.
+    pub fn take_over(&mut self) -> TakeOver {
+        let (session, floor, sent) = (self.id, self.floor, self.sent);
+        let mut sequence = floor;
+        let mut calls = Vec::new();
+        for slot in std::mem::take(&mut self.slots) {
+            if let Some(waiting) = slot {
+                calls.push(Unanswered {
+                    call: waiting.call,
+                    sequence: (sequence <= sent).then_some(sequence),
+                    operation: waiting.operation,
+                    durability: waiting.durability,
+                    deadline_ms: waiting.deadline_ms,
+                });
+            }
+            sequence = sequence.next();
+        }
+        let completions = std::mem::take(&mut self.completions);
+        *self = Self {
+            completions,
+            used_ms: self.used_ms,
+            ..Self::new()
+        };
+        TakeOver {
+            session,
+            floor,
+            calls,
+        }
+    }
+
+    fn sequence_at(&self, place: usize) -> Sequence {
+        Sequence(self.floor.0 + place as u64)
+    }
+
+    /// Completes the call in a slot, if one still waits there.
+    fn settle(&mut self, place: usize, result: Result<(Outcome, Ack), Failure>) {
+        let Some(waiting) = self.slots.get_mut(place).and_then(Option::take) else {
+            return;
+        };
+        self.bytes -= waiting.bytes;
+        self.completions.push_back(Completion {
+            call: waiting.call,
+            result,
+        });
+    }
+
+    fn fail_sent(&mut self, failure: &dyn Fn() -> Failure) {
+        for place in 0..self.slots.len() {
+            if self.sequence_at(place) <= self.sent {
+                self.settle(place, Err(failure()));
+            }
+        }
+        self.drop_settled();
+    }
+
+    /// Moves the floor to the first call that waits; leaves a session that retires once nothing
+    /// that was sent waits.
+    fn move_floor(&mut self) {
+        self.drop_settled();
+        if self.retiring && (self.floor > self.sent || self.is_settled()) {
+            self.renew();
+        }
+    }
+
+    fn drop_settled(&mut self) {
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.floor = self.floor.next();
+        }
+    }
+
+    /// Leaves the session; what waits goes into the next one, numbered anew. Nothing that waits
+    /// may have been sent.
+    fn renew(&mut self) {
+        debug_assert!(
+            self.is_settled() || self.floor > self.sent,
+            "what was sent stays"
+        );
+        self.closing = self.id.take().is_some() && self.connection != Connection::Down;
+        self.floor = Sequence(1);
+        self.sent = Sequence(0);
+        self.cursor = Sequence(0);
+        self.retiring = false;
+    }
+}
+
+/// What an operation counts towards the window.
+fn operation_bytes(operation: &Operation) -> usize {
+    let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    CHANGE_OVERHEAD_BYTES
+        + match operation {
+            Operation::Put { key, value } => key.len() + value.len(),
+            Operation::Delete { key } | Operation::Increment { key, .. } => key.len(),
+            Operation::DeleteRange { start, end, .. } => start.len() + len(end),
+            Operation::CompareAndSet { key, expected, new } => key.len() + len(expected) + len(new),
+            Operation::Batch { changes } => changes
+                .iter()
+                .map(|change| change_bytes(&change.key, change.value.as_deref()))
+                .sum(),
+        }
+}
