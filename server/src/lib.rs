@@ -1,13 +1,18 @@
 //! Serves an objsync store to its peers: a QUIC endpoint, sessions, the feed, links, and the Unix
 //! socket by which processes on the same machine find the owner.
 //!
-//! A write arrives in [`connection`], goes to `Store::submit`, and its answer goes back on the
+//! A write arrives in `connection`, goes to `Store::submit`, and its answer goes back on the
 //! same stream; the store's feed wakes each subscription, which reads on from its own cursor and
 //! sends what is new. Nothing here decides a write, and nothing blocks the I/O thread on a disk.
 //!
 //! | module | what it knows |
 //! |---|---|
 //! | [`server`] | starting, asking, and shutting down |
+//! | `listen`, `connection`, `peer` | the door, one connection, who is at its other end |
+//! | `write`, `session`, `request` | what a peer can ask, one function each |
+//! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
+//! | `rights`, `refusals` | who may do what, and log lines about who may not |
+//! | [`closing`] | why a connection was closed |
 //! | [`identity`] | the key in the store's directory |
 //! | [`tls`], [`certificate`], [`transport`] | how two peers know each other, and QUIC's settings |
 //! | [`local`] | the Unix socket |
@@ -15,15 +20,32 @@
 //! | [`inherited`] | what a forked child must close |
 //! | [`error`] | why a call failed |
 
+mod answers;
 pub mod certificate;
+pub mod closing;
+mod connection;
 pub mod error;
+mod feed;
+mod feed_stream;
+mod fetch;
+mod frames;
 pub mod identity;
 pub mod inherited;
+mod listen;
 pub mod local;
+mod pages;
+mod peer;
+mod refusals;
+mod request;
+mod rights;
 pub mod server;
+mod serving;
+mod session;
 pub mod spin;
+mod streams;
 pub mod tls;
 pub mod transport;
+mod write;
 
 pub use error::ServerError;
 pub use identity::Identity;

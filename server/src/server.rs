@@ -1,16 +1,36 @@
 //! The running server: what is started, asked, and shut down.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use objsync_proto::ids::{Durability, PeerKey};
-use objsync_proto::wire::OwnerStatus;
-use objsync_store::Store;
+use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
+use objsync_proto::wire::{Grant, OwnerInfo, OwnerStatus};
+use objsync_store::feed::OnCommit;
+use objsync_store::{Store, StoreError};
+use quinn::{Endpoint, Runtime, TokioRuntime, VarInt};
+use rustix::net::sockopt;
 use tokio::runtime::Handle;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
 
+use crate::connection::closed;
 use crate::error::ServerError;
+use crate::identity::{self, Identity};
+use crate::inherited::{self, Listed};
+use crate::local::{self, LocalListener};
+use crate::serving::Serving;
 use crate::spin::Spin;
+use crate::{listen, transport};
+
+/// Bytes of datagrams that the kernel may hold for us: a burst of many peers, or a bulk stream
+/// while this thread does something else. The kernel gives less where its own limit is lower.
+const SOCKET_BUFFER_BYTES: usize = 2 << 20;
+/// Version of the message on the Unix socket.
+const OWNER_INFO_VERSION: u32 = 1;
 
 /// How to serve a store.
 #[derive(Debug, Clone)]
@@ -21,9 +41,9 @@ pub struct ServeOptions {
     pub local_socket: bool,
     /// The level of writes that name none. Default: the store's.
     pub durability: Option<Durability>,
-    /// How long the I/O thread polls instead of sleeping after traffic; costs a busy core for
-    /// that long. Default: [`Spin::default_duration`].
-    pub spin: Duration,
+    /// What keeps the I/O thread awake for a moment after traffic, if somebody runs one already.
+    /// Default: one of the server's own, for [`Spin::default_duration`].
+    pub spin: Option<Arc<Spin>>,
 }
 
 impl Default for ServeOptions {
@@ -32,58 +52,211 @@ impl Default for ServeOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             local_socket: true,
             durability: None,
-            spin: Spin::default_duration(),
+            spin: None,
         }
     }
 }
 
-/// A store being served. Dropping it ends it at once, without a word to its peers.
-#[derive(Debug)]
-pub struct Server {}
+/// A store being served. Dropping it ends it at once: peers are told that it closed, nothing
+/// else; what the store was given it still does.
+pub struct Server {
+    serving: Arc<Serving>,
+    endpoint: Endpoint,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+    /// Everything that runs for this server.
+    tasks: Vec<AbortHandle>,
+    _on_commit: OnCommit,
+}
 
 impl Server {
-    /// Serves `store`, which this process owns, on the runtime of `handle`.
+    /// Serves `store`, which this process owns, on the runtime of `handle`, which should be a
+    /// single thread's.
     pub fn start(
         store: Store,
         options: ServeOptions,
         handle: &Handle,
     ) -> Result<Self, ServerError> {
-        let _ = (store, options, handle);
-        todo!()
+        let _entered = handle.enter();
+        let identity = identity::load_or_create(store.directory())?;
+        let endpoint = bind(&identity, options.listen)?;
+        let address = endpoint
+            .local_addr()
+            .map_err(|source| ServerError::Listen {
+                address: options.listen,
+                source,
+            })?;
+        let local = if options.local_socket {
+            Some(local::listen(store.directory())?)
+        } else {
+            None
+        };
+        let own_spin = options.spin.is_none();
+        let spin = options
+            .spin
+            .unwrap_or_else(|| Arc::new(Spin::new(Spin::default_duration())));
+        let key = identity.peer();
+        let serving = Arc::new(Serving::new(store, key, options.durability, address, spin));
+
+        let commits = serving.commits.clone();
+        let on_commit = serving
+            .store
+            .feed()
+            .on_commit(Box::new(move || commits.send_replace(())));
+        let accepting = handle.spawn(listen::accept(Arc::clone(&serving), endpoint.clone()));
+        let mut tasks = vec![accepting.abort_handle()];
+        if let Some(listener) = local {
+            tasks.push(
+                handle
+                    .spawn(answer_locally(Arc::clone(&serving), listener))
+                    .abort_handle(),
+            );
+        }
+        if own_spin {
+            let spin = Arc::clone(&serving.spin);
+            tasks.push(handle.spawn(async move { spin.run().await }).abort_handle());
+        }
+        info!(%address, %key, directory = %serving.store.directory().display(), "serving");
+        Ok(Self {
+            serving,
+            endpoint,
+            accepting: Mutex::new(Some(accepting)),
+            tasks,
+            _on_commit: on_commit,
+        })
     }
 
     /// Where the QUIC endpoint listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        todo!()
+        self.serving.address
     }
 
     /// The store's key, which this server presents.
     #[must_use]
     pub fn key(&self) -> PeerKey {
-        todo!()
+        self.serving.key
     }
 
-    /// Stops accepting, answers what was accepted, says goodbye to the peers and closes, within
-    /// `grace`.
+    /// Lets a key in, in place of any grant it had, whose connections are cut. Waits for the
+    /// disk.
+    pub fn grant(&self, grant: Grant) -> Result<(), StoreError> {
+        self.serving.grant(grant)
+    }
+
+    /// Takes a grant back and cuts its connections; tells whether there was one. Waits for the
+    /// disk.
+    pub fn revoke(&self, peer: PeerKey) -> Result<bool, StoreError> {
+        self.serving.revoke(peer)
+    }
+
+    /// Stops accepting, answers what was accepted, says goodbye to the peers and closes; what is
+    /// not done within `grace` is cut off. Afterwards the port is free.
     ///
     /// # Cancel safety
     /// Dropped half way, it has stopped accepting; call it again, or drop the server.
     pub async fn shutdown(&self, grace: Duration) {
-        let _ = grace;
-        todo!()
+        let deadline = Instant::now() + grace;
+        self.serving.stopping.cancel();
+        let accepting = self
+            .accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(accepting) = accepting
+            && timeout_at(deadline, accepting).await.is_err()
+        {
+            warn!(
+                ?grace,
+                "some peers were cut off: they took too long to hear the end"
+            );
+        }
+        self.stop();
+        // What remains is to tell those who were cut off; a peer that is gone is not waited for.
+        let _ = timeout_at(deadline, self.endpoint.wait_idle()).await;
     }
 
     /// How the owner is; `keys` are those of the namespace `default`. May read the disk.
     #[must_use]
     pub fn status(&self) -> OwnerStatus {
-        todo!()
+        self.serving.status(Some(NamespaceId::DEFAULT))
     }
 
-    /// Descriptors that a forked child must close. For an exact list over a fork, hold
-    /// [`crate::inherited::hold`].
+    /// Descriptors that a forked child must close. For an exact list over a fork, use
+    /// [`inherited::hold`].
     #[must_use]
     pub fn inherited_fds(&self) -> Vec<RawFd> {
-        crate::inherited::hold().fds().to_vec()
+        inherited::hold().fds().to_vec()
     }
+
+    fn stop(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        let why = closed();
+        let code = VarInt::from_u32(why.kind.number().into());
+        self.endpoint.close(code, why.message.as_bytes());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.serving.address)
+            .field("key", &self.serving.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Binds the UDP socket and starts QUIC on it.
+fn bind(identity: &Identity, address: SocketAddr) -> Result<Endpoint, ServerError> {
+    let refused = |source| ServerError::Listen { address, source };
+    let socket = Listed::open(|| UdpSocket::bind(address)).map_err(refused)?;
+    // Best effort: less room costs speed, not correctness.
+    let _ = sockopt::set_socket_recv_buffer_size(&*socket, SOCKET_BUFFER_BYTES);
+    let _ = sockopt::set_socket_send_buffer_size(&*socket, SOCKET_BUFFER_BYTES);
+    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+    let socket = inherited::quic_socket(socket, &*runtime).map_err(refused)?;
+    Endpoint::new_with_abstract_socket(
+        transport::server_endpoint_config(identity)?,
+        Some(transport::server_config(identity)?),
+        socket,
+        runtime,
+    )
+    .map_err(refused)
+}
+
+/// Answers on the Unix socket until the server stops.
+async fn answer_locally(serving: Arc<Serving>, listener: LocalListener) {
+    let position = serving.store.position();
+    let info = OwnerInfo {
+        version: OWNER_INFO_VERSION,
+        store: position.store,
+        epoch: position.epoch,
+        pid: std::process::id(),
+        address: from_here(serving.address),
+    };
+    let directory = serving.store.directory().to_owned();
+    tokio::select! { biased;
+        () = serving.stopping.cancelled() => {}
+        ended = listener.serve(&info, &directory) => {
+            if let Err(error) = ended {
+                warn!(%error, "the local socket is closed");
+            }
+        }
+    }
+}
+
+/// Where a process on this machine reaches an address that may mean "any".
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }

@@ -1,0 +1,173 @@
+//! One peer: who it is, what it may do, and its dictionary and session.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::{NamespaceId, PeerKey, SessionId};
+use objsync_proto::limits::{
+    NAMESPACE_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SESSION_BYTES_MAX, SESSION_RESULTS_MAX,
+};
+use objsync_proto::wire::{Hello, Welcome};
+use tokio::sync::Semaphore;
+
+use crate::answers::Answers;
+use crate::rights::Rights;
+use crate::serving::{PROGRAM, Serving};
+
+/// What a write counts for at least, so that bytes bound the number of writes too.
+pub(crate) const WRITE_BYTES_MIN: usize = SESSION_BYTES_MAX / SESSION_RESULTS_MAX;
+
+/// A peer that has been welcomed.
+pub(crate) struct Peer {
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) key: PeerKey,
+    pub(crate) rights: Rights,
+    /// The name of its dictionary.
+    pub(crate) name: String,
+    pub(crate) answers: Answers,
+    /// Bytes of writes that may still be given to the store before one is answered.
+    pub(crate) writes: Arc<Semaphore>,
+    /// Requests that may still be begun before one is answered.
+    pub(crate) requests: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy)]
+struct State {
+    namespace: Option<NamespaceId>,
+    session: Session,
+}
+
+/// How a peer stands to the sessions of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// It has not asked for one.
+    None,
+    /// It named one that has ended: what it writes must not run again.
+    Unknown,
+    /// It has this one.
+    Open(SessionId),
+}
+
+impl Peer {
+    /// Meets a peer that holds `key`: finds its rights, its dictionary and its old session.
+    ///
+    /// # Errors
+    /// Why it is turned away.
+    pub(crate) fn meet(
+        serving: Arc<Serving>,
+        key: PeerKey,
+        hello: Hello,
+    ) -> Result<(Self, Welcome), Failure> {
+        let name = hello.namespace;
+        if name.is_empty() || name.len() > NAMESPACE_BYTES_MAX {
+            let bytes = name.len();
+            let message = format!(
+                "namespace name has {bytes} bytes; it needs 1 to {NAMESPACE_BYTES_MAX} bytes"
+            );
+            return Err(Failure::new(ErrorKind::Invalid, message));
+        }
+        let rights = serving.rights(key, &name);
+        if !rights.any() {
+            let message = format!("key {key} has no grant for namespace {name:?}");
+            return Err(Failure::new(ErrorKind::Denied, message));
+        }
+        let store = &serving.store;
+        let namespace = store.namespace(&name).map_err(|error| error.to_failure())?;
+        let session = match hello.session {
+            Some(session) if store.session_known(session, key) => Session::Open(session),
+            Some(_) => Session::Unknown,
+            None => Session::None,
+        };
+        let welcome = Welcome {
+            program: PROGRAM.to_owned(),
+            position: store.position(),
+            namespace,
+            may_write: rights.write,
+            durability: serving.durability,
+            session_known: matches!(session, Session::Open(_)),
+        };
+        let peer = Self {
+            serving,
+            key,
+            rights,
+            name,
+            answers: Answers::default(),
+            writes: Arc::new(Semaphore::new(SESSION_BYTES_MAX)),
+            requests: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+            state: Mutex::new(State { namespace, session }),
+        };
+        Ok((peer, welcome))
+    }
+
+    /// Its dictionary.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] while nobody has made it. It may be made through another
+    /// connection, so the store is asked again.
+    pub(crate) fn namespace(&self) -> Result<NamespaceId, Failure> {
+        if let Some(namespace) = self.state().namespace {
+            return Ok(namespace);
+        }
+        let name = &self.name;
+        let found = self.serving.store.namespace(name);
+        let namespace = found.map_err(|error| error.to_failure())?.ok_or_else(|| {
+            Failure::new(
+                ErrorKind::NotFound,
+                format!("namespace {name:?} does not exist"),
+            )
+        })?;
+        self.set_namespace(namespace);
+        Ok(namespace)
+    }
+
+    /// Its dictionary has been made.
+    pub(crate) fn set_namespace(&self, namespace: NamespaceId) {
+        self.update(|state| state.namespace = Some(namespace));
+    }
+
+    /// How it stands to sessions.
+    pub(crate) fn session(&self) -> Session {
+        self.state().session
+    }
+
+    /// It has this session from here on.
+    pub(crate) fn set_session(&self, session: Session) {
+        self.update(|state| state.session = session);
+    }
+
+    fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Denied`] unless the peer may read.
+    pub(crate) fn may_read(&self) -> Result<(), Failure> {
+        self.may(self.rights.read, "read")
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Denied`] unless the peer may write.
+    pub(crate) fn may_write(&self) -> Result<(), Failure> {
+        self.may(self.rights.write, "write")
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Denied`] unless the peer holds the store's own key.
+    pub(crate) fn may_administer(&self) -> Result<(), Failure> {
+        self.may(self.rights.admin, "administer")
+    }
+
+    fn may(&self, allowed: bool, what: &str) -> Result<(), Failure> {
+        if allowed {
+            return Ok(());
+        }
+        let (key, name) = (self.key, &self.name);
+        let message = format!("key {key} may not {what} namespace {name:?}");
+        Err(Failure::new(ErrorKind::Denied, message))
+    }
+}

@@ -1,0 +1,145 @@
+//! Requests that change no key: one function each.
+//!
+//! What only looks into memory, or reads one key, runs on the I/O thread; what waits for the disk
+//! runs on a thread of the runtime and answers when it is done.
+
+use std::sync::Arc;
+
+use objsync_proto::effect::Change;
+use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::{PeerKey, Revision};
+use objsync_proto::wire::{Grant, Reply, Request, ToPeer};
+use objsync_store::StoreError;
+
+use crate::peer::Peer;
+use crate::session::stopped;
+use crate::streams::Streams;
+
+type Answered = Result<Reply, Failure>;
+
+/// Answers a request, now or later.
+pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, request: Request) {
+    let reply = match request {
+        Request::Get { key } => get(peer, &key),
+        Request::Count => count(peer),
+        Request::Barrier => barrier(peer, streams, id),
+        Request::Grants => grants(peer),
+        Request::Subscribe {
+            subscription,
+            range,
+            since,
+        } => peer
+            .may_read()
+            .and_then(|()| streams.subscribe(subscription, range, since)),
+        Request::Fetch {
+            subscription,
+            range,
+            reverse,
+        } => peer
+            .may_read()
+            .and_then(|()| streams.fetch(subscription, range, reverse)),
+        Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
+        Request::CreateNamespace { content } => create_namespace(peer, content).await,
+        Request::Flush { revision } => {
+            return apart(peer, id, move |peer| flush(peer, revision)).await;
+        }
+        Request::Status => return apart(peer, id, status).await,
+        Request::Grant(grant) => return apart(peer, id, move |peer| let_in(peer, grant)).await,
+        Request::Revoke { peer: key } => {
+            return apart(peer, id, move |peer| revoke(peer, key)).await;
+        }
+    };
+    peer.answers.push(&ToPeer::Reply(id, reply));
+}
+
+/// Runs a request that may wait for the disk on another thread. Waits while too many do.
+async fn apart(peer: &Arc<Peer>, id: u64, work: impl FnOnce(&Peer) -> Answered + Send + 'static) {
+    let place = Arc::clone(&peer.requests).acquire_owned().await;
+    let peer = Arc::clone(peer);
+    tokio::task::spawn_blocking(move || {
+        let reply = work(&peer);
+        peer.answers.push(&ToPeer::Reply(id, reply));
+        drop(place);
+    });
+}
+
+fn get(peer: &Peer, key: &[u8]) -> Answered {
+    peer.may_read()?;
+    let namespace = peer.namespace()?;
+    let store = &peer.serving.store;
+    // Read before the value: what is committed in between makes the value newer, never older.
+    let as_of = store.position().revision;
+    let stored = store.get(namespace, key).map_err(failure)?;
+    let as_of = stored
+        .as_ref()
+        .map_or(as_of, |stored| as_of.max(stored.revision));
+    let entry = stored.map(|stored| (stored.value, stored.revision));
+    Ok(Reply::Entry { entry, as_of })
+}
+
+fn count(peer: &Peer) -> Answered {
+    peer.may_read()?;
+    let namespace = peer.namespace()?;
+    let store = &peer.serving.store;
+    let as_of = store.position().revision;
+    let count = store.count(namespace).map_err(failure)?;
+    Ok(Reply::Count { count, as_of })
+}
+
+fn barrier(peer: &Peer, streams: &mut Streams, id: u64) -> Answered {
+    let position = peer.serving.store.position();
+    streams.barrier(id, position)?;
+    Ok(Reply::Position(position))
+}
+
+async fn create_namespace(peer: &Arc<Peer>, content: Vec<Change>) -> Answered {
+    peer.may_write()?;
+    let worker = Arc::clone(peer);
+    let made = tokio::task::spawn_blocking(move || {
+        worker.serving.store.create_namespace(&worker.name, content)
+    });
+    let (namespace, created) = made.await.map_err(|_| stopped())?.map_err(failure)?;
+    peer.set_namespace(namespace);
+    Ok(Reply::Namespace { namespace, created })
+}
+
+fn flush(peer: &Peer, revision: Revision) -> Answered {
+    let position = peer.serving.store.flush(revision).map_err(failure)?;
+    Ok(Reply::Position(position))
+}
+
+/// Whoever is not of the owner's user learns nothing of the owner's machine.
+fn status(peer: &Peer) -> Answered {
+    let mut status = peer.serving.status(peer.namespace().ok());
+    if !peer.rights.admin {
+        status.directory = String::new();
+        status.pid = 0;
+    }
+    Ok(Reply::Status(status))
+}
+
+fn let_in(peer: &Peer, grant: Grant) -> Answered {
+    peer.may_administer()?;
+    peer.serving.grant(grant).map_err(failure)?;
+    Ok(Reply::Done)
+}
+
+fn grants(peer: &Peer) -> Answered {
+    peer.may_administer()?;
+    Ok(Reply::Grants(peer.serving.store.grants()))
+}
+
+fn revoke(peer: &Peer, key: PeerKey) -> Answered {
+    peer.may_administer()?;
+    if peer.serving.revoke(key).map_err(failure)? {
+        return Ok(Reply::Done);
+    }
+    Err(Failure::new(
+        ErrorKind::NotFound,
+        format!("key {key} has no grant"),
+    ))
+}
+
+fn failure(error: StoreError) -> Failure {
+    error.to_failure()
+}

@@ -1,0 +1,203 @@
+//! What all connections of one server share.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
+use objsync_proto::wire::{Grant, OwnerStatus};
+use objsync_store::{Store, StoreError};
+use quinn::Connection;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::closing;
+use crate::refusals::Refusals;
+use crate::rights::{self, Rights};
+use crate::spin::Spin;
+
+/// This program and its version, for the other side's log.
+pub(crate) const PROGRAM: &str = concat!("objsync ", env!("CARGO_PKG_VERSION"));
+
+/// One store as it is served.
+pub(crate) struct Serving {
+    pub(crate) store: Store,
+    /// The store's own key.
+    pub(crate) key: PeerKey,
+    /// The level of writes that name none.
+    pub(crate) durability: Durability,
+    pub(crate) address: SocketAddr,
+    /// Changes after each commit; what a subscription waits for.
+    pub(crate) commits: watch::Sender<()>,
+    /// Set when the server shuts down.
+    pub(crate) stopping: CancellationToken,
+    pub(crate) spin: Arc<Spin>,
+    pub(crate) refusals: Refusals,
+    started: Instant,
+    handshakes: AtomicUsize,
+    subscriptions: AtomicU32,
+    peers: Mutex<Peers>,
+}
+
+#[derive(Default)]
+struct Peers {
+    next: u64,
+    connected: HashMap<u64, (PeerKey, Connection)>,
+}
+
+impl Serving {
+    pub(crate) fn new(
+        store: Store,
+        key: PeerKey,
+        durability: Option<Durability>,
+        address: SocketAddr,
+        spin: Arc<Spin>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            key,
+            durability: durability.unwrap_or_else(|| store.durability()),
+            store,
+            address,
+            commits: watch::Sender::new(()),
+            stopping: CancellationToken::new(),
+            spin,
+            refusals: Refusals::new(now),
+            started: now,
+            handshakes: AtomicUsize::new(0),
+            subscriptions: AtomicU32::new(0),
+            peers: Mutex::default(),
+        }
+    }
+
+    /// What `peer` may do in a dictionary now.
+    pub(crate) fn rights(&self, peer: PeerKey, namespace: &str) -> Rights {
+        rights::rights(self.key, &self.store.grants(), peer, namespace, now_ms())
+    }
+
+    /// Whether `peer` may do anything here now.
+    pub(crate) fn admits(&self, peer: PeerKey) -> bool {
+        rights::admits(self.key, &self.store.grants(), peer, now_ms())
+    }
+
+    /// Lets a key in, in place of any grant it had: its connections are cut, so that it comes
+    /// back with the new rights. Waits for the disk.
+    pub(crate) fn grant(&self, grant: Grant) -> Result<(), StoreError> {
+        rights::check(&grant)?;
+        let peer = grant.peer;
+        self.store.grant(grant)?;
+        self.cut(peer, "the grant has changed");
+        Ok(())
+    }
+
+    /// Takes a grant back and cuts its connections. Waits for the disk.
+    pub(crate) fn revoke(&self, peer: PeerKey) -> Result<bool, StoreError> {
+        let revoked = self.store.revoke(peer)?;
+        self.cut(peer, "the grant was revoked");
+        Ok(revoked)
+    }
+
+    fn cut(&self, peer: PeerKey, reason: &str) {
+        if peer == self.key {
+            return;
+        }
+        for (key, connection) in self.peers().connected.values() {
+            if *key == peer {
+                closing::close(connection, &Failure::new(ErrorKind::Denied, reason));
+            }
+        }
+    }
+
+    /// How the owner is, with the number of keys of one dictionary. May read the disk.
+    pub(crate) fn status(&self, namespace: Option<NamespaceId>) -> OwnerStatus {
+        let store = self.store.status();
+        let keys = namespace.map_or(Ok(0), |namespace| self.store.count(namespace));
+        OwnerStatus {
+            program: PROGRAM.to_owned(),
+            pid: std::process::id(),
+            address: Some(self.address.to_string()),
+            directory: self.store.directory().display().to_string(),
+            position: store.position,
+            durable: store.marks.durable,
+            indexed: store.marks.indexed,
+            keys: keys.unwrap_or(0),
+            peers: u32::try_from(self.peers().connected.len()).unwrap_or(u32::MAX),
+            subscriptions: self.subscriptions.load(Ordering::Relaxed),
+            log_bytes: store.log_bytes,
+            snapshot_bytes: store.snapshot_bytes,
+            index_bytes: store.index_bytes,
+            uptime_s: self.started.elapsed().as_secs(),
+        }
+    }
+
+    /// Counts a handshake until the result is dropped.
+    pub(crate) fn begin_handshake(self: &Arc<Self>) -> Counted {
+        self.handshakes.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(self), |serving| {
+            serving.handshakes.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+
+    /// Handshakes under way.
+    pub(crate) fn handshakes(&self) -> usize {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a subscription until the result is dropped.
+    pub(crate) fn begin_subscription(self: &Arc<Self>) -> Counted {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(self), |serving| {
+            serving.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+
+    /// Keeps a connection where it can be cut, until the result is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, key: PeerKey, connection: Connection) -> Entered {
+        let mut peers = self.peers();
+        let number = peers.next;
+        peers.next += 1;
+        peers.connected.insert(number, (key, connection));
+        Entered {
+            serving: Arc::clone(self),
+            number,
+        }
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something counted while it lives.
+pub(crate) struct Counted(Arc<Serving>, fn(&Serving));
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.1)(&self.0);
+    }
+}
+
+/// A connection that stands among the peers.
+pub(crate) struct Entered {
+    serving: Arc<Serving>,
+    number: u64,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let left = self.serving.peers().connected.remove(&self.number);
+        // Dropped without the lock: a connection's end may run code of ours.
+        drop(left);
+    }
+}
+
+/// The time by which grants expire, milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

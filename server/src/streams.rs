@@ -1,0 +1,163 @@
+//! The one-way streams of a connection: subscriptions and fetches, each a task of its own.
+//!
+//! Dropping this ends them all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::Position;
+use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
+use objsync_proto::wire::{KeyRange, Reply};
+use quinn::Connection;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::peer::Peer;
+use crate::{feed, fetch};
+
+/// A barrier on its way to the stream of a subscription.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Barrier {
+    /// The request's id.
+    pub(crate) id: u64,
+    /// What was committed when it was asked for.
+    pub(crate) position: Position,
+}
+
+/// The open streams of one peer.
+pub(crate) struct Streams {
+    peer: Arc<Peer>,
+    connection: Connection,
+    tasks: JoinSet<u64>,
+    open: HashMap<u64, Open>,
+}
+
+struct Open {
+    task: AbortHandle,
+    /// Where barriers go; none for a fetch.
+    barriers: Option<mpsc::Sender<Barrier>>,
+}
+
+impl Streams {
+    pub(crate) fn new(peer: Arc<Peer>, connection: Connection) -> Self {
+        Self {
+            peer,
+            connection,
+            tasks: JoinSet::new(),
+            open: HashMap::new(),
+        }
+    }
+
+    /// Begins a subscription.
+    pub(crate) fn subscribe(
+        &mut self,
+        id: u64,
+        range: KeyRange,
+        since: Option<Position>,
+    ) -> Result<Reply, Failure> {
+        self.check_free(id)?;
+        let namespace = self.peer.namespace()?;
+        // Bounded: a client that asks for more than it reads is told so.
+        let (barriers, asked) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
+        let wanted = feed::Wanted {
+            id,
+            namespace,
+            range,
+            since,
+        };
+        let (peer, connection) = (Arc::clone(&self.peer), self.connection.clone());
+        let task = self.tasks.spawn(async move {
+            feed::follow(peer, connection, wanted, asked).await;
+            id
+        });
+        self.open.insert(
+            id,
+            Open {
+                task,
+                barriers: Some(barriers),
+            },
+        );
+        Ok(Reply::Done)
+    }
+
+    /// Begins to send the entries of a range.
+    pub(crate) fn fetch(
+        &mut self,
+        id: u64,
+        range: KeyRange,
+        reverse: bool,
+    ) -> Result<Reply, Failure> {
+        self.check_free(id)?;
+        let namespace = self.peer.namespace()?;
+        let wanted = fetch::Wanted {
+            id,
+            namespace,
+            range,
+            reverse,
+        };
+        let (peer, connection) = (Arc::clone(&self.peer), self.connection.clone());
+        let task = self.tasks.spawn(async move {
+            fetch::send(peer, connection, wanted).await;
+            id
+        });
+        self.open.insert(
+            id,
+            Open {
+                task,
+                barriers: None,
+            },
+        );
+        Ok(Reply::Done)
+    }
+
+    /// Ends a stream. One that has ended by itself is no mistake of the client's.
+    pub(crate) fn unsubscribe(&mut self, id: u64) -> Result<Reply, Failure> {
+        if let Some(open) = self.open.remove(&id) {
+            open.task.abort();
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Sends a barrier through every subscription.
+    pub(crate) fn barrier(&mut self, id: u64, position: Position) -> Result<(), Failure> {
+        for (subscription, open) in &self.open {
+            let Some(barriers) = &open.barriers else {
+                continue;
+            };
+            let sent = barriers.try_send(Barrier { id, position });
+            if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
+                let message = format!(
+                    "subscription {subscription} has {REQUESTS_IN_FLIGHT_MAX} barriers unread; \
+                     that is the limit"
+                );
+                return Err(Failure::new(ErrorKind::Full, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the streams that have ended.
+    pub(crate) fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            // One that was aborted left the table when it was.
+            if let Ok(id) = ended {
+                self.open.remove(&id);
+            }
+        }
+    }
+
+    fn check_free(&mut self, id: u64) -> Result<(), Failure> {
+        self.reap();
+        if self.open.contains_key(&id) {
+            let message = format!("subscription {id} is in use on this connection");
+            return Err(Failure::new(ErrorKind::Invalid, message));
+        }
+        if self.open.len() >= SUBSCRIPTIONS_MAX {
+            let message =
+                format!("connection has {SUBSCRIPTIONS_MAX} subscriptions; that is the limit");
+            return Err(Failure::new(ErrorKind::Full, message));
+        }
+        Ok(())
+    }
+}

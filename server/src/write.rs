@@ -1,0 +1,111 @@
+//! From a write on the stream to the store, and its answer back.
+
+use std::sync::Arc;
+
+use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::{Origin, Sequence};
+use objsync_proto::limits::SESSION_BYTES_MAX;
+use objsync_proto::operation::Operation;
+use objsync_proto::wire::{ToPeer, Write};
+use objsync_store::{Answer, StoreError, Submission, SubmissionOrigin};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::connection::Dropped;
+use crate::peer::{Peer, Session, WRITE_BYTES_MIN};
+
+/// Largest frame whose write may run on the I/O thread.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// Gives a write to the store, which answers it later or, when `alone` and nothing stands in the
+/// way, at once: two handovers between threads are most of the time of a buffered write.
+pub(crate) async fn submit(
+    peer: &Arc<Peer>,
+    write: Write,
+    bytes: usize,
+    alone: bool,
+) -> Result<(), Dropped> {
+    let sequence = write.sequence;
+    let inline = alone && bytes <= INLINE_BYTES_MAX && is_short(&write.operation);
+    let submission = match submission(peer, write)? {
+        Ok(submission) => submission,
+        Err(failure) => {
+            peer.answers.push(&ToPeer::Answer(sequence, Err(failure)));
+            return Ok(());
+        }
+    };
+    let store = &peer.serving.store;
+    let submission = if inline {
+        match store.try_execute_inline(submission) {
+            Ok(result) => {
+                answer(peer, sequence, result);
+                return Ok(());
+            }
+            Err(submission) => submission,
+        }
+    } else {
+        submission
+    };
+    let place = place(peer, bytes).await;
+    let peer = Arc::clone(peer);
+    store.submit(
+        submission,
+        Box::new(move |result| {
+            answer(&peer, sequence, result);
+            drop(place);
+        }),
+    );
+    Ok(())
+}
+
+/// Whether deciding it reads at most a key or two.
+fn is_short(operation: &Operation) -> bool {
+    !matches!(operation, Operation::DeleteRange { .. })
+}
+
+/// The write as the store takes it, or the answer that it is refused.
+fn submission(peer: &Peer, write: Write) -> Result<Result<Submission, Failure>, Dropped> {
+    if let Err(failure) = peer.may_write() {
+        return Ok(Err(failure));
+    }
+    let session = match peer.session() {
+        Session::Open(session) => session,
+        Session::Unknown => {
+            let message = "the session has ended: whether this write was done is not known";
+            return Ok(Err(Failure::new(ErrorKind::OutcomeUnknown, message)));
+        }
+        Session::None => return Err(Dropped::Violation("a write without a session")),
+    };
+    if write.floor > write.sequence {
+        return Err(Dropped::Violation("a write below its own floor"));
+    }
+    Ok(peer.namespace().map(|namespace| Submission {
+        namespace,
+        operation: write.operation,
+        origin: Some(SubmissionOrigin {
+            origin: Origin {
+                session,
+                sequence: write.sequence,
+            },
+            floor: write.floor,
+            peer: peer.key,
+        }),
+        durability: Some(write.durability.unwrap_or(peer.serving.durability)),
+    }))
+}
+
+/// Waits for room among the writes in flight.
+async fn place(peer: &Peer, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    // A frame may be a little larger than all the room there is.
+    let bytes = bytes.clamp(WRITE_BYTES_MIN, SESSION_BYTES_MAX);
+    let places = Arc::clone(&peer.writes);
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    places.acquire_many_owned(bytes).await.ok()
+}
+
+fn answer(peer: &Peer, sequence: Sequence, result: Result<Answer, StoreError>) {
+    let result = match result {
+        Ok(answer) => answer.outcome.map(|outcome| (outcome, answer.ack)),
+        Err(error) => Err(error.to_failure()),
+    };
+    peer.answers.push(&ToPeer::Answer(sequence, result));
+}
