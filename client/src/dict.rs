@@ -218,7 +218,7 @@ impl Dict {
     }
 
     /// Many acknowledged writes in flight, in order.
-    pub fn pipeline(&self) -> Pipeline<'_> {
+    pub fn pipeline(&self) -> Pipeline {
         Pipeline::new(self)
     }
 

@@ -11,13 +11,13 @@ use crate::error::Result;
 ///
 /// A failed write does not stop those after it; [`Pipeline::finish`] raises the first failure.
 #[derive(Debug)]
-pub struct Pipeline<'a> {
-    dict: &'a Dict,
+pub struct Pipeline {
+    dict: Dict,
 }
 
-impl<'a> Pipeline<'a> {
-    pub(crate) fn new(dict: &'a Dict) -> Self {
-        Self { dict }
+impl Pipeline {
+    pub(crate) fn new(dict: &Dict) -> Self {
+        Self { dict: dict.clone() }
     }
 
     /// Starts a write; waits only when the window is full.
@@ -25,7 +25,7 @@ impl<'a> Pipeline<'a> {
     /// # Errors
     /// `Interrupted` while waiting for room.
     pub fn set(&mut self, key: &[u8], value: impl Into<Bytes>) -> Result<()> {
-        let _ = (self.dict, key, value.into());
+        let _ = (&self.dict, key, value.into());
         todo!()
     }
 
@@ -34,7 +34,7 @@ impl<'a> Pipeline<'a> {
     /// # Errors
     /// `Interrupted` while waiting for room.
     pub fn delete(&mut self, key: &[u8]) -> Result<()> {
-        let _ = (self.dict, key);
+        let _ = (&self.dict, key);
         todo!()
     }
 
