@@ -30,17 +30,23 @@ pub mod feed;
 pub mod format;
 pub mod frame;
 pub mod grants;
+pub mod index;
 pub mod lock;
 pub mod log;
 pub mod manifest;
 pub mod options;
+mod pins;
 pub mod poison;
 pub mod reader;
+mod recent;
 pub mod sessions;
 pub mod stamps;
+pub mod state;
 pub mod status;
 pub mod store;
 pub mod surfaces;
+#[cfg(test)]
+mod test_random;
 
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};

@@ -135,6 +135,14 @@ pub struct KeyRange {
     pub end: Option<Bytes>,
 }
 
+impl KeyRange {
+    /// Whether a key lies in the range.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
+    }
+}
+
 /// Permission for a key to use this store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {

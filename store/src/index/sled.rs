@@ -1,0 +1,295 @@
+//! The index in sled: the one file that names it.
+//!
+//! sled is fast to look into and careless with the disk: its `flush` is no fsync, and some
+//! damage makes it panic. That is fine for a cache: a panic becomes an error here, and whoever
+//! gets the error moves the directory aside and makes the index again.
+//!
+//! One tree holds everything, because a batch of sled is atomic within one tree. The first byte
+//! of a key tells the kind: see docs/format.md, "Index".
+
+use std::ops::{Bound, ControlFlow};
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use objsync_proto::ids::{NamespaceId, Revision};
+use objsync_proto::wire::KeyRange;
+
+use super::{Index, IndexBatch, Visit, is_empty_range};
+use crate::error::StoreError;
+use crate::store::Stored;
+
+/// What sled may hold of its pages in memory.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// Key of the mark.
+const MARK_KEY: &[u8] = &[0];
+/// First byte of the key of a count; the namespace follows.
+const COUNT_KIND: u8 = 1;
+/// First byte of the key of an entry; namespace and key follow.
+const ENTRY_KIND: u8 = 2;
+/// First byte of an entry that holds its value. Others are for entries that hold its place.
+const VALUE_INLINE: u8 = 0;
+/// Bytes before the value of an entry: how it is held, and its revision.
+const ENTRY_HEADER_BYTES: usize = 9;
+
+/// Keeps the entries in a directory, by sled.
+pub struct SledIndex {
+    directory: PathBuf,
+    db: sled::Db,
+}
+
+impl SledIndex {
+    /// Opens the index in `directory`, or makes an empty one. Takes about a third of a second
+    /// per million keys.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let db = guard("open", || {
+            sled::Config::new()
+                .path(directory)
+                .mode(sled::Mode::HighThroughput)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None)
+                .open()
+        })?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            db,
+        })
+    }
+}
+
+impl Index for SledIndex {
+    fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        let entry = guard("get", || self.db.get(entry_key(namespace, key)))?;
+        entry.map(|entry| decode_entry(&entry)).transpose()
+    }
+
+    fn contains(&self, namespace: NamespaceId, key: &[u8]) -> Result<bool, StoreError> {
+        guard("contains", || {
+            self.db.contains_key(entry_key(namespace, key))
+        })
+    }
+
+    fn scan(
+        &self,
+        namespace: NamespaceId,
+        range: &KeyRange,
+        reverse: bool,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        if is_empty_range(range) {
+            return Ok(());
+        }
+        let start = Bound::Included(entry_key(namespace, &range.start));
+        let end = match &range.end {
+            Some(end) => Bound::Excluded(entry_key(namespace, end)),
+            None => after_namespace(namespace),
+        };
+        let mut entries = self.db.range((start, end));
+        loop {
+            let next = guard("scan", || {
+                let next = if reverse {
+                    entries.next_back()
+                } else {
+                    entries.next()
+                };
+                next.transpose()
+            })?;
+            let Some((key, entry)) = next else {
+                return Ok(());
+            };
+            let key = Bytes::copy_from_slice(&key[entry_key_bytes(0)..]);
+            if let ControlFlow::Break(()) = visit(key, decode_entry(&entry)?) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn apply(&self, batch: &IndexBatch) -> Result<(), StoreError> {
+        let mut writes = sled::Batch::default();
+        for change in &batch.changes {
+            let key = entry_key(change.namespace, &change.key);
+            match &change.entry {
+                Some(entry) => writes.insert(key, encode_entry(entry)),
+                None => writes.remove(key),
+            }
+        }
+        for (namespace, count) in &batch.counts {
+            writes.insert(count_key(*namespace), &count.to_be_bytes());
+        }
+        match &batch.mark {
+            Some(mark) => writes.insert(MARK_KEY, &mark[..]),
+            None => writes.remove(MARK_KEY),
+        }
+        guard("apply", || self.db.apply_batch(writes))
+    }
+
+    fn mark(&self) -> Result<Option<Bytes>, StoreError> {
+        let mark = guard("mark", || self.db.get(MARK_KEY))?;
+        Ok(mark.map(|mark| Bytes::copy_from_slice(&mark)))
+    }
+
+    fn counts(&self) -> Result<Vec<(NamespaceId, u64)>, StoreError> {
+        let counts = guard("counts", || {
+            let counts = self.db.scan_prefix([COUNT_KIND]);
+            counts.collect::<Result<Vec<_>, _>>()
+        })?;
+        let decode = |key: &[u8], count: &[u8]| {
+            let namespace = u32::from_be_bytes(key.get(1..)?.try_into().ok()?);
+            let count = u64::from_be_bytes(count.try_into().ok()?);
+            Some((NamespaceId(namespace), count))
+        };
+        counts
+            .iter()
+            .map(|(key, count)| decode(key, count).ok_or_else(|| failed("a count is malformed")))
+            .collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        guard("size", || self.db.size_on_disk()).unwrap_or(0)
+    }
+
+    fn inherited_fds(&self) -> Vec<RawFd> {
+        open_below(&self.directory).unwrap_or_default()
+    }
+}
+
+impl Drop for SledIndex {
+    fn drop(&mut self) {
+        // What is lost here is in the log; the next open applies it again.
+        if let Err(error) = guard("flush", || self.db.flush()) {
+            tracing::warn!(%error, "the index was closed without its last changes");
+        }
+    }
+}
+
+/// Runs one call of sled; its errors and its panics become errors of the index.
+fn guard<T>(what: &str, call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failed(&format!("{what}: {error}"))),
+        Err(_) => Err(failed(&format!("{what}: sled panicked"))),
+    }
+}
+
+fn failed(what: &str) -> StoreError {
+    StoreError::Index {
+        what: what.to_owned(),
+    }
+}
+
+const fn entry_key_bytes(key_bytes: usize) -> usize {
+    1 + size_of::<u32>() + key_bytes
+}
+
+fn entry_key(namespace: NamespaceId, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entry_key_bytes(key.len()));
+    bytes.push(ENTRY_KIND);
+    bytes.extend_from_slice(&namespace.0.to_be_bytes());
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+/// The bound behind the last key of a namespace.
+fn after_namespace(namespace: NamespaceId) -> Bound<Vec<u8>> {
+    match namespace.0.checked_add(1) {
+        Some(next) => Bound::Excluded(entry_key(NamespaceId(next), &[])),
+        None => Bound::Excluded(vec![ENTRY_KIND + 1]),
+    }
+}
+
+fn count_key(namespace: NamespaceId) -> Vec<u8> {
+    let mut bytes = vec![COUNT_KIND];
+    bytes.extend_from_slice(&namespace.0.to_be_bytes());
+    bytes
+}
+
+fn encode_entry(entry: &Stored) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ENTRY_HEADER_BYTES + entry.value.len());
+    bytes.push(VALUE_INLINE);
+    bytes.extend_from_slice(&entry.revision.0.to_be_bytes());
+    bytes.extend_from_slice(&entry.value);
+    bytes
+}
+
+fn decode_entry(bytes: &[u8]) -> Result<Stored, StoreError> {
+    let Some((header, value)) = bytes.split_first_chunk::<ENTRY_HEADER_BYTES>() else {
+        return Err(failed("an entry is shorter than its header"));
+    };
+    let [held, revision @ ..] = *header;
+    if held != VALUE_INLINE {
+        return Err(failed("an entry is held in a way not known here"));
+    }
+    Ok(Stored {
+        value: Bytes::copy_from_slice(value),
+        revision: Revision(u64::from_be_bytes(revision)),
+    })
+}
+
+/// This process's descriptors of files below `directory`.
+fn open_below(directory: &Path) -> std::io::Result<Vec<RawFd>> {
+    let directory = directory.canonicalize()?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let is_ours = std::fs::read_link(entry.path()).is_ok_and(|to| to.starts_with(&directory));
+        if let (true, Ok(number)) = (is_ours, entry.file_name().to_string_lossy().parse()) {
+            found.push(number);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance;
+    use super::*;
+
+    #[test]
+    fn sled_index_does_what_every_index_must() {
+        conformance::run(&mut || {
+            let directory = tempfile::tempdir().unwrap();
+            let index = SledIndex::open(&directory.path().join("index")).unwrap();
+            (Box::new(index), Some(directory))
+        });
+    }
+
+    #[test]
+    fn entries_counts_and_mark_are_there_after_reopening() {
+        let directory = tempfile::tempdir().unwrap();
+        let batch = conformance::batch(&[(1, b"a", Some((b"x", 3)))], &[(1, 1)], b"mark");
+        SledIndex::open(directory.path())
+            .unwrap()
+            .apply(&batch)
+            .unwrap();
+        let index = SledIndex::open(directory.path()).unwrap();
+        assert_eq!(index.mark().unwrap().as_deref(), Some(&b"mark"[..]));
+        assert_eq!(index.counts().unwrap(), [(NamespaceId(1), 1)]);
+        let entry = index.get(NamespaceId(1), b"a").unwrap().unwrap();
+        assert_eq!((&entry.value[..], entry.revision), (&b"x"[..], Revision(3)));
+    }
+
+    #[test]
+    fn panic_inside_sled_is_an_error_of_the_index() {
+        let error = guard::<()>("get", || panic!("as sled does on some damage")).unwrap_err();
+        assert!(matches!(error, StoreError::Index { .. }));
+    }
+
+    #[test]
+    fn entry_that_is_cut_or_held_elsewhere_is_refused() {
+        let whole = encode_entry(&super::super::stored(b"value", 7));
+        assert_eq!(decode_entry(&whole).unwrap().revision, Revision(7));
+        assert!(decode_entry(&whole[..ENTRY_HEADER_BYTES - 1]).is_err());
+        let mut elsewhere = whole;
+        elsewhere[0] = 1;
+        assert!(decode_entry(&elsewhere).is_err());
+    }
+
+    #[test]
+    fn child_is_told_the_descriptors_of_the_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = SledIndex::open(directory.path()).unwrap();
+        assert!(!index.inherited_fds().is_empty());
+    }
+}

@@ -1,0 +1,313 @@
+//! The state of the dictionary: the recent map over the index.
+//!
+//! Trail of a change: commit -> [`DictState::apply`] -> [`DictState::publish`] (readers see it)
+//! -> [`DictState::advance`] (it moves from the recent map into the index).
+//! Trail of a read: [`DictState::get`] -> recent map -> index.
+//!
+//! Invariants
+//! * The recent map is read before the index. A batch is in the index before its versions leave
+//!   the recent map, so a read between the two finds it in one of them.
+//! * The index holds the state of exactly one revision, its mark, and that never passes what is
+//!   both durable and committed, nor the oldest pin.
+//! * Only who holds `mover` changes the index or relies on it to stand still.
+//!
+//! When the index fails or panics, whoever notices makes it again ([`rebuild`]) and goes on.
+
+mod advance;
+mod rebuild;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use objsync_proto::ids::{NamespaceId, Revision};
+
+use crate::clock::Clock;
+use crate::error::StoreError;
+use crate::index::Index;
+use crate::options::{IndexKind, StoreLimits};
+use crate::pins::{Pin, Pins};
+use crate::recent::Recent;
+use crate::store::Stored;
+
+pub use rebuild::{Changes, History};
+
+/// What the state of the dictionary is opened with.
+pub struct StateOptions {
+    /// Where the index is kept, if it is kept.
+    pub index_directory: PathBuf,
+    /// How it is kept.
+    pub index: IndexKind,
+    /// Bounds of the recent map and of readers.
+    pub limits: StoreLimits,
+    /// How old readers are.
+    pub clock: Arc<dyn Clock>,
+    /// Log and snapshots, from which the index is made again.
+    pub history: Arc<dyn History>,
+}
+
+/// The dictionary's entries at every revision from the index's mark on.
+pub struct DictState {
+    options: StateOptions,
+    recent: RwLock<Recent>,
+    index: RwLock<Arc<dyn Index>>,
+    mover: Mutex<Mover>,
+    pins: Arc<Pins>,
+    committed: AtomicU64,
+    indexed: AtomicU64,
+    room: Room,
+}
+
+/// What changes with the index.
+struct Mover {
+    /// Keys in the index, by namespace.
+    counts: HashMap<NamespaceId, u64>,
+}
+
+/// Where writers wait while the recent map is full.
+#[derive(Default)]
+struct Room {
+    lock: Mutex<()>,
+    changed: Condvar,
+    is_closed: AtomicBool,
+    failure: Mutex<Option<StoreError>>,
+}
+
+/// Keys looked up per step of a count.
+const RESOLVE_COUNT: usize = 1024;
+
+impl DictState {
+    /// A change of a committed transaction, or of one that is about to be: it is read by
+    /// [`DictState::get_latest`] at once, and by others from [`DictState::publish`] on.
+    pub fn apply(
+        &self,
+        revision: Revision,
+        namespace: NamespaceId,
+        key: &Bytes,
+        value: Option<Bytes>,
+    ) {
+        self.recent_mut().apply(revision, namespace, key, value);
+    }
+
+    /// As [`DictState::apply`], all changes of a transaction at once.
+    pub fn apply_all(&self, revision: Revision, changes: Changes) {
+        let mut recent = self.recent_mut();
+        for (namespace, change) in changes {
+            recent.apply(revision, namespace, &change.key, change.value);
+        }
+    }
+
+    /// Makes everything up to `committed` visible.
+    pub fn publish(&self, committed: Revision) {
+        self.committed.fetch_max(committed.0, Ordering::SeqCst);
+    }
+
+    /// The last revision that is visible.
+    #[must_use]
+    pub fn committed(&self) -> Revision {
+        Revision(self.committed.load(Ordering::SeqCst))
+    }
+
+    /// The revision of the index.
+    #[must_use]
+    pub fn indexed(&self) -> Revision {
+        Revision(self.indexed.load(Ordering::SeqCst))
+    }
+
+    /// The committed entry of a key.
+    pub fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        self.get_at(namespace, key, self.committed())
+    }
+
+    /// The newest entry of a key, whether committed or not: what the next write is decided on.
+    pub fn get_latest(
+        &self,
+        namespace: NamespaceId,
+        key: &[u8],
+    ) -> Result<Option<Stored>, StoreError> {
+        self.get_at(namespace, key, Revision(u64::MAX))
+    }
+
+    /// The entry of a key as of a revision that the index has not passed.
+    pub(crate) fn get_at(
+        &self,
+        namespace: NamespaceId,
+        key: &[u8],
+        at: Revision,
+    ) -> Result<Option<Stored>, StoreError> {
+        if let Some(found) = self.recent().get(namespace, key, at) {
+            return Ok(found);
+        }
+        self.with_index(|index| index.get(namespace, key))
+    }
+
+    /// How many keys a dictionary has. The first call after many writes looks each of their keys
+    /// up in the index.
+    pub fn count(&self, namespace: NamespaceId) -> Result<u64, StoreError> {
+        // The committed revision is read first: what is applied later is taken off again.
+        let at = self.committed();
+        if self.recent().unresolved(1).0.is_empty() {
+            return Ok(self.recent().count(namespace, at));
+        }
+        let index = self.index();
+        let result = self.resolve_all(&mut self.mover());
+        match result {
+            Err(StoreError::Index { what }) => {
+                self.replace_broken(&index, &what)?;
+                self.resolve_all(&mut self.mover())?;
+            }
+            result => result?,
+        }
+        Ok(self.recent().count(namespace, at))
+    }
+
+    /// The namespaces that have or had keys.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<NamespaceId> {
+        let mut namespaces = self.recent().namespaces();
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        namespaces
+    }
+
+    /// Pins the committed revision.
+    pub(crate) fn pin(&self) -> Pin {
+        let now_ms = self.options.clock.monotonic_ms();
+        self.pins.pin(now_ms, || self.committed())
+    }
+
+    /// Bytes of the recent map.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        self.recent().bytes()
+    }
+
+    /// Whether writers must wait for the index.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.recent_bytes() >= self.options.limits.recent_bytes_max
+    }
+
+    /// Whether the index has everything.
+    #[must_use]
+    pub fn is_indexed(&self) -> bool {
+        self.recent().is_empty()
+    }
+
+    /// Waits until there is room for a change. To be called before the writer's role is taken:
+    /// the index cannot move past what is not durable yet.
+    ///
+    /// # Errors
+    /// The index failed and cannot be made again, or [`DictState::close`] was called.
+    pub fn wait_for_room(&self) -> Result<(), StoreError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        let mut guard = lock(&self.room.lock);
+        loop {
+            if self.room.is_closed.load(Ordering::SeqCst) {
+                return Err(StoreError::Closed);
+            }
+            if !self.is_full() {
+                return Ok(());
+            }
+            if let Some(failure) = lock(&self.room.failure).clone() {
+                return Err(failure);
+            }
+            guard = self
+                .room
+                .changed
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Wakes whoever waits for room; later waits fail.
+    pub fn close(&self) {
+        self.room.is_closed.store(true, Ordering::SeqCst);
+        self.tell_waiters();
+    }
+
+    /// Bytes of the index.
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        self.index().bytes()
+    }
+
+    /// Descriptors that a forked child must close.
+    #[must_use]
+    pub fn inherited_fds(&self) -> Vec<RawFd> {
+        self.index().inherited_fds()
+    }
+
+    /// Runs `read` on the index; if that fails, makes the index again and runs it once more.
+    pub(crate) fn with_index<T>(
+        &self,
+        read: impl Fn(&dyn Index) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let index = self.index();
+        match read(&*index) {
+            Err(StoreError::Index { what }) => {
+                self.replace_broken(&index, &what)?;
+                read(&*self.index())
+            }
+            result => result,
+        }
+    }
+
+    /// Looks up every key whose presence in the index is not known. The index stands still
+    /// meanwhile, because the caller holds `mover`.
+    fn resolve_all(&self, _mover: &mut Mover) -> Result<(), StoreError> {
+        let index = self.index();
+        loop {
+            let (keys, number) = self.recent().unresolved(RESOLVE_COUNT);
+            let mut answers = Vec::with_capacity(keys.len());
+            for (namespace, key) in keys {
+                let in_index = index.contains(namespace, &key)?;
+                answers.push((namespace, key, in_index));
+            }
+            let is_last = answers.len() < RESOLVE_COUNT;
+            let mut recent = self.recent_mut();
+            for (namespace, key, in_index) in answers {
+                recent.resolve(namespace, &key, in_index);
+            }
+            recent.resolved_up_to(number);
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn tell_waiters(&self) {
+        // Taken so that nobody is between looking and waiting.
+        drop(lock(&self.room.lock));
+        self.room.changed.notify_all();
+    }
+
+    pub(crate) fn recent(&self) -> std::sync::RwLockReadGuard<'_, Recent> {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent_mut(&self) -> std::sync::RwLockWriteGuard<'_, Recent> {
+        self.recent.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self) -> Arc<dyn Index> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&index)
+    }
+
+    fn mover(&self) -> MutexGuard<'_, Mover> {
+        lock(&self.mover)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,120 @@
+//! One step of the indexer: a batch moves from the recent map into the index.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use objsync_proto::ids::{NamespaceId, Revision};
+
+use super::{DictState, Mover};
+use crate::error::StoreError;
+use crate::index::{Index, IndexBatch, IndexChange};
+use crate::recent::Move;
+
+/// Versions per batch: what a reader of the index waits for at most.
+const BATCH_COUNT: usize = 1024;
+/// Bytes per batch, one transaction above.
+const BATCH_BYTES: usize = 1 << 20;
+/// Versions let go of per taking of the recent map's lock: what a writer waits for at most.
+const RETIRE_COUNT: usize = 128;
+
+impl DictState {
+    /// Moves a batch into the index, towards `to`: the lower of durable and committed. Tells
+    /// whether it moved one, so that there may be more. Any thread may call it.
+    ///
+    /// # Errors
+    /// The index failed, and so did making it again.
+    pub fn advance(&self, to: Revision) -> Result<bool, StoreError> {
+        let index = self.index();
+        let result = self.advance_index(&*index, to);
+        let Err(StoreError::Index { what }) = result else {
+            return result;
+        };
+        self.replace_broken(&index, &what)?;
+        Ok(true)
+    }
+
+    pub(super) fn advance_index(
+        &self,
+        index: &dyn Index,
+        to: Revision,
+    ) -> Result<bool, StoreError> {
+        let mut mover = self.mover();
+        let Some((upto, mut moves)) = self.next_moves(to) else {
+            return Ok(false);
+        };
+        self.resolve_moves(index, &mut moves)?;
+        let counts = changed_counts(&mover, &moves);
+        let changes = moves.into_iter().map(|one| IndexChange {
+            namespace: one.namespace,
+            key: one.key,
+            entry: one.entry,
+        });
+        index.apply(&IndexBatch {
+            changes: changes.collect(),
+            counts: counts.iter().map(|(n, c)| (*n, *c)).collect(),
+            mark: Some(self.options.history.mark_at(upto)),
+        })?;
+        mover.counts.extend(counts);
+        self.indexed.store(upto.0, Ordering::SeqCst);
+        while self.recent_mut().retire(upto, RETIRE_COUNT) {}
+        self.tell_waiters();
+        Ok(true)
+    }
+
+    /// What moves next: nothing past a reader, unless it is too old or stands in the way of
+    /// writers.
+    fn next_moves(&self, to: Revision) -> Option<(Revision, Vec<Move>)> {
+        let limits = &self.options.limits;
+        let now_ms = self.options.clock.monotonic_ms();
+        let too_old_ms = now_ms.saturating_sub(limits.reader_ms_max);
+        let mut bound = self.pins.bound(to, too_old_ms);
+        let mut moves = self.recent().next_moves(bound, BATCH_COUNT, BATCH_BYTES);
+        if moves.is_none() && bound < to && self.is_full() {
+            tracing::info!("readers expire: the recent map is full");
+            bound = self.pins.bound(to, u64::MAX);
+            moves = self.recent().next_moves(bound, BATCH_COUNT, BATCH_BYTES);
+        }
+        if moves.is_none() {
+            // Transactions that changed nothing need no batch.
+            self.indexed.fetch_max(bound.0, Ordering::SeqCst);
+        }
+        moves
+    }
+
+    /// Looks up which keys the index has, where that is not known.
+    fn resolve_moves(&self, index: &dyn Index, moves: &mut [Move]) -> Result<(), StoreError> {
+        let unknown = moves.iter_mut().filter(|one| one.in_index.is_none());
+        let mut found = Vec::new();
+        for one in unknown {
+            let in_index = index.contains(one.namespace, &one.key)?;
+            one.in_index = Some(in_index);
+            found.push((one.namespace, one.key.clone(), in_index));
+        }
+        for part in found.chunks(RETIRE_COUNT) {
+            let mut recent = self.recent_mut();
+            for (namespace, key, in_index) in part {
+                recent.resolve(*namespace, key, *in_index);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The counts of the namespaces whose number of keys the moves change.
+fn changed_counts(mover: &Mover, moves: &[Move]) -> HashMap<NamespaceId, u64> {
+    let mut changed: HashMap<NamespaceId, u64> = HashMap::new();
+    for one in moves {
+        let exists = one.entry.is_some();
+        if one.in_index == Some(exists) {
+            continue;
+        }
+        let before = mover.counts.get(&one.namespace).copied().unwrap_or(0);
+        let count = changed.entry(one.namespace).or_insert(before);
+        *count = if exists {
+            *count + 1
+        } else {
+            count.saturating_sub(1)
+        };
+    }
+    changed
+}

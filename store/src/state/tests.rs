@@ -1,0 +1,545 @@
+//! Random work on recent map, index and readers, compared with a map that keeps every version.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use objsync_proto::effect::Change;
+use objsync_proto::ids::{Epoch, EpochName, Position, StoreId};
+use objsync_proto::wire::{Entry, KeyRange};
+
+use super::*;
+use crate::index::{IndexBatch, Visit, stored};
+use crate::reader::Reader;
+use crate::test_random::Random;
+
+type Model = BTreeMap<(u32, Vec<u8>), Vec<(u64, Option<Vec<u8>>)>>;
+
+/// A log and a snapshot in memory.
+#[derive(Default)]
+struct Past {
+    model: Mutex<Model>,
+    snapshot: AtomicU64,
+    name: AtomicU64,
+    loads: AtomicU64,
+}
+
+/// Only moves when told.
+#[derive(Default)]
+struct StillClock(AtomicU64);
+
+impl Clock for StillClock {
+    fn now_ms(&self) -> u64 {
+        0
+    }
+    fn monotonic_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Past {
+    fn at(&self, namespace: u32, revision: u64) -> BTreeMap<Vec<u8>, Stored> {
+        let model = lock(&self.model);
+        let in_namespace = model.iter().filter(|((n, _), _)| *n == namespace);
+        in_namespace
+            .filter_map(|((_, key), versions)| {
+                let (at, value) = versions.iter().rfind(|(at, _)| *at <= revision)?;
+                Some((key.clone(), stored(value.as_ref()?, *at)))
+            })
+            .collect()
+    }
+}
+
+impl History for Past {
+    fn mark_at(&self, revision: Revision) -> Bytes {
+        let name = self.name.load(Ordering::SeqCst);
+        [name.to_be_bytes(), revision.0.to_be_bytes()]
+            .concat()
+            .into()
+    }
+
+    fn revision_of(&self, mark: &[u8]) -> Option<Revision> {
+        let (name, revision) = mark.split_first_chunk()?;
+        let is_ours = u64::from_be_bytes(*name) == self.name.load(Ordering::SeqCst);
+        is_ours.then_some(Revision(u64::from_be_bytes(revision.try_into().ok()?)))
+    }
+
+    fn load(
+        &self,
+        each: &mut dyn FnMut(NamespaceId, Entry) -> Result<(), StoreError>,
+    ) -> Result<Revision, StoreError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        let snapshot = self.snapshot.load(Ordering::SeqCst);
+        for namespace in 1..3 {
+            for (key, Stored { value, revision }) in self.at(namespace, snapshot) {
+                let key = key.into();
+                each(
+                    NamespaceId(namespace),
+                    Entry {
+                        key,
+                        value,
+                        revision,
+                    },
+                )?;
+            }
+        }
+        Ok(Revision(snapshot))
+    }
+
+    fn replay(
+        &self,
+        after: Revision,
+        to: Revision,
+        each: &mut dyn FnMut(Revision, Changes) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut log: BTreeMap<u64, Changes> = BTreeMap::new();
+        for ((namespace, key), versions) in lock(&self.model).iter() {
+            for (revision, value) in versions {
+                if after.0 < *revision && *revision <= to.0 {
+                    let change = Change {
+                        key: Bytes::copy_from_slice(key),
+                        value: value.as_ref().map(|v| Bytes::copy_from_slice(v)),
+                    };
+                    let changes = log.entry(*revision).or_default();
+                    changes.push((NamespaceId(*namespace), change));
+                }
+            }
+        }
+        log.into_iter()
+            .try_for_each(|(revision, changes)| each(Revision(revision), changes))
+    }
+}
+
+/// Answers everything with an error, as an index does that panicked.
+struct BrokenIndex;
+
+impl BrokenIndex {
+    fn fail<T>() -> Result<T, StoreError> {
+        Err(StoreError::Index {
+            what: "broken by the test".to_owned(),
+        })
+    }
+}
+
+impl Index for BrokenIndex {
+    fn get(&self, _: NamespaceId, _: &[u8]) -> Result<Option<Stored>, StoreError> {
+        Self::fail()
+    }
+    fn scan(
+        &self,
+        _: NamespaceId,
+        _: &KeyRange,
+        _: bool,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        // Fails half way: what was seen by then must not come twice.
+        let _: ControlFlow<()> = visit(Bytes::new(), stored(b"from a broken index", 0));
+        Self::fail()
+    }
+    fn apply(&self, _: &IndexBatch) -> Result<(), StoreError> {
+        Self::fail()
+    }
+    fn mark(&self) -> Result<Option<Bytes>, StoreError> {
+        Self::fail()
+    }
+    fn counts(&self) -> Result<Vec<(NamespaceId, u64)>, StoreError> {
+        Self::fail()
+    }
+    fn bytes(&self) -> u64 {
+        0
+    }
+    fn inherited_fds(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
+}
+
+struct Rig {
+    directory: tempfile::TempDir,
+    kind: IndexKind,
+    past: Arc<Past>,
+    clock: Arc<StillClock>,
+    state: Option<Arc<DictState>>,
+    readers: Vec<Reader>,
+    random: Random,
+    applied: u64,
+    committed: u64,
+    durable: u64,
+}
+
+impl Rig {
+    fn new(kind: IndexKind, seed: u64) -> Self {
+        let mut rig = Self {
+            directory: tempfile::tempdir().unwrap(),
+            kind,
+            past: Arc::default(),
+            clock: Arc::default(),
+            state: None,
+            readers: Vec::new(),
+            random: Random::new(seed),
+            applied: 0,
+            committed: 0,
+            durable: 0,
+        };
+        rig.reopen();
+        rig
+    }
+
+    fn options(&self) -> StateOptions {
+        StateOptions {
+            index_directory: self.directory.path().join("index"),
+            index: self.kind,
+            limits: StoreLimits {
+                recent_bytes_max: 100_000,
+                ..StoreLimits::default()
+            },
+            clock: Arc::clone(&self.clock) as _,
+            history: Arc::clone(&self.past) as _,
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.readers.clear();
+        self.state = None;
+        let state = DictState::open(self.options(), Revision(self.applied)).unwrap();
+        self.state = Some(Arc::new(state));
+        (self.committed, self.durable) = (self.applied, self.applied);
+    }
+
+    fn state(&self) -> &Arc<DictState> {
+        self.state.as_ref().unwrap()
+    }
+
+    fn transact(&mut self) {
+        self.applied += 1 + self.random.below(2);
+        for _ in 0..self.random.below(4) {
+            let namespace = 1 + self.random.below(2) as u32;
+            let key = self.random.key();
+            let value = (self.random.below(3) > 0).then(|| self.random.value());
+            self.state().apply(
+                Revision(self.applied),
+                NamespaceId(namespace),
+                &Bytes::copy_from_slice(&key),
+                value.clone().map(Bytes::from),
+            );
+            let mut model = lock(&self.past.model);
+            let versions = model.entry((namespace, key)).or_default();
+            versions.retain(|(revision, _)| *revision != self.applied);
+            versions.push((self.applied, value));
+        }
+    }
+
+    fn commit(&mut self) {
+        self.committed += self.random.below(self.applied - self.committed + 1);
+        self.durable = self.durable.max(self.random.below(self.committed + 1));
+        self.state().publish(Revision(self.committed));
+    }
+
+    fn pin(&mut self) {
+        let position = |revision| Position {
+            store: StoreId([0; 16]),
+            epoch: Epoch {
+                number: 1,
+                name: EpochName([0; 16]),
+            },
+            revision,
+        };
+        let reader = Reader::new(Arc::clone(self.state()), position);
+        assert_eq!(reader.position().revision.0, self.committed);
+        self.readers.push(reader);
+    }
+
+    fn read(&mut self) {
+        let key = self.random.key();
+        let namespace = 1 + self.random.below(2) as u32;
+        let id = NamespaceId(namespace);
+        let committed = self.past.at(namespace, self.committed);
+        assert_eq!(
+            self.state().get(id, &key).unwrap().as_ref(),
+            committed.get(&key)
+        );
+        let latest = self.past.at(namespace, self.applied);
+        assert_eq!(
+            self.state().get_latest(id, &key).unwrap().as_ref(),
+            latest.get(&key)
+        );
+        assert_eq!(self.state().count(id).unwrap(), committed.len() as u64);
+        if !self.readers.is_empty() {
+            let place = self.random.below(self.readers.len() as u64) as usize;
+            let reader = self.readers.swap_remove(place);
+            let pinned = reader.position().revision.0;
+            let then = self.past.at(namespace, pinned);
+            match reader.get(id, &key) {
+                Ok(found) => assert_eq!(found.as_ref(), then.get(&key)),
+                // An index made again begins at the snapshot.
+                Err(StoreError::SnapshotExpired { .. }) => {
+                    assert!(pinned < self.past.snapshot.load(Ordering::SeqCst));
+                    return;
+                }
+                Err(error) => panic!("{error}"),
+            }
+            self.check_range(&reader, id, then);
+        }
+    }
+
+    fn check_range(
+        &mut self,
+        reader: &Reader,
+        namespace: NamespaceId,
+        then: BTreeMap<Vec<u8>, Stored>,
+    ) {
+        let range = self.random.range();
+        let reverse = self.random.below(2) == 0;
+        let bytes_max = self.random.below(200) as usize;
+        let mut expected: Vec<_> = then
+            .into_iter()
+            .filter(|(k, _)| range.contains(k))
+            .collect();
+        if reverse {
+            expected.reverse();
+        }
+        let found = match reader.page(namespace, &range, reverse, 0) {
+            // The get did not need the index, this did.
+            Err(StoreError::SnapshotExpired { .. }) => return,
+            _ => read_all(reader, namespace, range, reverse, bytes_max),
+        };
+        let found: Vec<_> = found
+            .into_iter()
+            .map(
+                |Entry {
+                     key,
+                     value,
+                     revision,
+                 }| (key.to_vec(), Stored { value, revision }),
+            )
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    fn step(&mut self) {
+        match self.random.below(20) {
+            0..=5 => self.transact(),
+            6..=8 => self.commit(),
+            9..=11 => drop(self.state().advance(Revision(self.durable)).unwrap()),
+            12..=13 => self.pin(),
+            14..=18 => self.read(),
+            _ => self.disturb(),
+        }
+    }
+
+    fn disturb(&mut self) {
+        match self.random.below(4) {
+            0 => self.reopen(),
+            1 => *self.state().index.write().unwrap() = Arc::new(BrokenIndex),
+            2 => self.past.snapshot.store(self.durable, Ordering::SeqCst),
+            _ => {
+                self.past.name.fetch_add(1, Ordering::SeqCst);
+                self.reopen();
+            }
+        }
+    }
+}
+
+fn read_all(
+    reader: &Reader,
+    namespace: NamespaceId,
+    mut range: KeyRange,
+    reverse: bool,
+    bytes_max: usize,
+) -> Vec<Entry> {
+    let mut all = Vec::new();
+    loop {
+        let page = reader.page(namespace, &range, reverse, bytes_max).unwrap();
+        let Some(last) = page.last() else {
+            return all;
+        };
+        if reverse {
+            range.end = Some(last.key.clone());
+        } else {
+            range.start = [&last.key[..], &[0]].concat().into();
+        }
+        all.extend(page);
+    }
+}
+
+fn random_work_agrees_with_the_model(kind: IndexKind, seeds: std::ops::Range<u64>, steps: u64) {
+    for seed in seeds {
+        println!("seed {seed}");
+        let mut rig = Rig::new(kind, seed);
+        for _ in 0..steps {
+            rig.step();
+        }
+    }
+}
+
+#[test]
+fn random_work_over_a_memory_index_agrees_with_the_model() {
+    random_work_agrees_with_the_model(IndexKind::Memory, 0..30, 600);
+}
+
+#[test]
+fn random_work_over_sled_agrees_with_the_model() {
+    random_work_agrees_with_the_model(IndexKind::Sled, 100..104, 300);
+}
+
+fn filled_rig(kind: IndexKind) -> Rig {
+    let mut rig = Rig::new(kind, 1);
+    for _ in 0..200 {
+        rig.transact();
+    }
+    (rig.committed, rig.durable) = (rig.applied, rig.applied);
+    rig.state().publish(Revision(rig.committed));
+    while rig.state().advance(Revision(rig.durable)).unwrap() {}
+    rig
+}
+
+fn assert_content_is_whole(rig: &mut Rig) {
+    for namespace in [1, 2] {
+        rig.pin();
+        let reader = rig.readers.pop().unwrap();
+        let then = rig.past.at(namespace, rig.committed);
+        let all = read_all(
+            &reader,
+            NamespaceId(namespace),
+            KeyRange::default(),
+            false,
+            1000,
+        );
+        assert!(!all.is_empty());
+        let found: BTreeMap<_, _> = all
+            .into_iter()
+            .map(
+                |Entry {
+                     key,
+                     value,
+                     revision,
+                 }| (key.to_vec(), Stored { value, revision }),
+            )
+            .collect();
+        assert_eq!(found, then);
+        assert_eq!(
+            rig.state().count(NamespaceId(namespace)).unwrap(),
+            then.len() as u64
+        );
+    }
+}
+
+#[test]
+fn clean_reopening_uses_the_index_that_is_there() {
+    let mut rig = filled_rig(IndexKind::Sled);
+    let loads = rig.past.loads.load(Ordering::SeqCst);
+    rig.reopen();
+    assert_eq!(
+        rig.past.loads.load(Ordering::SeqCst),
+        loads,
+        "not made again"
+    );
+    assert!(rig.state().is_indexed(), "and nothing had to be replayed");
+    assert_content_is_whole(&mut rig);
+}
+
+#[test]
+fn index_that_was_deleted_is_made_again() {
+    let mut rig = filled_rig(IndexKind::Sled);
+    rig.past.snapshot.store(rig.durable / 2, Ordering::SeqCst);
+    rig.state = None;
+    std::fs::remove_dir_all(rig.directory.path().join("index")).unwrap();
+    rig.reopen();
+    assert_content_is_whole(&mut rig);
+}
+
+#[test]
+fn index_of_another_history_is_made_again_and_the_old_one_set_aside() {
+    let mut rig = filled_rig(IndexKind::Sled);
+    rig.past.name.fetch_add(1, Ordering::SeqCst);
+    rig.reopen();
+    assert_content_is_whole(&mut rig);
+    assert!(rig.directory.path().join("index.failed").exists());
+}
+
+#[test]
+fn damaged_files_of_the_index_are_replaced() {
+    for seed in 0..6 {
+        println!("seed {seed}");
+        let mut random = Random::new(seed);
+        let mut rig = filled_rig(IndexKind::Sled);
+        rig.state = None;
+        let file = rig.directory.path().join("index/db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        for _ in 0..200 {
+            let place = random.below(bytes.len() as u64) as usize;
+            bytes[place] ^= 1 + random.below(255) as u8;
+        }
+        std::fs::write(&file, &bytes).unwrap();
+        rig.reopen();
+        assert_content_is_whole(&mut rig);
+    }
+}
+
+#[test]
+fn index_that_fails_while_open_is_made_again_under_readers_and_writers() {
+    let mut rig = filled_rig(IndexKind::Memory);
+    rig.transact();
+    *rig.state().index.write().unwrap() = Arc::new(BrokenIndex);
+    rig.committed = rig.applied;
+    rig.state().publish(Revision(rig.committed));
+    assert!(rig.state().advance(Revision(rig.committed)).unwrap());
+    assert_content_is_whole(&mut rig);
+}
+
+#[test]
+fn reader_expires_after_its_time_once_the_index_passes() {
+    let mut rig = filled_rig(IndexKind::Memory);
+    rig.pin();
+    let reader = rig.readers.pop().unwrap();
+    let pinned = rig.committed;
+    rig.transact();
+    rig.transact();
+    rig.committed = rig.applied;
+    rig.state().publish(Revision(rig.committed));
+    while rig.state().advance(Revision(rig.committed)).unwrap() {}
+    assert_eq!(rig.state().indexed().0, pinned, "the pin holds");
+    assert!(reader.get(NamespaceId(1), b"a").is_ok());
+    rig.clock.0.store(60_001, Ordering::SeqCst);
+    while rig.state().advance(Revision(rig.committed)).unwrap() {}
+    assert!(rig.state().is_indexed());
+    let expired = StoreError::SnapshotExpired { revision: pinned }.to_string();
+    assert_eq!(
+        reader.get(NamespaceId(1), b"a").unwrap_err().to_string(),
+        expired
+    );
+    let page = reader.page(NamespaceId(1), &KeyRange::default(), false, 10);
+    assert_eq!(page.unwrap_err().to_string(), expired);
+}
+
+#[test]
+fn writer_waits_for_room_and_a_reader_in_its_way_expires() {
+    let mut rig = filled_rig(IndexKind::Memory);
+    rig.pin();
+    while !rig.state().is_full() {
+        rig.transact();
+    }
+    rig.committed = rig.applied;
+    let state = Arc::clone(rig.state());
+    state.publish(Revision(rig.committed));
+    let writer = std::thread::spawn({
+        let state = Arc::clone(&state);
+        move || state.wait_for_room()
+    });
+    while state.advance(Revision(rig.committed)).unwrap() {}
+    writer.join().unwrap().unwrap();
+    assert!(rig.readers[0].get(NamespaceId(1), b"a").is_err());
+}
+
+#[test]
+fn writer_that_waits_for_room_is_told_when_the_store_closes() {
+    let mut rig = filled_rig(IndexKind::Memory);
+    while !rig.state().is_full() {
+        rig.transact();
+    }
+    let state = Arc::clone(rig.state());
+    let writer = std::thread::spawn({
+        let state = Arc::clone(&state);
+        move || state.wait_for_room()
+    });
+    state.close();
+    assert!(matches!(writer.join().unwrap(), Err(StoreError::Closed)));
+}
