@@ -17,6 +17,7 @@
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
 //! | [`effect`] | what was decided: the content of the log and of the feed |
 //! | [`session`] | exactly once: the client's side, and the results an owner keeps |
+//! | [`replica`] | a copy of a dictionary that follows its owner |
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
@@ -28,6 +29,7 @@ pub mod key;
 pub mod limits;
 mod numbered;
 pub mod operation;
+pub mod replica;
 pub mod session;
 pub mod stored;
 pub mod value;

@@ -71,6 +71,10 @@ pub const BOOKMARK_MS: u64 = 1_000;
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a replica held whole under `replica="auto"`; above it only what was read is held.
 pub const REPLICA_BYTES_AUTO: u64 = 256 << 20;
+/// Bytes that one iteration over a replica may keep of what changed since it began.
+pub const PIN_BYTES_MAX: u64 = 64 << 20;
+/// Most iterations over a replica that are open at once; one more ends the oldest.
+pub const PINS_MAX: usize = 1_024;
 /// Bytes of decoded values held before a store or a replica.
 pub const DECODED_CACHE_BYTES: usize = 64 << 20;
 

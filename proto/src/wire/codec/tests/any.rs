@@ -1,0 +1,292 @@
+//! Any message, for tests that must hold of all.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::effect::Change;
+use crate::error::{ErrorKind, Failure};
+use crate::ids::{
+    Ack, Durability, Epoch, EpochName, FrameIndex, NamespaceId, Origin, PeerKey, Position,
+    Revision, Sequence, SessionId, StoreId,
+};
+use crate::operation::{Operation, Outcome};
+use crate::wire::{
+    Entry, Event, Feed, Grant, Hello, KeyRange, OwnerStatus, Reply, Request, ToOwner, ToPeer,
+    Welcome, Write,
+};
+
+pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
+    prop_oneof![vec(any::<u8>(), 0..40), vec(any::<u8>(), 250..300)].prop_map(Bytes::from)
+}
+
+pub(super) fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..300_u64, any::<u64>()]
+}
+
+pub(super) fn revision() -> impl Strategy<Value = Revision> {
+    number().prop_map(Revision)
+}
+
+pub(super) fn session() -> impl Strategy<Value = SessionId> {
+    (number(), number()).prop_map(|(epoch, frame)| SessionId {
+        epoch,
+        frame: FrameIndex(frame),
+    })
+}
+
+pub(super) fn epoch() -> impl Strategy<Value = Epoch> {
+    (number(), any::<[u8; 16]>()).prop_map(|(number, name)| Epoch {
+        number,
+        name: EpochName(name),
+    })
+}
+
+pub(super) fn position() -> impl Strategy<Value = Position> {
+    (any::<[u8; 16]>(), epoch(), revision()).prop_map(|(store, epoch, revision)| Position {
+        store: StoreId(store),
+        epoch,
+        revision,
+    })
+}
+
+pub(super) fn durability() -> impl Strategy<Value = Durability> {
+    prop_oneof![Just(Durability::Buffered), Just(Durability::Sync)]
+}
+
+pub(super) fn failure() -> impl Strategy<Value = Failure> {
+    (1..12_u8, ".{0,20}").prop_map(|(kind, text)| Failure::new(ErrorKind::from_number(kind), text))
+}
+
+pub(super) fn change() -> impl Strategy<Value = Change> {
+    (bytes(), option::of(bytes())).prop_map(|(key, value)| Change { key, value })
+}
+
+pub(super) fn range() -> impl Strategy<Value = KeyRange> {
+    (bytes(), option::of(bytes())).prop_map(|(start, end)| KeyRange { start, end })
+}
+
+pub(super) fn grant() -> impl Strategy<Value = Grant> {
+    let fields = (
+        any::<[u8; 32]>(),
+        ".{0,9}",
+        vec(".{0,9}", 0..3),
+        option::of(number()),
+        ".{0,9}",
+    );
+    fields.prop_map(|(peer, scope, rights, expires_ms, label)| Grant {
+        peer: PeerKey(peer),
+        scope,
+        rights,
+        expires_ms,
+        label,
+    })
+}
+
+pub(super) fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        (bytes(), bytes()).prop_map(|(key, value)| Operation::Put { key, value }),
+        bytes().prop_map(|key| Operation::Delete { key }),
+        (bytes(), option::of(bytes()), any::<u32>()).prop_map(|(start, end, count_max)| {
+            Operation::DeleteRange {
+                start,
+                end,
+                count_max,
+            }
+        }),
+        (bytes(), option::of(bytes()), option::of(bytes()))
+            .prop_map(|(key, expected, new)| Operation::CompareAndSet { key, expected, new }),
+        (bytes(), any::<i64>()).prop_map(|(key, by)| Operation::Increment { key, by }),
+        vec(change(), 0..20).prop_map(|changes| Operation::Batch { changes }),
+    ]
+}
+
+pub(super) fn request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        vec(change(), 0..5).prop_map(|content| Request::CreateNamespace { content }),
+        bytes().prop_map(|key| Request::Get { key }),
+        Just(Request::Count),
+        (number(), range(), option::of(position())).prop_map(|(subscription, range, since)| {
+            Request::Subscribe {
+                subscription,
+                range,
+                since,
+            }
+        }),
+        number().prop_map(|subscription| Request::Unsubscribe { subscription }),
+        (number(), range(), any::<bool>()).prop_map(|(subscription, range, reverse)| {
+            Request::Fetch {
+                subscription,
+                range,
+                reverse,
+            }
+        }),
+        Just(Request::Barrier),
+        revision().prop_map(|revision| Request::Flush { revision }),
+        Just(Request::Status),
+        grant().prop_map(Request::Grant),
+        Just(Request::Grants),
+        any::<[u8; 32]>().prop_map(|peer| Request::Revoke {
+            peer: PeerKey(peer)
+        }),
+    ]
+}
+
+pub(super) fn to_owner() -> impl Strategy<Value = ToOwner> {
+    prop_oneof![
+        (".{0,9}", ".{0,300}", option::of(session())).prop_map(|(program, namespace, session)| {
+            ToOwner::Hello(Hello {
+                program,
+                namespace,
+                session,
+            })
+        }),
+        Just(ToOwner::OpenSession),
+        (number(), number(), option::of(durability()), operation()).prop_map(
+            |(sequence, floor, durability, operation)| ToOwner::Write(Write {
+                sequence: Sequence(sequence),
+                floor: Sequence(floor),
+                durability,
+                operation,
+            })
+        ),
+        (number(), request()).prop_map(|(id, request)| ToOwner::Request(id, request)),
+        Just(ToOwner::CloseSession),
+    ]
+}
+
+pub(super) fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Done),
+        number().prop_map(Outcome::Deleted),
+        any::<bool>().prop_map(Outcome::Swapped),
+        any::<i64>().prop_map(Outcome::Number),
+    ]
+}
+
+pub(super) fn ack() -> impl Strategy<Value = Ack> {
+    (revision(), epoch(), durability()).prop_map(|(revision, epoch, durability)| Ack {
+        revision,
+        epoch,
+        durability,
+    })
+}
+
+pub(super) fn status() -> impl Strategy<Value = OwnerStatus> {
+    (
+        option::of(".{0,9}"),
+        position(),
+        vec(number(), 7),
+        vec(any::<u32>(), 3),
+    )
+        .prop_map(|(address, position, n, small)| OwnerStatus {
+            program: "objsync".into(),
+            pid: small[0],
+            address,
+            directory: "/d".into(),
+            position,
+            durable: Revision(n[0]),
+            indexed: Revision(n[1]),
+            keys: n[2],
+            peers: small[1],
+            subscriptions: small[2],
+            log_bytes: n[3],
+            snapshot_bytes: n[4],
+            index_bytes: n[5],
+            uptime_s: n[6],
+        })
+}
+
+pub(super) fn reply() -> impl Strategy<Value = Reply> {
+    prop_oneof![
+        Just(Reply::Done),
+        (any::<u32>(), any::<bool>()).prop_map(|(number, created)| Reply::Namespace {
+            namespace: NamespaceId(number),
+            created
+        }),
+        (option::of((bytes(), revision())), revision())
+            .prop_map(|(entry, as_of)| Reply::Entry { entry, as_of }),
+        (number(), revision()).prop_map(|(count, as_of)| Reply::Count { count, as_of }),
+        position().prop_map(Reply::Position),
+        status().prop_map(Reply::Status),
+        vec(grant(), 0..3).prop_map(Reply::Grants),
+    ]
+}
+
+pub(super) fn either<T: std::fmt::Debug>(
+    ok: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Result<T, Failure>> {
+    (ok, option::of(failure())).prop_map(|(ok, failure)| failure.map_or(Ok(ok), Err))
+}
+
+pub(super) fn to_peer() -> impl Strategy<Value = ToPeer> {
+    let welcome = (
+        position(),
+        option::of(any::<u32>()),
+        any::<[bool; 2]>(),
+        durability(),
+    );
+    prop_oneof![
+        welcome.prop_map(
+            |(position, namespace, [may_write, session_known], durability)| {
+                let namespace = namespace.map(NamespaceId);
+                let program = "objsync".into();
+                ToPeer::Welcome(Welcome {
+                    program,
+                    position,
+                    namespace,
+                    may_write,
+                    durability,
+                    session_known,
+                })
+            }
+        ),
+        session().prop_map(ToPeer::Opened),
+        (number(), either((outcome(), ack())))
+            .prop_map(|(sequence, result)| ToPeer::Answer(Sequence(sequence), result)),
+        (number(), either(reply())).prop_map(|(id, result)| ToPeer::Reply(id, result)),
+        failure().prop_map(ToPeer::Goodbye),
+    ]
+}
+
+pub(super) fn any_event() -> impl Strategy<Value = Event> {
+    let origin = (session(), number()).prop_map(|(session, sequence)| Origin {
+        session,
+        sequence: Sequence(sequence),
+    });
+    (
+        revision(),
+        number(),
+        option::of(origin),
+        vec(change(), 0..5),
+    )
+        .prop_map(|(revision, time_ms, origin, changes)| Event {
+            revision,
+            time_ms,
+            origin,
+            changes,
+        })
+}
+
+pub(super) fn entry() -> impl Strategy<Value = Entry> {
+    (bytes(), bytes(), revision()).prop_map(|(key, value, revision)| Entry {
+        key,
+        value,
+        revision,
+    })
+}
+
+pub(super) fn feed() -> impl Strategy<Value = Feed> {
+    prop_oneof![
+        number().prop_map(|subscription| Feed::Start { subscription }),
+        Just(Feed::Resume),
+        Just(Feed::Reset),
+        vec(entry(), 0..20).prop_map(Feed::Entries),
+        position().prop_map(|position| Feed::Complete { position }),
+        vec(any_event(), 0..8).prop_map(Feed::Events),
+        position().prop_map(|position| Feed::Bookmark { position }),
+        (number(), position()).prop_map(|(id, position)| Feed::Barrier { id, position }),
+        failure().prop_map(Feed::Failed),
+    ]
+}
