@@ -1,2 +1,28 @@
-//! placeholder
-fn main() {}
+//! The program `objsync`: serve, read, write and watch shared dictionaries.
+//!
+//! Trail: [`main`] -> [`args`] (what was asked) -> one file of [`commands`] -> the crate `objsync`.
+//! [`target`] says which dictionary is meant, [`json`] how values are written, [`output`] how
+//! answers look, [`exit`] what a failure is called and what to do about it.
+
+mod args;
+mod commands;
+mod exit;
+mod input;
+#[path = "json_stub.rs"]
+mod json;
+mod output;
+mod progress;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let output = output::Output::new(cli.json);
+    match commands::run(&cli, &output) {
+        Ok(answer) => answer.into(),
+        Err(failure) => failure.report(&output),
+    }
+}

@@ -1,0 +1,66 @@
+//! The figures objsync is measured by, from Rust: `objsync-benches [--quick]` prints one JSON line a
+//! figure. `benches/run` runs it, and the Python figures, and makes the table.
+//!
+//! [`local`] one process and its own store; [`network`] two processes and a server; [`memory`] what
+//! a server and a full copy take. Each figure is a sample of single calls, or a rate over many.
+
+mod data;
+mod figure;
+mod local;
+mod memory;
+mod network;
+mod server;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// What can go wrong while measuring: it is said and the run ends.
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// Measures objsync from Rust.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// A tenth of the work: to see that it runs, not to quote
+    #[arg(long)]
+    quick: bool,
+
+    /// The program `objsync` that serves
+    #[arg(long, value_name = "PROGRAM", default_value = "objsync")]
+    program: PathBuf,
+
+    /// Where stores are made [default: the temporary folder]
+    #[arg(long, value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+
+    /// Runs as the second process of `seen`: watch at this address and print the delays
+    #[arg(long, value_name = "ADDRESS", hide = true, requires = "count")]
+    watch: Option<String>,
+
+    /// How many changes to watch
+    #[arg(long, hide = true)]
+    count: Option<u32>,
+
+    /// Runs as the second process of `memory`: hold a full copy of what is at this address
+    #[arg(long, value_name = "ADDRESS", hide = true)]
+    hold: Option<String>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(address) = &arguments.watch {
+        return network::watch(address, arguments.count.unwrap_or_default());
+    }
+    if let Some(address) = &arguments.hold {
+        return memory::hold(address);
+    }
+    let folder = match &arguments.directory {
+        Some(parent) => tempfile::tempdir_in(parent)?,
+        None => tempfile::tempdir()?,
+    };
+    let scale = if arguments.quick { 10 } else { 1 };
+    local::measure(folder.path(), scale)?;
+    network::measure(folder.path(), &arguments.program, scale)?;
+    memory::measure(folder.path(), &arguments.program, scale)
+}

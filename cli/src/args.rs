@@ -1,0 +1,126 @@
+//! What can be asked: the command line as clap reads it. Each command's own arguments are in its
+//! file.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    bench, check, completion, del, export, get, import, link, links, ls, serve, set, status,
+    unlink, watch,
+};
+
+/// A persistent dictionary that programs share live.
+#[derive(Debug, Parser)]
+#[command(name = "objsync", version, propagate_version = true, after_help = crate::exit::HELP)]
+pub(crate) struct Cli {
+    /// Answer in JSON: one document, or one line for each of many things
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which dictionary is meant and how patient to be.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Which dictionary")]
+pub(crate) struct Connection {
+    /// A server (host:port), a link (objsync://...) or the directory of a store
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHERE",
+        env = "OBJSYNC_TO",
+        hide_env_values = true
+    )]
+    pub(crate) to: Option<String>,
+
+    /// The dictionary in that store; without it, the one of the link, or `default`
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// How long to wait for an answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// Seconds above zero, with or without a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| String::from("seconds above zero, such as 5 or 0.5"))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a store at an address until stopped
+    Serve(serve::Serve),
+    /// Print the value under a key
+    Get(get::Get),
+    /// Put a value under a key
+    Set(set::Set),
+    /// Remove keys
+    Del(del::Del),
+    /// List keys, or keys and values
+    Ls(ls::Ls),
+    /// Print changes as they happen
+    Watch(watch::Watch),
+    /// Read JSON lines {"key": .., "value": ..} into a dictionary
+    Import(import::Import),
+    /// Write a dictionary as JSON lines {"key": .., "value": ..}
+    Export(export::Export),
+    /// Say how a store and its owner are
+    Status(status::Status),
+    /// Make a link that lets somebody else in
+    Link(link::Link),
+    /// List who was let in by links
+    Links(links::Links),
+    /// Take a link back and cut its connections
+    Unlink(unlink::Unlink),
+    /// Read every byte of a store and say what is damaged
+    Check(check::Check),
+    /// Measure a store, for a few seconds
+    Bench(bench::Bench),
+    /// Print the completion script of a shell
+    Completion(completion::Completion),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_argument_has_a_help_text() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {} has no help",
+                    command.get_name(),
+                    argument.get_id()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn seconds_are_positive_and_finite() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "nan", "inf", "1e300", "soon", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `objsync export`: a dictionary as JSON lines, as of one moment, in bounded memory.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use objsync::{Dict, KeyRange};
+
+use crate::args::Connection;
+use crate::exit::{Answer, Failure};
+use crate::input;
+use crate::json;
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The file to write, which must not exist yet [default: standard output]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Only keys of text that start so
+    #[arg(long, value_name = "TEXT")]
+    prefix: Option<String>,
+}
+
+impl Export {
+    /// Writes one line an entry, in key order.
+    pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
+        let dict = connection.open()?;
+        let range = self
+            .prefix
+            .as_deref()
+            .map_or_else(KeyRange::default, input::prefix);
+        let count = match &self.file {
+            None => write_all(&dict, range, output, &mut output.lines(), Failure::stdout)?,
+            Some(path) => to_file(&dict, range, output, path)?,
+        };
+        output.note(&format!("{count} entries"));
+        Ok(Answer::Yes)
+    }
+}
+
+/// A file that is whole when it is there under its name and the program ended well: it is synced.
+fn to_file(dict: &Dict, range: KeyRange, output: &Output, path: &Path) -> Result<u64, Failure> {
+    let failed = |op| {
+        move |source| Failure::Io {
+            op,
+            path: path.to_path_buf(),
+            source,
+        }
+    };
+    let file = File::create_new(path).map_err(failed("create"))?;
+    let mut writer = BufWriter::with_capacity(256 << 10, file);
+    let count = write_all(dict, range, output, &mut writer, failed("write"))?;
+    let file = writer
+        .into_inner()
+        .map_err(|error| failed("write")(error.into_error()))?;
+    file.sync_all().map_err(failed("sync"))?;
+    Ok(count)
+}
+
+fn write_all(
+    dict: &Dict,
+    range: KeyRange,
+    output: &Output,
+    out: &mut impl Write,
+    failed: impl Fn(std::io::Error) -> Failure,
+) -> Result<u64, Failure> {
+    let progress = Progress::of_entries(dict.len()?, output);
+    let mut count = 0;
+    for entry in dict.scan(range, false)? {
+        let (key, payload) = entry?;
+        let line = json::entry_line(&key, Some(&payload))?;
+        writeln!(out, "{line}").map_err(&failed)?;
+        count += 1;
+        progress.advance(1);
+    }
+    out.flush().map_err(failed)?;
+    Ok(count)
+}

@@ -1,0 +1,34 @@
+//! `objsync get KEY`: print the value under a key.
+
+use clap::Args;
+
+use crate::args::Connection;
+use crate::exit::{Answer, Failure};
+use crate::input::KeyForm;
+use crate::json;
+use crate::output::Output;
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The key, as text
+    #[arg(value_name = "KEY")]
+    key: String,
+
+    #[command(flatten)]
+    form: KeyForm,
+}
+
+impl Get {
+    /// Prints text bare and all else as JSON; with `--json`, text is JSON too.
+    pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
+        let key = self.form.read(&self.key)?;
+        let dict = connection.open()?;
+        let Some(payload) = dict.get(&key)? else {
+            output.note(&format!("no key {}", self.key));
+            return Ok(Answer::No);
+        };
+        output.line(&json::shown_value(&payload, output.json())?)?;
+        Ok(Answer::Yes)
+    }
+}

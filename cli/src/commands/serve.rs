@@ -1,0 +1,212 @@
+//! `objsync serve`: own a store and serve it at an address until stopped.
+//!
+//! The first SIGTERM or SIGINT closes the store (what was acknowledged is on disk, peers are told,
+//! the log gets its end mark); the second exits at once, which loses nothing acknowledged either.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use objsync::{Dict, Durability, ErrorKind, Options, home};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::Connection;
+use crate::exit::{Answer, Failure};
+use crate::output::{Colour, Output};
+
+/// What a shell calls an end by Ctrl-C.
+const EXIT_AT_ONCE: i32 = 130;
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The address to listen on; loopback lets only this machine in
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: IpAddr,
+
+    /// The UDP port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+
+    /// The directory of the store [default: the one last served at that port]
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+
+    /// How safe writes are that do not say it themselves: sync or buffered
+    #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]
+    durability: Durability,
+
+    /// Use a directory on a network file system, where locks may not hold
+    #[arg(long)]
+    force_network_fs: bool,
+}
+
+impl Serve {
+    /// Serves until a signal comes.
+    pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
+        if connection.to.is_some() && std::env::var_os("OBJSYNC_TO").is_none() {
+            let text = "serve takes --host, --port and --data-dir, not --to";
+            return Err(Failure::Usage(text.into()));
+        }
+        log_to_stderr();
+        let runtime = runtime()?;
+        // Before the store is opened: a signal from then on closes it properly.
+        let mut signals = runtime.block_on(async { Signals::new() })?;
+        let dict = self.open(connection)?;
+        self.announce(&dict, output)?;
+        runtime.block_on(signals.next());
+        output.note("closing; once more to exit at once");
+        runtime.block_on(async {
+            let mut closing = tokio::task::spawn_blocking(move || dict.close());
+            tokio::select! {
+                closed = &mut closing => match closed {
+                    Ok(closed) => closed,
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                },
+                () = signals.next() => std::process::exit(EXIT_AT_ONCE),
+            }
+        })?;
+        Ok(Answer::Yes)
+    }
+
+    fn open(&self, connection: &Connection) -> Result<Dict, Failure> {
+        let directory = match &self.data_dir {
+            Some(directory) => directory.clone(),
+            None => home::directory_of_port(self.port)?,
+        };
+        let options = Options {
+            namespace: connection
+                .namespace
+                .clone()
+                .unwrap_or(Options::default().namespace),
+            serve_durability: self.durability,
+            force_network_fs: self.force_network_fs,
+            timeout: connection.timeout,
+            ..Options::default()
+        };
+        let address = SocketAddr::new(self.host, self.port);
+        Dict::serve_at(&directory, address, options)
+            .map_err(|error| self.explain(error, &directory))
+    }
+
+    /// The one served at this port already, or its port held by somebody else: say what to do.
+    fn explain(&self, error: objsync::ObjectError, directory: &Path) -> Failure {
+        match error.kind() {
+            ErrorKind::Unavailable | ErrorKind::Denied => {
+                let port = self.port.checked_add(1).unwrap_or(8080);
+                let hint = format!(
+                    "if {} is served already, use it (objsync status --to {}); to serve another \
+                     store beside it: objsync serve --port {port} --data-dir DIRECTORY",
+                    directory.display(),
+                    directory.display(),
+                );
+                Failure::with_hint(error, hint)
+            }
+            _ => error.into(),
+        }
+    }
+
+    fn announce(&self, dict: &Dict, output: &Output) -> Result<(), Failure> {
+        let status = dict.status();
+        let address = status
+            .address
+            .unwrap_or_else(|| SocketAddr::new(self.host, self.port).to_string());
+        let directory = status.directory.unwrap_or_default();
+        if output.json() {
+            let line = json!({
+                "address": address,
+                "directory": directory,
+                "pid": std::process::id(),
+            });
+            return output.line(&line.to_string());
+        }
+        let at = output.painted(&address, Colour::Cyan);
+        output.line(&format!("serving {} at {at}\n", directory.display()))?;
+        output.line(&self.next_steps(&address))
+    }
+
+    /// What to type in a second terminal, with the programs that lie beside this one.
+    fn next_steps(&self, address: &str) -> String {
+        let program = std::env::current_exe().unwrap_or_default();
+        let folder = program.parent().map(Path::to_path_buf).unwrap_or_default();
+        let in_venv = folder.join("python").exists();
+        let (objsync, python) = if in_venv {
+            (
+                program.display().to_string(),
+                folder.join("python").display().to_string(),
+            )
+        } else {
+            (String::from("objsync"), String::from("python3"))
+        };
+        let to = if address == crate::target::DEFAULT {
+            String::new()
+        } else {
+            format!(" --to {address}")
+        };
+        format!(
+            "In another terminal:\n\
+             \n  {objsync}{to} set greeting hello\
+             \n  {objsync}{to} watch\
+             \n  {python} -c 'from objsync import NetworkObject; \
+             print(dict(NetworkObject(\"{address}\")))'\n\
+             \nSomebody else, or another machine: {objsync}{to} link\
+             \nCtrl-C stops; what was acknowledged stays on disk."
+        )
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on both are caught. Call it within a runtime.
+    fn new() -> Result<Self, Failure> {
+        let catch = |kind| {
+            signal(kind).map_err(|source| Failure::Io {
+                op: "catch signals of",
+                path: PathBuf::from("this process"),
+                source,
+            })
+        };
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A runtime for signals only; the store and its server have their own threads.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::Io {
+            op: "start",
+            path: PathBuf::from("the thread for signals"),
+            source,
+        })
+}
+
+/// Refused peers, damage and the like go to standard error; `OBJSYNC_LOG` says how much.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_env_var("OBJSYNC_LOG")
+        .with_default_directive(tracing::Level::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

@@ -1,0 +1,81 @@
+//! `objsync status`: how a store and its owner are.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::args::Connection;
+use crate::exit::{Answer, Failure};
+use crate::output::{self, Output};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {}
+
+impl Status {
+    /// Asks the owner; one round trip.
+    pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
+        let dict = connection.open()?;
+        let owner = dict.owner_status().wait()?;
+        let own = dict.status();
+        if output.json() {
+            let status = json!({
+                "role": own.role.to_string(),
+                "namespace": own.namespace,
+                "keys": owner.keys,
+                "address": owner.address,
+                "directory": owner.directory,
+                "pid": owner.pid,
+                "program": owner.program,
+                "store": owner.position.store.to_string(),
+                "epoch": owner.position.epoch.number,
+                "revision": owner.position.revision.0,
+                "durable": owner.durable.0,
+                "indexed": owner.indexed.0,
+                "peers": owner.peers,
+                "subscriptions": owner.subscriptions,
+                "log_bytes": owner.log_bytes,
+                "snapshot_bytes": owner.snapshot_bytes,
+                "index_bytes": owner.index_bytes,
+                "uptime_s": owner.uptime_s,
+            });
+            output.line(&status.to_string())?;
+            return Ok(Answer::Yes);
+        }
+        let position = &owner.position;
+        output.line(&output::table(&[
+            (
+                "dictionary",
+                format!("{}, {} keys", own.namespace, owner.keys),
+            ),
+            (
+                "served at",
+                owner.address.unwrap_or_else(|| String::from("no address")),
+            ),
+            ("directory", owner.directory),
+            (
+                "owner",
+                format!(
+                    "{}, pid {}, for {} s",
+                    owner.program, owner.pid, owner.uptime_s
+                ),
+            ),
+            ("store", position.store.to_string()),
+            (
+                "revision",
+                format!("{} in epoch {}", position.revision, position.epoch.number),
+            ),
+            (
+                "on disk",
+                format!("{}, indexed {}", owner.durable, owner.indexed),
+            ),
+            (
+                "peers",
+                format!("{}, {} subscriptions", owner.peers, owner.subscriptions),
+            ),
+            ("log", output::bytes(owner.log_bytes)),
+            ("snapshots", output::bytes(owner.snapshot_bytes)),
+            ("index", output::bytes(owner.index_bytes)),
+        ]))?;
+        Ok(Answer::Yes)
+    }
+}

@@ -1,0 +1,94 @@
+//! Keys and values as JSON, and back: `docs/cli.md` "Values" has the table.
+//!
+//! What JSON has goes as itself. The rest goes as an object with one key that starts with `$`, and
+//! a dict that looks like one, or has keys that are not text, goes as `$dict`. So every value has
+//! one JSON form, and comes back from it as the same value.
+
+mod moment;
+mod read;
+mod write;
+
+use objsync::Bytes;
+use objsync::key;
+use objsync::value::{self, Value};
+use serde_json::Value as Json;
+
+use crate::exit::Failure;
+use crate::input;
+
+/// The payload of a value.
+pub(crate) fn payload(value: &Value) -> Result<Bytes, Failure> {
+    value::encode(value).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// The payload of a value given as JSON.
+pub(crate) fn value_from_json(json: &Json) -> Result<Bytes, Failure> {
+    payload(&read::value(json, 0).map_err(Failure::Usage)?)
+}
+
+/// The encoded key of a key given as JSON.
+pub(crate) fn key_from_json(json: &Json) -> Result<Bytes, Failure> {
+    input::encode(&read::key(json).map_err(Failure::Usage)?)
+}
+
+/// A payload as JSON.
+pub(crate) fn value_to_json(payload: &[u8]) -> Result<Json, Failure> {
+    let value = value::decode(payload).map_err(damaged)?;
+    Ok(write::value(&value))
+}
+
+/// An encoded key as JSON.
+pub(crate) fn key_to_json(encoded: &[u8]) -> Result<Json, Failure> {
+    Ok(write::key(&key::decode(encoded).map_err(damaged)?))
+}
+
+/// A value for people: text bare, unless `quoted`, and all else as JSON.
+pub(crate) fn shown_value(payload: &[u8], quoted: bool) -> Result<String, Failure> {
+    Ok(shown(value_to_json(payload)?, quoted))
+}
+
+/// A key for people: as [`shown_value`].
+pub(crate) fn shown_key(encoded: &[u8], quoted: bool) -> Result<String, Failure> {
+    Ok(shown(key_to_json(encoded)?, quoted))
+}
+
+fn shown(json: Json, quoted: bool) -> String {
+    match json {
+        Json::String(text) if !quoted => text,
+        json => json.to_string(),
+    }
+}
+
+/// The line of an entry, or of its key alone.
+pub(crate) fn entry_line(encoded: &[u8], payload: Option<&[u8]>) -> Result<String, Failure> {
+    let key = key_to_json(encoded)?;
+    Ok(match payload {
+        Some(payload) => format!("{{\"key\":{key},\"value\":{}}}", value_to_json(payload)?),
+        None => format!("{{\"key\":{key}}}"),
+    })
+}
+
+/// The encoded key and the payload on a line, or what is wrong with it.
+pub(crate) fn entry_from_line(line: &[u8]) -> Result<(Bytes, Bytes), String> {
+    let json: Json = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let Json::Object(entry) = &json else {
+        return Err(String::from("it is no object with key and value"));
+    };
+    let field = |name: &str| entry.get(name).ok_or_else(|| format!("it has no {name:?}"));
+    if let Some(name) = entry.keys().find(|name| !["key", "value"].contains(&name.as_str())) {
+        return Err(format!("it has {name:?}, and only key and value are known"));
+    }
+    let said = |failure: Failure| failure.to_string();
+    Ok((key_from_json(field("key")?).map_err(said)?, value_from_json(field("value")?).map_err(said)?))
+}
+
+/// What the store holds does not read: it was written by something else, or is damaged.
+fn damaged(error: impl std::fmt::Display) -> Failure {
+    Failure::Object {
+        error: objsync::Failure::new(objsync::ErrorKind::Corrupt, error.to_string()).into(),
+        hint: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

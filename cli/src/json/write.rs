@@ -1,0 +1,105 @@
+//! Values and keys to JSON.
+
+use data_encoding::BASE64;
+use objsync::bigint::BigInt;
+use objsync::key::Key;
+use objsync::value::{DateTime, Time, Value};
+use serde_json::{Map, Number, Value as Json, json};
+
+use super::moment::{self, DAY_US};
+
+/// A value as JSON.
+pub(super) fn value(value: &Value) -> Json {
+    match value {
+        Value::None => Json::Null,
+        Value::Bool(yes) => Json::Bool(*yes),
+        Value::Int(number) => Json::Number((*number).into()),
+        Value::BigInt(number) => big(number),
+        Value::Float(number) => float(*number),
+        Value::Str(text) => Json::String(text.clone()),
+        Value::Bytes(bytes) => json!({ "$bytes": BASE64.encode(bytes) }),
+        Value::List(items) => list(items),
+        Value::Tuple(items) => json!({ "$tuple": list(items) }),
+        Value::Set(items) => json!({ "$set": list(items) }),
+        Value::FrozenSet(items) => json!({ "$frozenset": list(items) }),
+        Value::Dict(pairs) => dict(pairs),
+        Value::Complex { re, im } => json!({ "$complex": [float(*re), float(*im)] }),
+        Value::Decimal(text) => json!({ "$decimal": text }),
+        Value::DateTime(moment) => json!({ "$datetime": datetime(moment) }),
+        Value::Date(days) => json!({ "$date": date(*days) }),
+        Value::Time(time) => json!({ "$time": time_of_day(time) }),
+        Value::TimeDelta { days, seconds, micros } => {
+            json!({ "$timedelta": [days, seconds, micros] })
+        }
+        Value::Uuid(uuid) => json!({ "$uuid": uuid.to_string() }),
+    }
+}
+
+/// A key as JSON.
+pub(super) fn key(key: &Key) -> Json {
+    match key {
+        Key::None => Json::Null,
+        Key::Int(number) => integer(&number.to_string()),
+        Key::BigInt(number) => big(number),
+        Key::Float(number) => float(*number),
+        Key::Str(text) => Json::String(text.clone()),
+        Key::Bytes(bytes) => json!({ "$bytes": BASE64.encode(bytes) }),
+        Key::DateTimeNaive(micros) => json!({ "$datetime": local(*micros) }),
+        Key::DateTimeAware(micros) => json!({ "$datetime": format!("{}+00:00", local(*micros)) }),
+        Key::Uuid(uuid) => json!({ "$uuid": uuid.to_string() }),
+        Key::Tuple(items) => json!({ "$tuple": Json::Array(items.iter().map(self::key).collect()) }),
+    }
+}
+
+fn list(items: &[Value]) -> Json {
+    Json::Array(items.iter().map(value).collect())
+}
+
+fn dict(pairs: &[(Value, Value)]) -> Json {
+    let mut object = Map::new();
+    for (name, item) in pairs {
+        let Value::Str(name) = name else { return dict_of_pairs(pairs) };
+        object.insert(name.clone(), value(item));
+    }
+    let looks_special = object.len() == 1 && object.keys().all(|name| name.starts_with('$'));
+    if looks_special { dict_of_pairs(pairs) } else { Json::Object(object) }
+}
+
+fn dict_of_pairs(pairs: &[(Value, Value)]) -> Json {
+    let pairs = pairs.iter().map(|(name, item)| json!([value(name), value(item)]));
+    json!({ "$dict": Json::Array(pairs.collect()) })
+}
+
+fn float(number: f64) -> Json {
+    let special = if number.is_nan() {
+        "nan"
+    } else if number == f64::INFINITY {
+        "inf"
+    } else if number == f64::NEG_INFINITY {
+        "-inf"
+    } else {
+        // Finite floats are numbers of JSON, and are written with a point or an exponent.
+        return Number::from_f64(number).map_or(Json::Null, Json::Number);
+    };
+    json!({ "$float": special })
+}
+
+fn big(number: &BigInt) -> Json {
+    integer(&number.to_string())
+}
+
+fn integer(digits: &str) -> Json {
+    let number: Result<Number, _> = digits.parse();
+    Json::Number(number.expect("digits are a number of JSON, which has no bound here"))
+}
+
+/// The date and time of microseconds since 1970.
+fn local(micros: i64) -> String {
+    let days = i32::try_from(micros.div_euclid(DAY_US)).unwrap_or(i32::MAX);
+    format!("{}T{}", date(days), moment::time_text(micros.rem_euclid(DAY_US)))
+}
+
+/// A day that no calendar of ours has is written as its number, which is refused when read.
+fn date(days: i32) -> String {
+    moment::date_text(days).unwrap_or_else(|| days.to_string())
+}
