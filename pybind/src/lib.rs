@@ -1,1 +1,96 @@
-//! placeholder
+//! The compiled half of the Python package `objsync`; the other half is `pybind/python/objsync`.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`handle`] | the class under every object: reads, writes, iteration |
+//! | [`codec`] | Python objects and their bytes |
+//! | [`cache`] | decoded values, so that a hot read is a look into Python's memory |
+//! | [`writes`] | pop, setdefault, compare-and-set, update: writes that look first |
+//! | [`batch`], [`pipeline`] | one transaction; many writes in flight |
+//! | [`scan`], [`watch`] | iteration; changes as they happen |
+//! | [`calls`], [`awaitable`] | the same calls for an event loop |
+//! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
+//! | [`errors`], [`records`], [`options`] | exceptions, results and settings, to and from Python |
+
+mod awaitable;
+mod batch;
+mod cache;
+mod calls;
+mod codec;
+mod errors;
+mod handle;
+mod interrupt;
+mod options;
+mod pipeline;
+mod records;
+mod scan;
+mod waiting;
+mod watch;
+mod writes;
+
+use pyo3::prelude::*;
+
+/// The extension module `objsync._objsync`.
+#[pymodule]
+mod _objsync {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::awaitable::{
+        Pages, connect, contains, count, delete, flush, get, incr, next_event, open, set, sync,
+    };
+    #[pymodule_export]
+    use super::batch::Batch;
+    #[pymodule_export]
+    use super::calls::Calls;
+    #[pymodule_export]
+    use super::handle::Handle;
+    #[pymodule_export]
+    use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::scan::ScanIterator;
+    #[pymodule_export]
+    use super::watch::Events;
+    #[pymodule_export]
+    use super::{decode_key, decode_value, encode_key, encode_value};
+
+    #[pymodule_export]
+    #[allow(non_upper_case_globals, reason = "the name that Python looks for")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        objsync::set_interrupt_check(super::interrupt::check);
+        Ok(())
+    }
+}
+
+/// The stored bytes of a value, before compression.
+#[pyfunction]
+fn encode_value<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, pyo3::types::PyBytes>> {
+    Ok(pyo3::types::PyBytes::new(
+        value.py(),
+        &codec::encode(value)?,
+    ))
+}
+
+/// The value of stored bytes.
+#[pyfunction]
+fn decode_value<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    Ok(codec::decode(py, payload)?.object)
+}
+
+/// The stored bytes of a key, whose order is the order of keys.
+#[pyfunction]
+fn encode_key<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, pyo3::types::PyBytes>> {
+    Ok(pyo3::types::PyBytes::new(
+        key.py(),
+        &codec::encode_key(key)?,
+    ))
+}
+
+/// The key of stored bytes.
+#[pyfunction]
+fn decode_key<'py>(py: Python<'py>, encoded: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    codec::decode_key(py, encoded)
+}

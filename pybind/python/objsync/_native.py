@@ -1,0 +1,15 @@
+"""The way to the compiled half, which says plainly when it cannot be loaded."""
+
+import sys
+import sysconfig
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    raise ImportError(
+        "objsync needs the interpreter lock, and this is a free-threaded Python: "
+        f"use the usual build of Python {sys.version_info.major}.{sys.version_info.minor}"
+    )
+
+from objsync._objsync import Batch, Calls, Events, Handle, Pages, Pipeline, __version__
+from objsync import _objsync as native
+
+__all__ = ["Batch", "Calls", "Events", "Handle", "Pages", "Pipeline", "__version__", "native"]

@@ -1,0 +1,80 @@
+"""What calls tell about themselves: tuples with named fields."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+__all__ = ["Ack", "Event", "Status"]
+
+
+class Ack(NamedTuple):
+    """What a write is answered with: where it stands, and how safe it was by then.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d:
+    ...     first, second = d.set("a", 1), d.set("b", 2)
+    ...     first.revision < second.revision, second.durability, d.last_ack == second
+    (True, 'sync', True)
+    """
+
+    revision: int
+    """The write's place in the one order of the store."""
+    epoch: int
+    """Counts the owners of the store: the one that took the write."""
+    durability: str
+    """``"sync"``: on disk. ``"buffered"``: with the operating system, on disk within a second."""
+
+
+class Event(NamedTuple):
+    """One change of one key, as `Object.watch` tells it."""
+
+    key: Any
+    """The key."""
+    value: Any
+    """The value it has now; ``None`` when it was deleted (see `kind`)."""
+    old_value: Any
+    """The value it had before, where this process knows it; else ``None``."""
+    kind: Literal["set", "delete"]
+    """What happened."""
+    revision: int
+    """The transaction that did it. Several events can share one."""
+    origin: str | None
+    """``"self"`` for a write of the handle that watches; else the writer's session, if it had one."""
+
+
+class Status(NamedTuple):
+    """How a handle is, from what it knows itself: asking costs no round trip.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d:
+    ...     d.status.role
+    'owner'
+    """
+
+    role: Literal["owner", "peer", "offline", "closed"]
+    """``"owner"``: this process holds the store. ``"peer"``: it is connected to the one that does.
+    ``"offline"``: nobody was found yet, or the owner has just gone."""
+    address: str | None
+    """Where the store is served, if known."""
+    directory: str | None
+    """The store's directory, if it is on this machine."""
+    namespace: str
+    """The dictionary's name within the store."""
+    store: str | None
+    """The store's id, in hex."""
+    epoch: int | None
+    """Counts the owners of the store."""
+    revision: int
+    """How far this handle has seen the history."""
+    lag: int
+    """Revisions that are known to exist and that this handle has not seen."""
+    peers: int | None
+    """Connected peers, when this process is the owner."""
+    keys: int | None
+    """Keys in the dictionary, where that is known without asking."""
+    unanswered: int
+    """Writes without an answer yet."""
+    owner_pid: int | None
+    """Process id of the owner, if it is on this machine."""
+    reason: str | None
+    """Why the handle is offline, as far as known."""

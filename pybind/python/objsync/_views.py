@@ -1,0 +1,112 @@
+"""Views of a dictionary: its keys, values and items, all of them or those of a range."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from objsync._objects import Object
+
+__all__ = ["Items", "Keys", "RangeView", "Values"]
+
+
+class Keys(KeysView[Any]):
+    """The keys, in order; a set-like view as ``dict.keys()`` is."""
+
+    _mapping: Object | RangeView
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._mapping._entries("keys")
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._mapping._entries("keys", reverse=True)
+
+
+class Values(ValuesView[Any]):
+    """The values, in the order of their keys."""
+
+    _mapping: Object | RangeView
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._mapping._entries("values")
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._mapping._entries("values", reverse=True)
+
+
+class Items(ItemsView[Any, Any]):
+    """The (key, value) pairs, in the order of their keys."""
+
+    _mapping: Object | RangeView
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._mapping._entries("items")
+
+    def __reversed__(self) -> Iterator[tuple[Any, Any]]:
+        return self._mapping._entries("items", reverse=True)
+
+
+class RangeView(Mapping[Any, Any]):
+    """The part of a dictionary whose keys lie in a range: a mapping that is read as it is now.
+
+    Made by `Object.range` and `Object.prefix`. Each iteration sees one moment; `len` counts, and so
+    costs one pass over the keys of the range.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": 1, "b:1": 2, "b:2": 3, "c": 4}) as d:
+    ...     dict(d.prefix("b:")), list(reversed(d.range("b", "z")))
+    ({'b:1': 2, 'b:2': 3}, ['c', 'b:2', 'b:1'])
+    """
+
+    def __init__(self, mapping: Object, start: Any = None, stop: Any = None, prefix: Any = None):
+        self._mapping = mapping
+        self._bounds = {"start": start, "stop": stop, "prefix": prefix}
+
+    def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
+        return self._mapping._scan(what, **self._bounds, reverse=reverse)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not self._mapping._in_range(key, **self._bounds):
+            raise KeyError(key)
+        return self._mapping[key]
+
+    def __contains__(self, key: object) -> bool:
+        return self._mapping._in_range(key, **self._bounds) and key in self._mapping
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._entries("keys")
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._entries("keys", reverse=True)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def keys(self) -> Keys:
+        """The keys of the range, in order."""
+        return Keys(self)
+
+    def values(self) -> Values:
+        """The values of the range, in the order of their keys."""
+        return Values(self)
+
+    def items(self) -> Items:
+        """The (key, value) pairs of the range, in the order of their keys."""
+        return Items(self)
+
+    def clear(self) -> int:
+        """Deletes every key of the range; returns how many there were.
+
+        Several transactions when there are many: another process can see a part of it.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj", {"a:1": 1, "a:2": 2, "b": 3}) as d:
+        ...     d.prefix("a:").clear(), list(d)
+        (2, ['b'])
+        """
+        return self._mapping._delete_range(**self._bounds)
+
+    def __repr__(self) -> str:
+        bounds = ", ".join(f"{name}={key!r}" for name, key in self._bounds.items() if key is not None)
+        return f"<RangeView of {type(self._mapping).__name__}, {bounds or 'all keys'}>"

@@ -1,0 +1,98 @@
+"""Changes as they happen, by callback, by iteration, or with ``async for``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+
+from objsync import _loop, _registry
+from objsync._native import Events, native
+from objsync._records import Event
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """A stream of changes in order, each once, over reconnects and changes of owner.
+
+    Made by `Object.watch`. It holds a bounded number of changes for a reader that is slow; then the
+    reader gets them from the owner again. Closing the object ends it too.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d, d.watch(prefix="job:") as w:
+    ...     d["other"] = 0
+    ...     d["job:1"] = "new"
+    ...     event = next(w)
+    >>> event.key, event.value, event.kind
+    ('job:1', 'new', 'set')
+    """
+
+    def __init__(self, events: Events, callback: Callable[[Event], object] | None = None) -> None:
+        self._events = events
+        self._thread: threading.Thread | None = None
+        if callback is not None:
+            self._thread = threading.Thread(
+                target=_call_back, args=(events, callback), name="objsync-watch", daemon=True
+            )
+            self._thread.start()
+            _registry.add_thread(self._thread)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can come."""
+        return self._events.closed
+
+    def close(self) -> None:
+        """Ends the stream, for whoever waits on it. Harmless when repeated.
+
+        A callback that is running finishes, and is not waited for.
+        """
+        self._events.close()
+
+    def get(self, timeout: float) -> Event | None:
+        """The next change; ``None`` when there is none within `timeout` seconds, or at the end.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj") as d:
+        ...     print(d.watch().get(timeout=0))
+        None
+        """
+        return self._events.get(timeout)
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        event: Event | None = await _loop.call(native.next_event, self._events)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _call_back(events: Events, callback: Callable[[Event], object]) -> None:
+    for event in events:
+        try:
+            callback(event)
+        except Exception:
+            # One bad event must not end the stream; it is told as any thread's failure is.
+            failure = (*sys.exc_info(), threading.current_thread())
+            threading.excepthook(threading.ExceptHookArgs(failure))

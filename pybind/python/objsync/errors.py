@@ -1,0 +1,146 @@
+"""Why a call failed: one class for each thing a caller can do about it.
+
+Every class derives from `Error` and from the builtin that a user would catch; each survives pickling.
+The classes follow the error kinds of the protocol, whose number is `Error.number`.
+
+>>> from objsync import DiskObject, errors
+>>> with DiskObject("data.obj") as d:
+...     try:
+...         d["x" * 5000] = 1
+...     except ValueError as error:
+...         print(type(error).__name__, isinstance(error, errors.Error))
+InvalidError True
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "CallInterruptedError",
+    "ClosedError",
+    "ConflictError",
+    "CorruptError",
+    "DeniedError",
+    "Error",
+    "FullError",
+    "InvalidError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "UnavailableError",
+    "UnserialisableError",
+    "UnsupportedError",
+]
+
+
+class Error(Exception):
+    """Whatever objsync raises, apart from `KeyError` for a key that is not there.
+
+    >>> str(Error("what happened"))
+    'what happened'
+    """
+
+    number: ClassVar[int] = 0
+    """The kind's number on the wire; 0 for `Error` itself."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        """What happened: the thing, the value and the limit."""
+
+    def __str__(self) -> str:
+        # Not inherited: KeyError shows its argument's repr, OSError looks for an errno.
+        return self.message
+
+
+class InvalidError(Error, ValueError):
+    """The request itself is wrong (too long, too large, malformed): change it.
+
+    Nothing was changed.
+    """
+
+    number: ClassVar[int] = 1
+
+
+class UnserialisableError(InvalidError, TypeError):
+    """A key or a value holds something of a type that is not stored. Nothing was changed.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d:
+    ...     try:
+    ...         d["k"] = {"a": [1, print]}
+    ...     except TypeError as error:
+    ...         print(error.path, error.type_name)
+    value['a'][1] builtin_function_or_method
+    """
+
+    def __init__(self, message: str, path: str, type_name: str) -> None:
+        super().__init__(message)
+        self.args = (message, path, type_name)  # pickle rebuilds from args
+        self.path = path
+        """Where it is, as a Python expression such as ``value['a'][3]``."""
+        self.type_name = type_name
+        """Its type, with the module unless that is builtins."""
+
+
+class NotFoundError(Error, KeyError):
+    """There is no such namespace or link. (A missing key is a plain `KeyError`.)"""
+
+    number: ClassVar[int] = 2
+
+
+class ConflictError(Error, RuntimeError):
+    """Something changed in between: read again and decide again."""
+
+    number: ClassVar[int] = 3
+
+
+class DeniedError(Error, PermissionError):
+    """This process may not do that: a link with more rights, or another server, is needed."""
+
+    number: ClassVar[int] = 4
+
+
+class UnavailableError(Error, ConnectionError):
+    """Nobody answered, or not in time, and nothing was done: trying again is safe."""
+
+    number: ClassVar[int] = 5
+
+
+class CorruptError(Error, OSError):
+    """Stored bytes are damaged. Trying again does not help; ``objsync check`` tells where."""
+
+    number: ClassVar[int] = 6
+
+
+class FullError(Error, OSError):
+    """The disk or a bound of the store is full: make room. The write was not done."""
+
+    number: ClassVar[int] = 7
+
+
+class ClosedError(Error, ValueError):
+    """The object is closed, or its store refuses writes after a failed one: open it again."""
+
+    number: ClassVar[int] = 8
+
+
+class OutcomeUnknownError(Error, TimeoutError):
+    """The write was sent, its answer did not come in time: it may or may not have happened."""
+
+    number: ClassVar[int] = 9
+
+
+class UnsupportedError(Error, RuntimeError):
+    """A format or protocol version that this version of objsync does not know: upgrade it."""
+
+    number: ClassVar[int] = 10
+
+
+class CallInterruptedError(Error, InterruptedError):
+    """The caller was interrupted while it waited. A write may or may not have happened.
+
+    Ctrl-C raises `KeyboardInterrupt` as everywhere; this is for an interrupt without an exception.
+    """
+
+    number: ClassVar[int] = 11

@@ -1,0 +1,222 @@
+//! What `objsync.aio` calls: each function starts a call and completes an `asyncio` future with its
+//! answer. The work is that of the blocking forms.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use objsync::{Bytes, Dict, Scan};
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::calls::Calls;
+use crate::codec::{decode, encode, encode_key};
+use crate::handle::{Handle, missing};
+use crate::scan::What;
+use crate::watch::Events;
+use crate::{errors, options, records};
+
+type Object<'py> = Bound<'py, PyAny>;
+
+fn no_answer(py: Python<'_>, (): ()) -> PyResult<Py<PyAny>> {
+    Ok(py.None())
+}
+
+fn plain<T>(py: Python<'_>, answer: T) -> PyResult<Py<PyAny>>
+where
+    T: for<'py> IntoPyObject<'py>,
+{
+    answer.into_py_any(py)
+}
+
+/// Opens a handle on a directory.
+#[pyfunction]
+pub(crate) fn open(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: Py<Handle>,
+    path: PathBuf,
+    settings: &Bound<'_, PyDict>,
+) -> PyResult<()> {
+    let call = Dict::open_async(&path, options::read(settings)?);
+    calls.start(future, call, move |py, dict| {
+        no_answer(py, handle.get().opened(py, dict)?)
+    })
+}
+
+/// Opens a handle on an address.
+#[pyfunction]
+pub(crate) fn connect(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: Py<Handle>,
+    target: &str,
+    settings: &Bound<'_, PyDict>,
+) -> PyResult<()> {
+    let target = options::target(future.py(), target)?;
+    let call = Dict::connect_async(&target, options::read(settings)?);
+    calls.start(future, call, move |py, dict| {
+        no_answer(py, handle.get().opened(py, dict)?)
+    })
+}
+
+/// The value under a key; `default` when there is none, or `KeyError` when `is_required`.
+#[pyfunction]
+pub(crate) fn get(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: &Handle,
+    key: &Object<'_>,
+    default: Py<PyAny>,
+    is_required: bool,
+) -> PyResult<()> {
+    let call = handle.dict(key.py())?.fetch(&encode_key(key)?);
+    let key = key.clone().unbind();
+    calls.start(future, call, move |py, payload| match payload {
+        Some(payload) => Ok(decode(py, &payload)?.object.unbind()),
+        None if is_required => Err(missing(key.bind(py))),
+        None => Ok(default),
+    })
+}
+
+/// Whether there is such a key.
+#[pyfunction]
+pub(crate) fn contains(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: &Handle,
+    key: &Object<'_>,
+) -> PyResult<()> {
+    let call = handle.dict(key.py())?.fetch(&encode_key(key)?);
+    calls.start(future, call, |py, payload| plain(py, payload.is_some()))
+}
+
+/// How many keys there are.
+#[pyfunction]
+pub(crate) fn count(calls: &Calls, future: &Object<'_>, handle: &Handle) -> PyResult<()> {
+    calls.start(future, handle.dict(future.py())?.count(), plain)
+}
+
+/// Puts a value; completes with its `Ack`.
+#[pyfunction]
+pub(crate) fn set(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: &Handle,
+    key: &Object<'_>,
+    value: &Object<'_>,
+) -> PyResult<()> {
+    let call = handle
+        .dict(key.py())?
+        .set(&encode_key(key)?, encode(value)?);
+    calls.start(future, call, |py, ack| Ok(records::ack(py, ack)?.unbind()))
+}
+
+/// Removes a key; `KeyError` when it is missing.
+#[pyfunction]
+pub(crate) fn delete(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: &Handle,
+    key: &Object<'_>,
+) -> PyResult<()> {
+    let call = handle.dict(key.py())?.delete(&encode_key(key)?);
+    let key = key.clone().unbind();
+    calls.start(future, call, move |py, (was_there, ack)| {
+        if was_there {
+            Ok(records::ack(py, ack)?.unbind())
+        } else {
+            Err(missing(key.bind(py)))
+        }
+    })
+}
+
+/// Adds to an integer.
+#[pyfunction]
+pub(crate) fn incr(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: &Handle,
+    key: &Object<'_>,
+    by: i64,
+) -> PyResult<()> {
+    let call = handle.dict(key.py())?.incr(&encode_key(key)?, by);
+    calls.start(future, call, plain)
+}
+
+/// Waits until the handle has everything that was committed when it was called.
+#[pyfunction]
+pub(crate) fn sync(calls: &Calls, future: &Object<'_>, handle: &Handle) -> PyResult<()> {
+    let call = handle.dict(future.py())?.sync();
+    calls.start(future, call, |py, position| plain(py, position.revision.0))
+}
+
+/// Makes what the handle wrote survive a power cut.
+#[pyfunction]
+pub(crate) fn flush(calls: &Calls, future: &Object<'_>, handle: &Handle) -> PyResult<()> {
+    let call = handle.dict(future.py())?.flush(None);
+    calls.start(future, call, |py, position| plain(py, position.revision.0))
+}
+
+/// The next event of a watch, or `None` at its end.
+#[pyfunction]
+pub(crate) fn next_event(calls: &Calls, future: &Object<'_>, events: Py<Events>) -> PyResult<()> {
+    let call = async move { events.get().stream().next().await };
+    calls.start(future, call, |py, event| match event {
+        Some(event) => Ok(records::event(py, &event)?.unbind()),
+        None => Ok(py.None()),
+    })
+}
+
+/// An iteration that is read page by page.
+#[pyclass(frozen, module = "objsync._objsync")]
+pub(crate) struct Pages {
+    scan: Arc<Mutex<Option<Scan>>>,
+    what: What,
+}
+
+#[pymethods]
+impl Pages {
+    #[new]
+    #[pyo3(signature = (handle, what, start=None, stop=None, prefix=None, reverse=false))]
+    fn new(
+        py: Python<'_>,
+        handle: &Handle,
+        what: &str,
+        start: Option<&Object<'_>>,
+        stop: Option<&Object<'_>>,
+        prefix: Option<&Object<'_>>,
+        reverse: bool,
+    ) -> PyResult<Self> {
+        let what = What::read(py, what)?;
+        let range = crate::handle::range_of(start, stop, prefix)?;
+        let scan = what.scan(py, handle.dict(py)?, range, reverse)?;
+        Ok(Self {
+            scan: Arc::new(Mutex::new(Some(scan))),
+            what,
+        })
+    }
+
+    /// Completes with a list of the next entries; an empty one is the end.
+    fn next_page(&self, calls: &Calls, future: &Object<'_>) -> PyResult<()> {
+        let place = Arc::clone(&self.scan);
+        let taken = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut scan) = taken else {
+            let message = String::from("another task waits for this iterator's next entry");
+            return Err(errors::invalid(future.py(), message));
+        };
+        let what = self.what;
+        let call = async move {
+            let page = scan.next_page_async().await;
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(scan);
+            page
+        };
+        calls.start(future, call, move |py, page: Vec<(Bytes, Bytes)>| {
+            let objects: PyResult<Vec<_>> = page
+                .into_iter()
+                .map(|entry| what.object(py, entry))
+                .collect();
+            Ok(PyList::new(py, objects?)?.into_any().unbind())
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! `with d.batch() as b:` one transaction, all of it or nothing.
+
+use objsync::{Ack, Change, Dict};
+use pyo3::prelude::*;
+
+use crate::codec::encode_key;
+use crate::waiting::wait;
+use crate::{options, records};
+
+/// Changes collected for one transaction.
+#[pyclass(module = "objsync._objsync")]
+pub(crate) struct Batch {
+    dict: Dict,
+    changes: Vec<Change>,
+    ack: Option<Ack>,
+}
+
+impl Batch {
+    pub(crate) fn new(dict: &Dict) -> Self {
+        Self {
+            dict: dict.clone(),
+            changes: Vec::new(),
+            ack: None,
+        }
+    }
+}
+
+#[pymethods]
+impl Batch {
+    fn __setitem__(&mut self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.changes.push(options::put(key, value)?);
+        Ok(())
+    }
+
+    fn __delitem__(&mut self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.changes.push(Change {
+            key: encode_key(key)?.into(),
+            value: None,
+        });
+        Ok(())
+    }
+
+    fn __len__(&self) -> usize {
+        self.changes.len()
+    }
+
+    #[getter]
+    fn ack<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.ack.map(|ack| records::ack(py, ack)).transpose()
+    }
+
+    fn clear(&mut self) {
+        self.changes.clear();
+    }
+
+    fn commit(&mut self, py: Python<'_>) -> PyResult<()> {
+        let changes = std::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            self.ack = Some(wait(py, self.dict.batch(changes))?);
+        }
+        Ok(())
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (kind, error, traceback, /))]
+    fn __exit__(
+        &mut self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let _ = (error, traceback);
+        if kind.is_some() {
+            self.clear();
+            return Ok(());
+        }
+        self.commit(py)
+    }
+}

@@ -1,0 +1,122 @@
+//! Decoded values of one handle, so that a hot read neither decodes nor leaves Python's memory.
+//!
+//! Two generations: entries are looked for in the young one, then in the old one, from where a hit
+//! moves to the young. When the young is half the limit it becomes the old one and what was old is
+//! forgotten: a rough LRU without lists or locks.
+//!
+//! An entry is good for as long as `Dict::is_current` says so of the stamp taken before its value
+//! was read. Nobody tells the cache of changes.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use objsync::limits::DECODED_CACHE_BYTES;
+use objsync::{Dict, Stamp};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::codec::{Decoded, Fresh};
+
+const GENERATION_BYTES_MAX: usize = DECODED_CACHE_BYTES / 2;
+/// Values above this are decoded each time.
+const ENTRY_BYTES_MAX: usize = GENERATION_BYTES_MAX / 16;
+/// What an entry takes besides its value: itself, its key, its place in the dict.
+const ENTRY_BYTES: usize = 200;
+
+/// The decoded values of one handle. Keys are Python keys for which `codec::is_cacheable` holds.
+pub(crate) struct Cache {
+    young: Py<PyDict>,
+    old: Py<PyDict>,
+    young_bytes: AtomicUsize,
+}
+
+/// One decoded value.
+#[pyclass(frozen)]
+struct Entry {
+    stamp: Stamp,
+    object: Py<PyAny>,
+    fresh: Fresh,
+    weight_bytes: usize,
+}
+
+impl Cache {
+    pub(crate) fn new(py: Python<'_>) -> Self {
+        Self {
+            young: PyDict::new(py).unbind(),
+            old: PyDict::new(py).unbind(),
+            young_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// The value under `key`, free to change, if it is here and current.
+    pub(crate) fn get<'py>(
+        &self,
+        dict: &Dict,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = key.py();
+        let mut found = self.young.bind(py).get_item(key)?;
+        let is_old = found.is_none();
+        if is_old {
+            found = self.old.bind(py).get_item(key)?;
+        }
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let entry = found.cast_exact::<Entry>()?.get();
+        if !dict.is_current(&entry.stamp) {
+            return Ok(None);
+        }
+        if is_old {
+            self.insert(key, &found, entry.weight_bytes)?;
+        }
+        entry.fresh.copy(entry.object.bind(py)).map(Some)
+    }
+
+    /// Remembers a value that was read after `stamp` was taken; returns one that is free to change.
+    pub(crate) fn put<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        stamp: Stamp,
+        value: Decoded<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if value.weight_bytes > ENTRY_BYTES_MAX {
+            return Ok(value.object);
+        }
+        let fresh = Fresh::plan(&value.object);
+        let copy = fresh.copy(&value.object)?;
+        let weight_bytes = value.weight_bytes + ENTRY_BYTES;
+        let entry = Entry {
+            stamp,
+            object: value.object.unbind(),
+            fresh,
+            weight_bytes,
+        };
+        self.insert(key, Bound::new(key.py(), entry)?.as_any(), weight_bytes)?;
+        Ok(copy)
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self, py: Python<'_>) {
+        self.young_bytes.store(0, Ordering::Relaxed);
+        self.young.bind(py).clear();
+        self.old.bind(py).clear();
+    }
+
+    fn insert(
+        &self,
+        key: &Bound<'_, PyAny>,
+        entry: &Bound<'_, PyAny>,
+        weight_bytes: usize,
+    ) -> PyResult<()> {
+        let young = self.young.bind(key.py());
+        // Replaced entries are counted again: the generation only turns a little earlier.
+        if self.young_bytes.fetch_add(weight_bytes, Ordering::Relaxed) > GENERATION_BYTES_MAX {
+            let old = self.old.bind(key.py());
+            old.clear();
+            old.update(young.as_mapping())?;
+            young.clear();
+            self.young_bytes.store(weight_bytes, Ordering::Relaxed);
+        }
+        young.set_item(key, entry)
+    }
+}

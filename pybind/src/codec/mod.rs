@@ -1,0 +1,16 @@
+//! Python objects and their bytes: keys, values, and fresh copies of decoded values.
+
+mod civil;
+mod decode;
+mod encode;
+mod fault;
+mod fresh;
+mod key;
+mod moment;
+mod names;
+mod types;
+
+pub(crate) use decode::{Decoded, decode};
+pub(crate) use encode::encode;
+pub(crate) use fresh::Fresh;
+pub(crate) use key::{decode_key, encode_key, is_cacheable, prefix_range};

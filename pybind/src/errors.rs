@@ -1,0 +1,80 @@
+//! The way from an error to its Python exception, whose classes are written in Python
+//! (`objsync.errors`), where anybody can import them and pickle finds them.
+
+use objsync::{ErrorKind, ObjectError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyModule;
+
+use crate::interrupt;
+
+/// The exception for a failed call.
+pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
+    if error.kind() == ErrorKind::Interrupted
+        && let Some(raised) = interrupt::take()
+    {
+        return raised;
+    }
+    of_kind(py, error.kind(), error.to_string())
+}
+
+/// `InvalidError`: the request itself is wrong.
+pub(crate) fn invalid(py: Python<'_>, message: String) -> PyErr {
+    of_kind(py, ErrorKind::Invalid, message)
+}
+
+/// `CorruptError`: stored bytes are damaged.
+pub(crate) fn corrupt(py: Python<'_>, message: String) -> PyErr {
+    of_kind(py, ErrorKind::Corrupt, message)
+}
+
+/// `ClosedError`: the object is closed.
+pub(crate) fn closed(py: Python<'_>, message: String) -> PyErr {
+    of_kind(py, ErrorKind::Closed, message)
+}
+
+/// `UnserialisableError`: an object of a type that is not stored, and where it is.
+pub(crate) fn unserialisable(
+    py: Python<'_>,
+    message: String,
+    path: String,
+    type_name: String,
+) -> PyErr {
+    build(py, "UnserialisableError", (message, path, type_name))
+}
+
+fn of_kind(py: Python<'_>, kind: ErrorKind, message: String) -> PyErr {
+    build(py, class_name(kind), (message,))
+}
+
+/// The class in `objsync.errors` for each kind.
+pub(crate) fn class_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Invalid => "InvalidError",
+        ErrorKind::NotFound => "NotFoundError",
+        ErrorKind::Conflict => "ConflictError",
+        ErrorKind::Denied => "DeniedError",
+        ErrorKind::Unavailable => "UnavailableError",
+        ErrorKind::Corrupt => "CorruptError",
+        ErrorKind::Full => "FullError",
+        ErrorKind::Closed => "ClosedError",
+        ErrorKind::OutcomeUnknown => "OutcomeUnknownError",
+        ErrorKind::Interrupted => "CallInterruptedError",
+        // Kinds that a later version adds are unsupported by this one.
+        _ => "UnsupportedError",
+    }
+}
+
+fn build<'py, A>(py: Python<'py>, class: &str, arguments: A) -> PyErr
+where
+    A: pyo3::call::PyCallArgs<'py>,
+{
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let exception = MODULE
+        .get_or_try_init(py, || py.import("objsync.errors").map(Bound::unbind))
+        .and_then(|module| module.bind(py).getattr(class)?.call1(arguments));
+    match exception {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}

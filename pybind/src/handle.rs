@@ -1,0 +1,333 @@
+//! The class under all objects of the Python package: one handle on a dictionary.
+//!
+//! Trail of `d[key]`: [`Handle::__getitem__`] -> [`Cache`] -> `objsync::Dict::fetch`. Of
+//! `d[key] = value`: [`Handle::__setitem__`] -> `codec::encode` -> `objsync::Dict::set`.
+//!
+//! Invariants
+//! * The interpreter's lock is held while memory is looked into, and never while waiting.
+//! * What a reader gets is free to change: the cache keeps its own copy.
+
+use std::sync::OnceLock;
+
+use objsync::{Dict, KeyRange};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::batch::Batch;
+use crate::cache::Cache;
+use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
+use crate::pipeline::Pipeline;
+use crate::scan::{ScanIterator, What};
+use crate::waiting::{blocking, wait};
+use crate::watch::Events;
+use crate::{errors, options, records, writes};
+
+/// A handle on a dictionary; Python's objects are subclasses of it.
+#[pyclass(subclass, frozen, mapping, module = "objsync._objsync")]
+pub(crate) struct Handle {
+    dict: OnceLock<Dict>,
+    cache: Cache,
+}
+
+impl Handle {
+    /// The dictionary, once the handle was opened.
+    pub(crate) fn dict(&self, py: Python<'_>) -> PyResult<&Dict> {
+        self.dict
+            .get()
+            .ok_or_else(|| errors::closed(py, String::from("this object was never opened")))
+    }
+
+    /// Takes the dictionary that was opened for this handle.
+    pub(crate) fn opened(&self, py: Python<'_>, dict: Dict) -> PyResult<()> {
+        self.dict
+            .set(dict)
+            .map_err(|_| errors::invalid(py, String::from("this object is open already")))
+    }
+
+    /// The value under a key, free to change.
+    fn read<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = key.py();
+        let dict = self.dict(py)?;
+        let cacheable = is_cacheable(key);
+        if cacheable && let Some(hit) = self.cache.get(dict, key)? {
+            return Ok(Some(hit));
+        }
+        let encoded = encode_key(key)?;
+        let stamp = dict.stamp(&encoded);
+        let Some(payload) = wait(py, dict.fetch(&encoded))? else {
+            return Ok(None);
+        };
+        let value = decode(py, &payload)?;
+        if cacheable {
+            self.cache.put(key, stamp, value).map(Some)
+        } else {
+            Ok(Some(value.object))
+        }
+    }
+}
+
+pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
+    // In a tuple of its own, or a key that is a tuple would become several arguments.
+    PyKeyError::new_err((key.clone().unbind(),))
+}
+
+/// The range that the arguments of a Python method name: from `start` to before `stop`, or all that
+/// begins with `prefix`.
+pub(crate) fn range_of(
+    start: Option<&Bound<'_, PyAny>>,
+    stop: Option<&Bound<'_, PyAny>>,
+    prefix: Option<&Bound<'_, PyAny>>,
+) -> PyResult<KeyRange> {
+    if let Some(prefix) = prefix {
+        return prefix_range(prefix);
+    }
+    let bound = |key: &Bound<'_, PyAny>| encode_key(key).map(bytes::Bytes::from);
+    Ok(KeyRange {
+        start: start.map(bound).transpose()?.unwrap_or_default(),
+        end: stop.map(bound).transpose()?,
+    })
+}
+
+#[pymethods]
+impl Handle {
+    /// Takes any arguments: they are for `__init__` of the subclass, which opens the handle.
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> Self {
+        Self {
+            dict: OnceLock::new(),
+            cache: Cache::new(py),
+        }
+    }
+
+    fn _open(
+        &self,
+        py: Python<'_>,
+        path: std::path::PathBuf,
+        settings: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let options = options::read(settings)?;
+        let dict = blocking(py, || Dict::open(&path, options))?;
+        self.opened(py, dict)
+    }
+
+    fn _connect(&self, py: Python<'_>, target: &str, settings: &Bound<'_, PyDict>) -> PyResult<()> {
+        let target = options::target(py, target)?;
+        let options = options::read(settings)?;
+        let dict = blocking(py, || Dict::connect(&target, options))?;
+        self.opened(py, dict)
+    }
+
+    fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.read(key)?.ok_or_else(|| missing(key))
+    }
+
+    #[pyo3(signature = (key, default=None, /))]
+    fn get<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.read(key)?.or(default))
+    }
+
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = key.py();
+        let dict = self.dict(py)?;
+        let encoded = encode_key(key)?;
+        blocking(py, || dict.contains(&encoded))
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        let count = wait(py, self.dict(py)?.count())?;
+        Ok(usize::try_from(count)?)
+    }
+
+    fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = key.py();
+        let pending = self.dict(py)?.set(&encode_key(key)?, encode(value)?);
+        wait(py, pending).map(drop)
+    }
+
+    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = key.py();
+        let (was_there, _) = wait(py, self.dict(py)?.delete(&encode_key(key)?))?;
+        if was_there { Ok(()) } else { Err(missing(key)) }
+    }
+
+    fn __iter__(&self, py: Python<'_>) -> PyResult<ScanIterator> {
+        ScanIterator::new(py, self.dict(py)?, KeyRange::default(), false, What::Keys)
+    }
+
+    fn __reversed__(&self, py: Python<'_>) -> PyResult<ScanIterator> {
+        ScanIterator::new(py, self.dict(py)?, KeyRange::default(), true, What::Keys)
+    }
+
+    /// Entries of a range: `what` is "keys", "values" or "items".
+    #[pyo3(signature = (what, start=None, stop=None, prefix=None, reverse=false))]
+    fn _scan(
+        &self,
+        py: Python<'_>,
+        what: &str,
+        start: Option<&Bound<'_, PyAny>>,
+        stop: Option<&Bound<'_, PyAny>>,
+        prefix: Option<&Bound<'_, PyAny>>,
+        reverse: bool,
+    ) -> PyResult<ScanIterator> {
+        let range = range_of(start, stop, prefix)?;
+        ScanIterator::new(py, self.dict(py)?, range, reverse, What::read(py, what)?)
+    }
+
+    /// Whether an encoded key lies in a range.
+    #[staticmethod]
+    #[pyo3(signature = (key, start=None, stop=None, prefix=None))]
+    fn _in_range(
+        key: &Bound<'_, PyAny>,
+        start: Option<&Bound<'_, PyAny>>,
+        stop: Option<&Bound<'_, PyAny>>,
+        prefix: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let range = range_of(start, stop, prefix)?;
+        let key = encode_key(key)?;
+        Ok(range.start[..] <= key[..] && range.end.is_none_or(|end| key[..] < end[..]))
+    }
+
+    #[pyo3(signature = (start=None, stop=None, prefix=None))]
+    fn _delete_range(
+        &self,
+        py: Python<'_>,
+        start: Option<&Bound<'_, PyAny>>,
+        stop: Option<&Bound<'_, PyAny>>,
+        prefix: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        wait(
+            py,
+            self.dict(py)?.delete_range(range_of(start, stop, prefix)?),
+        )
+    }
+
+    #[pyo3(signature = (key, value))]
+    fn set<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let pending = self.dict(py)?.set(&encode_key(key)?, encode(value)?);
+        records::ack(py, wait(py, pending)?)
+    }
+
+    #[pyo3(signature = (key, by=1))]
+    fn incr(&self, key: &Bound<'_, PyAny>, by: i64) -> PyResult<i64> {
+        let py = key.py();
+        wait(py, self.dict(py)?.incr(&encode_key(key)?, by))
+    }
+
+    /// `compare_and_set` with each value in a tuple, empty for a missing key.
+    fn _compare_and_set(
+        &self,
+        key: &Bound<'_, PyAny>,
+        expected: &Bound<'_, PyTuple>,
+        new: &Bound<'_, PyTuple>,
+    ) -> PyResult<bool> {
+        let py = key.py();
+        let (expected, new) = (expected.get_item(0).ok(), new.get_item(0).ok());
+        writes::compare_and_set(py, self.dict(py)?, key, expected.as_ref(), new.as_ref())
+    }
+
+    #[pyo3(signature = (key, default=None, /))]
+    fn setdefault<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let default = default.unwrap_or_else(|| py.None().into_bound(py));
+        writes::set_default(py, self.dict(py)?, key, &default)
+    }
+
+    /// `pop`, with the default in a tuple, empty for none.
+    fn _pop<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        match writes::pop(py, self.dict(py)?, key)? {
+            Some(value) => Ok(value),
+            None => default.get_item(0).map_err(|_| missing(key)),
+        }
+    }
+
+    fn popitem<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        writes::pop_last(py, self.dict(py)?)?
+            .ok_or_else(|| PyKeyError::new_err("popitem(): the dictionary is empty"))
+    }
+
+    fn _update<'py>(
+        &self,
+        py: Python<'py>,
+        pairs: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let ack = writes::update(py, self.dict(py)?, pairs)?;
+        ack.map(|ack| records::ack(py, ack)).transpose()
+    }
+
+    fn batch(&self, py: Python<'_>) -> PyResult<Batch> {
+        Ok(Batch::new(self.dict(py)?))
+    }
+
+    fn pipeline(&self, py: Python<'_>) -> PyResult<Pipeline> {
+        Ok(Pipeline::new(self.dict(py)?))
+    }
+
+    #[pyo3(signature = (prefix=None, since=None))]
+    fn _watch(
+        &self,
+        py: Python<'_>,
+        prefix: Option<&Bound<'_, PyAny>>,
+        since: Option<u64>,
+    ) -> PyResult<Events> {
+        Events::new(py, self.dict(py)?, range_of(None, None, prefix)?, since)
+    }
+
+    #[getter]
+    fn last_ack<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.dict(py)?
+            .last_ack()
+            .map(|ack| records::ack(py, ack))
+            .transpose()
+    }
+
+    #[getter]
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        records::status(py, &self.dict(py)?.status())
+    }
+
+    fn sync(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(wait(py, self.dict(py)?.sync())?.revision.0)
+    }
+
+    fn flush(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(wait(py, self.dict(py)?.flush(None))?.revision.0)
+    }
+
+    fn _serve(&self, py: Python<'_>, address: &str) -> PyResult<String> {
+        let listen = options::listen_address(py, address)?;
+        let dict = self.dict(py)?;
+        blocking(py, || dict.serve(listen)).map(|address| address.to_string())
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.cache.clear(py);
+        match self.dict.get() {
+            Some(dict) => blocking(py, || dict.close()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! How a handle is opened: from the dict of settings that a Python constructor makes.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use objsync::{Change, Durability, Link, Options, ReplicaMode, Target};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::codec::{encode, encode_key, prefix_range};
+use crate::errors;
+
+/// Timeouts above this are as good as none.
+const TIMEOUT_SECONDS_MAX: f64 = 1e9;
+
+/// Reads the settings; a name that is not known is a fault of the caller in Python.
+pub(crate) fn read(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
+    let py = settings.py();
+    let mut options = Options::default();
+    for (name, value) in settings.iter() {
+        if value.is_none() {
+            continue;
+        }
+        let name: String = name.extract()?;
+        match name.as_str() {
+            "namespace" => options.namespace = value.extract()?,
+            "content" => options.content = Some(content(&value)?),
+            "durability" => options.durability = Some(parsed::<Durability, _>(py, &value)?),
+            "readonly" => options.readonly = value.extract()?,
+            "compression" => options.compression = Some(value.extract()?),
+            "promote" => options.promote = value.extract()?,
+            "replica" => options.replica = parsed::<ReplicaMode, _>(py, &value)?,
+            "prefix" => options.range = Some(prefix_range(&value)?),
+            "timeout" => options.timeout = timeout(&value)?,
+            "link" => options.link = Some(link(py, &value.extract::<String>()?)?),
+            _ => return Err(errors::invalid(py, format!("there is no setting {name:?}"))),
+        }
+    }
+    Ok(options)
+}
+
+/// Where `NetworkObject` connects to.
+pub(crate) fn target(py: Python<'_>, text: &str) -> PyResult<Target> {
+    Target::parse(text).map_err(|error| errors::raise(py, &error))
+}
+
+/// The first address of a `host:port`.
+pub(crate) fn listen_address(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
+    let found = py.detach(|| text.to_socket_addrs().map(|mut all| all.next()));
+    match found {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(errors::invalid(
+            py,
+            format!("address {text:?}: no such host"),
+        )),
+        Err(error) => Err(errors::invalid(py, format!("address {text:?}: {error}"))),
+    }
+}
+
+fn link(py: Python<'_>, text: &str) -> PyResult<Link> {
+    Link::parse(text).map_err(|error| errors::raise(py, &error))
+}
+
+fn parsed<T, E>(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<T>
+where
+    T: std::str::FromStr<Err = E>,
+    E: std::fmt::Display,
+{
+    let text: String = value.extract()?;
+    text.parse()
+        .map_err(|error: E| errors::invalid(py, error.to_string()))
+}
+
+fn timeout(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let seconds: f64 = value.extract()?;
+    if seconds.is_nan() || seconds < 0.0 {
+        let message = format!("timeout {seconds} s: it is 0 or more");
+        return Err(errors::invalid(value.py(), message));
+    }
+    Ok(Duration::from_secs_f64(seconds.min(TIMEOUT_SECONDS_MAX)))
+}
+
+/// What a new dictionary holds: a dict, or pairs.
+fn content(value: &Bound<'_, PyAny>) -> PyResult<Vec<Change>> {
+    let mut changes = Vec::new();
+    for pair in value.try_iter()? {
+        let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+        changes.push(put(&key, &value)?);
+    }
+    Ok(changes)
+}
+
+/// The change that puts a value.
+pub(crate) fn put(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Change> {
+    let key = encode_key(key)?.into();
+    Ok(Change {
+        key,
+        value: Some(encode(value)?.into()),
+    })
+}

@@ -1,0 +1,109 @@
+//! `with d.pipeline() as p:` many acknowledged writes in flight.
+
+use objsync::{Ack, Bytes, Dict};
+use pyo3::prelude::*;
+
+use crate::codec::{encode, encode_key};
+use crate::waiting::blocking;
+use crate::{errors, records};
+
+/// Writes handed over together: taking them over one by one would cost more than the writes.
+const HANDED_OVER_MAX: usize = 64;
+/// Bytes handed over together, at most.
+const HANDED_OVER_BYTES_MAX: usize = 256 << 10;
+
+/// Writes that are sent in order without waiting for each answer.
+#[pyclass(module = "objsync._objsync")]
+pub(crate) struct Pipeline {
+    pipeline: Option<objsync::Pipeline>,
+    ready: Vec<(Bytes, Option<Bytes>)>,
+    ready_bytes: usize,
+    ack: Option<Ack>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(dict: &Dict) -> Self {
+        Self {
+            pipeline: Some(dict.pipeline()),
+            ready: Vec::new(),
+            ready_bytes: 0,
+            ack: None,
+        }
+    }
+
+    fn push(&mut self, py: Python<'_>, key: Bytes, value: Option<Bytes>) -> PyResult<()> {
+        if self.pipeline.is_none() {
+            return Err(errors::closed(
+                py,
+                String::from("this pipeline was finished"),
+            ));
+        }
+        self.ready_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        self.ready.push((key, value));
+        if self.ready.len() < HANDED_OVER_MAX && self.ready_bytes < HANDED_OVER_BYTES_MAX {
+            return Ok(());
+        }
+        self.hand_over(py)
+    }
+
+    fn hand_over(&mut self, py: Python<'_>) -> PyResult<()> {
+        let Some(pipeline) = &mut self.pipeline else {
+            return Ok(());
+        };
+        self.ready_bytes = 0;
+        let ready = std::mem::take(&mut self.ready);
+        blocking(py, || {
+            for (key, value) in ready {
+                match value {
+                    Some(value) => pipeline.set(&key, value)?,
+                    None => pipeline.delete(&key)?,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+#[pymethods]
+impl Pipeline {
+    fn __setitem__(&mut self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (encoded, payload) = (encode_key(key)?.into(), encode(value)?.into());
+        self.push(key.py(), encoded, Some(payload))
+    }
+
+    fn __delitem__(&mut self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let encoded = encode_key(key)?.into();
+        self.push(key.py(), encoded, None)
+    }
+
+    #[getter]
+    fn ack<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.ack.map(|ack| records::ack(py, ack)).transpose()
+    }
+
+    fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
+        let handed_over = self.hand_over(py);
+        if let Some(pipeline) = self.pipeline.take() {
+            self.ack = blocking(py, || pipeline.finish())?;
+        }
+        handed_over
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (kind, error, traceback, /))]
+    fn __exit__(
+        &mut self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let _ = (error, traceback);
+        let finished = self.finish(py);
+        // What the block raised is what the caller should see.
+        if kind.is_some() { Ok(()) } else { finished }
+    }
+}

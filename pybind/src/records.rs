@@ -1,0 +1,86 @@
+//! What calls tell about themselves: acknowledgements, events, status, as the named tuples of
+//! `objsync._records`.
+
+use objsync::{Ack, ChangeKind, Status, WatchEvent};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyModule, PyString};
+
+use crate::codec::{decode, decode_key};
+
+fn class<'py>(py: Python<'py>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    MODULE
+        .get_or_try_init(py, || py.import("objsync._records").map(Bound::unbind))?
+        .bind(py)
+        .getattr(name)
+}
+
+/// `Ack(revision, epoch, durability)`
+pub(crate) fn ack(py: Python<'_>, ack: Ack) -> PyResult<Bound<'_, PyAny>> {
+    let fields = (ack.revision.0, ack.epoch.number, ack.durability.to_string());
+    class(py, intern!(py, "Ack"))?.call1(fields)
+}
+
+/// `Event(key, value, old_value, kind, revision, origin)`
+pub(crate) fn event<'py>(py: Python<'py>, event: &WatchEvent) -> PyResult<Bound<'py, PyAny>> {
+    let value = |payload: &Option<bytes::Bytes>| -> PyResult<Option<Bound<'py, PyAny>>> {
+        payload
+            .as_ref()
+            .map(|payload| Ok(decode(py, payload)?.object))
+            .transpose()
+    };
+    let kind = match event.kind {
+        ChangeKind::Set => intern!(py, "set"),
+        ChangeKind::Delete => intern!(py, "delete"),
+    };
+    let origin = if event.origin_is_self {
+        Some(String::from("self"))
+    } else {
+        event
+            .origin
+            .map(|origin| format!("{}.{}", origin.session.epoch, origin.session.frame.0))
+    };
+    let fields = (
+        decode_key(py, &event.key)?,
+        value(&event.value)?,
+        value(&event.old_value)?,
+        kind,
+        event.revision.0,
+        origin,
+    );
+    class(py, intern!(py, "Event"))?.call1(fields)
+}
+
+/// `Status(role=.., ..)`
+pub(crate) fn status<'py>(py: Python<'py>, status: &Status) -> PyResult<Bound<'py, PyAny>> {
+    let fields = PyDict::new(py);
+    fields.set_item("role", status.role.to_string())?;
+    fields.set_item("address", &status.address)?;
+    let directory = status
+        .directory
+        .as_ref()
+        .map(|path| path.to_string_lossy().into_owned());
+    fields.set_item("directory", directory)?;
+    fields.set_item("namespace", &status.namespace)?;
+    fields.set_item(
+        "store",
+        status.position.map(|position| position.store.to_string()),
+    )?;
+    fields.set_item(
+        "epoch",
+        status.position.map(|position| position.epoch.number),
+    )?;
+    fields.set_item(
+        "revision",
+        status.position.map_or(0, |position| position.revision.0),
+    )?;
+    fields.set_item("lag", status.lag)?;
+    fields.set_item("peers", status.peers)?;
+    fields.set_item("keys", status.keys)?;
+    fields.set_item("unanswered", status.unanswered)?;
+    fields.set_item("owner_pid", status.owner_pid)?;
+    fields.set_item("reason", &status.reason)?;
+    class(py, intern!(py, "Status"))?.call((), Some(&fields))
+}

@@ -1,0 +1,114 @@
+//! Iteration over keys, values or items, all as of one revision.
+
+use objsync::{Bytes, Dict, KeyRange, Scan};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::codec::{decode, decode_key};
+use crate::errors;
+use crate::waiting::blocking;
+
+/// What an iterator yields of each entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Keys,
+    Values,
+    Items,
+}
+
+impl What {
+    pub(crate) fn read(py: Python<'_>, name: &str) -> PyResult<Self> {
+        match name {
+            "keys" => Ok(Self::Keys),
+            "values" => Ok(Self::Values),
+            "items" => Ok(Self::Items),
+            _ => Err(errors::invalid(
+                py,
+                format!("{name:?} is neither keys, values nor items"),
+            )),
+        }
+    }
+
+    /// Starts to read what is needed of a range.
+    pub(crate) fn scan(
+        self,
+        py: Python<'_>,
+        dict: &Dict,
+        range: KeyRange,
+        reverse: bool,
+    ) -> PyResult<Scan> {
+        blocking(py, || match self {
+            Self::Keys => dict.keys(range, reverse),
+            Self::Values | Self::Items => dict.scan(range, reverse),
+        })
+    }
+
+    /// The Python object of one entry.
+    pub(crate) fn object<'py>(
+        self,
+        py: Python<'py>,
+        (key, payload): (Bytes, Bytes),
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Keys => decode_key(py, &key),
+            Self::Values => Ok(decode(py, &payload)?.object),
+            Self::Items => {
+                let pair = [decode_key(py, &key)?, decode(py, &payload)?.object];
+                Ok(PyTuple::new(py, pair)?.into_any())
+            }
+        }
+    }
+}
+
+/// Yields entries in key order. They are decoded one by one, and fetched some 256 KiB at a time.
+///
+/// What it yields does not go through the cache of decoded values, which a long iteration would
+/// only empty.
+#[pyclass(module = "objsync._objsync")]
+pub(crate) struct ScanIterator {
+    scan: Scan,
+    what: What,
+    page: std::vec::IntoIter<(Bytes, Bytes)>,
+    is_done: bool,
+}
+
+impl ScanIterator {
+    pub(crate) fn new(
+        py: Python<'_>,
+        dict: &Dict,
+        range: KeyRange,
+        reverse: bool,
+        what: What,
+    ) -> PyResult<Self> {
+        let scan = what.scan(py, dict, range, reverse)?;
+        Ok(Self {
+            scan,
+            what,
+            page: Vec::new().into_iter(),
+            is_done: false,
+        })
+    }
+}
+
+#[pymethods]
+impl ScanIterator {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(entry) = self.page.next() {
+            return self.what.object(py, entry).map(Some);
+        }
+        if self.is_done {
+            return Ok(None);
+        }
+        let scan = &mut self.scan;
+        self.page = blocking(py, || scan.next_page())?.into_iter();
+        self.is_done = self.page.len() == 0;
+        self.page
+            .next()
+            .map(|entry| self.what.object(py, entry))
+            .transpose()
+    }
+}

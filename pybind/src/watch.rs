@@ -1,0 +1,64 @@
+//! `d.watch()`: changes as they happen.
+
+use objsync::{Dict, KeyRange, Revision};
+use pyo3::prelude::*;
+
+use crate::records;
+use crate::waiting::blocking;
+
+/// A stream of changes; `objsync.Watch` is the Python face.
+#[pyclass(frozen, module = "objsync._objsync")]
+pub(crate) struct Events {
+    watch: objsync::Watch,
+}
+
+impl Events {
+    pub(crate) fn new(
+        py: Python<'_>,
+        dict: &Dict,
+        range: KeyRange,
+        since: Option<u64>,
+    ) -> PyResult<Self> {
+        let watch = blocking(py, || dict.watch(range, since.map(Revision)))?;
+        Ok(Self { watch })
+    }
+
+    pub(crate) fn stream(&self) -> &objsync::Watch {
+        &self.watch
+    }
+}
+
+#[pymethods]
+impl Events {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let here = self
+            .watch
+            .try_recv()
+            .map_err(|error| crate::errors::raise(py, &error))?;
+        let event = match here {
+            Some(event) => Some(event),
+            None => blocking(py, || self.watch.recv())?,
+        };
+        event.map(|event| records::event(py, &event)).transpose()
+    }
+
+    /// The next event within `timeout` seconds, or none.
+    fn get<'py>(&self, py: Python<'py>, timeout: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let timeout = std::time::Duration::try_from_secs_f64(timeout.max(0.0)).unwrap_or_default();
+        let event = blocking(py, || self.watch.recv_timeout(timeout))?;
+        event.map(|event| records::event(py, &event)).transpose()
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.watch.is_closed()
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.watch.close());
+    }
+}

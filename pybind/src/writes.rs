@@ -1,0 +1,130 @@
+//! Writes that look first: each is one decision of the owner, so no other process comes in between.
+
+use objsync::limits::TRANSACTION_BYTES_MAX;
+use objsync::{Ack, Bytes, Dict, KeyRange};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::codec::{decode, decode_key, encode, encode_key};
+use crate::waiting::{blocking, wait};
+
+type Object<'py> = Bound<'py, PyAny>;
+
+/// Bytes that a pair takes in a transaction besides key and value, at most.
+const PAIR_BYTES: usize = 64;
+
+/// Removes a key and returns its value, which nobody else then gets.
+pub(crate) fn pop<'py>(
+    py: Python<'py>,
+    dict: &Dict,
+    key: &Object<'py>,
+) -> PyResult<Option<Object<'py>>> {
+    let encoded = encode_key(key)?;
+    loop {
+        let Some(payload) = wait(py, dict.fetch(&encoded))? else {
+            return Ok(None);
+        };
+        // Decoded first: what cannot be given to the caller must not be removed.
+        let value = decode(py, &payload)?.object;
+        if wait(py, dict.compare_and_set(&encoded, Some(payload), None))? {
+            return Ok(Some(value));
+        }
+        wait(py, dict.sync())?;
+    }
+}
+
+/// Removes the last entry in key order and returns it.
+pub(crate) fn pop_last<'py>(py: Python<'py>, dict: &Dict) -> PyResult<Option<Object<'py>>> {
+    loop {
+        let last = blocking(py, || {
+            dict.scan(KeyRange::default(), true)?.next().transpose()
+        })?;
+        let Some((key, payload)) = last else {
+            return Ok(None);
+        };
+        let entry = [decode_key(py, &key)?, decode(py, &payload)?.object];
+        if wait(py, dict.compare_and_set(&key, Some(payload), None))? {
+            return Ok(Some(PyTuple::new(py, entry)?.into_any()));
+        }
+        wait(py, dict.sync())?;
+    }
+}
+
+/// The value under a key, which is put there if the key is missing.
+pub(crate) fn set_default<'py>(
+    py: Python<'py>,
+    dict: &Dict,
+    key: &Object<'py>,
+    default: &Object<'py>,
+) -> PyResult<Object<'py>> {
+    let encoded = encode_key(key)?;
+    let new = Bytes::from(encode(default)?);
+    loop {
+        if let Some(payload) = wait(py, dict.fetch(&encoded))? {
+            return Ok(decode(py, &payload)?.object);
+        }
+        if wait(py, dict.compare_and_set(&encoded, None, Some(new.clone())))? {
+            return Ok(decode(py, &new)?.object);
+        }
+        wait(py, dict.sync())?;
+    }
+}
+
+/// Puts `new` (or removes the key) if the value equals `expected` (or the key is missing).
+///
+/// The owner compares bytes. What Python calls equal can have other bytes (the order of a dict, 1
+/// and 1.0), so a refusal is looked at here, and asked again with the bytes that are there.
+pub(crate) fn compare_and_set<'py>(
+    py: Python<'py>,
+    dict: &Dict,
+    key: &Object<'py>,
+    expected: Option<&Object<'py>>,
+    new: Option<&Object<'py>>,
+) -> PyResult<bool> {
+    let encoded = encode_key(key)?;
+    let new = new.map(encode).transpose()?.map(Bytes::from);
+    let mut guess = expected.map(encode).transpose()?.map(Bytes::from);
+    loop {
+        if wait(
+            py,
+            dict.compare_and_set(&encoded, guess.clone(), new.clone()),
+        )? {
+            return Ok(true);
+        }
+        let Some(expected) = expected else {
+            return Ok(false);
+        };
+        wait(py, dict.sync())?;
+        let Some(payload) = wait(py, dict.fetch(&encoded))? else {
+            return Ok(false);
+        };
+        if !decode(py, &payload)?.object.eq(expected)? {
+            return Ok(false);
+        }
+        guess = Some(payload);
+    }
+}
+
+/// Puts many pairs: one transaction up to 16 MiB, above that several in order.
+pub(crate) fn update<'py>(
+    py: Python<'py>,
+    dict: &Dict,
+    pairs: &Object<'py>,
+) -> PyResult<Option<Ack>> {
+    let mut ack = None;
+    let mut ready: Vec<(Bytes, Bytes)> = Vec::new();
+    let mut ready_bytes = 0;
+    for pair in pairs.try_iter()? {
+        let (key, value): (Object<'py>, Object<'py>) = pair?.extract()?;
+        let (key, value) = (Bytes::from(encode_key(&key)?), Bytes::from(encode(&value)?));
+        let bytes = key.len() + value.len() + PAIR_BYTES;
+        if ready_bytes + bytes > TRANSACTION_BYTES_MAX {
+            let full = std::mem::take(&mut ready);
+            ack = blocking(py, || dict.update(full))?.or(ack);
+            ready_bytes = 0;
+        }
+        ready_bytes += bytes;
+        ready.push((key, value));
+    }
+    Ok(blocking(py, || dict.update(ready))?.or(ack))
+}
