@@ -45,6 +45,7 @@ pub mod state;
 pub mod status;
 pub mod store;
 pub mod surfaces;
+pub mod table;
 #[cfg(test)]
 mod test_random;
 
