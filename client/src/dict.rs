@@ -1,37 +1,61 @@
 //! The bytes-level dictionary: encoded keys, plain payloads.
+//!
+//! Trail of `set`: [`Dict::set`] -> [`Pending::wait`] -> [`crate::core::Core::execute`].
+//! Trail of `get`: [`Dict::get`] -> the store of this process, or [`crate::replica::Replica::find`].
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use objsync_proto::effect::Change;
+use objsync_proto::error::ErrorKind;
+use objsync_proto::evaluate::change_bytes;
 use objsync_proto::ids::{Ack, PeerKey, Position, Revision};
-use objsync_proto::wire::{Grant, KeyRange, OwnerStatus};
+use objsync_proto::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX};
+use objsync_proto::operation::{Operation, Outcome};
+use objsync_proto::wire::{Grant, KeyRange, OwnerStatus, Reply, Request};
 
-use crate::error::Result;
-use crate::link::{GrantRequest, Link};
+use crate::config::Config;
+use crate::core::{Core, Phase};
+use crate::error::{ObjectError, Result};
+use crate::generation::PerGeneration;
+use crate::link::{self, GrantRequest, Link};
 use crate::options::{Options, Target};
-use crate::pending::Pending;
+use crate::pending::{Pending, Step, unexpected, unexpected_reply};
 use crate::pipeline::Pipeline;
+use crate::read;
 use crate::scan::Scan;
 use crate::status::Status;
+use crate::wait::block_on;
 use crate::watch::Watch;
 
 /// A handle on a shared dictionary. Clones are the same handle; it can be used from any thread.
 ///
 /// Keys are encoded keys, values are plain payloads (decompressed, without header). Calls that
 /// change something return a [`Pending`]: `.wait()` blocks, `.await` does not.
-#[derive(Clone, Debug)]
+///
+/// Dropping the last clone closes it. In a forked child the handle connects anew, as a client of
+/// its own, at the first call.
+#[derive(Clone)]
 pub struct Dict {
-    _private: (),
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    config: Arc<Config>,
+    cores: PerGeneration<Arc<Core>>,
+    opened: AtomicBool,
+    closed: AtomicBool,
 }
 
 /// What a cache of decoded values remembers beside a value: see [`Dict::stamp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     role: u32,
-    stripe: u32,
-    count: u64,
+    inner: objsync_store::Stamp,
 }
 
 impl Dict {
@@ -41,9 +65,22 @@ impl Dict {
     /// # Errors
     /// `Invalid` when the path is a file, `Unavailable` when the owner does not answer in time,
     /// `Corrupt`, `Unsupported`, `Denied` as the store says.
+    ///
+    /// # Examples
+    /// ```
+    /// use objsync::{Dict, Options, key, value};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let dict = Dict::open(folder.path().join("data.obj"), Options::default())?;
+    /// let name = key::encode(&"answer".into())?;
+    /// dict.set(name.as_bytes(), value::encode(&42.into())?).wait()?;
+    /// let payload = dict.get(name.as_bytes())?.expect("it was set just now");
+    /// assert_eq!(value::decode(&payload)?, 42.into());
+    /// dict.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
-        let _ = (path.as_ref(), options);
-        todo!()
+        Self::open_async(path, options).wait()
     }
 
     /// Connects to the store served at an address or named by a link. On a loopback address where
@@ -53,8 +90,7 @@ impl Dict {
     /// `Unavailable` when nobody answers in time, `Denied` when the server is not the one expected
     /// or refuses us.
     pub fn connect(target: &Target, options: Options) -> Result<Self> {
-        let _ = (target, options);
-        todo!()
+        Self::connect_async(target, options).wait()
     }
 
     /// Owns the store in a directory, making it if need be, and serves it at `listen` (port 0 for
@@ -64,20 +100,38 @@ impl Dict {
     /// `Unavailable` when another process owns the store and keeps it for the whole timeout;
     /// `Denied` when the port is taken.
     pub fn serve_at(path: impl AsRef<Path>, listen: SocketAddr, options: Options) -> Result<Self> {
-        let _ = (path.as_ref(), listen, options);
-        todo!()
+        Self::begin(Config::directory(path.as_ref(), Some(listen), options)).wait()
     }
 
     /// As [`Dict::open`], awaitable.
     pub fn open_async(path: impl AsRef<Path>, options: Options) -> Pending<Self> {
-        let _ = (path.as_ref(), options);
-        todo!()
+        Self::begin(Config::directory(path.as_ref(), None, options))
     }
 
     /// As [`Dict::connect`], awaitable.
     pub fn connect_async(target: &Target, options: Options) -> Pending<Self> {
-        let _ = (target, options);
-        todo!()
+        Self::begin(Config::target(target, options))
+    }
+
+    fn begin(config: Result<Config>) -> Pending<Self> {
+        let config = match config {
+            Ok(config) => Arc::new(config),
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        Pending::call("the store to open", async move {
+            let core = Core::start(Arc::clone(&config))?;
+            let handle = Handle {
+                config,
+                cores: PerGeneration::new(Arc::clone(&core)),
+                opened: AtomicBool::new(false),
+                closed: AtomicBool::new(false),
+            };
+            core.opened().await?;
+            handle.opened.store(true, Ordering::Release);
+            Ok(Self {
+                handle: Arc::new(handle),
+            })
+        })
     }
 
     /// The payload under a key. Local memory, or a round trip where the replica does not hold it;
@@ -86,14 +140,29 @@ impl Dict {
     /// # Errors
     /// `Unavailable` when a round trip is needed and nobody answers, `Closed`, `Interrupted`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let _ = key;
-        todo!()
+        let core = self.core()?;
+        if let Some(found) = read::at_once(core, key)? {
+            return Ok(found);
+        }
+        block_on(
+            &core.config.what,
+            read::get(Arc::clone(core), Bytes::copy_from_slice(key)),
+        )?
     }
 
     /// As [`Dict::get`], awaitable.
     pub fn fetch(&self, key: &[u8]) -> Pending<Option<Bytes>> {
-        let _ = key;
-        todo!()
+        let core = match self.core() {
+            Ok(core) => core,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        match read::at_once(core, key).transpose() {
+            Some(known) => Pending::ready(known),
+            None => {
+                let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
+                Pending::call("a value", read::get(core, key))
+            }
+        }
     }
 
     /// Whether there is such a key. As [`Dict::get`].
@@ -101,8 +170,14 @@ impl Dict {
     /// # Errors
     /// As [`Dict::get`].
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        let _ = key;
-        todo!()
+        let core = self.core()?;
+        core.check_open()?;
+        if core.owner().is_none() {
+            if let Some(has) = core.replica.has(key, core.acked()) {
+                return Ok(has);
+            }
+        }
+        self.get(key).map(|value| value.is_some())
     }
 
     /// How many keys there are.
@@ -110,7 +185,7 @@ impl Dict {
     /// # Errors
     /// As [`Dict::get`].
     pub fn len(&self) -> Result<u64> {
-        todo!()
+        self.count().wait()
     }
 
     /// Whether there is no key.
@@ -123,7 +198,7 @@ impl Dict {
 
     /// As [`Dict::len`], awaitable.
     pub fn count(&self) -> Pending<u64> {
-        todo!()
+        self.call("a count", read::count)
     }
 
     /// The entries of a range in key order (or from the last to the first), as of one revision.
@@ -131,8 +206,14 @@ impl Dict {
     /// # Errors
     /// As [`Dict::get`].
     pub fn scan(&self, range: KeyRange, reverse: bool) -> Result<Scan> {
-        let _ = (range, reverse);
-        todo!()
+        self.scan_async(range, reverse).wait()
+    }
+
+    /// As [`Dict::scan`], awaitable.
+    pub fn scan_async(&self, range: KeyRange, reverse: bool) -> Pending<Scan> {
+        self.call("entries", move |core| {
+            Scan::begin(core, range, reverse, true)
+        })
     }
 
     /// As [`Dict::scan`], with empty payloads: cheaper when only keys are wanted.
@@ -140,42 +221,86 @@ impl Dict {
     /// # Errors
     /// As [`Dict::get`].
     pub fn keys(&self, range: KeyRange, reverse: bool) -> Result<Scan> {
-        let _ = (range, reverse);
-        todo!()
+        self.call("keys", move |core| Scan::begin(core, range, reverse, false))
+            .wait()
     }
 
     /// What to remember beside a decoded value: take it before the value is read, and the value is
     /// good for as long as [`Dict::is_current`] says so. A few nanoseconds.
+    #[inline]
     #[must_use]
     pub fn stamp(&self, key: &[u8]) -> Stamp {
-        let _ = key;
-        todo!()
+        match self.handle.cores.get() {
+            Some(core) => {
+                let role = role(core);
+                let inner = match core.owner() {
+                    Some(owner) => owner.stamp(key),
+                    None => core.replica.stamp(key),
+                };
+                Stamp { role, inner }
+            }
+            None => Stamp {
+                role: 0,
+                inner: objsync_store::Stamp {
+                    stripe: u32::MAX,
+                    count: 0,
+                },
+            },
+        }
     }
 
     /// Whether what was read after `stamp` is still what a read would give now. False also when the
     /// object is closed, the process was forked, or a read would have to wait. A few nanoseconds.
+    #[inline]
     #[must_use]
     pub fn is_current(&self, stamp: &Stamp) -> bool {
-        let _ = stamp;
-        todo!()
+        let Some(core) = self.handle.cores.get() else {
+            return false;
+        };
+        if role(core) != stamp.role || core.is_closing() {
+            return false;
+        }
+        match core.owner() {
+            Some(owner) => owner.is_current(stamp.inner),
+            None => core.replica.is_current(stamp.inner, core.acked()),
+        }
     }
 
     /// Puts a payload under a key.
     pub fn set(&self, key: &[u8], value: impl Into<Bytes>) -> Pending<Ack> {
-        let _ = (key, value.into());
-        todo!()
+        let value = value.into();
+        self.write(|config| config.put(key, &value), acknowledged)
     }
 
     /// Removes a key; tells whether it was there.
     pub fn delete(&self, key: &[u8]) -> Pending<(bool, Ack)> {
-        let _ = key;
-        todo!()
+        let step = |outcome, ack| match outcome {
+            Outcome::Deleted(count) => Ok(Step::Done((count > 0, ack))),
+            other => Err(unexpected(&other)),
+        };
+        self.write(|config| config.remove(key), step)
     }
 
     /// Removes every key of a range, in several transactions when there are many; tells how many.
     pub fn delete_range(&self, range: KeyRange) -> Pending<u64> {
-        let _ = range;
-        todo!()
+        let operation = match self.core().and_then(|core| core.config.remove_range(range)) {
+            Ok(operation) => operation,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        let (again, mut total) = (operation.clone(), 0);
+        let step = move |outcome, _ack| match (outcome, &again) {
+            (Outcome::Deleted(count), Operation::DeleteRange { count_max, .. }) => {
+                total += count;
+                let is_all = count < u64::from(*count_max);
+                Ok(if is_all {
+                    Step::Done(total)
+                } else {
+                    Step::Next(again.clone())
+                })
+            }
+            (other, _) => Err(unexpected(&other)),
+        };
+        self.write(|_| Ok(operation), step)
     }
 
     /// Puts `new` (or removes the key) if its payload is `expected` (or it is missing); tells
@@ -186,21 +311,33 @@ impl Dict {
         expected: Option<Bytes>,
         new: Option<Bytes>,
     ) -> Pending<bool> {
-        let _ = (key, expected, new);
-        todo!()
+        let step = |outcome, _ack| match outcome {
+            Outcome::Swapped(swapped) => Ok(Step::Done(swapped)),
+            other => Err(unexpected(&other)),
+        };
+        self.write(|config| config.swap(key, expected, new), step)
     }
 
     /// Adds to an integer, a missing one counting as 0; returns its new value.
     pub fn incr(&self, key: &[u8], by: i64) -> Pending<i64> {
-        let _ = (key, by);
-        todo!()
+        let step = |outcome, _ack| match outcome {
+            Outcome::Number(number) => Ok(Step::Done(number)),
+            other => Err(unexpected(&other)),
+        };
+        self.write(|config| config.increment(key, by), step)
     }
 
     /// Makes all changes in one transaction; values are plain payloads. More than 16 MiB is
     /// `Invalid`.
     pub fn batch(&self, changes: Vec<Change>) -> Pending<Ack> {
-        let _ = changes;
-        todo!()
+        let packed = |config: &Config| {
+            let packed = changes
+                .iter()
+                .map(|change| config.change(&change.key, change.value.as_deref()))
+                .collect::<Result<_>>()?;
+            config.batch(packed)
+        };
+        self.write(packed, acknowledged)
     }
 
     /// Puts many pairs: one transaction up to 16 MiB, above that several in order. Returns the last
@@ -213,8 +350,27 @@ impl Dict {
         K: Into<Bytes>,
         V: Into<Bytes>,
     {
-        let _ = pairs;
-        todo!()
+        let core = self.core()?;
+        let (mut changes, mut bytes, mut last) = (Vec::new(), 0, None);
+        for (key, value) in pairs {
+            let change = core.config.change(&key.into(), Some(&value.into()))?;
+            let more = change_bytes(&change.key, change.value.as_deref());
+            if bytes + more > TRANSACTION_BYTES_MAX || changes.len() == TRANSACTION_EFFECTS_MAX {
+                last = Some(self.put_all(std::mem::take(&mut changes))?);
+                bytes = 0;
+            }
+            bytes += more;
+            changes.push(change);
+        }
+        if !changes.is_empty() {
+            last = Some(self.put_all(changes)?);
+        }
+        Ok(last)
+    }
+
+    fn put_all(&self, packed: Vec<Change>) -> Result<Ack> {
+        self.write(|config| config.batch(packed), acknowledged)
+            .wait()
     }
 
     /// Many acknowledged writes in flight, in order.
@@ -227,36 +383,53 @@ impl Dict {
     /// # Errors
     /// As [`Dict::get`].
     pub fn watch(&self, range: KeyRange, since: Option<Revision>) -> Result<Watch> {
-        let _ = (range, since);
-        todo!()
+        self.watch_async(range, since).wait()
+    }
+
+    /// As [`Dict::watch`], awaitable.
+    pub fn watch_async(&self, range: KeyRange, since: Option<Revision>) -> Pending<Watch> {
+        self.call("a watch", move |core| Watch::begin(core, range, since))
     }
 
     /// Waits until this handle has everything that was committed when it was called.
     pub fn sync(&self) -> Pending<Position> {
-        todo!()
+        self.call("the owner", |core| async move { core.sync().await })
     }
 
     /// Makes everything this handle wrote, or all up to `revision`, survive a power cut.
     pub fn flush(&self, revision: Option<Revision>) -> Pending<Position> {
-        let _ = revision;
-        todo!()
+        self.call("a flush", move |core| async move {
+            let revision = revision.unwrap_or(Revision(core.acked()));
+            match core.request(Request::Flush { revision }).await? {
+                Reply::Position(position) => Ok(position),
+                other => Err(unexpected_reply(&other)),
+            }
+        })
     }
 
     /// The acknowledgement of this handle's newest answered write.
     #[must_use]
     pub fn last_ack(&self) -> Option<Ack> {
-        todo!()
+        self.handle.cores.get().and_then(|core| core.last_ack())
     }
 
     /// How the handle is, from what it knows itself.
     #[must_use]
     pub fn status(&self) -> Status {
-        todo!()
+        match self.core() {
+            Ok(core) => Status::of(core),
+            Err(error) => Status::closed(&self.handle.config, &error),
+        }
     }
 
     /// How the owner is: a round trip, unless this handle is the owner.
     pub fn owner_status(&self) -> Pending<OwnerStatus> {
-        todo!()
+        self.call("the owner's status", |core| async move {
+            match core.request(Request::Status).await? {
+                Reply::Status(status) => Ok(status),
+                other => Err(unexpected_reply(&other)),
+            }
+        })
     }
 
     /// Makes the store reachable at another address too. Only the owner can.
@@ -264,33 +437,169 @@ impl Dict {
     /// # Errors
     /// `Denied` when another process owns the store, or the port is taken.
     pub fn serve(&self, listen: SocketAddr) -> Result<SocketAddr> {
-        let _ = listen;
-        todo!()
+        let core = self.core()?;
+        core.check_open()?;
+        match core.owner() {
+            Some(owner) => owner.owned().listen(listen),
+            None => Err(ObjectError::new(
+                ErrorKind::Denied,
+                format!(
+                    "{} is owned by another process, which alone can serve it",
+                    core.config.what
+                ),
+            )),
+        }
     }
 
     /// Lets somebody else in, and returns the link to give to them.
     pub fn grant(&self, request: GrantRequest) -> Pending<Link> {
-        let _ = request;
-        todo!()
+        self.call("a grant", move |core| link::grant(core, request))
     }
 
     /// Everybody who was let in.
     pub fn grants(&self) -> Pending<Vec<Grant>> {
-        todo!()
+        self.call("the grants", |core| async move {
+            match core.request(Request::Grants).await? {
+                Reply::Grants(grants) => Ok(grants),
+                other => Err(unexpected_reply(&other)),
+            }
+        })
     }
 
     /// Takes a grant back and cuts its connections.
     pub fn revoke(&self, peer: PeerKey) -> Pending<()> {
-        let _ = peer;
-        todo!()
+        self.call("a grant to end", move |core| async move {
+            core.request(Request::Revoke { peer }).await.map(drop)
+        })
     }
 
     /// Closes this handle and all its clones: started writes are finished, watches end. When the
-    /// last handle of an owner closes, the store does, and another process takes over.
+    /// last handle of an owner closes, the store does, and another process takes over. Harmless
+    /// when repeated.
     ///
     /// # Errors
     /// When the store could not be closed cleanly; it is closed all the same.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        self.close_async().wait()
+    }
+
+    /// As [`Dict::close`], awaitable. The handle is closed for new calls once this was polled.
+    pub fn close_async(&self) -> Pending<()> {
+        let handle = Arc::clone(&self.handle);
+        Pending::call("the store to close", async move { handle.close().await })
+    }
+
+    /// What is behind the handle in this process; in a forked child it is made at the first call.
+    #[inline]
+    fn core(&self) -> Result<&Arc<Core>> {
+        match self.handle.cores.get() {
+            Some(core) => Ok(core),
+            None => self.handle.reconnect(),
+        }
+    }
+
+    fn write<T>(
+        &self,
+        operation: impl FnOnce(&Config) -> Result<Operation>,
+        step: impl FnMut(Outcome, Ack) -> Result<Step<T>> + Send + 'static,
+    ) -> Pending<T> {
+        let core = match self.core() {
+            Ok(core) => core,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        match core.check_open().and_then(|()| operation(&core.config)) {
+            Ok(operation) => Pending::write(Arc::clone(core), operation, step),
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    fn call<T, F>(&self, what: &'static str, call: impl FnOnce(Arc<Core>) -> F) -> Pending<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        match self.core() {
+            Ok(core) => Pending::call(what, call(Arc::clone(core))),
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+}
+
+/// Part of a stamp: what makes every stamp old at once.
+#[inline]
+fn role(core: &Core) -> u32 {
+    core.role_count().wrapping_add(core.replica.resets())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape of every step")]
+fn acknowledged(outcome: Outcome, ack: Ack) -> Result<Step<Ack>> {
+    match outcome {
+        Outcome::Done => Ok(Step::Done(ack)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+impl Handle {
+    /// The handle of a forked child finds the store anew.
+    fn reconnect(&self) -> Result<&Arc<Core>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(ObjectError::Closed {
+                what: self.config.what.clone(),
+            });
+        }
+        let core = self
+            .cores
+            .get_or_try_make(|| Core::start(self.config.in_child()))?;
+        block_on(&self.config.what, core.opened())??;
+        Ok(core)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        let Some(core) = self.cores.get() else {
+            return Ok(());
+        };
+        core.begin_close();
+        let ended = |phase: &Phase| match phase {
+            Phase::Owner | Phase::Closed | Phase::Failed(_) => Some(()),
+            Phase::Seeking { .. } | Phase::Peer { .. } => None,
+        };
+        core.until(ended).await;
+        if core.owner().is_none() {
+            return Ok(());
+        }
+        let closing = Arc::clone(core);
+        let released = core.runtime.spawn(async move {
+            let released = match closing.owner() {
+                Some(owner) => owner.owned().release().await,
+                None => Ok(()),
+            };
+            closing.end(Phase::Closed);
+            released
+        });
+        released
+            .await
+            .unwrap_or_else(|stopped| Err(ObjectError::stopped(&stopped)))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let Some(core) = self.cores.get() else { return };
+        if self.opened.load(Ordering::Acquire) {
+            let what = self.config.what.clone();
+            if let Err(error) = block_on(&what, self.close()).and_then(|closed| closed) {
+                tracing::warn!(%error, what, "the object was not closed cleanly");
+            }
+        } else {
+            core.begin_close();
+        }
+    }
+}
+
+impl fmt::Debug for Dict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dict")
+            .field("what", &self.handle.config.what)
+            .finish_non_exhaustive()
     }
 }

@@ -1,11 +1,14 @@
 //! Why a call failed, and what the caller can do about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::stored::StoredError;
+use objsync_server::ServerError;
+use objsync_store::StoreError;
 
 /// What a call on an object returns.
 pub type Result<T, E = ObjectError> = std::result::Result<T, E>;
@@ -17,6 +20,14 @@ pub enum ObjectError {
     /// The owner of the store refused, or the request was wrong before it left.
     #[error("{0}")]
     Failed(#[from] Failure),
+
+    /// The store that this process owns failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+
+    /// The server, a key or a socket of this process failed.
+    #[error("{0}")]
+    Server(Arc<ServerError>),
 
     /// The path of a store is a file.
     #[error("{} is a file, and a store is a directory{hint}", path.display())]
@@ -79,6 +90,8 @@ impl ObjectError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Failed(failure) => failure.kind,
+            Self::Store(error) => error.kind(),
+            Self::Server(error) => error.kind(),
             Self::NotADirectory { .. } => ErrorKind::Invalid,
             Self::Unreachable { .. } | Self::Io { .. } => ErrorKind::Unavailable,
             Self::Unanswered { .. } => ErrorKind::OutcomeUnknown,
@@ -90,5 +103,39 @@ impl ObjectError {
     /// A failure of `kind` found on this side.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self::Failed(Failure::new(kind, message))
+    }
+
+    /// A stored value that cannot be packed or opened.
+    fn of_stored(error: &StoredError) -> Self {
+        let kind = match error {
+            StoredError::TooLarge { .. } => ErrorKind::Invalid,
+            StoredError::Unsupported { .. } => ErrorKind::Unsupported,
+            _ => ErrorKind::Corrupt,
+        };
+        Self::new(kind, error.to_string())
+    }
+
+    /// Says which call on which path the system refused.
+    pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            op,
+            path,
+            source: Arc::new(source),
+        }
+    }
+
+    /// A thread of ours panicked or its runtime is gone.
+    pub(crate) fn stopped(cause: &dyn std::error::Error) -> Self {
+        Self::new(
+            ErrorKind::Closed,
+            format!("a task of the object stopped: {cause}"),
+        )
+    }
+}
+
+impl From<StoredError> for ObjectError {
+    fn from(error: StoredError) -> Self {
+        Self::of_stored(&error)
     }
 }

@@ -3,7 +3,10 @@
 //! `run/<port>` is a link to the directory last served at that port, `stores/<port>` the directory
 //! of a port that never had one.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
 
 use objsync_proto::error::ErrorKind;
 
@@ -34,6 +37,39 @@ pub fn home() -> Result<PathBuf> {
 /// As [`home`], and when the link of the port cannot be read.
 pub fn directory_of_port(port: u16) -> Result<PathBuf> {
     let home = home()?;
-    Ok(std::fs::read_link(home.join("run").join(port.to_string()))
+    Ok(fs::read_link(home.join("run").join(port.to_string()))
         .unwrap_or_else(|_| home.join("stores").join(port.to_string())))
+}
+
+/// Remembers that `directory` is served at `port`. To be called by the owner of the directory,
+/// under its lock.
+///
+/// # Errors
+/// When the link cannot be made.
+pub(crate) fn remember(port: u16, directory: &Path) -> Result<()> {
+    let run = home()?.join("run");
+    make_private(&run)?;
+    let link = run.join(port.to_string());
+    if fs::read_link(&link).is_ok_and(|target| target == directory) {
+        return Ok(());
+    }
+    // Made beside and renamed, so that a reader finds the old target or the new one.
+    let draft = run.join(format!("{port}.{}", std::process::id()));
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(ObjectError::io("remove", &draft)(error));
+        }
+        _ => {}
+    }
+    symlink(directory, &draft).map_err(ObjectError::io("create", &draft))?;
+    fs::rename(&draft, &link).map_err(ObjectError::io("rename", &draft))
+}
+
+/// Makes a folder that only this user can look into, and its parents.
+pub(crate) fn make_private(folder: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(ObjectError::io("create", folder))
 }

@@ -9,14 +9,27 @@
 //!
 //! [`Dict`] works on encoded keys and values.
 
+mod calls;
+mod config;
+mod connection;
+mod core;
 mod dict;
 mod error;
+mod fork;
+mod generation;
 pub mod home;
 mod link;
+mod operations;
 mod options;
+mod owned;
+mod owner;
 mod pending;
 mod pipeline;
+mod process;
+mod read;
+mod replica;
 mod scan;
+mod seek;
 mod status;
 mod wait;
 mod watch;
@@ -27,8 +40,8 @@ pub use objsync_proto::error::{ErrorKind, Failure};
 pub use objsync_proto::ids::{
     Ack, Durability, Epoch, Origin, PeerKey, Position, Revision, Sequence, SessionId, StoreId,
 };
-pub use objsync_proto::{bigint, key, limits, value};
 pub use objsync_proto::wire::{Grant, KeyRange, OwnerStatus};
+pub use objsync_proto::{bigint, key, limits, value};
 
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};

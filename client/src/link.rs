@@ -2,10 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
+use objsync_proto::wire::{Grant, Request};
+use objsync_server::{Identity, identity};
 
+use crate::config::Place;
+use crate::core::{Core, Phase};
 use crate::error::{ObjectError, Result};
 
 /// An address, the server's key, and a secret that lets its holder in.
@@ -117,6 +122,61 @@ impl FromStr for Link {
 
     fn from_str(text: &str) -> Result<Self> {
         Self::parse(text)
+    }
+}
+
+/// Draws a key, lets it in, and returns the link that proves it.
+pub(crate) async fn grant(core: Arc<Core>, request: GrantRequest) -> Result<Link> {
+    let stranger = Identity::generate()?;
+    let scope = match &request.namespace {
+        Some(name) if name.contains('/') => format!("dict/{name}"),
+        Some(name) => name.clone(),
+        None => String::from("*"),
+    };
+    let rights = if request.readonly {
+        &["read"][..]
+    } else {
+        &["read", "write"]
+    };
+    let grant = Grant {
+        peer: stranger.peer(),
+        scope,
+        rights: rights.iter().map(|&right| right.to_owned()).collect(),
+        expires_ms: request.expires_ms,
+        label: request.label,
+    };
+    core.request(Request::Grant(grant)).await?;
+    let (server, address) = server_of(&core)?;
+    let hosts = if request.hosts.is_empty() {
+        vec![address]
+    } else {
+        request.hosts
+    };
+    Ok(Link {
+        hosts,
+        namespace: request.namespace.unwrap_or_default(),
+        server,
+        secret: *stranger.secret(),
+    })
+}
+
+/// The key and the address of whoever serves the store now.
+fn server_of(core: &Core) -> Result<(PeerKey, String)> {
+    if let Some(owner) = core.owner() {
+        let address = owner.owned().address().map(|address| address.to_string());
+        return match (owner.owned().key(), address) {
+            (Some(key), Some(address)) => Ok((key, address)),
+            _ => Err(core.closed_error()),
+        };
+    }
+    let key = match (&core.config.place, core.config.local_directory()?) {
+        (Place::Remote { server, .. }, _) => *server,
+        (_, Some(directory)) => identity::load(&directory)?.peer(),
+        (_, None) => return Err(core.unreachable(core.config.options.timeout)),
+    };
+    match core.phase() {
+        Phase::Peer { address, .. } => Ok((key, address.to_string())),
+        _ => Err(core.unreachable(core.config.options.timeout)),
     }
 }
 

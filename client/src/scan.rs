@@ -1,27 +1,82 @@
 //! Many entries in key order, as of one revision.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::error::Result;
+use bytes::Bytes;
+use objsync_proto::error::ErrorKind;
+use objsync_proto::key;
+use objsync_proto::wire::{Entry, Feed, KeyRange};
+use objsync_store::Reader;
+use tokio::sync::mpsc;
+
+use crate::core::{Command, Core, FeedKind, FeedWanted};
+use crate::error::{ObjectError, Result};
+use crate::operations::open;
+use crate::replica::{Extent, Pin};
+use crate::wait::block_on;
+
+/// Bytes of one page, about.
+const PAGE_BYTES: usize = 256 << 10;
+/// Pages that wait between the connection and a slow reader.
+const PAGES_AHEAD: usize = 4;
 
 /// Entries of a range in key order, all as of one revision.
 ///
 /// Iterates over `(encoded key, plain payload)`; the payload is empty for [`crate::Dict::keys`].
-#[derive(Debug)]
 pub struct Scan {
-    page: std::vec::IntoIter<(Bytes, Bytes)>,
+    core: Arc<Core>,
+    /// What is still to come.
+    range: KeyRange,
+    reverse: bool,
+    with_values: bool,
+    source: Source,
+    page: VecDeque<(Bytes, Bytes)>,
+    ended: bool,
+}
+
+enum Source {
+    /// This process owns the store.
+    Store(Reader),
+    /// The replica holds all of it.
+    Replica(Pin),
+    /// The owner sends it.
+    Stream(mpsc::Receiver<Result<Feed>>),
 }
 
 impl Scan {
+    /// Begins to read; waits until the replica holds what was acknowledged.
+    pub(crate) async fn begin(
+        core: Arc<Core>,
+        range: KeyRange,
+        reverse: bool,
+        with_values: bool,
+    ) -> Result<Self> {
+        core.readable().await?;
+        let range = core.config.clip(range);
+        let source = Source::choose(&core, &range, reverse);
+        let page = VecDeque::new();
+        Ok(Self {
+            core,
+            range,
+            reverse,
+            with_values,
+            source,
+            page,
+            ended: false,
+        })
+    }
+
     /// The next entries, some 256 KiB of them; empty at the end. Blocks as [`crate::Dict::get`].
     ///
     /// # Errors
     /// `Unavailable` when the owner is gone, `Conflict` when the reader was too slow (60 s).
     pub fn next_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
-        todo!()
+        let core = Arc::clone(&self.core);
+        block_on(&core.config.what, self.next_page_async())?
     }
 
-    /// As [`Scan::next_page`], awaitable.
+    /// As [`Scan::next_page`], awaitable. A store of this process is read by the polling thread.
     ///
     /// # Cancel safety
     /// A page that was not returned is returned by the next call.
@@ -29,7 +84,102 @@ impl Scan {
     /// # Errors
     /// As [`Scan::next_page`].
     pub async fn next_page_async(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
-        todo!()
+        if !self.page.is_empty() {
+            return Ok(std::mem::take(&mut self.page).into());
+        }
+        if self.ended {
+            return Ok(Vec::new());
+        }
+        self.core.check_open()?;
+        let page = self.read_page().await?;
+        match page.last() {
+            Some((last, _)) if self.reverse => self.range.end = Some(last.clone()),
+            Some((last, _)) => self.range.start = key::successor(last),
+            None => self.ended = true,
+        }
+        Ok(page)
+    }
+
+    async fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
+        let with_values = self.with_values;
+        match &mut self.source {
+            Source::Store(reader) => {
+                let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
+                let namespace = owner.namespace();
+                let entries = reader.page(namespace, &self.range, self.reverse, PAGE_BYTES)?;
+                payloads(entries, with_values)
+            }
+            Source::Replica(pin) => {
+                let page = self
+                    .core
+                    .replica
+                    .page(pin, &self.range, self.reverse, PAGE_BYTES)?;
+                payloads(page.entries, with_values)
+            }
+            Source::Stream(stream) => loop {
+                match stream.recv().await {
+                    Some(Ok(Feed::Entries(entries))) if !entries.is_empty() => {
+                        break payloads(entries, with_values);
+                    }
+                    Some(Ok(Feed::Complete { .. })) => break Ok(Vec::new()),
+                    Some(Ok(Feed::Failed(failure))) => break Err(failure.into()),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Err(error),
+                    None => break Err(interrupted(&self.core)),
+                }
+            },
+        }
+    }
+}
+
+impl Source {
+    fn choose(core: &Arc<Core>, range: &KeyRange, reverse: bool) -> Self {
+        if let Some(owner) = core.owner() {
+            return Self::Store(owner.reader());
+        }
+        if core.replica.extent() == Extent::Whole {
+            if let Some(pin) = core.replica.pin() {
+                return Self::Replica(pin);
+            }
+        }
+        let (sink, stream) = mpsc::channel(PAGES_AHEAD);
+        let what = FeedKind::Entries { reverse };
+        core.push(Command::Feed {
+            wanted: FeedWanted {
+                range: range.clone(),
+                what,
+            },
+            sink,
+        });
+        Self::Stream(stream)
+    }
+}
+
+fn payloads(entries: Vec<Entry>, with_values: bool) -> Result<Vec<(Bytes, Bytes)>> {
+    let payload = |entry: Entry| {
+        let value = if with_values {
+            open(entry.value)?
+        } else {
+            Bytes::new()
+        };
+        Ok((entry.key, value))
+    };
+    entries.into_iter().map(payload).collect()
+}
+
+fn interrupted(core: &Core) -> ObjectError {
+    let text = format!(
+        "{}: the owner went away while entries were read: read again",
+        core.config.what
+    );
+    ObjectError::new(ErrorKind::Unavailable, text)
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        if let Source::Replica(pin) = &self.source {
+            self.core.replica.unpin(pin);
+        }
     }
 }
 
@@ -37,6 +187,23 @@ impl Iterator for Scan {
     type Item = Result<(Bytes, Bytes)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.page.next().map(Ok)
+        if self.page.is_empty() {
+            match self.next_page() {
+                Ok(page) => self.page = page.into(),
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.page.pop_front().map(Ok)
+    }
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan")
+            .field("range", &self.range)
+            .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,11 @@ use std::path::PathBuf;
 
 use objsync_proto::ids::{Position, Revision};
 
+use crate::config::Config;
+use crate::core::{Core, Phase};
+use crate::error::ObjectError;
+use crate::replica::Extent;
+
 /// What a handle is at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -56,4 +61,76 @@ pub struct Status {
     pub owner_pid: Option<u32>,
     /// Why the handle is offline, as far as known.
     pub reason: Option<String>,
+}
+
+impl Status {
+    /// Of a handle that is in use.
+    pub(crate) fn of(core: &Core) -> Self {
+        let mut status = Self::empty(&core.config);
+        status.unanswered = core.unanswered();
+        if let Some(owner) = core.owner() {
+            let position = owner.position();
+            status.role = Role::Owner;
+            status.address = owner.owned().address().map(|address| address.to_string());
+            status.directory = Some(owner.owned().directory().to_owned());
+            status.position = Some(position);
+            status.newest = position.revision;
+            status.peers = Some(owner.owned().peers());
+            status.keys = owner.store().count(owner.namespace()).ok();
+            status.owner_pid = Some(std::process::id());
+        } else {
+            let applied = Revision(core.replica.applied());
+            status.position = core.replica.position();
+            status.newest = applied.max(Revision(core.acked()));
+            status.lag = status.newest.0 - applied.0;
+            if core.replica.extent() == Extent::Whole {
+                status.keys = core.replica.count();
+            }
+            status.see_phase(core.phase());
+        }
+        if core.check_open().is_err() {
+            status.role = Role::Closed;
+        }
+        status
+    }
+
+    /// Of a handle that cannot be used.
+    pub(crate) fn closed(config: &Config, error: &ObjectError) -> Self {
+        let reason = Some(error.to_string());
+        Self {
+            role: Role::Closed,
+            reason,
+            ..Self::empty(config)
+        }
+    }
+
+    fn see_phase(&mut self, phase: Phase) {
+        match phase {
+            Phase::Seeking { reason, .. } => self.reason = reason,
+            Phase::Peer { address, pid } => {
+                self.role = Role::Peer;
+                self.address = Some(address.to_string());
+                self.owner_pid = pid;
+            }
+            Phase::Failed(error) => self.reason = Some(error.to_string()),
+            Phase::Owner | Phase::Closed => {}
+        }
+    }
+
+    fn empty(config: &Config) -> Self {
+        Self {
+            role: Role::Offline,
+            address: None,
+            directory: config.local_directory().ok().flatten(),
+            namespace: config.options.namespace.clone(),
+            position: None,
+            newest: Revision(0),
+            lag: 0,
+            peers: None,
+            keys: None,
+            unanswered: 0,
+            owner_pid: None,
+            reason: None,
+        }
+    }
 }

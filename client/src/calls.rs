@@ -1,0 +1,301 @@
+//! A peer's calls without an answer yet, over all the connections it has in its life.
+//!
+//! Writes are numbered and repeated by `proto::session`; other requests change no key and are
+//! simply asked again.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::{Durability, Origin, PeerKey};
+use objsync_proto::limits::REQUESTS_IN_FLIGHT_MAX;
+use objsync_proto::session::{CallId, ClientSession};
+use objsync_proto::wire::codec;
+use objsync_proto::wire::{Reply, Request, ToOwner};
+use objsync_store::SubmissionOrigin;
+use tokio::sync::oneshot;
+
+use crate::core::{Command, Core, FeedSink, FeedWanted, operation_bytes};
+use crate::error::{ObjectError, Result};
+use crate::owner::OwnerSide;
+use crate::pending::Answered;
+use crate::replica::Replica;
+
+/// What waits for answers.
+pub(crate) struct Calls {
+    /// The writes, by the rules that make each run once.
+    pub(crate) session: ClientSession,
+    /// Streams that somebody wants and that were not asked for yet.
+    pub(crate) feeds: VecDeque<(FeedWanted, FeedSink)>,
+    writes: HashMap<CallId, WaitingWrite>,
+    call_count: u64,
+    /// Writes that did not fit into the session's window, in order.
+    beyond: VecDeque<Command>,
+    requests: BTreeMap<u64, WaitingRequest>,
+    request_count: u64,
+    /// Requests on this connection without a reply.
+    in_flight: usize,
+    durability: Option<Durability>,
+    start: Instant,
+}
+
+struct WaitingWrite {
+    answer: oneshot::Sender<Answered>,
+    bytes: u64,
+}
+
+struct WaitingRequest {
+    request: Request,
+    reply: oneshot::Sender<Result<Reply>>,
+    deadline: Instant,
+    sent: bool,
+}
+
+impl Calls {
+    /// None yet.
+    pub(crate) fn new(durability: Option<Durability>) -> Self {
+        Self {
+            session: ClientSession::new(),
+            feeds: VecDeque::new(),
+            writes: HashMap::new(),
+            call_count: 0,
+            beyond: VecDeque::new(),
+            requests: BTreeMap::new(),
+            request_count: 0,
+            in_flight: 0,
+            durability,
+            start: Instant::now(),
+        }
+    }
+
+    /// Takes what callers have queued.
+    pub(crate) fn take_queued(&mut self, core: &Core) {
+        self.retry_beyond();
+        for command in core.take_queued() {
+            match command {
+                Command::Write { .. } if !self.beyond.is_empty() => {
+                    self.beyond.push_back(command);
+                }
+                Command::Write {
+                    operation,
+                    answer,
+                    deadline,
+                } => {
+                    self.submit(operation, answer, deadline);
+                }
+                Command::Request {
+                    request,
+                    reply,
+                    deadline,
+                } => {
+                    self.request_count += 1;
+                    let waiting = WaitingRequest {
+                        request,
+                        reply,
+                        deadline,
+                        sent: false,
+                    };
+                    self.requests.insert(self.request_count, waiting);
+                }
+                Command::Feed { wanted, sink } => self.feeds.push_back((wanted, sink)),
+            }
+        }
+    }
+
+    /// A number for a request that the connection itself makes.
+    pub(crate) fn request_number(&mut self) -> u64 {
+        self.request_count += 1;
+        self.request_count
+    }
+
+    /// Appends the frames that can go out now, until `out` holds `bytes_max` bytes.
+    pub(crate) fn transmit(&mut self, replica: &Replica, out: &mut BytesMut, bytes_max: usize) {
+        self.session.transmit(out, bytes_max);
+        if self.in_flight == self.requests.len() {
+            return;
+        }
+        for (number, waiting) in &mut self.requests {
+            if self.in_flight >= REQUESTS_IN_FLIGHT_MAX || out.len() >= bytes_max {
+                break;
+            }
+            if !waiting.sent {
+                let request = waiting.request.clone();
+                if let Request::Get { key } = &request {
+                    replica.fetching(key);
+                }
+                codec::encode(&ToOwner::Request(*number, request), out);
+                waiting.sent = true;
+                self.in_flight += 1;
+            }
+        }
+    }
+
+    /// The owner replied to a request, or it has waited for too long.
+    pub(crate) fn replied(&mut self, replica: &Replica, number: u64, reply: Result<Reply>) {
+        let Some(waiting) = self.requests.remove(&number) else {
+            return;
+        };
+        self.in_flight -= usize::from(waiting.sent);
+        let reply = match (&waiting.request, reply) {
+            (Request::Get { key }, Ok(Reply::Entry { entry, as_of })) => Ok(Reply::Entry {
+                entry: replica.fetched(key, entry, as_of),
+                as_of,
+            }),
+            (Request::Get { key }, Err(error)) if waiting.sent => {
+                replica.fetch_failed(key);
+                Err(error)
+            }
+            (_, reply) => reply,
+        };
+        let _ = waiting.reply.send(reply);
+    }
+
+    /// Gives finished writes to who waits for them.
+    pub(crate) fn deliver(&mut self, core: &Core) {
+        while let Some(done) = self.session.completion() {
+            let Some(waiting) = self.writes.remove(&done.call) else {
+                continue;
+            };
+            let answered = done.result.map_err(|failure| match failure.kind {
+                ErrorKind::Unavailable => core.unreachable(core.config.options.timeout),
+                _ => ObjectError::from(failure),
+            });
+            core.answered(waiting.bytes);
+            if let Ok((outcome, ack)) = &answered {
+                core.note_ack(outcome, ack);
+            }
+            let _ = waiting.answer.send(answered);
+        }
+    }
+
+    /// The connection is gone: what was not answered is asked again on the next one.
+    pub(crate) fn disconnected(&mut self, replica: &Replica) {
+        self.session.disconnected();
+        self.in_flight = 0;
+        for waiting in self.requests.values_mut() {
+            let was_sent = std::mem::take(&mut waiting.sent);
+            if let (Request::Get { key }, true) = (&waiting.request, was_sent) {
+                replica.fetch_failed(key);
+            }
+        }
+    }
+
+    /// Ends what has waited for too long.
+    pub(crate) fn expire(&mut self, core: &Core) {
+        let now = Instant::now();
+        self.session.expire(self.millis(now));
+        self.deliver(core);
+        let late = |waiting: &WaitingRequest| waiting.deadline <= now;
+        let numbers: Vec<u64> = self
+            .requests
+            .iter()
+            .filter(|(_, waiting)| late(waiting))
+            .map(|(n, _)| *n)
+            .collect();
+        for number in numbers {
+            let error = core.unreachable(core.config.options.timeout);
+            self.replied(&core.replica, number, Err(error));
+        }
+        self.retry_beyond();
+    }
+
+    /// Whether nothing waits for an answer.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.session.is_settled() && self.beyond.is_empty() && self.requests.is_empty()
+    }
+
+    /// Fails everything that still waits.
+    pub(crate) fn fail(&mut self, error: &ObjectError) {
+        for waiting in std::mem::take(&mut self.writes).into_values() {
+            let _ = waiting.answer.send(Err(error.clone()));
+        }
+        for waiting in std::mem::take(&mut self.requests).into_values() {
+            let _ = waiting.reply.send(Err(error.clone()));
+        }
+        for command in self.beyond.drain(..) {
+            command.fail(error);
+        }
+        for (wanted, sink) in self.feeds.drain(..) {
+            Command::Feed { wanted, sink }.fail(error);
+        }
+    }
+
+    /// Gives everything to the store of this process, which has become the owner. What a former
+    /// owner may have done goes under its number, so that it is done once.
+    pub(crate) fn take_over(&mut self, side: &OwnerSide, peer: Option<PeerKey>) {
+        let left = self.session.take_over();
+        for call in left.calls {
+            let Some(waiting) = self.writes.remove(&call.call) else {
+                continue;
+            };
+            let origin = match (left.session, call.sequence, peer) {
+                (Some(session), Some(sequence), Some(peer)) => Some(SubmissionOrigin {
+                    origin: Origin { session, sequence },
+                    floor: left.floor,
+                    peer,
+                }),
+                _ => None,
+            };
+            side.submit(call.operation, origin, waiting.answer);
+        }
+        for command in self.beyond.drain(..) {
+            side.take(command);
+        }
+        for waiting in std::mem::take(&mut self.requests).into_values() {
+            side.request(waiting.request, waiting.reply);
+        }
+        for (wanted, sink) in self.feeds.drain(..) {
+            side.take(Command::Feed { wanted, sink });
+        }
+    }
+
+    fn submit(
+        &mut self,
+        operation: objsync_proto::operation::Operation,
+        answer: oneshot::Sender<Answered>,
+        deadline: Instant,
+    ) {
+        self.call_count += 1;
+        let call = CallId(self.call_count);
+        let bytes = operation_bytes(&operation);
+        let (deadline_ms, now_ms) = (self.millis(deadline), self.millis(Instant::now()));
+        match self
+            .session
+            .submit(call, operation, self.durability, deadline_ms, now_ms)
+        {
+            Ok(()) => drop(self.writes.insert(call, WaitingWrite { answer, bytes })),
+            Err(operation) => {
+                self.beyond.push_front(Command::Write {
+                    operation,
+                    answer,
+                    deadline,
+                });
+            }
+        }
+    }
+
+    fn retry_beyond(&mut self) {
+        let mut left = self.beyond.len();
+        while left > 0 {
+            left -= 1;
+            if let Some(Command::Write {
+                operation,
+                answer,
+                deadline,
+            }) = self.beyond.pop_front()
+            {
+                let before = self.beyond.len();
+                self.submit(operation, answer, deadline);
+                if self.beyond.len() > before {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        let since: Duration = at.saturating_duration_since(self.start);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,523 @@
+//! One connection to an owner: the operations stream, and the streams of the feed.
+//!
+//! Trail of a write: [`crate::core::Core::submit`] queues it -> [`drive`] takes it into
+//! `proto::session`, which numbers it -> frames of all that is queued leave in one piece -> the
+//! owner's answer comes back to [`Connection::receive`] -> the caller's channel.
+//!
+//! Everything runs on the I/O thread and nothing here blocks it. Each feed stream has a task of
+//! its own, which ends with the connection.
+//!
+//! Cancel safety: [`drive`] is never dropped half way but with its runtime. Its waits keep what
+//! they did not return: partial frames in `input`, unsent bytes in `output`.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::Position;
+use objsync_proto::limits::FRAME_BYTES_MAX;
+use objsync_proto::wire::codec;
+use objsync_proto::wire::{Feed, Hello, Reply, Request, ToOwner, ToPeer, Welcome};
+use objsync_server::closing;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::calls::Calls;
+use crate::core::{Core, FeedKind, FeedSink, FeedWanted, Phase};
+use crate::error::{ObjectError, Result};
+use crate::owner::first_content;
+use crate::replica::Extent;
+
+/// Bytes that wait to be sent before no more frames are made.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// Bytes taken from a stream at once.
+const READ_BYTES: usize = 256 << 10;
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// How long an owner may take to welcome us.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a handle that closes waits for its last answers.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the handshake with an owner's endpoint gives.
+pub(crate) struct Link {
+    /// The QUIC connection.
+    pub(crate) quic: quinn::Connection,
+    /// The end of file of this one tells that the owner is gone.
+    pub(crate) local: Option<UnixStream>,
+    /// Where the owner listens.
+    pub(crate) address: SocketAddr,
+    /// Its process, if it is on this machine.
+    pub(crate) pid: Option<u32>,
+}
+
+/// How a connection ended.
+pub(crate) enum End {
+    /// The owner is gone, or the way to it: find one again.
+    Lost(String),
+    /// The handle was closed, and all it had to say was said.
+    Closed,
+    /// Finding an owner again would not help.
+    Failed(ObjectError),
+}
+
+type Feeds = Arc<Mutex<HashMap<u64, (FeedSink, FeedWanted)>>>;
+
+struct Connection<'a> {
+    core: &'a Arc<Core>,
+    calls: &'a mut Calls,
+    quic: quinn::Connection,
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+    input: BytesMut,
+    output: BytesMut,
+    welcome: Welcome,
+    feeds: Feeds,
+    feed_count: u64,
+    /// The subscription that the replica follows.
+    main: Option<u64>,
+    tasks: JoinSet<()>,
+    /// What feed streams tell the connection.
+    told: mpsc::UnboundedSender<Told>,
+}
+
+enum Told {
+    /// The replica's stream has failed.
+    Broken(ObjectError),
+    /// A stream has ended by itself.
+    Ended(u64),
+}
+
+/// Lets a handle use an owner until one of them ends.
+pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> End {
+    let Link {
+        quic,
+        mut local,
+        address,
+        pid,
+    } = link;
+    let greeted = tokio::time::timeout(WELCOME_TIMEOUT, greet(core, calls, &quic)).await;
+    let (send, receive, input, welcome) = match greeted {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(error)) => return ended_by(core, error),
+        Err(_) => return End::Lost(format!("{address} accepts connections but does not answer")),
+    };
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let mut connection = Connection {
+        core,
+        calls,
+        quic: quic.clone(),
+        send,
+        receive,
+        input,
+        output: BytesMut::new(),
+        welcome,
+        feeds: Feeds::default(),
+        feed_count: 0,
+        main: None,
+        tasks: JoinSet::new(),
+        told,
+    };
+    connection
+        .calls
+        .session
+        .connected(connection.welcome.session_known);
+    connection.core.note_session(connection.calls.session.id());
+    connection.join();
+    core.enter(Phase::Peer { address, pid });
+    let end = connection.run(&mut local, &mut heard).await;
+    connection.calls.disconnected(&core.replica);
+    drop(connection);
+    core.replica.disconnected();
+    quic.close(0_u32.into(), b"");
+    end
+}
+
+type Greeted = (quinn::SendStream, quinn::RecvStream, BytesMut, Welcome);
+
+/// Says hello, and makes the dictionary if there is none.
+async fn greet(core: &Core, calls: &mut Calls, quic: &quinn::Connection) -> Result<Greeted> {
+    let (mut send, mut receive) = quic.open_bi().await.map_err(|error| lost(&error))?;
+    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+    let hello = Hello {
+        program: format!("objsync {}", env!("CARGO_PKG_VERSION")),
+        namespace: core.config.options.namespace.clone(),
+        session: calls.session.id(),
+    };
+    codec::encode(&ToOwner::Hello(hello), &mut output);
+    send.write_all(&output)
+        .await
+        .map_err(|error| lost(&error))?;
+    let mut welcome = match next_message(&mut receive, &mut input).await? {
+        ToPeer::Welcome(welcome) => welcome,
+        ToPeer::Goodbye(failure) => return Err(failure.into()),
+        _ => return Err(out_of_turn()),
+    };
+    core.check_store_seen(welcome.position.store)?;
+    if welcome.namespace.is_none() {
+        if !welcome.may_write {
+            let name = &core.config.options.namespace;
+            let text = format!("there is no dictionary {name:?}, and this link may not make one");
+            return Err(ObjectError::new(ErrorKind::NotFound, text));
+        }
+        let number = calls.request_number();
+        let request = Request::CreateNamespace {
+            content: first_content(&core.config)?,
+        };
+        output.clear();
+        codec::encode(&ToOwner::Request(number, request), &mut output);
+        send.write_all(&output)
+            .await
+            .map_err(|error| lost(&error))?;
+        match next_message(&mut receive, &mut input).await? {
+            ToPeer::Reply(_, Ok(Reply::Namespace { namespace, .. })) => {
+                welcome.namespace = Some(namespace);
+            }
+            ToPeer::Reply(_, Err(failure)) | ToPeer::Goodbye(failure) => return Err(failure.into()),
+            _ => return Err(out_of_turn()),
+        }
+    }
+    Ok((send, receive, input, welcome))
+}
+
+async fn next_message(receive: &mut quinn::RecvStream, input: &mut BytesMut) -> Result<ToPeer> {
+    loop {
+        let bytes_max = FRAME_BYTES_MAX;
+        if let Some(message) = codec::decode(input, bytes_max).map_err(|error| error.failure())? {
+            return Ok(message);
+        }
+        match receive.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => input.extend_from_slice(&chunk.bytes),
+            Ok(None) => return Err(lost(&"the owner ended the stream")),
+            Err(error) => return Err(lost(&error)),
+        }
+    }
+}
+
+impl Connection<'_> {
+    async fn run(
+        &mut self,
+        local: &mut Option<UnixStream>,
+        heard: &mut mpsc::UnboundedReceiver<Told>,
+    ) -> End {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut closing_since = None;
+        let core = Arc::clone(self.core);
+        let quic = self.quic.clone();
+        loop {
+            self.fill();
+            if core.is_closing() && self.is_done(&mut closing_since) {
+                self.say_goodbye().await;
+                return End::Closed;
+            }
+            let has_output = !self.output.is_empty();
+            tokio::select! {
+                biased;
+                written = self.send.write(&self.output), if has_output => match written {
+                    Ok(bytes) => self.output.advance(bytes),
+                    Err(error) => return self.stopped(&error),
+                },
+                chunk = self.receive.read_chunk(READ_BYTES, true) => match chunk {
+                    Ok(Some(chunk)) => {
+                        core.spin.touch();
+                        self.input.extend_from_slice(&chunk.bytes);
+                        if let Err(end) = self.receive() {
+                            return end;
+                        }
+                    }
+                    Ok(None) => return End::Lost("the owner ended the connection".into()),
+                    Err(error) => return self.stopped(&error),
+                },
+                () = core.queued() => {}
+                stream = quic.accept_uni() => match stream {
+                    Ok(stream) => self.accept(stream),
+                    Err(error) => return self.stopped(&error),
+                },
+                Some(told) = heard.recv() => if let Err(end) = self.hear(told) {
+                    return end;
+                },
+                () = end_of_file(local) => return End::Lost("the owner is gone".into()),
+                _ = tick.tick() => self.calls.expire(&core),
+            }
+        }
+    }
+
+    /// Turns what callers have queued into frames.
+    fn fill(&mut self) {
+        self.calls.take_queued(self.core);
+        while let Some((wanted, sink)) = self.calls.feeds.pop_front() {
+            self.open_feed(wanted, sink);
+        }
+        if self.output.len() < OUTPUT_BYTES_MAX {
+            self.calls
+                .transmit(&self.core.replica, &mut self.output, OUTPUT_BYTES_MAX);
+        }
+    }
+
+    /// Takes the messages that have arrived.
+    fn receive(&mut self) -> Result<(), End> {
+        loop {
+            let decoded = codec::decode::<ToPeer>(&mut self.input, FRAME_BYTES_MAX);
+            let message = match decoded {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => return Err(End::Failed(error.failure().into())),
+            };
+            match message {
+                ToPeer::Answer(sequence, result) => self.calls.session.answered(sequence, result),
+                ToPeer::Opened(id) => {
+                    self.calls.session.opened(id);
+                    self.core.note_session(Some(id));
+                }
+                ToPeer::Reply(number, reply) => {
+                    let reply = reply.map_err(ObjectError::from);
+                    self.calls.replied(&self.core.replica, number, reply);
+                }
+                ToPeer::Goodbye(failure) => return Err(ended_by(self.core, failure.into())),
+                ToPeer::Welcome(_) => return Err(End::Failed(out_of_turn())),
+            }
+        }
+        self.calls.deliver(self.core);
+        Ok(())
+    }
+
+    /// Subscribes for the replica, from where it stands.
+    fn join(&mut self) {
+        if self.core.replica.extent() == Extent::None {
+            return;
+        }
+        let since = self.core.replica.connected(self.welcome.position);
+        let range = self.core.config.options.range.clone().unwrap_or_default();
+        self.feed_count += 1;
+        let subscription = self.feed_count;
+        self.main = Some(subscription);
+        self.ask(Request::Subscribe {
+            subscription,
+            range,
+            since,
+        });
+    }
+
+    /// Asks for something whose answer comes as a stream.
+    fn ask(&mut self, request: Request) {
+        let number = self.calls.request_number();
+        codec::encode(&ToOwner::Request(number, request), &mut self.output);
+    }
+
+    fn open_feed(&mut self, wanted: FeedWanted, sink: FeedSink) {
+        self.feed_count += 1;
+        let subscription = self.feed_count;
+        let range = wanted.range.clone();
+        let request = match wanted.what {
+            FeedKind::Entries { reverse } => Request::Fetch {
+                subscription,
+                range,
+                reverse,
+            },
+            FeedKind::Changes(since) => Request::Subscribe {
+                subscription,
+                range,
+                since: Some(since),
+            },
+        };
+        lock(&self.feeds).insert(subscription, (sink, wanted));
+        self.ask(request);
+    }
+
+    fn accept(&mut self, stream: quinn::RecvStream) {
+        let task = FeedTask {
+            core: Arc::clone(self.core),
+            feeds: Arc::clone(&self.feeds),
+            told: self.told.clone(),
+            main: self.main,
+            welcomed: self.welcome.position,
+            input: BytesMut::new(),
+            stream,
+        };
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.spawn(task.run());
+    }
+
+    fn hear(&mut self, told: Told) -> Result<(), End> {
+        match told {
+            Told::Broken(error) => Err(ended_by(self.core, error)),
+            Told::Ended(subscription) => {
+                let was_open = lock(&self.feeds).remove(&subscription);
+                if was_open.is_some_and(|(_, wanted)| matches!(wanted.what, FeedKind::Changes(_))) {
+                    self.ask(Request::Unsubscribe { subscription });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a handle that closes has nothing more to wait for.
+    fn is_done(&self, since: &mut Option<Instant>) -> bool {
+        let since = since.get_or_insert_with(Instant::now);
+        self.calls.is_settled() || since.elapsed() > CLOSE_TIMEOUT
+    }
+
+    /// Ends the session, so that the owner can forget it.
+    async fn say_goodbye(&mut self) {
+        self.calls.session.close();
+        self.calls.deliver(self.core);
+        self.calls
+            .session
+            .transmit(&mut self.output, OUTPUT_BYTES_MAX);
+        let said = async {
+            self.send.write_all(&self.output).await.ok()?;
+            self.send.finish().ok()?;
+            self.send.stopped().await.ok()
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(200), said).await;
+    }
+
+    fn stopped(&self, error: &dyn std::error::Error) -> End {
+        match self.quic.close_reason() {
+            Some(reason) => match closing::failure(&reason) {
+                Some(failure) => ended_by(self.core, failure.into()),
+                None => End::Lost(reason.to_string()),
+            },
+            None => End::Lost(error.to_string()),
+        }
+    }
+}
+
+/// Reads one stream of the feed.
+struct FeedTask {
+    core: Arc<Core>,
+    feeds: Feeds,
+    told: mpsc::UnboundedSender<Told>,
+    main: Option<u64>,
+    welcomed: Position,
+    stream: quinn::RecvStream,
+    input: BytesMut,
+}
+
+impl FeedTask {
+    /// Dropped with the connection: frames that were not read whole are read again on the next.
+    async fn run(mut self) {
+        let Ok(Some(Feed::Start { subscription })) = self.next().await else {
+            return;
+        };
+        if Some(subscription) == self.main {
+            self.follow(subscription).await;
+        } else {
+            self.forward(subscription).await;
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Feed>> {
+        loop {
+            let decoded = codec::decode(&mut self.input, FRAME_BYTES_MAX);
+            if let Some(feed) = decoded.map_err(|error| error.failure())? {
+                return Ok(Some(feed));
+            }
+            match self.stream.read_chunk(READ_BYTES, true).await {
+                Ok(Some(chunk)) => {
+                    self.core.spin.touch();
+                    self.input.extend_from_slice(&chunk.bytes);
+                }
+                // The connection tells why.
+                Ok(None) | Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// The replica's own stream.
+    async fn follow(&mut self, subscription: u64) {
+        if self
+            .core
+            .replica
+            .follow(Feed::Start { subscription })
+            .is_err()
+        {
+            return;
+        }
+        loop {
+            let followed = match self.next().await {
+                Ok(Some(feed)) => self.core.replica.follow(feed),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = followed {
+                let _ = self.told.send(Told::Broken(error));
+                return;
+            }
+        }
+    }
+
+    /// A stream for one watch or one scan. A full sink stops the reading, and by QUIC's window
+    /// the sending, of this stream only.
+    async fn forward(&mut self, subscription: u64) {
+        let wanted = lock(&self.feeds).get(&subscription).cloned();
+        if let Some((sink, wanted)) = wanted {
+            while let Ok(Some(feed)) = self.next().await {
+                let feed = match (feed, wanted.what) {
+                    // From here on the positions are those of this owner's epoch.
+                    (Feed::Resume, FeedKind::Changes(since)) => Feed::Bookmark {
+                        position: Position {
+                            revision: since.revision,
+                            ..self.welcomed
+                        },
+                    },
+                    (feed, _) => feed,
+                };
+                if sink.send(Ok(feed)).await.is_err() {
+                    break;
+                }
+            }
+        }
+        let _ = self.told.send(Told::Ended(subscription));
+    }
+}
+
+/// Waits for the end of the owner's process, if it is on this machine. Cancel safe.
+async fn end_of_file(local: &mut Option<UnixStream>) {
+    let Some(stream) = local else {
+        return std::future::pending().await;
+    };
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut [0; 64]) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// What to do after an error that ended a connection.
+fn ended_by(core: &Core, error: ObjectError) -> End {
+    match error.kind() {
+        // The owner closes, or is overtaken: there is or will be another one.
+        ErrorKind::Closed | ErrorKind::Unavailable => {
+            tracing::debug!(what = %core.config.what, %error, "connection ended");
+            End::Lost(error.to_string())
+        }
+        _ => End::Failed(error),
+    }
+}
+
+fn lost(error: &dyn std::fmt::Display) -> ObjectError {
+    ObjectError::new(ErrorKind::Unavailable, error.to_string())
+}
+
+fn out_of_turn() -> ObjectError {
+    ObjectError::new(
+        ErrorKind::Unsupported,
+        "the owner sent a message out of turn",
+    )
+}
+
+fn lock(feeds: &Feeds) -> std::sync::MutexGuard<'_, HashMap<u64, (FeedSink, FeedWanted)>> {
+    feeds.lock().unwrap_or_else(PoisonError::into_inner)
+}

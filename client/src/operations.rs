@@ -1,0 +1,150 @@
+//! From a call's arguments to the operation that is sent: checked and packed once, here.
+
+use bytes::{Buf, Bytes};
+use objsync_proto::effect::Change;
+use objsync_proto::error::ErrorKind;
+use objsync_proto::limits::{KEY_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX};
+use objsync_proto::operation::Operation;
+use objsync_proto::stored::{Codec, HEADER_BYTES};
+use objsync_proto::wire::KeyRange;
+use objsync_proto::{evaluate, key, stored};
+
+use crate::config::Config;
+use crate::error::{ObjectError, Result};
+
+impl Config {
+    /// Refuses a change that this handle may not make.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.options.readonly {
+            let text = format!("{} was opened by this handle for reading only", self.what);
+            return Err(ObjectError::new(ErrorKind::Denied, text));
+        }
+        Ok(())
+    }
+
+    /// Whether a key is one that this handle sees.
+    pub(crate) fn sees(&self, key: &[u8]) -> bool {
+        self.options
+            .range
+            .as_ref()
+            .is_none_or(|range| range.contains(key))
+    }
+
+    /// The part of a range that this handle sees.
+    pub(crate) fn clip(&self, range: KeyRange) -> KeyRange {
+        match &self.options.range {
+            Some(seen) => intersection(seen, &range),
+            None => range,
+        }
+    }
+
+    pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> Result<Operation> {
+        Ok(Operation::Put {
+            key: self.key(key)?,
+            value: self.seal(value)?,
+        })
+    }
+
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<Operation> {
+        Ok(Operation::Delete {
+            key: self.key(key)?,
+        })
+    }
+
+    pub(crate) fn remove_range(&self, range: KeyRange) -> Result<Operation> {
+        self.check_writable()?;
+        let KeyRange { start, end } = self.clip(range);
+        // As many as fit into one transaction, whatever the length of the keys.
+        let longest = evaluate::change_bytes(&[0; KEY_BYTES_MAX], None);
+        let fit = (TRANSACTION_BYTES_MAX / longest).min(TRANSACTION_EFFECTS_MAX);
+        let count_max = u32::try_from(fit).unwrap_or(u32::MAX);
+        Ok(Operation::DeleteRange {
+            start,
+            end,
+            count_max,
+        })
+    }
+
+    pub(crate) fn swap(
+        &self,
+        key: &[u8],
+        expected: Option<Bytes>,
+        new: Option<Bytes>,
+    ) -> Result<Operation> {
+        let new = new.map(|new| self.seal(&new)).transpose()?;
+        Ok(Operation::CompareAndSet {
+            key: self.key(key)?,
+            expected,
+            new,
+        })
+    }
+
+    pub(crate) fn increment(&self, key: &[u8], by: i64) -> Result<Operation> {
+        Ok(Operation::Increment {
+            key: self.key(key)?,
+            by,
+        })
+    }
+
+    /// One change of a batch, packed.
+    pub(crate) fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<Change> {
+        let value = value.map(|value| self.seal(value)).transpose()?;
+        Ok(Change {
+            key: self.key(key)?,
+            value,
+        })
+    }
+
+    /// All of them in one transaction, or a refusal that names the limit.
+    pub(crate) fn batch(&self, changes: Vec<Change>) -> Result<Operation> {
+        self.check_writable()?;
+        let operation = Operation::Batch { changes };
+        evaluate::check(&operation)?;
+        Ok(operation)
+    }
+
+    fn key(&self, key: &[u8]) -> Result<Bytes> {
+        self.check_writable()?;
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            let text = format!(
+                "key is {} bytes when encoded; the limit is {KEY_BYTES_MAX} bytes",
+                key.len()
+            );
+            return Err(ObjectError::new(ErrorKind::Invalid, text));
+        }
+        if !self.sees(key) {
+            let text = format!(
+                "key {} is outside of this handle's range",
+                key::describe(key)
+            );
+            return Err(ObjectError::new(ErrorKind::Invalid, text));
+        }
+        Ok(Bytes::copy_from_slice(key))
+    }
+
+    fn seal(&self, payload: &[u8]) -> Result<Bytes> {
+        Ok(stored::seal(payload, self.compression)?)
+    }
+}
+
+/// The plain payload of a stored value: the same memory, where it is not compressed.
+pub(crate) fn open(mut value: Bytes) -> Result<Bytes> {
+    match stored::check(&value)? {
+        Codec::Raw => {
+            value.advance(HEADER_BYTES);
+            Ok(value)
+        }
+        Codec::Zstd { .. } => Ok(stored::open(&value)?),
+    }
+}
+
+/// What two ranges have in common; an empty range when that is nothing.
+pub(crate) fn intersection(one: &KeyRange, other: &KeyRange) -> KeyRange {
+    let start = one.start.clone().max(other.start.clone());
+    let end = match (&one.end, &other.end) {
+        (Some(one), Some(other)) => Some(one.min(other).clone()),
+        (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+    };
+    let end = end.map(|end| end.max(start.clone()));
+    KeyRange { start, end }
+}

@@ -1,0 +1,218 @@
+//! The owner's side of a handle: its calls go to the store of this process.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use objsync_proto::effect::Change;
+use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::{Durability, NamespaceId, Position};
+use objsync_proto::operation::Operation;
+use objsync_proto::wire::{OwnerStatus, Reply, Request};
+use objsync_store::{Answer, Reader, Stamp, Store, StoreError, Submission, SubmissionOrigin};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::core::{Command, FeedKind};
+use crate::error::{ObjectError, Result};
+use crate::operations::open;
+use crate::owned::{Owned, OwnedUse};
+use crate::pending::Answered;
+
+/// What a handle needs of the store that its process owns.
+pub(crate) struct OwnerSide {
+    owned: OwnedUse,
+    namespace: NamespaceId,
+    durability: Option<Durability>,
+    runtime: Handle,
+}
+
+impl OwnerSide {
+    /// Finds the dictionary, or makes it. Blocks on the disk.
+    pub(crate) fn new(owned: OwnedUse, config: &Config, runtime: Handle) -> Result<Self> {
+        let name = &config.options.namespace;
+        let namespace = match owned.store.namespace(name)? {
+            Some(namespace) => namespace,
+            None => {
+                owned
+                    .store
+                    .create_namespace(name, first_content(config)?)?
+                    .0
+            }
+        };
+        let durability = config.options.durability;
+        Ok(Self {
+            owned,
+            namespace,
+            durability,
+            runtime,
+        })
+    }
+
+    /// The store and who serves it.
+    pub(crate) fn owned(&self) -> &OwnedUse {
+        &self.owned
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.owned.store
+    }
+
+    /// The dictionary's number.
+    pub(crate) fn namespace(&self) -> NamespaceId {
+        self.namespace
+    }
+
+    /// The payload of a key.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.store().get(self.namespace, key)? {
+            Some(stored) => open(stored.value).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A reader of this moment.
+    pub(crate) fn reader(&self) -> Reader {
+        self.store().reader()
+    }
+
+    /// How far the store is.
+    pub(crate) fn position(&self) -> Position {
+        self.store().position()
+    }
+
+    pub(crate) fn stamp(&self, key: &[u8]) -> Stamp {
+        self.store().stamp(self.namespace, key)
+    }
+
+    pub(crate) fn is_current(&self, stamp: Stamp) -> bool {
+        self.store().is_current(stamp)
+    }
+
+    /// Decides a write in this thread.
+    pub(crate) fn execute(&self, operation: Operation) -> Answered {
+        answered(self.store().execute(self.submission(operation, None)))
+    }
+
+    /// Decides a write on the store's thread, after those submitted before.
+    pub(crate) fn submit(
+        &self,
+        operation: Operation,
+        origin: Option<SubmissionOrigin>,
+        answer: oneshot::Sender<Answered>,
+    ) {
+        let submission = self.submission(operation, origin);
+        let done = move |result| drop(answer.send(answered(result)));
+        self.store().submit(submission, Box::new(done));
+    }
+
+    /// Answers what a peer would ask over the wire.
+    pub(crate) fn request(&self, request: Request, reply: oneshot::Sender<Result<Reply>>) {
+        let (owned, namespace) = (Arc::clone(&*self.owned), self.namespace);
+        self.runtime.spawn_blocking(move || {
+            let _ = reply.send(answer_request(&owned, namespace, request));
+        });
+    }
+
+    /// Takes over what waited for an owner while this process became it.
+    pub(crate) fn take(&self, command: Command) {
+        match command {
+            Command::Write {
+                operation, answer, ..
+            } => self.submit(operation, None, answer),
+            Command::Request { request, reply, .. } => self.request(request, reply),
+            Command::Feed { wanted, sink } => {
+                // Who reads a stream begins anew at the store when this one ends.
+                let again = match wanted.what {
+                    FeedKind::Entries { .. } => "read again",
+                    FeedKind::Changes(_) => "follow the store",
+                };
+                let text = format!("this process has become the owner: {again}");
+                drop(sink.try_send(Err(ObjectError::new(ErrorKind::Unavailable, text))));
+            }
+        }
+    }
+
+    fn submission(&self, operation: Operation, origin: Option<SubmissionOrigin>) -> Submission {
+        Submission {
+            namespace: self.namespace,
+            operation,
+            origin,
+            durability: self.durability,
+        }
+    }
+}
+
+/// What a dictionary that does not exist yet is to hold, packed.
+pub(crate) fn first_content(config: &Config) -> Result<Vec<Change>> {
+    let content = config.options.content.iter().flatten();
+    content
+        .map(|change| match &change.value {
+            Some(value) => Ok(Change {
+                key: change.key.clone(),
+                value: Some(objsync_proto::stored::seal(value, config.compression)?),
+            }),
+            None => {
+                let text = "the first content of a dictionary has a key without a value";
+                Err(ObjectError::new(ErrorKind::Invalid, text))
+            }
+        })
+        .collect()
+}
+
+fn answered(result: Result<Answer, StoreError>) -> Answered {
+    let answer = result?;
+    Ok((answer.outcome?, answer.ack))
+}
+
+fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Result<Reply> {
+    let store = &owned.store;
+    Ok(match request {
+        Request::Get { key } => {
+            let entry = store.get(namespace, &key)?;
+            let as_of = store.position().revision;
+            Reply::Entry {
+                entry: entry.map(|stored| (stored.value, stored.revision)),
+                as_of,
+            }
+        }
+        Request::Count => {
+            let as_of = store.position().revision;
+            Reply::Count {
+                count: store.count(namespace)?,
+                as_of,
+            }
+        }
+        Request::Barrier => Reply::Position(store.position()),
+        Request::Flush { revision } => Reply::Position(store.flush(revision)?),
+        Request::Status => Reply::Status(status(owned, namespace)?),
+        Request::Grant(grant) => {
+            owned.grant(grant)?;
+            Reply::Done
+        }
+        Request::Grants => Reply::Grants(store.grants()),
+        Request::Revoke { peer } => {
+            if !owned.revoke(peer)? {
+                let text = format!("no link has key {peer}");
+                return Err(ObjectError::new(ErrorKind::NotFound, text));
+            }
+            Reply::Done
+        }
+        Request::CreateNamespace { .. }
+        | Request::Subscribe { .. }
+        | Request::Unsubscribe { .. }
+        | Request::Fetch { .. } => {
+            let text = "this request is for a connection, and this process owns the store";
+            return Err(ObjectError::new(ErrorKind::Invalid, text));
+        }
+    })
+}
+
+fn status(owned: &Owned, namespace: NamespaceId) -> Result<OwnerStatus> {
+    let mut status = owned
+        .status()
+        .ok_or_else(|| ObjectError::new(ErrorKind::Closed, "the store is not served any more"))?;
+    status.keys = owned.store.count(namespace)?;
+    Ok(status)
+}

@@ -1,0 +1,95 @@
+//! What one process has one of: the I/O thread, and the table of the stores it owns.
+//!
+//! Both belong to a fork generation. A second open of a store that this process owns shares the
+//! owner, because a lock of one's own cannot be told from a stranger's.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use objsync_server::spin::Spin;
+use tokio::runtime::{Builder, Handle};
+
+use crate::error::{ObjectError, Result};
+use crate::fork;
+use crate::generation::PerGeneration;
+use crate::owned::{DirectoryId, Owned, OwnedUse};
+
+static PROCESS: PerGeneration<Process> = PerGeneration::empty();
+
+/// This process, as far as objsync is concerned.
+pub(crate) struct Process {
+    /// The I/O thread's runtime.
+    pub(crate) runtime: Handle,
+    /// Keeps the I/O thread awake for a moment after traffic.
+    pub(crate) spin: Arc<Spin>,
+    owners: Mutex<HashMap<DirectoryId, Weak<Owned>>>,
+}
+
+/// The process of this generation, with its I/O thread running.
+pub(crate) fn current() -> Result<&'static Process> {
+    PROCESS.get_or_try_make(Process::start)
+}
+
+/// Descriptors of stores that a forked child must close.
+pub(crate) fn inherited() -> Vec<RawFd> {
+    let Some(process) = PROCESS.get() else {
+        return Vec::new();
+    };
+    let owners: Vec<_> = process
+        .owners()
+        .values()
+        .filter_map(Weak::upgrade)
+        .collect();
+    owners
+        .iter()
+        .flat_map(|owned| owned.inherited_fds())
+        .collect()
+}
+
+impl Process {
+    fn start() -> Result<Self> {
+        fork::install();
+        let failed = |source| ObjectError::Io {
+            op: "start the I/O thread of",
+            path: std::env::current_exe().unwrap_or_default(),
+            source: Arc::new(source),
+        };
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_keep_alive(Duration::from_secs(1))
+            .thread_name("objsync-work")
+            .build()
+            .map_err(failed)?;
+        let handle = runtime.handle().clone();
+        let spin = Arc::new(Spin::new(Spin::default_duration()));
+        let awake = Arc::clone(&spin);
+        std::thread::Builder::new()
+            .name("objsync-io".into())
+            .spawn(move || runtime.block_on(awake.run()))
+            .map_err(failed)?;
+        Ok(Self {
+            runtime: handle,
+            spin,
+            owners: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The owner of a directory within this process, with one more user, unless it is closing.
+    pub(crate) fn owner_of(&self, id: DirectoryId) -> Option<OwnedUse> {
+        let owned = self.owners().get(&id).and_then(Weak::upgrade)?;
+        owned.share().then(|| OwnedUse::new(owned))
+    }
+
+    /// Puts an owner into the table.
+    pub(crate) fn add_owner(&self, owned: &Arc<Owned>) {
+        let mut owners = self.owners();
+        owners.retain(|_, owned| owned.strong_count() > 0);
+        owners.insert(owned.id(), Arc::downgrade(owned));
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<DirectoryId, Weak<Owned>>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,80 @@
+//! Reads: from the store of this process, from the replica, or by a round trip.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use objsync_proto::wire::{Reply, Request};
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::operations::open;
+use crate::pending::unexpected_reply;
+use crate::replica::{Extent, Found};
+use crate::scan::Scan;
+
+/// The payload of a key, if it can be told without waiting.
+pub(crate) fn at_once(core: &Core, key: &[u8]) -> Result<Option<Option<Bytes>>> {
+    core.check_open()?;
+    if let Some(owner) = core.owner() {
+        return if core.config.sees(key) {
+            owner.get(key).map(Some)
+        } else {
+            Ok(Some(None))
+        };
+    }
+    Ok(match core.replica.find(key, core.acked())? {
+        Found::Known(value) => Some(value),
+        Found::Ask | Found::Wait => None,
+    })
+}
+
+/// The payload of a key.
+pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
+    loop {
+        if let Some(known) = at_once(&core, &key)? {
+            return Ok(known);
+        }
+        if !core.config.sees(&key) {
+            return Ok(None);
+        }
+        match core.replica.find(&key, core.acked())? {
+            Found::Known(value) => return Ok(value),
+            Found::Wait => core.readable().await?,
+            Found::Ask => {
+                return match core.request(Request::Get { key }).await? {
+                    Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+                    other => Err(unexpected_reply(&other)),
+                };
+            }
+        }
+    }
+}
+
+/// How many keys there are.
+pub(crate) async fn count(core: Arc<Core>) -> Result<u64> {
+    core.readable().await?;
+    if core.owner().is_none() && core.replica.extent() == Extent::Whole {
+        if let Some(count) = core.replica.count() {
+            return Ok(count);
+        }
+    }
+    if core.config.options.range.is_some() {
+        return count_in_range(core).await;
+    }
+    match core.request(Request::Count).await? {
+        Reply::Count { count, .. } => Ok(count),
+        other => Err(unexpected_reply(&other)),
+    }
+}
+
+async fn count_in_range(core: Arc<Core>) -> Result<u64> {
+    let mut scan = Scan::begin(core, Default::default(), false, false).await?;
+    let mut count = 0;
+    loop {
+        let page = scan.next_page_async().await?;
+        if page.is_empty() {
+            return Ok(count);
+        }
+        count += page.len() as u64;
+    }
+}

@@ -1,0 +1,369 @@
+//! What a peer holds in memory: `proto::replica` behind a lock, and who waits for it.
+//!
+//! Trail of a change that arrives: [`crate::connection`] -> [`Replica::follow`] ->
+//! `proto::replica::Replica::feed` -> the [`tap`]s of watches.
+//!
+//! Only the I/O thread changes a replica; any thread reads it. Reads take a lock that is held for
+//! a lookup or a page, and for writing only while a frame that has arrived is applied.
+//!
+//! Invariants
+//! * The counters of [`Replica::stamp`] move after the map holds a change, in the eyes of whoever
+//!   takes the lock, and before anybody is told that it was applied.
+//! * A reader who was acknowledged a write waits until the map has it.
+
+pub(crate) mod tap;
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+
+use bytes::Bytes;
+use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::{NamespaceId, Position, Revision};
+use objsync_proto::replica::{
+    Applied, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError, Sink, State,
+};
+use objsync_proto::wire::{Feed, KeyRange};
+use objsync_store::Stamp;
+use objsync_store::stamps::Stamps;
+use tokio::sync::Notify;
+
+use crate::error::{ObjectError, Result};
+use crate::operations::open;
+use crate::options::{Options, ReplicaMode};
+use crate::replica::tap::Tap;
+
+/// One dictionary per replica, so its stamps need no number of it.
+const ONLY: NamespaceId = NamespaceId::DEFAULT;
+
+/// How much is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Extent {
+    /// Nothing complete was received yet: readers wait.
+    Joining = 0,
+    /// All of it.
+    Whole = 1,
+    /// What was read lately.
+    Partial = 2,
+    /// Nothing, ever.
+    None = 3,
+}
+
+/// What a replica knows about a key.
+pub(crate) enum Found {
+    /// Its payload, or that there is no such key.
+    Known(Option<Bytes>),
+    /// Only the owner knows.
+    Ask,
+    /// A moment later it will know.
+    Wait,
+}
+
+/// What a peer holds.
+pub(crate) struct Replica {
+    machine: RwLock<Machine>,
+    extent: AtomicU8,
+    applied: AtomicU64,
+    stamps: Stamps,
+    /// Counts what makes all stamps old at once.
+    resets: AtomicU32,
+    taps: Mutex<Vec<Weak<Tap>>>,
+    changed: Notify,
+}
+
+/// A moment of a replica that is held for a scan.
+pub(crate) struct Pin {
+    id: PinId,
+}
+
+impl Replica {
+    /// An empty one.
+    pub(crate) fn new(options: &Options) -> Self {
+        let (extent, mode) = match options.replica {
+            ReplicaMode::Auto => (Extent::Joining, Mode::default()),
+            ReplicaMode::Full => (Extent::Joining, Mode::Full),
+            ReplicaMode::None => (Extent::None, Mode::default()),
+        };
+        Self {
+            machine: RwLock::new(Machine::new(
+                options.range.clone().unwrap_or_default(),
+                mode,
+            )),
+            extent: AtomicU8::new(extent as u8),
+            applied: AtomicU64::new(0),
+            stamps: Stamps::default(),
+            resets: AtomicU32::new(0),
+            taps: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// How much is held.
+    #[inline]
+    pub(crate) fn extent(&self) -> Extent {
+        match self.extent.load(Ordering::Acquire) {
+            0 => Extent::Joining,
+            1 => Extent::Whole,
+            2 => Extent::Partial,
+            _ => Extent::None,
+        }
+    }
+
+    /// Highest revision that is held.
+    #[inline]
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// How far it is; none before the first state has come.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.read().position()
+    }
+
+    /// What is known of a key by somebody who was acknowledged revision `acked`.
+    pub(crate) fn find(&self, key: &[u8], acked: u64) -> Result<Found> {
+        match self.extent() {
+            Extent::None => return Ok(Found::Ask),
+            Extent::Joining => return Ok(Found::Wait),
+            Extent::Whole | Extent::Partial if self.applied() < acked => return Ok(Found::Wait),
+            Extent::Whole | Extent::Partial => {}
+        }
+        let found = self.read().lookup(key);
+        Ok(match found {
+            Lookup::Hit(value, _) => Found::Known(Some(open(value)?)),
+            Lookup::Absent => Found::Known(None),
+            Lookup::Unknown => Found::Ask,
+        })
+    }
+
+    /// Whether there is a key, where that is known.
+    pub(crate) fn has(&self, key: &[u8], acked: u64) -> Option<bool> {
+        if !matches!(self.extent(), Extent::Whole | Extent::Partial) || self.applied() < acked {
+            return None;
+        }
+        match self.read().lookup(key) {
+            Lookup::Hit(..) => Some(true),
+            Lookup::Absent => Some(false),
+            Lookup::Unknown => None,
+        }
+    }
+
+    /// How many keys are held, when that is all of them.
+    pub(crate) fn count(&self) -> Option<u64> {
+        let machine = self.read();
+        let is_whole = machine.state() == State::Live && !machine.is_partial();
+        is_whole.then(|| machine.count())
+    }
+
+    /// Holds this moment for a scan; none when not everything is held.
+    pub(crate) fn pin(&self) -> Option<Pin> {
+        self.write().pin().ok().map(|id| Pin { id })
+    }
+
+    /// Lets go of a moment.
+    pub(crate) fn unpin(&self, pin: &Pin) {
+        self.write().unpin(pin.id);
+    }
+
+    /// Entries of a range as of a pinned moment, stored values.
+    ///
+    /// # Errors
+    /// `Conflict` when too much has changed since.
+    pub(crate) fn page(
+        &self,
+        pin: &Pin,
+        range: &KeyRange,
+        reverse: bool,
+        bytes_max: usize,
+    ) -> Result<Page> {
+        let page = self.read().page_at(pin.id, range, reverse, bytes_max);
+        page.map_err(|error: PageError| ObjectError::new(ErrorKind::Conflict, error.to_string()))
+    }
+
+    /// What a cache keeps beside a decoded value.
+    #[inline]
+    pub(crate) fn stamp(&self, key: &[u8]) -> Stamp {
+        self.stamps.stamp(ONLY, key)
+    }
+
+    /// Whether what was read after `stamp` is what a read would find now.
+    #[inline]
+    pub(crate) fn is_current(&self, stamp: Stamp, acked: u64) -> bool {
+        self.stamps.is_current(stamp)
+            && matches!(self.extent(), Extent::Whole | Extent::Partial)
+            && self.applied() >= acked
+    }
+
+    /// Changes when all stamps become old at once.
+    #[inline]
+    pub(crate) fn resets(&self) -> u32 {
+        self.resets.load(Ordering::Acquire)
+    }
+
+    /// Waits until it has joined and holds what was acknowledged, or `ended` says that it never
+    /// will.
+    pub(crate) async fn caught_up(&self, acked: impl Fn() -> u64, ended: impl Fn() -> bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let joined = self.extent() != Extent::Joining;
+            let holds = self.extent() == Extent::None || self.applied() >= acked();
+            if ended() || (joined && holds) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Wakes who waits in [`Replica::caught_up`].
+    pub(crate) fn wake(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Follows the changes of a range from where the replica stands; none before it has joined.
+    pub(crate) fn tap(&self, range: KeyRange) -> Option<Arc<Tap>> {
+        // Nothing is applied between the look at the position and the first change told.
+        let machine = self.write();
+        let tap = Arc::new(Tap::new(range, machine.position()?));
+        self.taps().push(Arc::downgrade(&tap));
+        Some(tap)
+    }
+
+    /// Ends every tap: what was applied has been told, and nothing more comes from here.
+    pub(crate) fn end_taps(&self) {
+        for tap in self.taps().drain(..).filter_map(|tap| tap.upgrade()) {
+            tap.end();
+        }
+    }
+
+    /// A connection was welcomed by an owner at `owner`; its subscription starts from what this
+    /// returns, or from nothing.
+    pub(crate) fn connected(&self, owner: Position) -> Option<Position> {
+        let mut machine = self.write();
+        machine.connected(owner);
+        machine.position()
+    }
+
+    /// The subscription has ended.
+    pub(crate) fn disconnected(&self) {
+        self.write().disconnected();
+    }
+
+    /// Takes in one frame of the feed. On the I/O thread only.
+    ///
+    /// # Errors
+    /// When the owner broke the rules, or ended the subscription.
+    pub(crate) fn follow(&self, frame: Feed) -> Result<()> {
+        let mut taps = self.taps();
+        taps.retain(|tap| tap.strong_count() > 0);
+        let mut told = Told {
+            stamps: &self.stamps,
+            wanted: !taps.is_empty(),
+            changes: Vec::new(),
+            exchanged: None,
+        };
+        let mut machine = self.write();
+        let fed = machine.feed(frame, &mut told);
+        let Told {
+            changes, exchanged, ..
+        } = told;
+        if let Some(position) = machine.position() {
+            let live: Vec<_> = taps.iter().filter_map(Weak::upgrade).collect();
+            for tap in &live {
+                match exchanged {
+                    // What happened meanwhile is not known: the watch finds out for itself.
+                    Some(false) => tap.end(),
+                    Some(true) | None => tap.tell(&changes, position),
+                }
+            }
+            let extent = if machine.is_partial() {
+                Extent::Partial
+            } else {
+                Extent::Whole
+            };
+            if exchanged.is_some() || extent != self.extent() {
+                self.resets.fetch_add(1, Ordering::AcqRel);
+            }
+            self.extent.store(extent as u8, Ordering::Release);
+            self.applied.store(position.revision.0, Ordering::Release);
+        }
+        drop(machine);
+        drop(taps);
+        self.changed.notify_waiters();
+        fed.map_err(ObjectError::from)
+    }
+
+    /// A key is asked for. On the I/O thread only, as the two that follow.
+    pub(crate) fn fetching(&self, key: &Bytes) {
+        if self.extent() == Extent::Partial {
+            self.write().fetching(key);
+        }
+    }
+
+    /// The owner's answer about a key: gives what the reader is to see.
+    pub(crate) fn fetched(
+        &self,
+        key: &Bytes,
+        entry: Option<(Bytes, Revision)>,
+        as_of: Revision,
+    ) -> Option<(Bytes, Revision)> {
+        if self.extent() != Extent::Partial {
+            return entry;
+        }
+        self.write().fetched(key, entry, as_of)
+    }
+
+    /// The owner did not answer about a key.
+    pub(crate) fn fetch_failed(&self, key: &Bytes) {
+        if self.extent() == Extent::Partial {
+            self.write().fetch_failed(key);
+        }
+    }
+
+    fn taps(&self) -> MutexGuard<'_, Vec<Weak<Tap>>> {
+        self.taps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Machine> {
+        self.machine.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Machine> {
+        self.machine.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the machine tells of one frame.
+struct Told<'a> {
+    stamps: &'a Stamps,
+    wanted: bool,
+    changes: Vec<Applied>,
+    exchanged: Option<bool>,
+}
+
+impl Sink for Told<'_> {
+    fn applied(&mut self, change: Applied) {
+        self.stamps.bump(ONLY, &change.key);
+        if self.wanted {
+            self.changes.push(change);
+        }
+    }
+
+    fn barrier(&mut self, _id: u64, _position: Position) {}
+
+    fn exchanged(&mut self, told: bool) {
+        self.exchanged = Some(told);
+    }
+}
+
+impl From<ReplicaError> for ObjectError {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::Failed(failure) => failure.into(),
+            // What the owner sent makes no sense: another connection may bring better.
+            other => Self::new(ErrorKind::Unavailable, other.to_string()),
+        }
+    }
+}

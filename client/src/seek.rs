@@ -1,0 +1,434 @@
+//! Finding the owner of a store, or becoming it.
+//!
+//! On this machine the Unix socket of the directory names the owner. When there is none, or it
+//! refuses, the lock decides: whoever gets it opens the store, binds and serves; the others look
+//! again. No clock and no timeout is part of the safety argument: the kernel gives one lock to
+//! one process, and frees it when that process ends, whatever it died of.
+//!
+//! Trail of a takeover: end of file in [`crate::connection`] -> [`run`] -> [`attempt`] wins the lock
+//! -> [`become_owner`] -> `Core::become_owner`, which first finishes what was unanswered.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::PeerKey;
+use objsync_proto::wire::OwnerInfo;
+use objsync_server::{
+    Identity, SeenServer, ServerError, client_config, client_endpoint_config, closing, identity,
+    local,
+};
+use objsync_store::{Store, StoreError, StoreOptions};
+use tokio::net::UnixStream;
+
+use crate::calls::Calls;
+use crate::config::{Config, Place};
+use crate::connection::{End, Link, drive};
+use crate::core::{Core, Phase};
+use crate::error::{ObjectError, Result};
+use crate::home;
+use crate::owned::{DirectoryId, Owned, OwnedUse};
+use crate::owner::OwnerSide;
+use crate::process;
+
+/// First and longest pause between two looks.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// How often deadlines are looked at while nobody is found.
+const TICK: Duration = Duration::from_millis(20);
+/// How long an owner may take to say who it is.
+const INFO_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Who serves the store.
+enum Found {
+    /// Somebody else.
+    Link(Link),
+    /// This process.
+    Owned(OwnedUse),
+}
+
+/// What one look at a directory finds.
+enum Attempt {
+    /// An owner that answers.
+    Owner(OwnerInfo, StdUnixStream),
+    /// This process owns it by now.
+    Owned(OwnedUse),
+    /// Nobody answers, for this reason, and the lock is not ours.
+    Nobody(String),
+}
+
+/// The life of a handle on the I/O thread: seek, use, and seek again, until it is closed.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut calls = Calls::new(core.config.options.durability);
+    loop {
+        let found = {
+            let mut seeking = pin!(seek(&core));
+            loop {
+                tokio::select! {
+                    found = &mut seeking => break Some(found),
+                    () = core.closing() => break None,
+                    () = tokio::time::sleep(TICK) => {
+                        core.expire_queued(Instant::now());
+                        calls.expire(&core);
+                    }
+                }
+            }
+        };
+        let error = match found {
+            None => return finish(&core, &mut calls, Phase::Closed),
+            Some(Ok(Found::Link(link))) => match drive(&core, &mut calls, link).await {
+                End::Lost(reason) => {
+                    tracing::debug!(what = %core.config.what, reason, "the owner is lost");
+                    core.enter(Phase::Seeking {
+                        reason: Some(reason),
+                        opening: false,
+                    });
+                    continue;
+                }
+                End::Closed => return finish(&core, &mut calls, Phase::Closed),
+                End::Failed(error) => error,
+            },
+            Some(Ok(Found::Owned(owned))) => match become_owner(&core, &mut calls, owned).await {
+                Ok(()) => return,
+                Err(error) => error,
+            },
+            Some(Err(error)) => error,
+        };
+        tracing::debug!(what = %core.config.what, %error, "the handle cannot go on");
+        return finish(&core, &mut calls, Phase::Failed(error));
+    }
+}
+
+fn finish(core: &Core, calls: &mut Calls, phase: Phase) {
+    core.end(phase);
+    calls.fail(&core.end_error());
+    core.replica.end_taps();
+}
+
+/// Makes this process the owner as far as one handle is concerned.
+async fn become_owner(core: &Arc<Core>, calls: &mut Calls, owned: OwnedUse) -> Result<()> {
+    core.check_store_seen(owned.store.position().store)?;
+    let peer = owned.key();
+    let worker = Arc::clone(core);
+    let side = tokio::task::spawn_blocking(move || {
+        OwnerSide::new(owned, &worker.config, worker.runtime.clone())
+    });
+    let side = side
+        .await
+        .map_err(|stopped| ObjectError::stopped(&stopped))??;
+    core.become_owner(side, |side| calls.take_over(side, peer));
+    core.replica.end_taps();
+    Ok(())
+}
+
+/// Looks until somebody serves the store.
+///
+/// # Errors
+/// When looking again would not help.
+async fn seek(core: &Arc<Core>) -> Result<Found> {
+    let mut pause = PAUSE.0;
+    loop {
+        let reason = match &core.config.place {
+            Place::Remote {
+                hosts,
+                server,
+                identity,
+            } => match connect_to_any(hosts, *server, identity).await? {
+                Ok(link) => return Ok(Found::Link(link)),
+                Err(reason) => reason,
+            },
+            Place::Directory { .. } | Place::Loopback(_) => match look(core).await? {
+                Ok(found) => return Ok(found),
+                Err(reason) => reason,
+            },
+        };
+        core.enter(Phase::Seeking {
+            reason: Some(reason),
+            opening: false,
+        });
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// One look at a store of this machine. The inner error is why it found nobody.
+async fn look(core: &Arc<Core>) -> Result<Result<Found, String>> {
+    let worker = Arc::clone(core);
+    let attempted = tokio::task::spawn_blocking(move || attempt(&worker)).await;
+    match attempted.map_err(|stopped| ObjectError::stopped(&stopped))?? {
+        Attempt::Owned(owned) => Ok(Ok(Found::Owned(owned))),
+        Attempt::Nobody(reason) => Ok(Err(reason)),
+        Attempt::Owner(info, stream) => {
+            let Some(directory) = core.config.local_directory()? else {
+                return Ok(Err(String::from(
+                    "the store has no directory on this machine",
+                )));
+            };
+            connect_locally(&directory, &info, stream)
+                .await
+                .map(|link| link.map(Found::Link))
+        }
+    }
+}
+
+/// Asks the directory's owner, or tries to become it. Blocks.
+fn attempt(core: &Core) -> Result<Attempt> {
+    let config = &core.config;
+    let Some(directory) = config.local_directory()? else {
+        return Ok(Attempt::Nobody(
+            "the store has no directory on this machine".into(),
+        ));
+    };
+    let process = process::current()?;
+    if let Ok(id) = DirectoryId::of(&directory) {
+        if let Some(owned) = process.owner_of(id) {
+            return share(config, owned);
+        }
+    }
+    let mut nobody = String::from("nobody serves it");
+    if !config.must_own() {
+        match local::connect(&directory, INFO_TIMEOUT) {
+            Ok((info, stream)) => return Ok(Attempt::Owner(info, stream)),
+            Err(error) if is_fatal(&error) => return Err(error.into()),
+            Err(ServerError::Io { source, .. }) if is_absent(&source) => {}
+            Err(error) => nobody = error.to_string(),
+        }
+    }
+    if !config.may_own() {
+        return Ok(Attempt::Nobody(nobody));
+    }
+    match own(core, &directory) {
+        Ok(owned) => {
+            process.add_owner(&owned);
+            Ok(Attempt::Owned(owned))
+        }
+        Err(ObjectError::Store(locked @ StoreError::Locked { .. })) => {
+            Ok(Attempt::Nobody(locked.to_string()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Another handle of this process owns the store: use it, at the address asked for too.
+fn share(config: &Config, owned: OwnedUse) -> Result<Attempt> {
+    let wanted = config.listen();
+    if wanted.port() != 0 {
+        owned.listen(wanted)?;
+    }
+    Ok(Attempt::Owned(owned))
+}
+
+/// Takes the lock, opens the store and serves it.
+fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
+    let config = &core.config;
+    if let Place::Loopback(_) = config.place {
+        if let Some(parent) = directory.parent() {
+            home::make_private(parent)?;
+        }
+    }
+    let options = StoreOptions {
+        durability: config.options.serve_durability,
+        force_network_fs: config.options.force_network_fs,
+        ..StoreOptions::default()
+    };
+    core.enter(Phase::Seeking {
+        reason: None,
+        opening: true,
+    });
+    let opened = Store::open(directory, options);
+    let served = opened
+        .map_err(ObjectError::from)
+        .and_then(|store| serve(core, directory, store));
+    core.enter(Phase::Seeking {
+        reason: None,
+        opening: false,
+    });
+    served
+}
+
+/// Binds and serves. The port of an owner that has just died may take the kernel a moment.
+fn serve(core: &Core, directory: &Path, store: Store) -> Result<OwnedUse> {
+    let listen = core.config.listen();
+    let give_up = Instant::now() + core.config.options.timeout;
+    loop {
+        match Owned::start(store.clone(), listen) {
+            Ok(owned) => return Ok(owned),
+            Err(error)
+                if is_port_taken(&error) && Instant::now() < give_up && !core.is_closing() =>
+            {
+                std::thread::sleep(PAUSE.0);
+            }
+            Err(error) => {
+                let key = identity::load(directory).map(|identity| identity.peer());
+                let _ = store.close();
+                return Err(match key {
+                    Ok(key) if is_port_taken(&error) => port_taken(core, directory, key, listen),
+                    _ => error,
+                });
+            }
+        }
+    }
+}
+
+fn is_port_taken(error: &ObjectError) -> bool {
+    matches!(error, ObjectError::Server(error)
+        if matches!(&**error, ServerError::Listen { source, .. }
+            if source.kind() == io::ErrorKind::AddrInUse))
+}
+
+/// Who has the port that this store should be served at, as far as a handshake can tell.
+fn port_taken(core: &Core, directory: &Path, key: PeerKey, listen: SocketAddr) -> ObjectError {
+    let holder = Identity::generate().ok().and_then(|stranger| {
+        let asked = core.runtime.block_on(tokio::time::timeout(
+            HANDSHAKE_TIMEOUT / 3,
+            handshake(listen, key, &stranger),
+        ));
+        match asked {
+            Ok(Err(ObjectError::Server(error))) => match &*error {
+                ServerError::ForeignServer { found, .. } => {
+                    Some(format!("the store of key {found}"))
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    });
+    let holder = holder.unwrap_or_else(|| String::from("another program"));
+    let directory = directory.display();
+    ObjectError::new(
+        ErrorKind::Denied,
+        format!(
+            "{listen} is held by {holder}; the store {directory} of key {key} cannot be served there"
+        ),
+    )
+}
+
+/// Whether looking again for the owner of a directory would not help.
+fn is_fatal(error: &ServerError) -> bool {
+    matches!(
+        error,
+        ServerError::ForeignUser { .. } | ServerError::KeyExposed { .. }
+    )
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Connects to the owner that a directory's socket has named.
+async fn connect_locally(
+    directory: &Path,
+    info: &OwnerInfo,
+    stream: StdUnixStream,
+) -> Result<Result<Link, String>> {
+    let path: PathBuf = directory.to_owned();
+    let ours = match identity::load(&path) {
+        Ok(ours) => ours,
+        Err(error) if is_fatal(&error) => return Err(error.into()),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let local = stream
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(stream));
+    let local = local.map_err(ObjectError::io("wait on the socket of", directory))?;
+    match in_time(handshake(info.address, ours.peer(), &ours)).await? {
+        Ok(quic) => {
+            let (address, pid) = (info.address, Some(info.pid));
+            Ok(Ok(Link {
+                quic,
+                local: Some(local),
+                address,
+                pid,
+            }))
+        }
+        Err(reason) => Ok(Err(format!("process {} owns it: {reason}", info.pid))),
+    }
+}
+
+/// Connects to the first of several hosts that answers.
+async fn connect_to_any(
+    hosts: &[String],
+    server: PeerKey,
+    identity: &Identity,
+) -> Result<Result<Link, String>> {
+    let mut reason = String::from("the link names no host");
+    for host in hosts {
+        let addresses = match tokio::net::lookup_host(host).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                reason = format!("{host}: {error}");
+                continue;
+            }
+        };
+        for address in addresses {
+            match in_time(handshake(address, server, identity)).await? {
+                Ok(quic) => {
+                    return Ok(Ok(Link {
+                        quic,
+                        local: None,
+                        address,
+                        pid: None,
+                    }));
+                }
+                Err(error) => reason = format!("{host}: {error}"),
+            }
+        }
+    }
+    Ok(Err(reason))
+}
+
+/// Sorts a handshake's errors: the outer ones will be the same next time.
+async fn in_time(
+    handshake: impl Future<Output = Result<quinn::Connection>>,
+) -> Result<Result<quinn::Connection, String>> {
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(quic)) => Ok(Ok(quic)),
+        Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => Ok(Err(error.to_string())),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(Err(String::from("no answer to the handshake"))),
+    }
+}
+
+/// Makes a QUIC connection, proving `identity` and accepting the key `server` only.
+async fn handshake(
+    address: SocketAddr,
+    server: PeerKey,
+    identity: &Identity,
+) -> Result<quinn::Connection> {
+    let (config, seen) = client_config(identity, server)?;
+    let any = if address.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let unavailable = |error: String| ObjectError::new(ErrorKind::Unavailable, error);
+    let socket = std::net::UdpSocket::bind(any).map_err(|error| unavailable(error.to_string()))?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = quinn::Endpoint::new(client_endpoint_config(), None, socket, runtime)
+        .map_err(|error| unavailable(error.to_string()))?;
+    let connecting = endpoint
+        .connect_with(config, address, "objsync")
+        .map_err(|error| unavailable(error.to_string()))?;
+    connecting
+        .await
+        .map_err(|error| refused(&error, &seen, server))
+}
+
+fn refused(error: &quinn::ConnectionError, seen: &SeenServer, expected: PeerKey) -> ObjectError {
+    if let Some(found) = seen.refused() {
+        return ServerError::ForeignServer { found, expected }.into();
+    }
+    match closing::failure(error) {
+        Some(failure) => failure.into(),
+        None => ObjectError::new(ErrorKind::Unavailable, error.to_string()),
+    }
+}

@@ -1,0 +1,291 @@
+//! Changes as they happen, in order, each once.
+//!
+//! A watch is a position in the history, and a place to read on from there. The place changes
+//! with the role of the handle; the position makes the change invisible:
+//!
+//! ```text
+//! Tap (the replica tells) --full, or promoted--> Find
+//! Stream (the owner sends) --cut, or promoted--> Find
+//! Find --peer--> Stream        Find --owner--> Store (a cursor on the feed and the log)
+//! ```
+//!
+//! Nothing waits here but what a tap or a stream holds, both bounded: who is slow falls back to
+//! the owner's log, by position, and hears of it if the log no longer reaches back that far.
+
+mod source;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use objsync_proto::ids::{Origin, Position, Revision};
+use objsync_proto::wire::KeyRange;
+use tokio::sync::{Mutex, Notify};
+
+use crate::core::Core;
+use crate::error::{ObjectError, Result};
+use crate::wait::{block_on, block_until};
+use crate::watch::source::Source;
+
+/// What happened to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It got a value.
+    Set,
+    /// It was removed.
+    Delete,
+}
+
+/// One key changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchEvent {
+    /// The encoded key.
+    pub key: Bytes,
+    /// The plain payload it has now; none when it was removed.
+    pub value: Option<Bytes>,
+    /// The plain payload it had before, where this handle knows it: a peer with a replica does.
+    pub old_value: Option<Bytes>,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// The transaction that did it. Several events can share one.
+    pub revision: Revision,
+    /// Who asked for it; none when that was the owner's own process.
+    pub origin: Option<Origin>,
+    /// Whether this handle asked for it; of an owner: whether its process did.
+    pub origin_is_self: bool,
+}
+
+/// A stream of changes, in order, each once, over reconnects and promotions.
+///
+/// Several threads may read it; each event goes to one of them. Dropping it closes it.
+pub struct Watch {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    core: Arc<Core>,
+    range: KeyRange,
+    closed: AtomicBool,
+    closing: Notify,
+    reading: Mutex<Reading>,
+}
+
+/// Where the watch is; held by the one who reads.
+struct Reading {
+    ready: VecDeque<WatchEvent>,
+    source: Source,
+    /// Everything up to here was read from the source.
+    position: Position,
+    failed: Option<ObjectError>,
+}
+
+impl Watch {
+    /// Follows the changes of a range after this moment, or after `since`.
+    pub(crate) async fn begin(
+        core: Arc<Core>,
+        range: KeyRange,
+        since: Option<Revision>,
+    ) -> Result<Self> {
+        core.readable().await?;
+        let range = core.config.clip(range);
+        let (source, position) = Source::first(&core, &range, since).await?;
+        let reading = Reading {
+            ready: VecDeque::new(),
+            source,
+            position,
+            failed: None,
+        };
+        let shared = Shared {
+            core,
+            range,
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+            reading: Mutex::new(reading),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Waits for the next change; none once the watch or its object is closed.
+    ///
+    /// # Errors
+    /// `Interrupted`; `Conflict` when the history since the last change read is no longer kept;
+    /// or why the object failed.
+    pub fn recv(&self) -> Result<Option<WatchEvent>> {
+        block_on(&self.shared.core.config.what, self.next())?
+    }
+
+    /// As [`Watch::recv`], for at most `timeout`; none also when nothing happened, so ask
+    /// [`Watch::is_closed`].
+    ///
+    /// # Errors
+    /// As [`Watch::recv`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<WatchEvent>> {
+        let deadline = Instant::now().checked_add(timeout);
+        let received = block_until(&self.shared.core.config.what, deadline, self.next())?;
+        received.unwrap_or(Ok(None))
+    }
+
+    /// The next change if one is there.
+    ///
+    /// # Errors
+    /// As [`Watch::recv`].
+    pub fn try_recv(&self) -> Result<Option<WatchEvent>> {
+        let mut next = std::pin::pin!(self.next());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match next.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(received) => received,
+            std::task::Poll::Pending => Ok(None),
+        }
+    }
+
+    /// As [`Watch::recv`], awaitable.
+    ///
+    /// # Cancel safety
+    /// No event is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// As [`Watch::recv`].
+    pub async fn next(&self) -> Result<Option<WatchEvent>> {
+        let shared = &self.shared;
+        tokio::select! {
+            biased;
+            () = shared.ended() => Ok(None),
+            received = shared.read() => received.map(Some),
+        }
+    }
+
+    /// Calls `callback` with each change, in order, from a thread of its own, until the watch or
+    /// its object is closed. An error ends it and is logged. The returned guard closes the watch
+    /// when it is dropped.
+    pub fn on_change(self, callback: impl FnMut(WatchEvent) + Send + 'static) -> WatchCallback {
+        let guard = WatchCallback {
+            shared: Arc::clone(&self.shared),
+        };
+        let mut callback = callback;
+        let run = move || {
+            loop {
+                match self.recv() {
+                    Ok(Some(event)) => callback(event),
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::error!(%error, "the watch of a callback has ended");
+                        break;
+                    }
+                }
+            }
+        };
+        let named = std::thread::Builder::new().name("objsync-watch".into());
+        if let Err(error) = named.spawn(run) {
+            tracing::error!(%error, "no thread for the callback of a watch");
+            guard.close();
+        }
+        guard
+    }
+
+    /// Ends the stream, for every thread that waits on it. Harmless when repeated.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Whether nothing more can come.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.has_ended()
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.closing.notify_waiters();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.closed.load(Ordering::Acquire) || self.core.check_open().is_err()
+    }
+
+    /// Waits for the end of the watch or of its object. Cancel safe.
+    async fn ended(&self) {
+        loop {
+            let mut closing = std::pin::pin!(self.closing.notified());
+            closing.as_mut().enable();
+            let mut changed = std::pin::pin!(self.core.phase_changed.notified());
+            changed.as_mut().enable();
+            if self.has_ended() {
+                return;
+            }
+            tokio::select! {
+                () = closing => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// The next change. Cancel safe: what was read is kept in `reading`.
+    async fn read(&self) -> Result<WatchEvent> {
+        let mut reading = self.reading.lock().await;
+        loop {
+            if let Some(event) = reading.ready.pop_front() {
+                return Ok(event);
+            }
+            if let Some(error) = &reading.failed {
+                return Err(error.clone());
+            }
+            if let Err(error) = reading.read_on(&self.core, &self.range).await {
+                reading.failed = Some(error);
+            }
+        }
+    }
+}
+
+/// A watch whose changes go to a callback; dropping it closes the watch.
+pub struct WatchCallback {
+    shared: Arc<Shared>,
+}
+
+impl WatchCallback {
+    /// Ends the stream. A callback that is running finishes; it is not waited for.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl Drop for WatchCallback {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Iterator for &Watch {
+    type Item = Result<WatchEvent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.recv().transpose()
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch")
+            .field("range", &self.shared.range)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for WatchCallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatchCallback")
+            .field("range", &self.shared.range)
+            .finish_non_exhaustive()
+    }
+}
