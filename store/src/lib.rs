@@ -27,6 +27,7 @@ pub mod disk;
 pub mod epoch;
 pub mod error;
 pub mod feed;
+pub mod footer;
 pub mod format;
 pub mod frame;
 pub mod grants;
@@ -40,6 +41,7 @@ pub mod poison;
 pub mod reader;
 mod recent;
 pub mod sessions;
+pub mod snapshot;
 pub mod stamps;
 pub mod state;
 pub mod status;
@@ -47,7 +49,10 @@ pub mod store;
 pub mod surfaces;
 pub mod table;
 #[cfg(test)]
+mod test_log;
+#[cfg(test)]
 mod test_random;
+pub mod trim;
 
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};

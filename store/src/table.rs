@@ -25,6 +25,7 @@ use crate::log::SegmentId;
 
 pub use cursor::TableCursor;
 pub use read::Table;
+pub(crate) use read::read_exact;
 pub use write::TableWriter;
 
 /// A block is closed once its entries take this many bytes.

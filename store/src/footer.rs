@@ -1,0 +1,261 @@
+//! The footer of a closed segment: its keys in order, and where their last values stand in it.
+//!
+//! It is a table in a file of its own beside the segment, so that the segment is never written
+//! again once it is closed, and a footer that is missing can be made at any time. Snapshots are
+//! merged from footers; values are then read from their places, each under its own checksum.
+//!
+//! The table of bytes is in docs/format.md, "Footers".
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use objsync_proto::effect::{Change, Effect};
+use objsync_proto::ids::{Revision, StoreId};
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::StoreError;
+use crate::frame::{BytesReader, FRAME_HEADER_BYTES, Frame, Malformed, put_varint};
+use crate::log::{LogReader, SegmentId, SegmentInfo, log_directory, segment_path};
+use crate::table::{Section, Table, TableHead, TableKind, TableWriter, read_exact};
+
+/// The key is removed.
+const DELETED: u8 = 0;
+/// The key has a value: offset, length and CRC-32C follow.
+const IN_SEGMENT: u8 = 1;
+
+/// What an effect puts or removes in its surface's section; none if nothing is kept of it.
+pub type RecordOf = dyn Fn(&Effect) -> Result<Option<Change>, Malformed> + Send + Sync;
+
+/// Where the value of an entry stands in its segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValuePlace {
+    offset: u64,
+    bytes: u32,
+    crc: u32,
+}
+
+/// A closed segment with its footer: keys in order, values on demand.
+pub struct Footer {
+    /// The keys.
+    pub table: Arc<Table>,
+    segment: Arc<dyn DiskFile>,
+    segment_path: PathBuf,
+    segment_bytes: u64,
+}
+
+/// The file of a segment's footer.
+#[must_use]
+pub fn footer_path(directory: &Path, id: SegmentId) -> PathBuf {
+    log_directory(directory).join(format!("{:016x}.keys", id.0))
+}
+
+/// Makes the footer of a closed segment by reading the segment once.
+pub fn write(
+    disk: &dyn Disk,
+    directory: &Path,
+    store: StoreId,
+    info: SegmentInfo,
+    record_of: &RecordOf,
+) -> Result<(), StoreError> {
+    let mut keys = Keys::default();
+    for read in LogReader::segment(disk, directory, info)? {
+        let (place, frame) = read?;
+        keys.add_frame(&frame, place.offset, record_of)
+            .map_err(|malformed| {
+                StoreError::corrupt(&segment_path(directory, info.id), place.offset, malformed.0)
+            })?;
+    }
+    let head = TableHead {
+        kind: TableKind::Footer,
+        store,
+        revision: info.last,
+        segment: info.id,
+    };
+    let writer = TableWriter::create(disk, &footer_path(directory, info.id), head)?;
+    keys.write(writer)
+}
+
+impl Footer {
+    /// Opens the footer of a closed segment.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] also if it is the footer of another segment.
+    pub fn open(disk: &dyn Disk, directory: &Path, info: SegmentInfo) -> Result<Self, StoreError> {
+        let path = footer_path(directory, info.id);
+        let table = Arc::new(Table::open(disk, &path, TableKind::Footer)?);
+        let head = table.head();
+        if head.segment != info.id || head.revision != info.last {
+            return Err(StoreError::corrupt(
+                &path,
+                32,
+                "it belongs to another segment",
+            ));
+        }
+        let segment_path = segment_path(directory, info.id);
+        let segment = disk
+            .open(&segment_path, OpenMode::Read)
+            .map_err(|error| StoreError::io("open", &segment_path, error))?;
+        Ok(Self {
+            table,
+            segment,
+            segment_path,
+            segment_bytes: info.bytes,
+        })
+    }
+
+    /// Opens the footer of a closed segment, and makes it if it is missing or of no use.
+    pub fn open_or_write(
+        disk: &dyn Disk,
+        directory: &Path,
+        store: StoreId,
+        info: SegmentInfo,
+        record_of: &RecordOf,
+    ) -> Result<Self, StoreError> {
+        match Self::open(disk, directory, info) {
+            Ok(footer) if footer.table.head().store == store => Ok(footer),
+            _ => {
+                write(disk, directory, store, info, record_of)?;
+                Self::open(disk, directory, info)
+            }
+        }
+    }
+
+    /// The value of an entry of the footer; none if the key was removed.
+    pub fn value(&self, payload: &Bytes) -> Result<Option<Vec<u8>>, StoreError> {
+        let place = ValuePlace::take(payload);
+        let place =
+            place.map_err(|malformed| StoreError::corrupt(&self.segment_path, 0, malformed.0))?;
+        let Some(place) = place else {
+            return Ok(None);
+        };
+        let corrupt = |what| StoreError::corrupt(&self.segment_path, place.offset, what);
+        let end = place.offset.checked_add(u64::from(place.bytes));
+        if end.is_none_or(|end| end > self.segment_bytes) {
+            return Err(corrupt("the footer points past the segment's end"));
+        }
+        let mut value = vec![0; place.bytes as usize];
+        read_exact(&*self.segment, &self.segment_path, &mut value, place.offset)?;
+        if crc32c::crc32c(&value) != place.crc {
+            return Err(corrupt("a value's checksum is wrong"));
+        }
+        Ok(Some(value))
+    }
+}
+
+impl ValuePlace {
+    fn put(place: Option<Self>, buffer: &mut Vec<u8>) {
+        match place {
+            None => buffer.push(DELETED),
+            Some(place) => {
+                buffer.push(IN_SEGMENT);
+                put_varint(buffer, place.offset);
+                put_varint(buffer, u64::from(place.bytes));
+                buffer.extend_from_slice(&place.crc.to_le_bytes());
+            }
+        }
+    }
+
+    fn take(payload: &Bytes) -> Result<Option<Self>, Malformed> {
+        let mut reader = BytesReader::new(payload);
+        let place = match reader.byte()? {
+            DELETED => None,
+            IN_SEGMENT => Some(Self {
+                offset: reader.varint()?,
+                bytes: reader.number()?,
+                crc: u32::from_le_bytes(reader.array()?),
+            }),
+            _ => return Err(Malformed("a footer's entry of an unknown kind")),
+        };
+        reader.finish()?;
+        Ok(place)
+    }
+}
+
+/// The keys of a segment while it is read: one piece of memory for all of them.
+#[derive(Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    records: Vec<KeyRecord>,
+}
+
+struct KeyRecord {
+    section: Section,
+    key_start: usize,
+    key_bytes: usize,
+    revision: Revision,
+    place: Option<ValuePlace>,
+}
+
+impl Keys {
+    fn add_frame(
+        &mut self,
+        frame: &Frame,
+        offset: u64,
+        record_of: &RecordOf,
+    ) -> Result<(), Malformed> {
+        let body_at = offset + FRAME_HEADER_BYTES as u64;
+        for logged in frame.transactions()? {
+            for effect in &logged.transaction.effects {
+                let Some(Change { key, value }) = record_of(effect)? else {
+                    continue;
+                };
+                let place = value.map(|value| place_in(&frame.body, &value, body_at));
+                self.records.push(KeyRecord {
+                    section: Section {
+                        surface: effect.surface,
+                        namespace: effect.namespace,
+                    },
+                    key_start: self.bytes.len(),
+                    key_bytes: key.len(),
+                    revision: logged.transaction.revision,
+                    place: place.transpose()?,
+                });
+                self.bytes.extend_from_slice(&key);
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&self, record: &KeyRecord) -> &[u8] {
+        &self.bytes[record.key_start..record.key_start + record.key_bytes]
+    }
+
+    /// Writes the last record of each key, in order.
+    fn write(mut self, mut writer: TableWriter<'_>) -> Result<(), StoreError> {
+        let mut records = std::mem::take(&mut self.records);
+        // Stable: of equal keys the last one read is the newest.
+        records.sort_by(|a, b| (a.section, self.key(a)).cmp(&(b.section, self.key(b))));
+        let mut payload = Vec::new();
+        for (place, record) in records.iter().enumerate() {
+            let is_same = |next: &&KeyRecord| {
+                (next.section, self.key(next)) == (record.section, self.key(record))
+            };
+            if records.get(place + 1).filter(is_same).is_some() {
+                continue;
+            }
+            payload.clear();
+            ValuePlace::put(record.place, &mut payload);
+            writer.push(record.section, self.key(record), record.revision, &payload)?;
+        }
+        writer.finish().map(drop)
+    }
+}
+
+/// Where `value`, which is a piece of `body`, stands in the file.
+fn place_in(body: &Bytes, value: &Bytes, body_at: u64) -> Result<ValuePlace, Malformed> {
+    let start = (value.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+    let end = start.checked_add(value.len());
+    if !value.is_empty() && end.is_none_or(|end| end > body.len()) {
+        return Err(Malformed("a value that is not in its frame"));
+    }
+    let start = if value.is_empty() { 0 } else { start };
+    Ok(ValuePlace {
+        offset: body_at + start as u64,
+        bytes: u32::try_from(value.len()).map_err(|_| Malformed("a value over 4 GiB"))?,
+        crc: crc32c::crc32c(value),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Snapshots: the whole state as of the end of a segment, in one file.
+//!
+//! A snapshot is the merge of the one before and the footers of the segments since, so it is
+//! exact whatever is written meanwhile, and memory does not grow with its size. It holds a section
+//! per namespace of each surface, and the store's own: sessions, grants and epochs.
+//!
+//! The table of bytes is in docs/format.md, "Snapshots".
+
+mod merge;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use objsync_proto::ids::{Revision, StoreId};
+use objsync_proto::wire::KeyRange;
+
+use crate::disk::Disk;
+use crate::error::StoreError;
+use crate::footer::{Footer, RecordOf};
+use crate::log::{SegmentId, SegmentInfo};
+use crate::table::{Section, Table, TableHead, TableKind, TableWriter};
+
+use merge::Merge;
+
+/// The system section is cut into entries of this many bytes.
+const SYSTEM_PIECE_BYTES: usize = 1 << 20;
+
+/// A snapshot that is there.
+#[derive(Clone)]
+pub struct Snapshot {
+    table: Arc<Table>,
+}
+
+/// What a new snapshot is made of.
+pub struct SnapshotPlan<'a> {
+    /// Where files are.
+    pub disk: &'a dyn Disk,
+    /// The store's directory.
+    pub directory: &'a Path,
+    /// Whose it is.
+    pub store: StoreId,
+    /// The newest snapshot that is there.
+    pub previous: Option<&'a Snapshot>,
+    /// The closed segments since, oldest first; at least one.
+    pub segments: &'a [SegmentInfo],
+    /// Sessions, grants and epochs as of the end of the last of these segments.
+    pub system: &'a [u8],
+    /// What is kept of an effect.
+    pub record_of: &'a RecordOf,
+}
+
+/// The directory of the snapshots in a store's directory.
+#[must_use]
+pub fn snapshot_directory(directory: &Path) -> PathBuf {
+    directory.join("snapshots")
+}
+
+/// The file of the snapshot as of a revision.
+#[must_use]
+pub fn snapshot_path(directory: &Path, revision: Revision) -> PathBuf {
+    snapshot_directory(directory).join(format!("{:016x}.snap", revision.0))
+}
+
+/// Makes a snapshot. It is durable, and not yet named in the manifest, when this returns.
+pub fn write(plan: &SnapshotPlan<'_>) -> Result<Snapshot, StoreError> {
+    let Some(last) = plan.segments.last() else {
+        return Err(StoreError::corrupt(
+            plan.directory,
+            0,
+            "no segment to make a snapshot of",
+        ));
+    };
+    let path = snapshot_path(plan.directory, last.last);
+    let head = TableHead {
+        kind: TableKind::Snapshot,
+        store: plan.store,
+        revision: last.last,
+        segment: last.id,
+    };
+    let footers = open_footers(plan)?;
+    let directory = snapshot_directory(plan.directory);
+    plan.disk
+        .create_dir(&directory)
+        .and_then(|()| plan.disk.sync_dir(plan.directory))
+        .map_err(|error| StoreError::io("create", &directory, error))?;
+    let mut writer = TableWriter::create(plan.disk, &path, head)?;
+    for (index, piece) in (0_u32..).zip(plan.system.chunks(SYSTEM_PIECE_BYTES)) {
+        writer.push(Section::SYSTEM, &index.to_be_bytes(), last.last, piece)?;
+    }
+    let previous = plan.previous.map(|snapshot| snapshot.table.iter());
+    for entry in Merge::new(previous, &footers)? {
+        let entry = entry?;
+        writer.push(entry.section, &entry.key, entry.revision, &entry.payload)?;
+    }
+    writer.finish()?;
+    Snapshot::open(plan.disk, plan.directory, last.last)
+}
+
+fn open_footers(plan: &SnapshotPlan<'_>) -> Result<Vec<Footer>, StoreError> {
+    let open = |info: &SegmentInfo| {
+        Footer::open_or_write(plan.disk, plan.directory, plan.store, *info, plan.record_of)
+    };
+    plan.segments.iter().map(open).collect()
+}
+
+impl Snapshot {
+    /// Opens the snapshot as of a revision.
+    pub fn open(disk: &dyn Disk, directory: &Path, revision: Revision) -> Result<Self, StoreError> {
+        let path = snapshot_path(directory, revision);
+        let table = Table::open(disk, &path, TableKind::Snapshot)?;
+        if table.head().revision != revision {
+            return Err(StoreError::corrupt(&path, 32, "it is of another revision"));
+        }
+        Ok(Self {
+            table: Arc::new(table),
+        })
+    }
+
+    /// The last revision in it.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.table.head().revision
+    }
+
+    /// The last segment in it: the log after it begins with the next.
+    #[must_use]
+    pub fn segment(&self) -> SegmentId {
+        self.table.head().segment
+    }
+
+    /// Bytes of the file.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.table.bytes()
+    }
+
+    /// The table it is: values by section and key, in order.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Sessions, grants and epochs.
+    pub fn system(&self) -> Result<Bytes, StoreError> {
+        let mut system = BytesMut::new();
+        for piece in self.table.range(Section::SYSTEM, KeyRange::default()) {
+            system.extend_from_slice(&piece?.payload);
+        }
+        Ok(system.freeze())
+    }
+}
+
+/// The snapshots of an open store, oldest first.
+#[derive(Default)]
+pub struct Snapshots(Mutex<Vec<Snapshot>>);
+
+impl Snapshots {
+    /// Opens those that the manifest names.
+    pub fn open(
+        disk: &dyn Disk,
+        directory: &Path,
+        revisions: &[Revision],
+    ) -> Result<Self, StoreError> {
+        let open = |revision: &Revision| Snapshot::open(disk, directory, *revision);
+        let snapshots = revisions.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self(Mutex::new(snapshots)))
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Snapshot> {
+        self.lock().clone()
+    }
+
+    /// The newest.
+    #[must_use]
+    pub fn newest(&self) -> Option<Snapshot> {
+        self.lock().last().cloned()
+    }
+
+    /// Bytes of all of them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.lock().iter().map(Snapshot::bytes).sum()
+    }
+
+    /// Adds one that the manifest names now.
+    pub(crate) fn push(&self, snapshot: Snapshot) {
+        self.lock().push(snapshot);
+    }
+
+    /// Forgets one that the manifest no longer names.
+    pub(crate) fn forget(&self, revision: Revision) {
+        self.lock()
+            .retain(|snapshot| snapshot.revision() != revision);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Snapshot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! What may go: which segments and snapshots nobody needs any more, and when a snapshot is due.
+//!
+//! Pure: what there is comes in, what to do comes out.
+//!
+//! Invariants
+//! * A segment goes only if a snapshot that stays covers it: recovery is a snapshot and all
+//!   segments after it.
+//! * From the oldest snapshot that stays, every later revision can be reached.
+
+use objsync_proto::ids::Revision;
+
+use crate::log::{SegmentId, SegmentInfo};
+use crate::options::StoreLimits;
+
+/// A durable snapshot that the manifest names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// The last revision in it.
+    pub revision: Revision,
+    /// The last segment in it.
+    pub segment: SegmentId,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
+/// What may go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trim {
+    /// Closed segments, oldest first: always the oldest there are.
+    pub segments: Vec<SegmentId>,
+    /// Snapshots, oldest first.
+    pub snapshots: Vec<Revision>,
+}
+
+/// What may go of `closed` and `snapshots`, both oldest first. Retention ends at whichever comes
+/// first, its age or its bytes; the newest snapshot before that end stays, and the log from it on.
+#[must_use]
+pub fn plan(
+    closed: &[SegmentInfo],
+    snapshots: &[SnapshotInfo],
+    now_ms: u64,
+    limits: &StoreLimits,
+) -> Trim {
+    let Some(end) = newest_beyond(closed, now_ms, limits) else {
+        return Trim::default();
+    };
+    let Some(base) = snapshots.iter().rfind(|snapshot| snapshot.segment <= end) else {
+        return Trim::default();
+    };
+    let segments = closed.iter().map(|info| info.id);
+    let older = snapshots.iter().filter(|one| one.revision < base.revision);
+    Trim {
+        segments: segments.take_while(|id| *id <= base.segment).collect(),
+        snapshots: older.map(|one| one.revision).collect(),
+    }
+}
+
+/// The newest segment that retention does not hold.
+fn newest_beyond(closed: &[SegmentInfo], now_ms: u64, limits: &StoreLimits) -> Option<SegmentId> {
+    let mut bytes = 0_u64;
+    let beyond = closed.iter().rev().find(|info| {
+        bytes = bytes.saturating_add(info.bytes);
+        let age_ms = now_ms.saturating_sub(info.last_time_ms);
+        bytes > limits.retention_bytes || age_ms > limits.retention_ms
+    });
+    beyond.map(|info| info.id)
+}
+
+/// The closed segments that the next snapshot takes in, if it is time to make one: once they hold
+/// more than `limits.snapshot_log_bytes`, and than half of the last snapshot.
+#[must_use]
+pub fn due<'a>(
+    closed: &'a [SegmentInfo],
+    newest: Option<&SnapshotInfo>,
+    limits: &StoreLimits,
+) -> Option<&'a [SegmentInfo]> {
+    let covered = newest.map_or(SegmentId(0), |snapshot| snapshot.segment);
+    let first = closed.partition_point(|info| info.id <= covered);
+    let since = &closed[first..];
+    let bytes: u64 = since.iter().map(|info| info.bytes).sum();
+    let half = newest.map_or(0, |snapshot| snapshot.bytes / 2);
+    let moved = since.last()?.last > newest.map_or(Revision(0), |snapshot| snapshot.revision);
+    (moved && bytes >= limits.snapshot_log_bytes.max(half)).then_some(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use objsync_proto::ids::FrameIndex;
+
+    use super::*;
+    use crate::test_random::Random;
+
+    fn segment(id: u64, bytes: u64, last_time_ms: u64) -> SegmentInfo {
+        SegmentInfo {
+            id: SegmentId(id),
+            first_index: FrameIndex(0),
+            before: Revision((id - 1) * 10),
+            last: Revision(id * 10),
+            bytes,
+            last_time_ms,
+        }
+    }
+
+    fn snapshot(segment: u64, bytes: u64) -> SnapshotInfo {
+        SnapshotInfo {
+            revision: Revision(segment * 10),
+            segment: SegmentId(segment),
+            bytes,
+        }
+    }
+
+    fn limits() -> StoreLimits {
+        StoreLimits {
+            retention_bytes: 250,
+            retention_ms: 1000,
+            snapshot_log_bytes: 200,
+            ..StoreLimits::default()
+        }
+    }
+
+    fn ids(trim: &Trim) -> (Vec<u64>, Vec<u64>) {
+        let segments = trim.segments.iter().map(|id| id.0).collect();
+        (
+            segments,
+            trim.snapshots.iter().map(|revision| revision.0).collect(),
+        )
+    }
+
+    #[test]
+    fn without_a_snapshot_nothing_goes() {
+        let closed: Vec<_> = (1..9).map(|id| segment(id, 100, 0)).collect();
+        assert_eq!(plan(&closed, &[], 10_000, &limits()), Trim::default());
+    }
+
+    #[test]
+    fn log_beyond_its_bytes_goes_up_to_the_snapshot_before() {
+        let closed: Vec<_> = (1..9).map(|id| segment(id, 100, 5000)).collect();
+        let snapshots = [snapshot(2, 1), snapshot(4, 1), snapshot(7, 1)];
+        // Segments 7 and 8 are held; 6 is beyond; the newest snapshot before it covers 4.
+        let trim = plan(&closed, &snapshots, 5000, &limits());
+        assert_eq!(ids(&trim), (vec![1, 2, 3, 4], vec![20]));
+    }
+
+    #[test]
+    fn log_beyond_its_age_goes_up_to_the_snapshot_before() {
+        let closed = [segment(1, 1, 0), segment(2, 1, 100), segment(3, 1, 5000)];
+        let snapshots = [snapshot(1, 1), snapshot(2, 1), snapshot(3, 1)];
+        let trim = plan(&closed, &snapshots, 5500, &limits());
+        assert_eq!(ids(&trim), (vec![1, 2], vec![10]));
+    }
+
+    #[test]
+    fn recovery_is_always_possible_after_a_trim() {
+        for seed in 0..2000 {
+            let mut random = Random::new(seed);
+            let first = 1 + random.below(5);
+            let closed: Vec<_> = (first..first + random.below(12))
+                .map(|id| segment(id, random.below(200), random.below(3000)))
+                .collect();
+            let snapshots: Vec<_> = closed
+                .iter()
+                .filter(|_| random.below(3) == 0)
+                .map(|info| snapshot(info.id.0, 100))
+                .collect();
+            let trim = plan(&closed, &snapshots, random.below(4000), &limits());
+            let gone = trim.segments.len();
+            let prefix: Vec<_> = closed[..gone].iter().map(|info| info.id).collect();
+            assert_eq!(trim.segments, prefix, "seed {seed}: the oldest go");
+            let left = snapshots
+                .iter()
+                .filter(|one| !trim.snapshots.contains(&one.revision));
+            let oldest_left = left.min_by_key(|one| one.revision);
+            if gone > 0 {
+                let base = oldest_left.expect("a snapshot stays").segment;
+                assert!(trim.segments.iter().all(|id| *id <= base), "seed {seed}");
+            } else {
+                assert!(
+                    trim.snapshots.is_empty() || oldest_left.is_some(),
+                    "seed {seed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn snapshot_is_due_after_enough_log_for_its_size() {
+        let closed: Vec<_> = (1..=6).map(|id| segment(id, 100, 0)).collect();
+        let due_ids = |newest: Option<SnapshotInfo>| {
+            due(&closed, newest.as_ref(), &limits())
+                .map(|infos| infos.iter().map(|info| info.id.0).collect::<Vec<_>>())
+        };
+        assert_eq!(due_ids(None), Some(vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(due_ids(Some(snapshot(4, 100))), Some(vec![5, 6]));
+        assert_eq!(due_ids(Some(snapshot(5, 100))), None, "100 bytes of log");
+        assert_eq!(
+            due_ids(Some(snapshot(4, 500))),
+            None,
+            "less than half of it"
+        );
+        assert_eq!(due_ids(Some(snapshot(6, 0))), None, "nothing new");
+    }
+}
