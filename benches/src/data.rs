@@ -50,7 +50,7 @@ pub(crate) fn record(number: u32) -> Result<Bytes> {
         name: format!("user-{number}"),
         tags: ["alpha".into(), "beta".into(), (number % 97).to_string()],
         score: f64::from(number) * 0.5,
-        active: number % 2 == 0,
+        active: number.is_multiple_of(2),
         payload: format!("{noise:016x}").repeat(4),
     };
     Ok(rmp_serde::to_vec_named(&record)?.into())

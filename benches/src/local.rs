@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use objsync::{Dict, Durability, KeyRange, Options};
+use objsync::{Bytes, Dict, Durability, KeyRange, Options};
 
 use crate::{Result, data, figure};
 
@@ -20,7 +20,7 @@ pub(crate) fn measure(folder: &Path, scale: u32) -> Result<()> {
     };
 
     let d = Dict::open(&path, with(Durability::Buffered))?;
-    let set = |d: &Dict, key| d.set(key, payload.clone()).wait().map(drop);
+    let set = |d: &Dict, key: &Bytes| d.set(key, payload.clone()).wait().map(drop);
     figure::each("local set buffered", &mixed, |key| set(&d, key))?;
     figure::together("local get", &mixed, |key| d.get(key).map(drop))?;
     let hot: Vec<_> = mixed.iter().cycle().take(100).cloned().collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use objsync::{Dict, Durability, KeyRange, Options, Target};
+use objsync::{Bytes, Dict, Durability, KeyRange, Options, Target};
 
 use crate::server::Server;
 use crate::{Result, data, figure};
@@ -25,7 +25,7 @@ pub(crate) fn measure(folder: &Path, program: &Path, scale: u32) -> Result<()> {
     let d = connect(&server.address, Durability::Buffered)?;
     let keys = data::keys("k", 2_000 / scale)?;
     let payload = data::record(7)?;
-    let set = |d: &Dict, key| d.set(key, payload.clone()).wait().map(drop);
+    let set = |d: &Dict, key: &Bytes| d.set(key, payload.clone()).wait().map(drop);
     figure::each("network set buffered", &keys, |key| set(&d, key))?;
     figure::together("network get", &keys, |key| d.get(key).map(drop))?;
     let counter = &data::keys("counter", 1)?[0];

@@ -93,10 +93,10 @@ impl Failure {
     /// Says on standard error what happened and what to do next.
     pub(crate) fn report(self, output: &Output) -> ExitCode {
         // Whoever reads us has read enough: `objsync ls | head -1` is no failure.
-        if let Self::Io { source, .. } = &self {
-            if source.kind() == io::ErrorKind::BrokenPipe {
-                return ExitCode::SUCCESS;
-            }
+        if let Self::Io { source, .. } = &self
+            && source.kind() == io::ErrorKind::BrokenPipe
+        {
+            return ExitCode::SUCCESS;
         }
         let (kind, message, hint) = self.parts();
         if output.json() {

@@ -27,18 +27,15 @@ fn dependencies(manifest: &str) -> Vec<String> {
         if let Some(header) = line.strip_prefix('[') {
             section = header.trim_end_matches(']').to_owned();
             // `[dependencies.name]` names one by its header.
-            if let Some((kind, name)) = section.rsplit_once('.') {
-                if kind.ends_with("dependencies") && !kind.ends_with("dev-dependencies") {
+            if let Some((kind, name)) = section.rsplit_once('.')
+                && kind.ends_with("dependencies") && !kind.ends_with("dev-dependencies") {
                     names.push(name.to_owned());
                 }
-            }
-        } else if section.ends_with("dependencies") && !section.ends_with("dev-dependencies") {
-            if let Some((name, _)) = line.split_once(['.', '=', ' ']) {
-                if !name.starts_with('#') {
+        } else if section.ends_with("dependencies") && !section.ends_with("dev-dependencies")
+            && let Some((name, _)) = line.split_once(['.', '=', ' '])
+                && !name.starts_with('#') {
                     names.push(name.to_owned());
                 }
-            }
-        }
     }
     names
 }

@@ -68,7 +68,7 @@ fn shown(limit: &Limit) -> String {
     let value = limit.value;
     if limit.name.contains("BYTES") {
         for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-            if value >= 1 << shift && value % (1 << shift) == 0 {
+            if value >= 1 << shift && value.is_multiple_of(1 << shift) {
                 return format!("{} {unit}", value >> shift);
             }
         }
@@ -76,7 +76,7 @@ fn shown(limit: &Limit) -> String {
     }
     if limit.name.ends_with("_MS") {
         for (step, unit) in [(3_600_000, "h"), (1_000, "s")] {
-            if value >= step && value % step == 0 {
+            if value >= step && value.is_multiple_of(step) {
                 return format!("{} {unit}", value / step);
             }
         }

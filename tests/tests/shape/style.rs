@@ -34,15 +34,14 @@ fn no_function_is_longer_than_70_lines() {
             let indent = line.len() - line.trim_start().len();
             if is_function(line) && line.trim_end().ends_with('{') {
                 open = Some((index, indent));
-            } else if let Some((start, depth)) = open {
-                if indent == depth && line.trim_start().starts_with('}') {
+            } else if let Some((start, depth)) = open
+                && indent == depth && line.trim_start().starts_with('}') {
                     let lines = index - start + 1;
                     if lines > 70 {
                         wrong.push(format!("{}:{}: {lines} lines", file.path, start + 1));
                     }
                     open = None;
                 }
-            }
         }
         wrong
     });
