@@ -108,6 +108,11 @@ impl Failure {
         ExitCode::from(self.code())
     }
 
+    /// What happened, for a person.
+    pub(crate) fn message(&self) -> String {
+        self.parts().1
+    }
+
     fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => USAGE,

@@ -21,7 +21,7 @@ impl KeyForm {
         if !self.key_json {
             return encode(&Key::Str(text.to_owned()));
         }
-        let parsed = serde_json::from_str(text).map_err(|error| {
+        let parsed = json::parse(text.as_bytes()).map_err(|error| {
             Failure::Usage(format!(
                 "key {text:?} is no JSON, as --key-json wants: {error}"
             ))
@@ -48,7 +48,7 @@ pub(crate) fn prefix(text: &str) -> KeyRange {
 /// What starts like an object, an array or a string is meant as JSON: when it is none, that is an
 /// error and not a text.
 pub(crate) fn value_payload(text: &str) -> Result<Bytes, Failure> {
-    match serde_json::from_str(text) {
+    match json::parse(text.as_bytes()) {
         Ok(parsed) => json::value_from_json(&parsed),
         Err(error) if text.trim_start().starts_with(['{', '[', '"']) => Err(Failure::Usage(
             format!("value {text:.60} is no JSON: {error}; --text takes it as it is"),

@@ -8,7 +8,6 @@ mod args;
 mod commands;
 mod exit;
 mod input;
-#[path = "json_stub.rs"]
 mod json;
 mod output;
 mod progress;

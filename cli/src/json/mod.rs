@@ -10,20 +10,55 @@ mod write;
 
 use objsync::Bytes;
 use objsync::key;
-use objsync::value::{self, Value};
+use objsync::limits::VALUE_DEPTH_MAX;
+use objsync::value;
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::exit::Failure;
 use crate::input;
 
-/// The payload of a value.
-pub(crate) fn payload(value: &Value) -> Result<Bytes, Failure> {
-    value::encode(value).map_err(|error| Failure::Usage(error.to_string()))
+/// Levels of JSON that one level of a value can take: `{"$dict": [[key, value]]}`.
+const JSON_LEVELS_MAX: usize = 3 * VALUE_DEPTH_MAX + 3;
+
+/// Reads JSON as deep as a value may be; serde_json's own bound is below that.
+pub(crate) fn parse(text: &[u8]) -> Result<Json, String> {
+    if levels(text) > JSON_LEVELS_MAX {
+        return Err(format!("it is nested over {JSON_LEVELS_MAX} deep"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    deserializer.disable_recursion_limit();
+    let json = Json::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+    deserializer.end().map_err(|error| error.to_string())?;
+    Ok(json)
+}
+
+/// The deepest level of brackets outside of strings, so that a reader that recurses is safe.
+fn levels(text: &[u8]) -> usize {
+    let (mut level, mut deepest) = (0_usize, 0);
+    let mut in_string = false;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => {
+                bytes.next();
+            }
+            b'[' | b'{' if !in_string => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b']' | b'}' if !in_string => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// The payload of a value given as JSON.
 pub(crate) fn value_from_json(json: &Json) -> Result<Bytes, Failure> {
-    payload(&read::value(json, 0).map_err(Failure::Usage)?)
+    let value = read::value(json, 0).map_err(Failure::Usage)?;
+    value::encode(&value).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// The encoded key of a key given as JSON.
@@ -70,16 +105,21 @@ pub(crate) fn entry_line(encoded: &[u8], payload: Option<&[u8]>) -> Result<Strin
 
 /// The encoded key and the payload on a line, or what is wrong with it.
 pub(crate) fn entry_from_line(line: &[u8]) -> Result<(Bytes, Bytes), String> {
-    let json: Json = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let json = parse(line)?;
     let Json::Object(entry) = &json else {
         return Err(String::from("it is no object with key and value"));
     };
     let field = |name: &str| entry.get(name).ok_or_else(|| format!("it has no {name:?}"));
-    if let Some(name) = entry.keys().find(|name| !["key", "value"].contains(&name.as_str())) {
+    if let Some(name) = entry
+        .keys()
+        .find(|name| !["key", "value"].contains(&name.as_str()))
+    {
         return Err(format!("it has {name:?}, and only key and value are known"));
     }
-    let said = |failure: Failure| failure.to_string();
-    Ok((key_from_json(field("key")?).map_err(said)?, value_from_json(field("value")?).map_err(said)?))
+    let said = |failure: Failure| failure.message();
+    let key = key_from_json(field("key")?).map_err(said)?;
+    let value = value_from_json(field("value")?).map_err(said)?;
+    Ok((key, value))
 }
 
 /// What the store holds does not read: it was written by something else, or is damaged.

@@ -11,7 +11,9 @@ const EPOCH_JULIAN_DAY: i32 = 2_440_588;
 pub(crate) fn date_text(days: i32) -> Option<String> {
     let date = Date::from_julian_day(days.checked_add(EPOCH_JULIAN_DAY)?).ok()?;
     let (year, month, day) = date.to_calendar_date();
-    (1..=9999).contains(&year).then(|| format!("{year:04}-{:02}-{day:02}", u8::from(month)))
+    (1..=9999)
+        .contains(&year)
+        .then(|| format!("{year:04}-{:02}-{day:02}", u8::from(month)))
 }
 
 /// Days since 1970, from `2026-01-02`.
@@ -31,7 +33,11 @@ pub(crate) fn date_days(text: &str) -> Option<i32> {
 pub(crate) fn time_text(micros: i64) -> String {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let point = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
+    let point = if fraction == 0 {
+        String::new()
+    } else {
+        format!(".{fraction:06}")
+    };
     format!("{hour:02}:{minute:02}:{second:02}{point}")
 }
 
@@ -57,7 +63,11 @@ pub(crate) fn time_micros(text: &str) -> Option<i64> {
 pub(crate) fn offset_text(micros: i64) -> String {
     let sign = if micros < 0 { '-' } else { '+' };
     let text = time_text(micros.abs());
-    let short = if text.len() == 8 { text.strip_suffix(":00") } else { None };
+    let short = if text.len() == 8 {
+        text.strip_suffix(":00")
+    } else {
+        None
+    };
     format!("{sign}{}", short.unwrap_or(&text))
 }
 
@@ -75,9 +85,15 @@ pub(crate) fn split_offset(text: &str) -> Option<(&str, Option<i64>)> {
     if let Some(time) = text.strip_suffix('Z') {
         return Some((time, Some(0)));
     }
-    let Some(at) = text.find(['+', '-']) else { return Some((text, None)) };
+    let Some(at) = text.find(['+', '-']) else {
+        return Some((text, None));
+    };
     let micros = time_micros(&text[at + 1..])?;
-    let signed = if text[at..].starts_with('-') { -micros } else { micros };
+    let signed = if text[at..].starts_with('-') {
+        -micros
+    } else {
+        micros
+    };
     Some((&text[..at], Some(signed)))
 }
 
@@ -92,14 +108,24 @@ mod tests {
 
     #[test]
     fn date_is_read_as_it_is_written_from_the_first_to_the_last() {
-        for (days, text) in
-            [(0, "1970-01-01"), (-719_162, "0001-01-01"), (2_932_896, "9999-12-31"), (59, "1970-03-01")]
-        {
+        for (days, text) in [
+            (0, "1970-01-01"),
+            (-719_162, "0001-01-01"),
+            (2_932_896, "9999-12-31"),
+            (59, "1970-03-01"),
+        ] {
             assert_eq!(date_text(days).as_deref(), Some(text));
             assert_eq!(date_days(text), Some(days));
         }
         assert_eq!(date_text(-719_163), None, "there is no year 0");
-        for text in ["", "2026-1-2", "2026-02-30", "2026-13-01", "0000-01-01", "+026-01-01"] {
+        for text in [
+            "",
+            "2026-1-2",
+            "2026-02-30",
+            "2026-13-01",
+            "0000-01-01",
+            "+026-01-01",
+        ] {
             assert_eq!(date_days(text), None, "{text}");
         }
     }
@@ -111,7 +137,15 @@ mod tests {
         assert_eq!(time_micros("23:59:59.999999"), Some(DAY_US - 1));
         assert_eq!(time_micros("03:04"), Some(11_040_000_000));
         assert_eq!(time_micros("03:04:05.5"), Some(11_045_500_000));
-        for text in ["", "3:04", "24:00:00", "03:60", "03:04:05:06", "03:04:05.1234567", "03:04x"] {
+        for text in [
+            "",
+            "3:04",
+            "24:00:00",
+            "03:60",
+            "03:04:05:06",
+            "03:04:05.1234567",
+            "03:04x",
+        ] {
             assert_eq!(time_micros(text), None, "{text}");
         }
     }
@@ -121,7 +155,10 @@ mod tests {
         assert_eq!(offset_text(3_600_000_000), "+01:00");
         assert_eq!(offset_text(-19_800_000_000), "-05:30");
         assert_eq!(offset_text(1_000_000), "+00:00:01");
-        assert_eq!(parts("1970-01-02T00:00:01-05:30"), Some((1, 1_000_000, Some(-19_800_000_000))));
+        assert_eq!(
+            parts("1970-01-02T00:00:01-05:30"),
+            Some((1, 1_000_000, Some(-19_800_000_000)))
+        );
         assert_eq!(parts("1970-01-01T00:00:00Z"), Some((0, 0, Some(0))));
         assert_eq!(parts("1970-01-01 00:00"), Some((0, 0, None)));
         assert_eq!(parts("1970-01-01"), None);

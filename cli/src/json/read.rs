@@ -1,9 +1,10 @@
 //! Values and keys from JSON.
 
 use data_encoding::BASE64;
+use objsync::bigint::BigInt;
 use objsync::key::Key;
 use objsync::limits::VALUE_DEPTH_MAX;
-use objsync::value::Value;
+use objsync::value::{Date, DateTime, Decimal, Time, TimeDelta, Value, Zone};
 use serde_json::{Number, Value as Json};
 
 use super::moment::{self, DAY_US};
@@ -35,21 +36,31 @@ pub(super) fn value(json: &Json, depth: usize) -> Result<Value, String> {
 
 fn special(name: &str, content: &Json, depth: usize) -> Result<Value, String> {
     let items = || values(array(name, content)?, depth);
+    let moment = || clock_text(name, content);
     Ok(match name {
         "$tuple" => Value::Tuple(items()?),
-        "$set" => Value::Set(items()?),
-        "$frozenset" => Value::FrozenSet(items()?),
+        "$set" => Value::Set(hashable(items()?)?),
+        "$frozenset" => Value::FrozenSet(hashable(items()?)?),
         "$dict" => Value::Dict(pairs(name, content, depth)?),
         "$bytes" => Value::Bytes(bytes(name, content)?.into()),
         "$float" => Value::Float(special_float(name, content)?),
         "$complex" => complex(name, content)?,
-        "$decimal" => Value::Decimal(decimal(name, content)?),
-        "$datetime" => datetime(name, content)?,
-        "$date" => Value::Date(date(name, content)?),
-        "$time" => time(name, content)?,
-        "$timedelta" => timedelta(name, content)?,
-        "$uuid" => Value::Uuid(uuid(name, content)?),
-        _ => return Err(format!("{name:?} is no type known here; docs/cli.md lists them")),
+        "$decimal" => Value::Decimal(parsed::<Decimal>(name, content)?),
+        "$datetime" => datetime(moment()?, false).ok_or_else(|| wrong(name, content))?,
+        "$datetime_fold" => datetime(moment()?, true).ok_or_else(|| wrong(name, content))?,
+        "$date" => Value::Date(Date {
+            days: date(name, content)?,
+        }),
+        "$time" => time(moment()?, false).ok_or_else(|| wrong(name, content))?,
+        "$time_fold" => time(moment()?, true).ok_or_else(|| wrong(name, content))?,
+        "$timedelta" => timedelta(content).ok_or_else(|| wrong(name, content))?,
+        "$uuid" => Value::Uuid(parsed(name, content)?),
+        "$ext" => extension(name, content)?,
+        _ => {
+            return Err(format!(
+                "{name:?} is no type known here; docs/cli.md lists them"
+            ));
+        }
     })
 }
 
@@ -60,8 +71,9 @@ pub(super) fn key(json: &Json) -> Result<Key, String> {
         Json::Bool(yes) => Key::Int(i128::from(*yes)),
         Json::Number(number) => match number_value(number)? {
             Value::Float(number) => Key::Float(number),
-            Value::Int(number) => Key::Int(number.into()),
-            _ => big_key(number)?,
+            Value::Int(number) => Key::Int(number),
+            Value::BigInt(number) => Key::BigInt(number),
+            _ => return Err(format!("number {number} is no key")),
         },
         Json::String(text) => Key::Str(text.clone()),
         Json::Object(object) => match object.iter().next() {
@@ -80,7 +92,7 @@ fn special_key(name: &str, content: &Json) -> Result<Key, String> {
         }
         "$bytes" => Key::Bytes(bytes(name, content)?.into()),
         "$float" => Key::Float(special_float(name, content)?),
-        "$uuid" => Key::Uuid(uuid(name, content)?),
+        "$uuid" => Key::Uuid(parsed(name, content)?),
         "$datetime" => {
             let (days, micros, offset) =
                 moment::parts(text(name, content)?).ok_or_else(|| wrong(name, content))?;
@@ -90,7 +102,11 @@ fn special_key(name: &str, content: &Json) -> Result<Key, String> {
                 Some(offset) => Key::DateTimeAware(local - offset),
             }
         }
-        _ => return Err(format!("{name:?} is no type of key; docs/cli.md lists them")),
+        _ => {
+            return Err(format!(
+                "{name:?} is no type of key; docs/cli.md lists them"
+            ));
+        }
     })
 }
 
@@ -99,7 +115,10 @@ fn wrong(name: &str, content: &Json) -> String {
 }
 
 fn array<'a>(name: &str, content: &'a Json) -> Result<&'a [Json], String> {
-    content.as_array().map(Vec::as_slice).ok_or_else(|| wrong(name, content))
+    content
+        .as_array()
+        .map(Vec::as_slice)
+        .ok_or_else(|| wrong(name, content))
 }
 
 fn text<'a>(name: &str, content: &'a Json) -> Result<&'a str, String> {
@@ -112,14 +131,19 @@ fn values(items: &[Json], depth: usize) -> Result<Vec<Value>, String> {
 
 fn pairs(name: &str, content: &Json, depth: usize) -> Result<Vec<(Value, Value)>, String> {
     let pair = |item: &Json| match item.as_array().map(Vec::as_slice) {
-        Some([key, item]) => Ok((value(key, depth + 1)?, value(item, depth + 1)?)),
+        Some([key, item]) => {
+            let key = hashable(vec![value(key, depth + 1)?])?.remove(0);
+            Ok((key, value(item, depth + 1)?))
+        }
         _ => Err(wrong(name, item)),
     };
     array(name, content)?.iter().map(pair).collect()
 }
 
 fn bytes(name: &str, content: &Json) -> Result<Vec<u8>, String> {
-    BASE64.decode(text(name, content)?.as_bytes()).map_err(|_| wrong(name, content))
+    BASE64
+        .decode(text(name, content)?.as_bytes())
+        .map_err(|_| wrong(name, content))
 }
 
 fn special_float(name: &str, content: &Json) -> Result<f64, String> {
@@ -139,14 +163,124 @@ fn part(name: &str, content: &Json) -> Result<f64, String> {
     content.as_f64().ok_or_else(|| wrong(name, content))
 }
 
-fn uuid<T: std::str::FromStr>(name: &str, content: &Json) -> Result<T, String> {
-    text(name, content)?.parse().map_err(|_| wrong(name, content))
+fn parsed<T: std::str::FromStr>(name: &str, content: &Json) -> Result<T, String> {
+    text(name, content)?
+        .parse()
+        .map_err(|_| wrong(name, content))
 }
 
 fn date(name: &str, content: &Json) -> Result<i32, String> {
     moment::date_days(text(name, content)?).ok_or_else(|| wrong(name, content))
 }
 
-fn is_integer(number: &Number) -> bool {
-    !number.as_str().contains(['.', 'e', 'E'])
+fn number_value(number: &Number) -> Result<Value, String> {
+    let text = number.as_str();
+    if text.contains(['.', 'e', 'E']) {
+        let float = number.as_f64().filter(|float| float.is_finite());
+        return float
+            .map(Value::Float)
+            .ok_or_else(|| format!("number {text:.60} is too large"));
+    }
+    match text.parse() {
+        Ok(small) => Ok(Value::Int(small)),
+        Err(_) => text
+            .parse::<BigInt>()
+            .map(Value::BigInt)
+            .map_err(|error| error.to_string()),
+    }
+}
+
+/// What Python would not take as an element of a set or a key of a dict is refused here already.
+fn hashable(items: Vec<Value>) -> Result<Vec<Value>, String> {
+    fn is_hashable(item: &Value) -> bool {
+        match item {
+            Value::List(_) | Value::Dict(_) | Value::Set(_) => false,
+            Value::Tuple(items) => items.iter().all(is_hashable),
+            _ => true,
+        }
+    }
+    if items.iter().all(is_hashable) {
+        Ok(items)
+    } else {
+        Err(String::from(
+            "a list, dict or set can be no element of a set and no key of a dict",
+        ))
+    }
+}
+
+fn complex(name: &str, content: &Json) -> Result<Value, String> {
+    let [re, im] = array(name, content)? else {
+        return Err(wrong(name, content));
+    };
+    Ok(Value::Complex {
+        re: part(name, re)?,
+        im: part(name, im)?,
+    })
+}
+
+fn extension(name: &str, content: &Json) -> Result<Value, String> {
+    let [number, body] = array(name, content)? else {
+        return Err(wrong(name, content));
+    };
+    let number = number.as_i64().and_then(|number| i8::try_from(number).ok());
+    Ok(Value::Ext(
+        number.ok_or_else(|| wrong(name, content))?,
+        bytes(name, body)?.into(),
+    ))
+}
+
+/// A text of a date or time, and the name of its zone behind it in brackets.
+fn clock_text<'a>(name: &str, content: &'a Json) -> Result<(&'a str, Option<&'a str>), String> {
+    let text = text(name, content)?;
+    match text.strip_suffix(']') {
+        Some(rest) => rest.split_once('[').map(|(text, zone)| (text, Some(zone))),
+        None => Some((text, None)),
+    }
+    .ok_or_else(|| wrong(name, content))
+}
+
+/// A zone's name says nothing without an offset: names change their offsets.
+fn zone(offset_us: Option<i64>, name: Option<&str>) -> Option<Option<Zone>> {
+    match (offset_us, name) {
+        (None, Some(_)) => None,
+        (None, None) => Some(None),
+        (Some(offset_us), name) => Some(Some(Zone {
+            offset_us,
+            name: name.map(String::from),
+        })),
+    }
+}
+
+fn datetime((text, name): (&str, Option<&str>), fold: bool) -> Option<Value> {
+    let (days, micros, offset) = moment::parts(text)?;
+    let micros = i64::from(days) * DAY_US + micros;
+    Some(Value::DateTime(DateTime {
+        micros,
+        zone: zone(offset, name)?,
+        fold,
+    }))
+}
+
+fn time((text, name): (&str, Option<&str>), fold: bool) -> Option<Value> {
+    let (text, offset) = moment::split_offset(text)?;
+    let micros = moment::time_micros(text)?;
+    Some(Value::Time(Time {
+        micros,
+        zone: zone(offset, name)?,
+        fold,
+    }))
+}
+
+fn timedelta(content: &Json) -> Option<Value> {
+    let part = |item: &Json| item.as_i64().and_then(|number| i32::try_from(number).ok());
+    let [days, seconds, micros] = content.as_array()?.as_slice() else {
+        return None;
+    };
+    let delta = TimeDelta {
+        days: part(days)?,
+        seconds: part(seconds)?,
+        micros: part(micros)?,
+    };
+    let in_day = (0..86_400).contains(&delta.seconds) && (0..1_000_000).contains(&delta.micros);
+    in_day.then_some(Value::TimeDelta(delta))
 }
