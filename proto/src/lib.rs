@@ -18,6 +18,7 @@
 //! | [`effect`] | what was decided: the content of the log and of the feed |
 //! | [`session`] | exactly once: the client's side, and the results an owner keeps |
 //! | [`replica`] | a copy of a dictionary that follows its owner |
+//! | [`link`] | the text that lets somebody else in |
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
@@ -27,6 +28,7 @@ pub mod evaluate;
 pub mod ids;
 pub mod key;
 pub mod limits;
+pub mod link;
 mod numbered;
 pub mod operation;
 pub mod replica;

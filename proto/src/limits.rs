@@ -22,6 +22,10 @@ pub const NAMESPACE_BYTES_MAX: usize = 255;
 pub const NAMESPACES_MAX: usize = 1 << 16;
 /// Longest text of an error on the wire; longer ones are cut.
 pub const ERROR_BYTES_MAX: usize = 1 << 10;
+/// Longest link.
+pub const LINK_BYTES_MAX: usize = 4 << 10;
+/// Most hosts in one link.
+pub const LINK_HOSTS_MAX: usize = 16;
 
 /// Most results kept per session, which is also the most operations in flight.
 pub const SESSION_RESULTS_MAX: usize = 65_536;

@@ -186,36 +186,55 @@ fn holds(range: &KeyRange, key: &Key) -> bool {
     encoded[..] >= range.start[..] && range.end.as_ref().is_none_or(|end| encoded[..] < end[..])
 }
 
-/// The bytes of `docs/format.md`: they are on people's disks.
-#[test]
-fn bytes_are_the_golden_ones() {
+/// As Python writes it, the key, its encoding in hex, in key order: the rows of `docs/format.md`
+/// "Keys".
+fn golden() -> Vec<(&'static str, Key, &'static str)> {
     let uuid = uuid::Uuid::from_u128(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
-    let cases: [(Key, &str); 22] = [
-        (Key::None, "10"),
-        (Key::from(f64::NEG_INFINITY), "20"),
-        (Key::from(-2), "217ffeff"),
-        (Key::from(-1), "217fffff"),
-        (Key::from(-0.5), "218000ff"),
-        (Key::from(0), "22"),
-        (Key::from(0.1), "237ffc99cd673399cd6740"),
-        (Key::from(true), "23800000"),
-        (Key::from(1.5), "23800080"),
-        (Key::from(2), "23800100"),
-        (Key::from(255), "238007fe"),
-        (Key::from(1_u64 << 63), "23803f00"),
-        (Key::from(f64::INFINITY), "24"),
-        (Key::from(""), "300000"),
-        (Key::from("a\0b"), "306100ff620000"),
-        (Key::from("a\u{e9}"), "3061c3a90000"),
-        (Key::from(b"\x00\xff"), "4000ffff0000"),
-        (Key::DateTimeNaive(0), "508000000000000000"),
-        (Key::DateTimeAware(-1), "517fffffffffffffff"),
-        (Key::Uuid(uuid), "6000112233445566778899aabbccddeeff"),
-        (Key::Tuple(vec![]), "7000"),
-        (Key::from(("a", 1)), "70306100002380000000"),
-    ];
+    vec![
+        ("None", Key::None, "10"),
+        ("-inf", Key::from(f64::NEG_INFINITY), "20"),
+        ("-2", Key::from(-2), "217ffeff"),
+        ("-1", Key::from(-1), "217fffff"),
+        ("-0.5", Key::from(-0.5), "218000ff"),
+        ("0", Key::from(0), "22"),
+        ("0.1", Key::from(0.1), "237ffc99cd673399cd6740"),
+        ("1, 1.0, True", Key::from(true), "23800000"),
+        ("1.5", Key::from(1.5), "23800080"),
+        ("2", Key::from(2), "23800100"),
+        ("255", Key::from(255), "238007fe"),
+        ("2**63", Key::from(1_u64 << 63), "23803f00"),
+        ("inf", Key::from(f64::INFINITY), "24"),
+        ("''", Key::from(""), "300000"),
+        ("'a\\x00b'", Key::from("a\0b"), "306100ff620000"),
+        ("'a\\xe9'", Key::from("a\u{e9}"), "3061c3a90000"),
+        ("b'\\x00\\xff'", Key::from(b"\x00\xff"), "4000ffff0000"),
+        (
+            "datetime(1970, 1, 1)",
+            Key::DateTimeNaive(0),
+            "508000000000000000",
+        ),
+        (
+            "datetime(1970, 1, 1, tzinfo=UTC) - resolution",
+            Key::DateTimeAware(-1),
+            "517fffffffffffffff",
+        ),
+        (
+            "UUID('00112233-4455-6677-8899-aabbccddeeff')",
+            Key::Uuid(uuid),
+            "6000112233445566778899aabbccddeeff",
+        ),
+        ("()", Key::Tuple(vec![]), "7000"),
+        ("('a', 1)", Key::from(("a", 1)), "70306100002380000000"),
+    ]
+}
+
+/// They are on people's disks.
+#[test]
+fn bytes_are_the_golden_ones_and_those_of_the_page() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md");
+    let page = std::fs::read_to_string(page).unwrap();
     let mut previous: Option<KeyBytes> = None;
-    for (key, hex) in cases {
+    for (python, key, hex) in golden() {
         let encoded = encode(&key).unwrap();
         let found: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(found, hex, "{key}");
@@ -223,6 +242,8 @@ fn bytes_are_the_golden_ones() {
             previous.is_none_or(|previous| previous < encoded),
             "{key} is out of order"
         );
+        let row = format!("| `{python}` | `{hex}` |");
+        assert!(page.contains(&row), "docs/format.md lacks {row}");
         previous = Some(encoded);
     }
 }

@@ -133,67 +133,82 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of `docs/format.md`: they are on people's disks.
-#[test]
-fn bytes_are_the_golden_ones() {
-    let berlin = Zone {
-        offset_us: 3_600_000_000,
-        name: Some("Europe/Berlin".into()),
-    };
-    let utc = Zone {
-        offset_us: 0,
-        name: None,
-    };
-    let naive = DateTime {
-        micros: 0,
-        zone: None,
-        fold: true,
+/// As Python writes it, the value, its payload in hex: the rows of `docs/format.md` "Values".
+fn golden() -> Vec<(&'static str, Value, &'static str)> {
+    let zone = |name: Option<&str>, offset_us| Zone {
+        offset_us,
+        name: name.map(str::to_owned),
     };
     let uuid = uuid::Uuid::from_u128(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
     let big: BigInt = "-18446744073709551617".parse().unwrap();
-    let cases: [(Value, &str); 26] = [
-        (Value::None, "c0"),
-        (Value::from(true), "c3"),
-        (Value::from(42), "2a"),
-        (Value::from(-1), "ff"),
-        (Value::from(300), "cd012c"),
-        (Value::from(-300), "d1fed4"),
-        (Value::from(u64::MAX), "cfffffffffffffffff"),
-        (Value::from(1_i128 << 64), "c70a0500010000000000000000"),
-        (Value::from(big), "c70a0501010000000000000001"),
-        (Value::from(1.5), "cb3ff8000000000000"),
-        (Value::from("h\u{e9}"), "a368c3a9"),
-        (Value::Bytes(Bytes::from_static(b"\x00\xff")), "c40200ff"),
-        (Value::List(vec![1.into(), "a".into()]), "9201a161"),
-        (Value::Dict(vec![("a".into(), 1.into())]), "81a16101"),
-        (Value::Tuple(vec![1.into(), "a".into()]), "d6019201a161"),
-        (Value::Tuple(vec![]), "d40190"),
-        (Value::Set(vec![2.into(), 1.into()]), "c70302920102"),
-        (Value::FrozenSet(vec![1.into()]), "d5039101"),
+    let mut rows = golden_of_messagepack();
+    rows.extend([
         (
+            "2**64",
+            Value::from(1_i128 << 64),
+            "c70a0500010000000000000000",
+        ),
+        ("-2**64 - 1", Value::from(big), "c70a0501010000000000000001"),
+        (
+            "(1, 'a')",
+            Value::Tuple(vec![1.into(), "a".into()]),
+            "d6019201a161",
+        ),
+        ("()", Value::Tuple(vec![]), "d40190"),
+        (
+            "{2, 1}",
+            Value::Set(vec![2.into(), 1.into()]),
+            "c70302920102",
+        ),
+        (
+            "frozenset({1})",
+            Value::FrozenSet(vec![1.into()]),
+            "d5039101",
+        ),
+        (
+            "complex(1, -2)",
             Value::Complex { re: 1.0, im: -2.0 },
             "d8043ff0000000000000c000000000000000",
         ),
-        (Value::Decimal("1.50".parse().unwrap()), "d606312e3530"),
-        (Value::from(naive), "c70907000000000000000080"),
         (
+            "Decimal('1.50')",
+            Value::Decimal("1.50".parse().unwrap()),
+            "d606312e3530",
+        ),
+        (
+            "datetime(1970, 1, 1, fold=1)",
+            Value::from(DateTime {
+                micros: 0,
+                zone: None,
+                fold: true,
+            }),
+            "c70907000000000000000080",
+        ),
+        (
+            "datetime(1970, 1, 1, tzinfo=UTC) - resolution",
             Value::from(DateTime {
                 micros: -1,
-                zone: Some(utc),
+                zone: Some(zone(None, 0)),
                 fold: false,
             }),
             "c71107ffffffffffffffff010000000000000000",
         ),
         (
+            "time(0, 0, 0, 1, ZoneInfo('Europe/Berlin'))",
             Value::from(Time {
                 micros: 1,
-                zone: Some(berlin),
+                zone: Some(zone(Some("Europe/Berlin"), 3_600_000_000)),
                 fold: false,
             }),
             "c71e0900000000000000010200000000d693a4004575726f70652f4265726c696e",
         ),
-        (Value::from(Date { days: 19_000 }), "d60800004a38"),
         (
+            "date(2022, 1, 8)",
+            Value::from(Date { days: 19_000 }),
+            "d60800004a38",
+        ),
+        (
+            "timedelta(-1, 2, 3)",
             Value::from(TimeDelta {
                 days: -1,
                 seconds: 2,
@@ -201,10 +216,59 @@ fn bytes_are_the_golden_ones() {
             }),
             "c70c0affffffff0000000200000003",
         ),
-        (Value::Uuid(uuid), "d80b00112233445566778899aabbccddeeff"),
-    ];
-    for (value, bytes) in cases {
-        assert_eq!(hex(&encode(&value).unwrap()), bytes, "{value:?}");
+        (
+            "UUID('00112233-4455-6677-8899-aabbccddeeff')",
+            Value::Uuid(uuid),
+            "d80b00112233445566778899aabbccddeeff",
+        ),
+    ]);
+    rows
+}
+
+fn golden_of_messagepack() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        ("None", Value::None, "c0"),
+        ("True", Value::from(true), "c3"),
+        ("42", Value::from(42), "2a"),
+        ("-1", Value::from(-1), "ff"),
+        ("300", Value::from(300), "cd012c"),
+        ("-300", Value::from(-300), "d1fed4"),
+        ("2**64 - 1", Value::from(u64::MAX), "cfffffffffffffffff"),
+        ("1.5", Value::from(1.5), "cb3ff8000000000000"),
+        ("'h\\xe9'", Value::from("h\u{e9}"), "a368c3a9"),
+        (
+            "b'\\x00\\xff'",
+            Value::Bytes(Bytes::from_static(b"\x00\xff")),
+            "c40200ff",
+        ),
+        (
+            "[1, 'a']",
+            Value::List(vec![1.into(), "a".into()]),
+            "9201a161",
+        ),
+        (
+            "{'a': 1}",
+            Value::Dict(vec![("a".into(), 1.into())]),
+            "81a16101",
+        ),
+    ]
+}
+
+/// They are on people's disks.
+#[test]
+fn bytes_are_the_golden_ones_and_those_of_the_page() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for (python, value, bytes) in golden() {
+        assert_eq!(hex(&encode(&value).unwrap()), bytes, "{python}");
+        let row = format!("| `{python}` | `{bytes}` |");
+        assert!(page.contains(&row), "docs/format.md lacks {row}");
+    }
+    for number in 1..=i8::MAX {
+        if let Some(name) = ext::name(number) {
+            let row = format!("| {number} | {name} |");
+            assert!(page.contains(&row), "docs/format.md lacks {row}");
+        }
     }
 }
 
