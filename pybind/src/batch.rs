@@ -44,15 +44,18 @@ impl Batch {
         self.changes.len()
     }
 
+    /// Where the transaction stands, once it was made.
     #[getter]
     fn ack<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.ack.map(|ack| records::ack(py, ack)).transpose()
     }
 
+    /// Forgets the changes collected so far.
     fn clear(&mut self) {
         self.changes.clear();
     }
 
+    /// Makes the changes collected so far, in one transaction.
     fn commit(&mut self, py: Python<'_>) -> PyResult<()> {
         let changes = std::mem::take(&mut self.changes);
         if !changes.is_empty() {

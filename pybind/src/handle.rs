@@ -24,7 +24,7 @@ use crate::watch::Events;
 use crate::{errors, options, records, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
-#[pyclass(subclass, frozen, mapping, module = "objsync._objsync")]
+#[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
 pub(crate) struct Handle {
     dict: OnceLock<Dict>,
     cache: Cache,
@@ -127,6 +127,12 @@ impl Handle {
         self.read(key)?.ok_or_else(|| missing(key))
     }
 
+    /// The value of `key`; `default` when there is no such key.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj", {"a": 1}) as d:
+    /// ...     d.get("a"), d.get("b"), d.get("b", 0)
+    /// (1, None, 0)
     #[pyo3(signature = (key, default=None, /))]
     fn get<'py>(
         &self,
@@ -211,6 +217,12 @@ impl Handle {
         )
     }
 
+    /// Puts `value` under `key`, as ``d[key] = value`` does; returns where the write stands.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj") as d:
+    /// ...     d.set("a", 1).durability
+    /// 'sync'
     #[pyo3(signature = (key, value))]
     fn set<'py>(
         &self,
@@ -222,6 +234,14 @@ impl Handle {
         records::ack(py, wait(py, pending)?)
     }
 
+    /// Adds to an integer and returns its new value; a missing key counts as 0.
+    ///
+    /// Decided by the owner of the store, so no count is lost between processes.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj") as d:
+    /// ...     d.incr("visits"), d.incr("visits", 10)
+    /// (1, 11)
     #[pyo3(signature = (key, by=1))]
     fn incr(&self, key: &Bound<'_, PyAny>, by: i64) -> PyResult<i64> {
         let py = key.py();
@@ -240,6 +260,7 @@ impl Handle {
         writes::compare_and_set(py, self.dict(py)?, key, expected.as_ref(), new.as_ref())
     }
 
+    /// The value of `key`; if there is none, `default`, which is put there.
     #[pyo3(signature = (key, default=None, /))]
     fn setdefault<'py>(
         &self,
@@ -264,6 +285,7 @@ impl Handle {
         }
     }
 
+    /// Removes the last entry in key order and returns it; `KeyError` when there is none.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         writes::pop_last(py, self.dict(py)?)?
             .ok_or_else(|| PyKeyError::new_err("popitem(): the dictionary is empty"))
@@ -278,10 +300,33 @@ impl Handle {
         ack.map(|ack| records::ack(py, ack)).transpose()
     }
 
+    /// ``with d.batch() as b: b[k] = v``: one transaction, all of it or nothing.
+    ///
+    /// At most 16 MiB. If the block raises, nothing is written.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj", {"a": 1}) as d:
+    /// ...     with d.batch() as b:
+    /// ...         b["b"] = 2
+    /// ...         del b["a"]
+    /// ...     d.copy()
+    /// {'b': 2}
     fn batch(&self, py: Python<'_>) -> PyResult<Batch> {
         Ok(Batch::new(self.dict(py)?))
     }
 
+    /// ``with d.pipeline() as p: p[k] = v``: many acknowledged writes in flight.
+    ///
+    /// Sent in order, each a transaction of its own; the end of the block waits for all answers and
+    /// raises the first failure.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj") as d:
+    /// ...     with d.pipeline() as p:
+    /// ...         for i in range(1000):
+    /// ...             p[i] = str(i)
+    /// ...     len(d)
+    /// 1000
     fn pipeline(&self, py: Python<'_>) -> PyResult<Pipeline> {
         Ok(Pipeline::new(self.dict(py)?))
     }
@@ -296,6 +341,7 @@ impl Handle {
         Events::new(py, self.dict(py)?, range_of(None, None, prefix)?, since)
     }
 
+    /// The acknowledgement of this handle's newest answered write; ``None`` before the first.
     #[getter]
     fn last_ack<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.dict(py)?
@@ -304,15 +350,20 @@ impl Handle {
             .transpose()
     }
 
+    /// How the handle is, from what it knows itself: asks nobody.
     #[getter]
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         records::status(py, &self.dict(py)?.status())
     }
 
+    /// Waits until this process has all that was committed before the call.
+    ///
+    /// Every read after it sees at least that. Returns how far that is: a revision.
     fn sync(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(wait(py, self.dict(py)?.sync())?.revision.0)
     }
 
+    /// Makes everything this handle wrote survive a power cut; returns up to which revision.
     fn flush(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(wait(py, self.dict(py)?.flush(None))?.revision.0)
     }
@@ -323,6 +374,10 @@ impl Handle {
         blocking(py, || dict.serve(listen)).map(|address| address.to_string())
     }
 
+    /// Closes the handle: started writes are finished, watches end. Harmless when repeated.
+    ///
+    /// Any other call then raises `ClosedError`. When the last handle of the owning process closes,
+    /// the store does, and another process takes over.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.cache.clear(py);
         match self.dict.get() {

@@ -76,11 +76,13 @@ impl Pipeline {
         self.push(key.py(), encoded, None)
     }
 
+    /// Where the last write stands, once the pipeline is finished.
     #[getter]
     fn ack<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.ack.map(|ack| records::ack(py, ack)).transpose()
     }
 
+    /// Waits for every answer and raises the first failure.
     fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
         let handed_over = self.hand_over(py);
         if let Some(pipeline) = self.pipeline.take() {

@@ -53,11 +53,13 @@ impl Events {
         event.map(|event| records::event(py, &event)).transpose()
     }
 
+    /// Whether nothing more can come.
     #[getter]
     fn closed(&self) -> bool {
         self.watch.is_closed()
     }
 
+    /// Ends the stream.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.watch.close());
     }

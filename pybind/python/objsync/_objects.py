@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from enum import Enum
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from objsync import _registry, _settings
 from objsync._native import Batch, Handle, Pipeline
 from objsync._records import Event
 from objsync._views import Items, Keys, RangeView, Values
 from objsync._watch import Watch
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsKeysAndGetItem
 
 __all__ = [
     "MISSING",
@@ -150,7 +153,10 @@ class Object(Handle, MutableMapping[Any, Any]):
         self._delete_range()
 
     def update(
-        self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **named: Any
+        self,
+        other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]] = (),
+        /,
+        **named: Any,
     ) -> None:
         """Puts many pairs: one transaction up to 16 MiB, above that several in order.
 
@@ -163,7 +169,7 @@ class Object(Handle, MutableMapping[Any, Any]):
         ...     d.copy()
         {'a': 1, 'b': 2, 'c': 3}
         """
-        self._update(_pairs(other))
+        self._update(pairs(other))
         if named:
             self._update(named.items())
 
@@ -184,7 +190,7 @@ class Object(Handle, MutableMapping[Any, Any]):
         (True, False)
         True
         """
-        return self._compare_and_set(key, _maybe(expected), _maybe(new))
+        return self._compare_and_set(key, maybe(expected), maybe(new))
 
     def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
         return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
@@ -192,7 +198,9 @@ class Object(Handle, MutableMapping[Any, Any]):
     def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
         return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
 
-    def __ior__(self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> Self:
+    def __ior__(
+        self, other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]]
+    ) -> Self:
         self.update(other)
         return self
 
@@ -407,13 +415,17 @@ def _reopen(kind: type[AnyObject], place: str, settings: Settings) -> AnyObject:
     return handle
 
 
-def _pairs(other: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> Iterable[tuple[Any, Any]]:
+def pairs(
+    other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]],
+) -> Iterable[tuple[Any, Any]]:
+    """The pairs of what a dict can be updated from."""
     if isinstance(other, Mapping):
         return other.items()
-    keys = getattr(other, "keys", None)
-    return other if keys is None else ((key, other[key]) for key in keys())  # type: ignore[index]
+    if hasattr(other, "keys"):
+        return ((key, other[key]) for key in other.keys())  # type: ignore[index]
+    return other
 
 
-def _maybe(value: Any) -> tuple[Any, ...]:
+def maybe(value: Any) -> tuple[Any, ...]:
     """A value in a tuple; an empty one for `MISSING`."""
     return () if value is MISSING else (value,)

@@ -1,0 +1,244 @@
+"""What the objects of `objsync.aio` hand out: iterations, batches, pipelines and watches."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator
+from types import TracebackType
+from typing import Any, Final, Self
+
+from objsync import _loop
+from objsync._native import Events, Handle, Pages, native
+from objsync._records import Ack, Event
+
+__all__ = ["Batch", "Entries", "Opened", "Pipeline", "RangeView", "Watch"]
+
+UNANSWERED_MAX: Final = 1024
+"""Writes of a pipeline in flight before `Pipeline.set` waits for the oldest."""
+
+
+class Opened:
+    """Opened by ``await`` or ``async with``, closed at the end of the block."""
+
+    async def _open(self) -> None:
+        raise NotImplementedError
+
+    async def _close(self) -> None:
+        raise NotImplementedError
+
+    async def _opened(self) -> Self:
+        await self._open()
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._opened().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self._opened()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+
+class Entries:
+    """Keys, values or items in key order, all of one moment; for ``async for``."""
+
+    def __init__(self, handle: Handle, what: str, bounds: dict[str, Any], reverse: bool) -> None:
+        self._make = lambda: Pages(handle, what, **bounds, reverse=reverse)
+        self._pages: Pages | None = None
+        self._ready: deque[Any] = deque()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self._ready:
+            if self._pages is None:
+                self._pages = await asyncio.to_thread(self._make)
+            self._ready.extend(await _loop.call(self._next_page))
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
+
+    def _next_page(self, *future: Any) -> None:
+        assert self._pages is not None
+        self._pages.next_page(*future)
+
+
+class RangeView:
+    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared."""
+
+    def __init__(
+        self, handle: Handle, *, start: Any = None, stop: Any = None, prefix: Any = None
+    ) -> None:
+        self._handle = handle
+        self._bounds = {"start": start, "stop": stop, "prefix": prefix}
+
+    def keys(self, *, reverse: bool = False) -> Entries:
+        """The keys in order, or from the last to the first."""
+        return Entries(self._handle, "keys", self._bounds, reverse)
+
+    def values(self, *, reverse: bool = False) -> Entries:
+        """The values, in the order of their keys."""
+        return Entries(self._handle, "values", self._bounds, reverse)
+
+    def items(self, *, reverse: bool = False) -> Entries:
+        """The (key, value) pairs, in the order of their keys."""
+        return Entries(self._handle, "items", self._bounds, reverse)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self.keys()
+
+    async def clear(self) -> int:
+        """Deletes every key; how many there were."""
+        return await asyncio.to_thread(self._handle._delete_range, **self._bounds)
+
+
+class Batch:
+    """Changes collected for one transaction, made when the ``async with`` block ends well."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._batch = handle.batch()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._batch[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._batch[key]
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    @property
+    def ack(self) -> Ack | None:
+        """Where the transaction stands, once it was made."""
+        return self._batch.ack
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            await asyncio.to_thread(self._batch.commit)
+        else:
+            self._batch.clear()
+
+
+class Pipeline:
+    """Writes that are sent in order without waiting for each answer."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._unanswered: deque[asyncio.Future[Ack]] = deque()
+        self._failure: BaseException | None = None
+
+    async def set(self, key: Any, value: Any) -> None:
+        """Starts a write; waits only when many are unanswered."""
+        self._unanswered.append(_loop.call(native.set, self._handle, key, value))
+        await self._answered(UNANSWERED_MAX)
+
+    async def delete(self, key: Any) -> None:
+        """Starts a removal; waits only when many are unanswered. A missing key is a `KeyError`."""
+        self._unanswered.append(_loop.call(native.delete, self._handle, key))
+        await self._answered(UNANSWERED_MAX)
+
+    async def finish(self) -> None:
+        """Waits for every answer and raises the first failure."""
+        await self._answered(0)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    async def _answered(self, rest: int) -> None:
+        while len(self._unanswered) > rest:
+            try:
+                await self._unanswered.popleft()
+            except Exception as error:  # later writes go on; the first failure is raised at the end
+                self._failure = self._failure or error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            await self.finish()
+        else:
+            await self._answered(0)
+
+
+class Watch(Opened):
+    """A stream of changes in order, each once; for ``async for``.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj") as d, d.watch() as w:
+    ...         await d.set("a", 1)
+    ...         async for event in w:
+    ...             return event.kind, event.key, event.value
+    >>> asyncio.run(main())
+    ('set', 'a', 1)
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        callback: Callable[[Event], object] | None,
+        prefix: str | bytes | tuple[Any, ...] | None,
+        since: int | None,
+    ) -> None:
+        self._make = lambda: handle._watch(prefix, since)
+        self._callback = callback
+        self._events: Events | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def _open(self) -> None:
+        self._events = await asyncio.to_thread(self._make)
+        if self._callback is not None:
+            self._task = asyncio.create_task(self._call_back(self._callback))
+
+    async def _close(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the stream. Harmless when repeated."""
+        if self._events is not None:
+            self._events.close()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._events is None:
+            await self._open()
+        event: Event | None = await _loop.call(native.next_event, self._events)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def _call_back(self, callback: Callable[[Event], object]) -> None:
+        async for event in self:
+            try:
+                result = callback(event)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:  # one bad event must not end the stream
+                context = {"message": "a watch's callback failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)

@@ -1,0 +1,281 @@
+"""The compiled half of the package. Its public face is written in Python: see `objsync`."""
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Literal, Self, final
+
+from objsync._records import Ack, Event, Status
+
+__version__: str
+
+_What = Literal["keys", "values", "items"]
+
+class Handle:
+    """A handle on a dictionary; Python's objects are subclasses of it."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def _open(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None: ...
+    def _connect(self, target: str, settings: dict[str, Any]) -> None: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        """The value of `key`; `default` when there is no such key.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj", {"a": 1}) as d:
+        ...     d.get("a"), d.get("b"), d.get("b", 0)
+        (1, None, 0)
+        """
+
+    def __contains__(self, key: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
+    def __iter__(self) -> ScanIterator: ...
+    def __reversed__(self) -> ScanIterator: ...
+    def _scan(
+        self,
+        what: _What | str,
+        start: Any = None,
+        stop: Any = None,
+        prefix: Any = None,
+        reverse: bool = False,
+    ) -> ScanIterator: ...
+    @staticmethod
+    def _in_range(key: Any, start: Any = None, stop: Any = None, prefix: Any = None) -> bool: ...
+    def _delete_range(self, start: Any = None, stop: Any = None, prefix: Any = None) -> int: ...
+    def set(self, key: Any, value: Any) -> Ack:
+        """Puts `value` under `key`, as ``d[key] = value`` does; returns where the write stands.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj") as d:
+        ...     d.set("a", 1).durability
+        'sync'
+        """
+
+    def incr(self, key: Any, by: int = 1) -> int:
+        """Adds to an integer and returns its new value; a missing key counts as 0.
+
+        Decided by the owner of the store, so no count is lost between processes.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj") as d:
+        ...     d.incr("visits"), d.incr("visits", 10)
+        (1, 11)
+        """
+
+    def _compare_and_set(self, key: Any, expected: tuple[Any, ...], new: tuple[Any, ...]) -> bool: ...
+    def setdefault(self, key: Any, default: Any = None, /) -> Any:
+        """The value of `key`; if there is none, `default`, which is put there."""
+
+    def _pop(self, key: Any, default: tuple[Any, ...]) -> Any: ...
+    def popitem(self) -> tuple[Any, Any]:
+        """Removes the last entry in key order and returns it; `KeyError` when there is none."""
+
+    def _update(self, pairs: Iterable[tuple[Any, Any]]) -> Ack | None: ...
+    def batch(self) -> Batch:
+        """``with d.batch() as b: b[k] = v``: one transaction, all of it or nothing.
+
+        At most 16 MiB. If the block raises, nothing is written.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj", {"a": 1}) as d:
+        ...     with d.batch() as b:
+        ...         b["b"] = 2
+        ...         del b["a"]
+        ...     d.copy()
+        {'b': 2}
+        """
+
+    def pipeline(self) -> Pipeline:
+        """``with d.pipeline() as p: p[k] = v``: many acknowledged writes in flight.
+
+        Sent in order, each a transaction of its own; the end of the block waits for all answers and
+        raises the first failure.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj") as d:
+        ...     with d.pipeline() as p:
+        ...         for i in range(1000):
+        ...             p[i] = str(i)
+        ...     len(d)
+        1000
+        """
+
+    def _watch(self, prefix: Any = None, since: int | None = None) -> Events: ...
+    @property
+    def last_ack(self) -> Ack | None:
+        """The acknowledgement of this handle's newest answered write; ``None`` before the first."""
+
+    @property
+    def status(self) -> Status:
+        """How the handle is, from what it knows itself: asks nobody."""
+
+    def sync(self) -> int:
+        """Waits until this process has all that was committed before the call.
+
+        Every read after it sees at least that. Returns how far that is: a revision.
+        """
+
+    def flush(self) -> int:
+        """Makes everything this handle wrote survive a power cut; returns up to which revision."""
+
+    def _serve(self, address: str) -> str: ...
+    def close(self) -> None:
+        """Closes the handle: started writes are finished, watches end. Harmless when repeated.
+
+        Any other call then raises `ClosedError`. When the last handle of the owning process closes,
+        the store does, and another process takes over.
+        """
+
+@final
+class ScanIterator:
+    """Yields entries in key order. They are decoded one by one, and fetched some 256 KiB at a time."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
+class Batch:
+    """Changes collected for one transaction; made by `Object.batch`."""
+
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def ack(self) -> Ack | None:
+        """Where the transaction stands, once it was made."""
+
+    def clear(self) -> None:
+        """Forgets the changes collected so far."""
+
+    def commit(self) -> None:
+        """Makes the changes collected so far, in one transaction."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class Pipeline:
+    """Writes sent in order without waiting for each answer; made by `Object.pipeline`."""
+
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
+    @property
+    def ack(self) -> Ack | None:
+        """Where the last write stands, once the pipeline is finished."""
+
+    def finish(self) -> None:
+        """Waits for every answer and raises the first failure."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class Events:
+    """A stream of changes; `objsync.Watch` is its public face."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Event: ...
+    def get(self, timeout: float) -> Event | None:
+        """The next event within `timeout` seconds, or none."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can come."""
+
+    def close(self) -> None:
+        """Ends the stream."""
+
+@final
+class Calls:
+    """The calls of one event loop that are on their way."""
+
+    def __new__(cls) -> Self: ...
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when a call can go on."""
+
+    def drain(self) -> None:
+        """Lets the calls that were woken go on. Called by the event loop."""
+
+@final
+class Pages:
+    """An iteration that is read page by page."""
+
+    def __new__(
+        cls,
+        handle: Handle,
+        what: _What | str,
+        start: Any = None,
+        stop: Any = None,
+        prefix: Any = None,
+        reverse: bool = False,
+    ) -> Self: ...
+    def next_page(self, calls: Calls, future: asyncio.Future[list[Any]]) -> None:
+        """Completes with a list of the next entries; an empty one is the end."""
+
+_Future = asyncio.Future[Any]
+
+def open(
+    calls: Calls, future: _Future, handle: Handle, path: str, settings: dict[str, Any]
+) -> None:
+    """Opens a handle on a directory."""
+
+def connect(
+    calls: Calls, future: _Future, handle: Handle, target: str, settings: dict[str, Any]
+) -> None:
+    """Opens a handle on an address."""
+
+def get(
+    calls: Calls, future: _Future, handle: Handle, key: Any, default: Any, is_required: bool
+) -> None:
+    """The value under a key; `default` when there is none, or `KeyError` when `is_required`."""
+
+def contains(calls: Calls, future: _Future, handle: Handle, key: Any) -> None:
+    """Whether there is such a key."""
+
+def count(calls: Calls, future: _Future, handle: Handle) -> None:
+    """How many keys there are."""
+
+def set(calls: Calls, future: _Future, handle: Handle, key: Any, value: Any) -> None:
+    """Puts a value; completes with its `Ack`."""
+
+def delete(calls: Calls, future: _Future, handle: Handle, key: Any) -> None:
+    """Removes a key; `KeyError` when it is missing."""
+
+def incr(calls: Calls, future: _Future, handle: Handle, key: Any, by: int) -> None:
+    """Adds to an integer."""
+
+def sync(calls: Calls, future: _Future, handle: Handle) -> None:
+    """Waits until the handle has everything that was committed when it was called."""
+
+def flush(calls: Calls, future: _Future, handle: Handle) -> None:
+    """Makes what the handle wrote survive a power cut."""
+
+def next_event(calls: Calls, future: _Future, events: Events) -> None:
+    """The next event of a watch, or `None` at its end."""
+
+def encode_value(value: Any) -> bytes:
+    """The stored bytes of a value, before compression."""
+
+def decode_value(payload: bytes) -> Any:
+    """The value of stored bytes."""
+
+def encode_key(key: Any) -> bytes:
+    """The stored bytes of a key, whose order is the order of keys."""
+
+def decode_key(encoded: bytes) -> Any:
+    """The key of stored bytes."""
