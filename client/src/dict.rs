@@ -221,8 +221,12 @@ impl Dict {
     /// # Errors
     /// As [`Dict::get`].
     pub fn keys(&self, range: KeyRange, reverse: bool) -> Result<Scan> {
+        self.keys_async(range, reverse).wait()
+    }
+
+    /// As [`Dict::keys`], awaitable.
+    pub fn keys_async(&self, range: KeyRange, reverse: bool) -> Pending<Scan> {
         self.call("keys", move |core| Scan::begin(core, range, reverse, false))
-            .wait()
     }
 
     /// What to remember beside a decoded value: take it before the value is read, and the value is

@@ -40,6 +40,7 @@ pub use objsync_proto::error::{ErrorKind, Failure};
 pub use objsync_proto::ids::{
     Ack, Durability, Epoch, Origin, PeerKey, Position, Revision, Sequence, SessionId, StoreId,
 };
+pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::wire::{Grant, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
 

@@ -4,14 +4,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use objsync::{Bytes, Dict, Scan};
+use objsync::{Bytes, Dict, Revision, Scan};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::calls::Calls;
 use crate::codec::{decode, encode, encode_key};
-use crate::handle::{Handle, missing};
+use crate::handle::{Handle, missing, range_of};
 use crate::scan::What;
 use crate::watch::Events;
 use crate::{errors, options, records};
@@ -168,35 +168,56 @@ pub(crate) fn next_event(calls: &Calls, future: &Object<'_>, events: Py<Events>)
     })
 }
 
+/// Starts to follow changes; completes with `Events`.
+#[pyfunction]
+#[pyo3(signature = (calls, future, handle, prefix=None, since=None))]
+pub(crate) fn watch(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: &Handle,
+    prefix: Option<&Object<'_>>,
+    since: Option<u64>,
+) -> PyResult<()> {
+    let range = range_of(None, None, prefix)?;
+    let call = handle
+        .dict(future.py())?
+        .watch_async(range, since.map(Revision));
+    calls.start(future, call, |py, watch| {
+        Ok(Py::new(py, Events::of(watch))?.into_any())
+    })
+}
+
+/// Starts to read keys, values or items; completes with `Pages`.
+#[pyfunction]
+#[pyo3(signature = (calls, future, handle, what, bounds, reverse))]
+pub(crate) fn pages(
+    calls: &Calls,
+    future: &Object<'_>,
+    handle: &Handle,
+    what: &str,
+    bounds: (Option<Object<'_>>, Option<Object<'_>>, Option<Object<'_>>),
+    reverse: bool,
+) -> PyResult<()> {
+    let what = What::read(future.py(), what)?;
+    let (start, stop, prefix) = bounds;
+    let range = range_of(start.as_ref(), stop.as_ref(), prefix.as_ref())?;
+    let call = what.scan(handle.dict(future.py())?, range, reverse);
+    calls.start(future, call, move |py, scan| {
+        let scan = Arc::new(Mutex::new(Some(scan)));
+        Ok(Py::new(py, Pages { scan, what })?.into_any())
+    })
+}
+
 /// An iteration that is read page by page.
 #[pyclass(frozen, module = "objsync._objsync")]
 pub(crate) struct Pages {
+    /// Away while a page is being read.
     scan: Arc<Mutex<Option<Scan>>>,
     what: What,
 }
 
 #[pymethods]
 impl Pages {
-    #[new]
-    #[pyo3(signature = (handle, what, start=None, stop=None, prefix=None, reverse=false))]
-    fn new(
-        py: Python<'_>,
-        handle: &Handle,
-        what: &str,
-        start: Option<&Object<'_>>,
-        stop: Option<&Object<'_>>,
-        prefix: Option<&Object<'_>>,
-        reverse: bool,
-    ) -> PyResult<Self> {
-        let what = What::read(py, what)?;
-        let range = crate::handle::range_of(start, stop, prefix)?;
-        let scan = what.scan(py, handle.dict(py)?, range, reverse)?;
-        Ok(Self {
-            scan: Arc::new(Mutex::new(Some(scan))),
-            what,
-        })
-    }
-
     /// Completes with a list of the next entries; an empty one is the end.
     fn next_page(&self, calls: &Calls, future: &Object<'_>) -> PyResult<()> {
         let place = Arc::clone(&self.scan);

@@ -37,7 +37,8 @@ mod _objsync {
 
     #[pymodule_export]
     use super::awaitable::{
-        Pages, connect, contains, count, delete, flush, get, incr, next_event, open, set, sync,
+        Pages, connect, contains, count, delete, flush, get, incr, next_event, open, pages, set,
+        sync, watch,
     };
     #[pymodule_export]
     use super::batch::Batch;

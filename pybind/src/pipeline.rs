@@ -1,5 +1,7 @@
 //! `with d.pipeline() as p:` many acknowledged writes in flight.
 
+use std::sync::{Mutex, PoisonError};
+
 use objsync::{Ack, Bytes, Dict};
 use pyo3::prelude::*;
 
@@ -15,7 +17,8 @@ const HANDED_OVER_BYTES_MAX: usize = 256 << 10;
 /// Writes that are sent in order without waiting for each answer.
 #[pyclass(module = "objsync._objsync")]
 pub(crate) struct Pipeline {
-    pipeline: Option<objsync::Pipeline>,
+    /// In a mutex only because Python may ask from any thread; it is never contended.
+    pipeline: Mutex<Option<objsync::Pipeline>>,
     ready: Vec<(Bytes, Option<Bytes>)>,
     ready_bytes: usize,
     ack: Option<Ack>,
@@ -24,15 +27,21 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     pub(crate) fn new(dict: &Dict) -> Self {
         Self {
-            pipeline: Some(dict.pipeline()),
+            pipeline: Mutex::new(Some(dict.pipeline())),
             ready: Vec::new(),
             ready_bytes: 0,
             ack: None,
         }
     }
 
+    fn pipeline(&mut self) -> &mut Option<objsync::Pipeline> {
+        self.pipeline
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn push(&mut self, py: Python<'_>, key: Bytes, value: Option<Bytes>) -> PyResult<()> {
-        if self.pipeline.is_none() {
+        if self.pipeline().is_none() {
             return Err(errors::closed(
                 py,
                 String::from("this pipeline was finished"),
@@ -47,11 +56,11 @@ impl Pipeline {
     }
 
     fn hand_over(&mut self, py: Python<'_>) -> PyResult<()> {
-        let Some(pipeline) = &mut self.pipeline else {
-            return Ok(());
-        };
         self.ready_bytes = 0;
         let ready = std::mem::take(&mut self.ready);
+        let Some(pipeline) = self.pipeline() else {
+            return Ok(());
+        };
         blocking(py, || {
             for (key, value) in ready {
                 match value {
@@ -85,7 +94,7 @@ impl Pipeline {
     /// Waits for every answer and raises the first failure.
     fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
         let handed_over = self.hand_over(py);
-        if let Some(pipeline) = self.pipeline.take() {
+        if let Some(pipeline) = self.pipeline().take() {
             self.ack = blocking(py, || pipeline.finish())?;
         }
         handed_over

@@ -1,12 +1,12 @@
 //! Iteration over keys, values or items, all as of one revision.
 
-use objsync::{Bytes, Dict, KeyRange, Scan};
+use objsync::{Bytes, Dict, KeyRange, Pending, Scan};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::codec::{decode, decode_key};
 use crate::errors;
-use crate::waiting::blocking;
+use crate::waiting::{blocking, wait};
 
 /// What an iterator yields of each entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,17 +30,11 @@ impl What {
     }
 
     /// Starts to read what is needed of a range.
-    pub(crate) fn scan(
-        self,
-        py: Python<'_>,
-        dict: &Dict,
-        range: KeyRange,
-        reverse: bool,
-    ) -> PyResult<Scan> {
-        blocking(py, || match self {
-            Self::Keys => dict.keys(range, reverse),
-            Self::Values | Self::Items => dict.scan(range, reverse),
-        })
+    pub(crate) fn scan(self, dict: &Dict, range: KeyRange, reverse: bool) -> Pending<Scan> {
+        match self {
+            Self::Keys => dict.keys_async(range, reverse),
+            Self::Values | Self::Items => dict.scan_async(range, reverse),
+        }
     }
 
     /// The Python object of one entry.
@@ -80,7 +74,7 @@ impl ScanIterator {
         reverse: bool,
         what: What,
     ) -> PyResult<Self> {
-        let scan = what.scan(py, dict, range, reverse)?;
+        let scan = wait(py, what.scan(dict, range, reverse))?;
         Ok(Self {
             scan,
             what,

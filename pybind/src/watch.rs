@@ -4,7 +4,7 @@ use objsync::{Dict, KeyRange, Revision};
 use pyo3::prelude::*;
 
 use crate::records;
-use crate::waiting::blocking;
+use crate::waiting::{blocking, wait};
 
 /// A stream of changes; `objsync.Watch` is the Python face.
 #[pyclass(frozen, module = "objsync._objsync")]
@@ -19,8 +19,11 @@ impl Events {
         range: KeyRange,
         since: Option<u64>,
     ) -> PyResult<Self> {
-        let watch = blocking(py, || dict.watch(range, since.map(Revision)))?;
-        Ok(Self { watch })
+        wait(py, dict.watch_async(range, since.map(Revision))).map(Self::of)
+    }
+
+    pub(crate) fn of(watch: objsync::Watch) -> Self {
+        Self { watch }
     }
 
     pub(crate) fn stream(&self) -> &objsync::Watch {

@@ -21,7 +21,7 @@ from objsync.errors import CorruptError, InvalidError, UnserialisableError
 from value_strategies import values
 
 DEPTH_MAX = 200
-VALUE_BYTES_MAX = 8 << 20
+VALUE_BYTES_MAX = (8 << 20) - 3
 
 
 def stored(value: Any) -> Any:

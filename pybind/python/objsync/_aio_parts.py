@@ -51,7 +51,7 @@ class Entries:
     """Keys, values or items in key order, all of one moment; for ``async for``."""
 
     def __init__(self, handle: Handle, what: str, bounds: dict[str, Any], reverse: bool) -> None:
-        self._make = lambda: Pages(handle, what, **bounds, reverse=reverse)
+        self._scan = (handle, what, tuple(bounds.values()), reverse)
         self._pages: Pages | None = None
         self._ready: deque[Any] = deque()
 
@@ -61,15 +61,11 @@ class Entries:
     async def __anext__(self) -> Any:
         if not self._ready:
             if self._pages is None:
-                self._pages = await asyncio.to_thread(self._make)
-            self._ready.extend(await _loop.call(self._next_page))
+                self._pages = await _loop.call(native.pages, *self._scan)
+            self._ready.extend(await _loop.call(self._pages.next_page))
         if not self._ready:
             raise StopAsyncIteration
         return self._ready.popleft()
-
-    def _next_page(self, *future: Any) -> None:
-        assert self._pages is not None
-        self._pages.next_page(*future)
 
 
 class RangeView:
@@ -204,13 +200,13 @@ class Watch(Opened):
         prefix: str | bytes | tuple[Any, ...] | None,
         since: int | None,
     ) -> None:
-        self._make = lambda: handle._watch(prefix, since)
+        self._watch = (handle, prefix, since)
         self._callback = callback
         self._events: Events | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def _open(self) -> None:
-        self._events = await asyncio.to_thread(self._make)
+        self._events = await _loop.call(native.watch, *self._watch)
         if self._callback is not None:
             self._task = asyncio.create_task(self._call_back(self._callback))
 

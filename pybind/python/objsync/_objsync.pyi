@@ -215,15 +215,6 @@ class Calls:
 class Pages:
     """An iteration that is read page by page."""
 
-    def __new__(
-        cls,
-        handle: Handle,
-        what: _What | str,
-        start: Any = None,
-        stop: Any = None,
-        prefix: Any = None,
-        reverse: bool = False,
-    ) -> Self: ...
     def next_page(self, calls: Calls, future: asyncio.Future[list[Any]]) -> None:
         """Completes with a list of the next entries; an empty one is the end."""
 
@@ -267,6 +258,21 @@ def flush(calls: Calls, future: _Future, handle: Handle) -> None:
 
 def next_event(calls: Calls, future: _Future, events: Events) -> None:
     """The next event of a watch, or `None` at its end."""
+
+def watch(
+    calls: Calls, future: _Future, handle: Handle, prefix: Any = None, since: int | None = None
+) -> None:
+    """Starts to follow changes; completes with `Events`."""
+
+def pages(
+    calls: Calls,
+    future: _Future,
+    handle: Handle,
+    what: _What | str,
+    bounds: tuple[Any, Any, Any],
+    reverse: bool,
+) -> None:
+    """Starts to read keys, values or items; completes with `Pages`."""
 
 def encode_value(value: Any) -> bytes:
     """The stored bytes of a value, before compression."""

@@ -3,7 +3,8 @@
 //! Types are told apart by identity: a subclass is not silently stored as its base. What the
 //! payload looks like is `docs/format.md` "Values".
 
-use objsync::limits::{VALUE_BYTES_MAX, VALUE_DEPTH_MAX};
+use objsync::PAYLOAD_BYTES_MAX;
+use objsync::limits::VALUE_DEPTH_MAX;
 use objsync::value::ext;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -33,11 +34,11 @@ pub(crate) fn encode(object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 }
 
 fn check_size(out: &[u8]) -> Encoded {
-    if out.len() <= VALUE_BYTES_MAX {
+    if out.len() <= PAYLOAD_BYTES_MAX {
         return Ok(());
     }
     Err(Fault::invalid(format!(
-        "is {} bytes when encoded; the limit is {VALUE_BYTES_MAX} bytes: use one key per item",
+        "is {} bytes when encoded; the limit is {PAYLOAD_BYTES_MAX} bytes: use one key per item",
         out.len()
     )))
 }
@@ -302,9 +303,9 @@ fn push_length(out: &mut Vec<u8>, count: u32, marker_16: u8, marker_32: u8) {
 /// Lengths over the limit are refused here, before their bytes are written.
 fn length(count: usize) -> Result<u32, Box<Fault>> {
     match u32::try_from(count) {
-        Ok(fits) if count <= VALUE_BYTES_MAX => Ok(fits),
+        Ok(fits) if count <= PAYLOAD_BYTES_MAX => Ok(fits),
         _ => Err(Fault::invalid(format!(
-            "has {count} items or bytes; the limit is {VALUE_BYTES_MAX} bytes: use one key per item"
+            "has {count} items or bytes; the limit is {PAYLOAD_BYTES_MAX} bytes: use one key per item"
         ))),
     }
 }
