@@ -21,17 +21,36 @@ pub struct File {
     pub path: String,
     /// What it says.
     pub text: String,
+    /// Whether all of it is a test, an example or a measurement, not code that users run.
+    pub is_test: bool,
 }
 
 impl File {
-    /// Whether all of it is a test, an example or a measurement, not code that users run.
+    /// A file; it is a test by its folder or its name.
     #[must_use]
-    pub fn is_test(&self) -> bool {
-        self.path
-            .split('/')
-            .any(|part| matches!(part, "tests" | "benches" | "examples"))
-            || self.path.ends_with("/tests.rs")
-            || self.path.ends_with("_tests.rs")
+    pub fn new(path: &str, text: &str) -> Self {
+        let folder = |part| matches!(part, "tests" | "benches" | "examples");
+        Self {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            is_test: path.split('/').any(folder) || path.ends_with("tests.rs"),
+        }
+    }
+
+    /// The files that its `#[cfg(test)] mod name;` stand for, without their endings.
+    fn test_modules(&self) -> Vec<String> {
+        let (folder, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let folder = match name {
+            "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
+            name => format!("{folder}/{}", name.trim_end_matches(".rs")),
+        };
+        let lines: Vec<&str> = self.text.lines().map(str::trim).collect();
+        lines
+            .windows(2)
+            .filter(|pair| pair[0] == "#[cfg(test)]")
+            .filter_map(|pair| pair[1].strip_suffix(';')?.rsplit_once("mod "))
+            .map(|(_, module)| format!("{folder}/{module}"))
+            .collect()
     }
 
     /// Its lines with their numbers from 1, without comments and without test modules.
@@ -93,16 +112,19 @@ pub fn files(endings: &[&str]) -> Vec<File> {
         String::from_utf8_lossy(&output.stderr)
     );
     let names = String::from_utf8(output.stdout).expect("file names of the project are ASCII");
-    names
+    let mut files: Vec<File> = names
         .split('\0')
         .filter(|name| endings.iter().any(|ending| name.ends_with(ending)))
         .filter_map(|name| {
             // A file that was deleted and not committed yet is still in git's list.
             let text = std::fs::read_to_string(root.join(name)).ok()?;
-            Some(File {
-                path: name.to_owned(),
-                text,
-            })
+            Some(File::new(name, &text))
         })
-        .collect()
+        .collect();
+    let tests: Vec<String> = files.iter().flat_map(File::test_modules).collect();
+    for file in &mut files {
+        let module = file.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        file.is_test |= tests.iter().any(|test| test == module);
+    }
+    files
 }

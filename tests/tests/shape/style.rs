@@ -3,7 +3,7 @@
 use objsync_tests::tree::{self, File};
 
 /// The files that may say `unsafe`, each for a reason that its header gives.
-const UNSAFE_FILES: [&str; 0] = [];
+const UNSAFE_FILES: [&str; 2] = ["client/src/fork.rs", "client/src/generation.rs"];
 
 /// Tests that may let time pass: they watch something that has no event to wait for.
 const SLEEPING_TESTS: [&str; 0] = [];
@@ -28,6 +28,9 @@ fn no_file_is_longer_than_500_lines() {
 #[test]
 fn no_function_is_longer_than_70_lines() {
     violations(&[".rs"], |file| {
+        if file.is_test {
+            return Vec::new();
+        }
         let mut wrong = Vec::new();
         let mut open: Option<(usize, usize)> = None;
         for (index, line) in file.text.lines().enumerate() {
@@ -35,13 +38,15 @@ fn no_function_is_longer_than_70_lines() {
             if is_function(line) && line.trim_end().ends_with('{') {
                 open = Some((index, indent));
             } else if let Some((start, depth)) = open
-                && indent == depth && line.trim_start().starts_with('}') {
-                    let lines = index - start + 1;
-                    if lines > 70 {
-                        wrong.push(format!("{}:{}: {lines} lines", file.path, start + 1));
-                    }
-                    open = None;
+                && indent == depth
+                && line.trim_start().starts_with('}')
+            {
+                let lines = index - start + 1;
+                if lines > 70 {
+                    wrong.push(format!("{}:{}: {lines} lines", file.path, start + 1));
                 }
+                open = None;
+            }
         }
         wrong
     });
@@ -68,7 +73,7 @@ fn is_function(line: &str) -> bool {
 #[test]
 fn every_rust_file_starts_with_a_header() {
     violations(&[".rs"], |file| {
-        if file.text.starts_with("//!") || file.text.starts_with("#!") {
+        if file.is_test || file.text.starts_with("//!") || file.text.starts_with("#!") {
             Vec::new()
         } else {
             vec![format!("{} has no //! header", file.path)]
@@ -113,7 +118,7 @@ fn nothing_is_named_utils_helpers_common_misc_or_manager() {
 #[test]
 fn unwrap_stands_only_in_tests() {
     violations(&[".rs"], |file| {
-        if file.is_test() {
+        if file.is_test {
             return Vec::new();
         }
         let code = file.code();
@@ -221,9 +226,6 @@ fn pages_of_decisions_are_listed() {
 #[test]
 fn code_without_its_test_module_is_what_remains() {
     let text = "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() {}\n}\n// c\nfn d() {}\n";
-    let file = File {
-        path: "x.rs".into(),
-        text: text.into(),
-    };
+    let file = File::new("x.rs", text);
     assert_eq!(file.code(), [(1, "fn a() {}"), (7, "fn d() {}")]);
 }

@@ -164,10 +164,10 @@ fn every_link_between_pages_leads_somewhere() {
 
 #[test]
 fn a_name_is_found_only_where_it_is_defined() {
-    let file = File {
-        path: "x.rs".into(),
-        text: "pub(crate) async fn run<T>() {}\n    Set { a: u8 },".into(),
-    };
+    let file = File::new(
+        "x.rs",
+        "pub(crate) async fn run<T>() {}\n    Set { a: u8 },",
+    );
     assert!(defines(&file, "run"));
     assert!(defines(&file, "Set"));
     assert!(!defines(&file, "ru"));
