@@ -1,0 +1,379 @@
+//! Deciding jobs in order, and building the frames of what they come to.
+
+use std::collections::VecDeque;
+
+use objsync_proto::effect::Change;
+use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::evaluate::evaluate;
+use objsync_proto::ids::{Ack, Durability, NamespaceId, PeerKey, SessionId, SurfaceId};
+use objsync_proto::operation::{Operation, Outcome};
+
+use super::batch::{Batch, Decision, Event, What};
+use super::job::{Given, Job, ReplyTo, Request};
+use super::overlay::{BatchView, Overlay};
+use super::{BATCH_BYTES, BATCH_COUNT, Writer};
+use crate::core::Core;
+use crate::dict;
+use crate::error::StoreError;
+use crate::frame::{FrameKind, TransactionHead};
+use crate::grants::GrantEvent;
+use crate::log::FrameStart;
+use crate::sessions::{KeptResult, Seen, SessionEvent};
+use crate::store::{Answer, Submission};
+
+/// Whether the batch goes on.
+enum Next {
+    Go,
+    /// This job belongs into the next batch.
+    Keep(Job),
+    /// This was the last job of the batch.
+    Stop,
+}
+
+impl Core {
+    /// Decides jobs until the batch is full, or one has to wait for what it decided.
+    pub(super) fn decide_all(
+        &self,
+        writer: &mut Writer,
+        batch: &mut Batch,
+        jobs: &mut VecDeque<Job>,
+    ) {
+        while let Some(job) = jobs.pop_front() {
+            let full = writer.builder.body_bytes() >= BATCH_BYTES
+                || batch.decided.len() >= BATCH_COUNT;
+            if full && !batch.decided.is_empty() {
+                jobs.push_front(job);
+                return;
+            }
+            match self.decide(writer, batch, job, jobs.is_empty()) {
+                Next::Go if batch.failure.is_none() => {}
+                Next::Go | Next::Stop => return,
+                Next::Keep(job) => return jobs.push_front(job),
+            }
+        }
+    }
+
+    fn decide(&self, writer: &mut Writer, batch: &mut Batch, job: Job, is_last: bool) -> Next {
+        let Job { request, reply } = job;
+        match request {
+            Request::Write(submission) => {
+                self.decide_write(writer, batch, submission, reply, is_last)
+            }
+            Request::OpenSession(peer) => self.decide_open_session(writer, batch, peer, reply),
+            Request::CloseSession(id) => self.decide_close_session(writer, batch, id, reply),
+            Request::Grant(event) => self.decide_grant(writer, batch, event, reply),
+            // These two look at, or end, what is committed: they begin a batch and end it.
+            request if !batch.decided.is_empty() => Next::Keep(Job { request, reply }),
+            Request::CreateNamespace { name, content } => {
+                self.decide_namespace(writer, batch, (&name, content), reply);
+                Next::Stop
+            }
+            Request::Close => {
+                writer.closed = true;
+                batch.raise(Durability::Sync);
+                self.append_event(writer, batch, reply, Event::End);
+                Next::Stop
+            }
+        }
+    }
+
+    fn decide_write(
+        &self,
+        writer: &mut Writer,
+        batch: &mut Batch,
+        submission: Submission,
+        reply: ReplyTo,
+        is_last: bool,
+    ) -> Next {
+        let level = submission.durability.unwrap_or(self.durability);
+        let Submission {
+            namespace, origin, ..
+        } = submission;
+        if let Some(asked) = origin {
+            match self.system().sessions.begin(&asked, batch.time_ms) {
+                Ok(Seen::New) => {}
+                Ok(Seen::Decided(kept)) => {
+                    batch.raise(level);
+                    let answer = self.repeat(kept, level);
+                    batch.push(reply, What::Settled(answer));
+                    return Next::Go;
+                }
+                // The first of the two is in this batch.
+                Ok(Seen::Pending) => {
+                    let request = Request::Write(submission);
+                    return Next::Keep(Job { request, reply });
+                }
+                Err(failure) => {
+                    batch.push(reply, What::Settled(Err(failure.into())));
+                    return Next::Go;
+                }
+            }
+        }
+        let decision = match self.check_namespace(namespace) {
+            Ok(()) => self.evaluate(&batch.overlay, namespace, &submission.operation),
+            Err(failure) => Ok(Err(failure)),
+        };
+        let (result, changes) = match decision {
+            Ok(Ok((outcome, changes))) => (Ok(outcome), changes),
+            Ok(Err(failure)) => (Err(failure), Vec::new()),
+            Err(error) => {
+                if let Some(asked) = origin {
+                    self.system().sessions.cancel(asked.origin);
+                }
+                batch.push(reply, What::Settled(Err(error)));
+                return Next::Go;
+            }
+        };
+        batch.raise(level);
+        if changes.is_empty() && origin.is_none() {
+            let answer = self.answer(result, writer.last, level);
+            batch.push(reply, What::Unlogged(answer));
+            return Next::Go;
+        }
+        let revision = writer.last.next();
+        let decision = Decision {
+            revision,
+            origin: origin.map(|asked| (asked.origin, asked.floor)),
+            given: self.answer(result.clone(), revision, level),
+            result,
+            changes: changes.into_iter().map(|change| (namespace, change)).collect(),
+        };
+        if !is_last {
+            for (namespace, change) in &decision.changes {
+                batch.overlay.put(*namespace, change);
+            }
+        }
+        add_transaction(writer, batch, reply, decision);
+        Next::Go
+    }
+
+    fn evaluate(
+        &self,
+        overlay: &Overlay,
+        namespace: NamespaceId,
+        operation: &Operation,
+    ) -> Result<objsync_proto::evaluate::Decision, StoreError> {
+        let view = BatchView {
+            state: &self.state,
+            overlay,
+            namespace,
+        };
+        evaluate(operation, &view)
+    }
+
+    fn check_namespace(&self, namespace: NamespaceId) -> Result<(), Failure> {
+        if self.catalog().holds(namespace) {
+            return Ok(());
+        }
+        let message = format!("no dictionary has the number {}", namespace.0);
+        Err(Failure::new(ErrorKind::NotFound, message))
+    }
+
+    fn answer(
+        &self,
+        outcome: Result<Outcome, Failure>,
+        revision: objsync_proto::ids::Revision,
+        durability: Durability,
+    ) -> Given {
+        let ack = Ack {
+            revision,
+            epoch: self.epoch,
+            durability,
+        };
+        Given::Answer(Answer { outcome, ack })
+    }
+
+    /// The first answer of an operation that came again.
+    fn repeat(&self, kept: KeptResult, durability: Durability) -> Result<Given, StoreError> {
+        let epoch = self.epochs().get(kept.epoch).unwrap_or(self.epoch);
+        let ack = Ack {
+            revision: kept.revision,
+            epoch,
+            durability,
+        };
+        let outcome = kept.result;
+        Ok(Given::Answer(Answer { outcome, ack }))
+    }
+
+    fn decide_open_session(
+        &self,
+        writer: &mut Writer,
+        batch: &mut Batch,
+        peer: PeerKey,
+        reply: ReplyTo,
+    ) -> Next {
+        self.append_decided(writer, batch);
+        let id = SessionId {
+            epoch: writer.epoch,
+            frame: writer.log.next_index(),
+        };
+        let event = Event::Session(id, SessionEvent::Opened(peer), Given::Session(id));
+        self.append_event(writer, batch, reply, event);
+        Next::Go
+    }
+
+    fn decide_close_session(
+        &self,
+        writer: &mut Writer,
+        batch: &mut Batch,
+        id: SessionId,
+        reply: ReplyTo,
+    ) -> Next {
+        let event = Event::Session(id, SessionEvent::Closed(id), Given::Nothing);
+        self.append_event(writer, batch, reply, event);
+        Next::Go
+    }
+
+    fn decide_grant(
+        &self,
+        writer: &mut Writer,
+        batch: &mut Batch,
+        event: GrantEvent,
+        reply: ReplyTo,
+    ) -> Next {
+        let was_there = match &event {
+            GrantEvent::Given(_) => true,
+            GrantEvent::TakenBack(peer) => self.system().grants.get(*peer).is_some(),
+        };
+        if !was_there {
+            batch.push(reply, What::Settled(Ok(Given::Flag(false))));
+            return Next::Go;
+        }
+        batch.raise(Durability::Sync);
+        self.append_event(writer, batch, reply, Event::Grant(event, Given::Flag(true)));
+        Next::Go
+    }
+
+    fn decide_namespace(
+        &self,
+        writer: &mut Writer,
+        batch: &mut Batch,
+        (name, content): (&str, Vec<Change>),
+        reply: ReplyTo,
+    ) {
+        batch.raise(Durability::Sync);
+        let planned = match self.catalog().get(name) {
+            Some(namespace) => {
+                let given = Given::Namespace(namespace, false);
+                return batch.push(reply, What::Unlogged(given));
+            }
+            None => self.catalog().plan(name),
+        };
+        let decided = planned.map_err(StoreError::from).and_then(|(namespace, entry)| {
+            let operation = Operation::Batch { changes: content };
+            let (_, content) = self.evaluate(&batch.overlay, namespace, &operation)??;
+            let content = content.into_iter().map(|change| (namespace, change));
+            let entry = [(NamespaceId::CATALOG, entry)].into_iter();
+            Ok((namespace, entry.chain(content).collect()))
+        });
+        match decided {
+            Err(error) => batch.push(reply, What::Settled(Err(error))),
+            Ok((namespace, changes)) => {
+                let decision = Decision {
+                    revision: writer.last.next(),
+                    origin: None,
+                    result: Ok(Outcome::Done),
+                    changes,
+                    given: Given::Namespace(namespace, true),
+                };
+                add_transaction(writer, batch, reply, decision);
+            }
+        }
+    }
+
+    /// Appends what was decided since the last frame, as one frame.
+    pub(super) fn append_decided(&self, writer: &mut Writer, batch: &mut Batch) {
+        let count = u64::from(writer.builder.count());
+        if count == 0 {
+            if batch.failure.is_none() {
+                batch.appended = batch.decided.len();
+            }
+            return;
+        }
+        let first = objsync_proto::ids::Revision(writer.last.0 + 1 - count);
+        let appended = append(writer, batch, FrameKind::Transactions, first);
+        match appended {
+            Ok(()) => {
+                batch.appended = batch.decided.len();
+                self.appended.store(writer.last.0, std::sync::atomic::Ordering::Release);
+            }
+            Err(error) => {
+                // None of these revisions was given to anybody.
+                writer.last.0 -= count;
+                self.fail_rest(batch, &error);
+            }
+        }
+    }
+
+    /// Appends a frame of its own.
+    fn append_event(&self, writer: &mut Writer, batch: &mut Batch, reply: ReplyTo, event: Event) {
+        self.append_decided(writer, batch);
+        if let Some(error) = batch.failure.clone() {
+            return batch.push(reply, What::Settled(Err(error)));
+        }
+        let mut body = Vec::new();
+        let kind = match &event {
+            Event::Session(_, event, _) => {
+                event.encode(&mut body);
+                FrameKind::Session
+            }
+            Event::Grant(event, _) => {
+                event.encode(&mut body);
+                FrameKind::Grant
+            }
+            Event::End => FrameKind::End,
+        };
+        writer.builder.raw(&body);
+        let appended = append(writer, batch, kind, writer.last);
+        batch.push(reply, What::Event(event));
+        match appended {
+            Ok(()) => batch.appended = batch.decided.len(),
+            Err(error) => self.fail_rest(batch, &error),
+        }
+    }
+
+    fn fail_rest(&self, batch: &mut Batch, error: &StoreError) {
+        let origins = batch.fail_rest(error);
+        let mut system = self.system();
+        for origin in origins {
+            system.sessions.cancel(origin);
+        }
+    }
+}
+
+fn append(
+    writer: &mut Writer,
+    batch: &Batch,
+    kind: FrameKind,
+    first: objsync_proto::ids::Revision,
+) -> Result<(), StoreError> {
+    let start = FrameStart {
+        kind,
+        epoch: writer.epoch,
+        first,
+        time_ms: batch.time_ms,
+    };
+    let sync_follows = batch.level == Durability::Sync;
+    let appended = writer.log.append(&mut writer.builder, start, sync_follows);
+    writer.builder.clear();
+    appended.map(drop)
+}
+
+fn add_transaction(writer: &mut Writer, batch: &mut Batch, reply: ReplyTo, decision: Decision) {
+    debug_assert_eq!(decision.revision, writer.last.next());
+    writer.last = decision.revision;
+    writer.builder.begin(&TransactionHead {
+        origin: decision.origin,
+        result: &decision.result,
+        effect_count: decision.changes.len() as u64,
+    });
+    for (namespace, change) in &decision.changes {
+        let bytes = dict::change_bytes(change);
+        writer
+            .builder
+            .effect(SurfaceId::DICT, *namespace, bytes, |buffer| {
+                dict::encode_change(change, buffer);
+            });
+    }
+    batch.push(reply, What::Transaction(decision));
+}

@@ -1,0 +1,152 @@
+//! What is queued: a request, and who waits for its answer.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use objsync_proto::effect::Change;
+use objsync_proto::ids::{NamespaceId, PeerKey, SessionId};
+use objsync_proto::operation::Operation;
+
+use crate::error::StoreError;
+use crate::grants::GrantEvent;
+use crate::store::{Answer, Done, Submission};
+
+/// Bytes that a job counts beside what it carries.
+const JOB_BYTES: usize = 256;
+
+/// A request with its way back.
+pub(crate) struct Job {
+    pub(crate) request: Request,
+    pub(crate) reply: ReplyTo,
+}
+
+/// What the writer is asked to do.
+pub(crate) enum Request {
+    Write(Submission),
+    OpenSession(PeerKey),
+    CloseSession(SessionId),
+    Grant(GrantEvent),
+    CreateNamespace {
+        name: String,
+        content: Vec<Change>,
+    },
+    /// Leave an end mark: the last request of all.
+    Close,
+}
+
+/// What a request was answered.
+#[derive(Debug)]
+pub(crate) enum Given {
+    Answer(Answer),
+    Session(SessionId),
+    Flag(bool),
+    Namespace(NamespaceId, bool),
+    Nothing,
+}
+
+/// Who waits for an answer.
+pub(crate) enum ReplyTo {
+    /// The thread that leads.
+    Inline,
+    /// A thread that waits.
+    Slot(Arc<Slot>),
+    /// A function, for a write.
+    Done(Done),
+}
+
+impl ReplyTo {
+    /// Answers; an inline answer goes to `inline`.
+    pub(crate) fn give(
+        self,
+        result: Result<Given, StoreError>,
+        inline: &mut Option<Result<Given, StoreError>>,
+    ) {
+        match self {
+            Self::Inline => *inline = Some(result),
+            Self::Slot(slot) => slot.set(Turn::Answered(result)),
+            Self::Done(done) => done(result.and_then(|given| match given {
+                Given::Answer(answer) => Ok(answer),
+                _ => Err(StoreError::Closed),
+            })),
+        }
+    }
+}
+
+impl Job {
+    /// Bytes it counts towards the bound of the queue.
+    pub(crate) fn bytes(&self) -> usize {
+        JOB_BYTES
+            + match &self.request {
+                Request::Write(submission) => operation_bytes(&submission.operation),
+                Request::CreateNamespace { content, .. } => changes_bytes(content),
+                _ => 0,
+            }
+    }
+}
+
+fn operation_bytes(operation: &Operation) -> usize {
+    let optional = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    match operation {
+        Operation::Put { key, value } => key.len() + value.len(),
+        Operation::Delete { key } | Operation::Increment { key, .. } => key.len(),
+        Operation::DeleteRange { start, end, .. } => start.len() + optional(end),
+        Operation::CompareAndSet { key, expected, new } => {
+            key.len() + optional(expected) + optional(new)
+        }
+        Operation::Batch { changes } => changes_bytes(changes),
+    }
+}
+
+fn changes_bytes(changes: &[Change]) -> usize {
+    let bytes = |change: &Change| {
+        change.key.len() + change.value.as_ref().map_or(0, bytes::Bytes::len) + 64
+    };
+    changes.iter().map(bytes).sum()
+}
+
+/// Where a thread waits for its answer, or for its turn to lead.
+#[derive(Default)]
+pub(crate) struct Slot {
+    turn: Mutex<Turn>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+enum Turn {
+    #[default]
+    Waiting,
+    Lead,
+    Answered(Result<Given, StoreError>),
+}
+
+impl Slot {
+    /// Waits for the answer; none when this thread is to lead.
+    pub(crate) fn wait(&self) -> Option<Result<Given, StoreError>> {
+        let mut turn = self.turn();
+        loop {
+            match std::mem::take(&mut *turn) {
+                Turn::Answered(result) => return Some(result),
+                Turn::Lead => return None,
+                Turn::Waiting => {
+                    turn = self
+                        .changed
+                        .wait(turn)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Makes the waiting thread lead.
+    pub(crate) fn lead(&self) {
+        self.set(Turn::Lead);
+    }
+
+    fn set(&self, next: Turn) {
+        *self.turn() = next;
+        self.changed.notify_one();
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,228 @@
+//! The write path: decide, append, sync, commit, answer.
+//!
+//! Trail: `Store::execute` -> [`Core::run_here`] -> [`batch::Batch`] (decide) ->
+//! `log::LogWriter::append` -> `log::OpenSegment::sync` -> [`Core::publish`] -> the caller.
+//!
+//! The writer is a role, not a thread: whoever finds it free takes all that is queued, syncs once,
+//! and answers for everybody. A lone writer wakes nobody.
+//!
+//! Invariants
+//! * Whoever leads the queue is alone in here, so revisions have one order.
+//! * Readers and followers see a transaction after its level is reached, callers after them.
+//! * What was not appended is not seen by anybody: a failed append leaves everything as it was.
+//!
+//! On a crash: a write that was not answered may or may not be there; an answered one is.
+
+mod batch;
+mod decide;
+mod job;
+mod overlay;
+mod publish;
+mod queue;
+
+use std::sync::atomic::Ordering;
+
+use objsync_proto::ids::Durability;
+
+pub(crate) use batch::Batch;
+pub(crate) use job::{Given, Job, ReplyTo, Request, Slot};
+pub(crate) use queue::{Lead, Queue};
+
+use crate::core::Core;
+use crate::error::StoreError;
+use crate::frame::BatchBuilder;
+use crate::log::LogWriter;
+use objsync_proto::ids::Revision;
+
+/// Bytes of a batch after which what is queued waits for the next.
+pub(crate) const BATCH_BYTES: usize = 4 << 20;
+/// Most transactions of a batch.
+pub(crate) const BATCH_COUNT: usize = 65_536;
+
+/// What only the leader touches.
+pub(crate) struct Writer {
+    pub(crate) log: LogWriter,
+    pub(crate) builder: BatchBuilder,
+    /// Number of the present epoch.
+    pub(crate) epoch: u64,
+    /// The revision given last.
+    pub(crate) last: Revision,
+    /// Revisions up to here are set aside on disk.
+    pub(crate) revision_max: Revision,
+    pub(crate) batch: Batch,
+    pub(crate) closed: bool,
+}
+
+impl Core {
+    /// Has a request decided, and waits until it is answered.
+    pub(crate) fn run_here(&self, request: Request) -> Result<Given, StoreError> {
+        self.refuse_if_closed()?;
+        self.state.wait_for_room()?;
+        let job = Job {
+            request,
+            reply: ReplyTo::Inline,
+        };
+        match self.queue.enter(job) {
+            Lead::Alone(job) => self.lead(Some(job)).unwrap_or(Err(StoreError::Closed)),
+            Lead::Wait(slot) => {
+                if let Some(result) = slot.wait() {
+                    return result;
+                }
+                self.lead(None);
+                // The job was the first of what was queued.
+                slot.wait().unwrap_or(Err(StoreError::Closed))
+            }
+        }
+    }
+
+    /// Runs one batch: the given job, or what is queued. Gives the answer of an inline job.
+    fn lead(&self, job: Option<Job>) -> Option<Result<Given, StoreError>> {
+        let mut answer = None;
+        {
+            let mut guard = self.writer();
+            let mut jobs = match job {
+                Some(job) => std::collections::VecDeque::from([job]),
+                None => self.queue.take(),
+            };
+            match guard.as_mut() {
+                Some(writer) => answer = self.run_batch(writer, &mut jobs),
+                None => answer = refuse_all(&mut jobs, &self.no_writer()),
+            }
+            self.queue.give_back(jobs);
+        }
+        self.queue.leave();
+        answer
+    }
+
+    /// Runs a buffered write on this thread, if that waits for nothing; gives it back otherwise.
+    pub(crate) fn try_run_here(&self, request: Request) -> Result<Result<Given, StoreError>, Request> {
+        let unsynced = self.open.unsynced();
+        let waits = self.state.is_full()
+            || unsynced.bytes >= self.limits.unsynced_bytes_max
+            || unsynced.age_ms >= self.limits.unsynced_ms_max;
+        if waits || self.is_closed() {
+            return Err(request);
+        }
+        let job = Job {
+            request,
+            reply: ReplyTo::Inline,
+        };
+        match self.queue.enter_if_free(job) {
+            Ok(job) => Ok(self.lead(Some(job)).unwrap_or(Err(StoreError::Closed))),
+            Err(job) => Err(job.request),
+        }
+    }
+
+    /// Queues a job for the store's own thread. Never blocks.
+    pub(crate) fn run_there(&self, job: Job) {
+        if let Err(error) = self.refuse_if_closed() {
+            return job.reply.give(Err(error), &mut None);
+        }
+        if let Err((job, error)) = self.queue.push(job) {
+            job.reply.give(Err(error), &mut None);
+        }
+    }
+
+    /// What the store's own thread does until it is stopped.
+    pub(crate) fn serve_queue(&self) {
+        while self.queue.wait_for_lead() {
+            if let Err(error) = self.state.wait_for_room() {
+                let mut jobs = self.queue.take();
+                refuse_all(&mut jobs, &error);
+                self.queue.leave();
+                continue;
+            }
+            self.lead(None);
+        }
+    }
+
+    /// One batch, from decision to answers. What does not go into it stays in `jobs`.
+    fn run_batch(
+        &self,
+        writer: &mut Writer,
+        jobs: &mut std::collections::VecDeque<Job>,
+    ) -> Option<Result<Given, StoreError>> {
+        let refused = self.poison.check().and_then(|()| self.authority.may_append());
+        let refused = refused.and_then(|()| match writer.closed {
+            true => Err(StoreError::Closed),
+            false => self.set_revisions_aside(writer),
+        });
+        if let Err(error) = refused {
+            return refuse_all_but_close(jobs, &error);
+        }
+        let mut batch = std::mem::take(&mut writer.batch);
+        batch.begin(self.clock.now_ms());
+        self.decide_all(writer, &mut batch, jobs);
+        self.append_decided(writer, &mut batch);
+        self.sync_batch(&mut batch);
+        self.publish(writer, &mut batch);
+        let answer = batch.answer_all();
+        writer.batch = batch;
+        for closed in writer.log.take_closed() {
+            self.segment_closed(closed);
+        }
+        answer
+    }
+
+    /// Syncs if a level of the batch asks for it, or if too much is not synced yet.
+    fn sync_batch(&self, batch: &mut Batch) {
+        let appended = Revision(self.appended.load(Ordering::Acquire));
+        let behind = self.open.durable() < appended || batch.has_events();
+        let asked = batch.level == Durability::Sync && (batch.has_appended() || behind);
+        let unsynced = self.open.unsynced();
+        let overdue = unsynced.bytes >= self.limits.unsynced_bytes_max
+            || unsynced.age_ms >= self.limits.unsynced_ms_max;
+        if !(asked || overdue) {
+            return;
+        }
+        if let Err(error) = self.sync() {
+            batch.fail_all(&error);
+        }
+    }
+
+    /// Makes everything appended before the call durable, and lets the index follow.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.open.sync()?;
+        self.index_may_follow();
+        Ok(())
+    }
+
+    /// Sets revisions aside on disk, so that none is given twice whatever happens.
+    fn set_revisions_aside(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        if writer.last.0 + BATCH_COUNT as u64 <= writer.revision_max.0 {
+            return Ok(());
+        }
+        let next = Revision(writer.revision_max.0 + objsync_proto::limits::REVISION_STEP);
+        self.manifest.update(|manifest| manifest.revision_max = next)?;
+        writer.revision_max = next;
+        Ok(())
+    }
+}
+
+/// Answers everything that is queued with one error.
+fn refuse_all(
+    jobs: &mut std::collections::VecDeque<Job>,
+    error: &StoreError,
+) -> Option<Result<Given, StoreError>> {
+    let mut inline = None;
+    for job in jobs.drain(..) {
+        job.reply.give(Err(error.clone()), &mut inline);
+    }
+    inline
+}
+
+/// As [`refuse_all`]; a store that refuses writes can still be closed, without an end mark.
+fn refuse_all_but_close(
+    jobs: &mut std::collections::VecDeque<Job>,
+    error: &StoreError,
+) -> Option<Result<Given, StoreError>> {
+    let mut inline = None;
+    for job in jobs.drain(..) {
+        let result = match job.request {
+            Request::Close => Ok(Given::Nothing),
+            _ => Err(error.clone()),
+        };
+        job.reply.give(result, &mut inline);
+    }
+    inline
+}

@@ -1,0 +1,111 @@
+//! Committing a batch: readers, followers and sessions learn of it, in this order.
+
+use objsync_proto::ids::Revision;
+
+use super::Writer;
+use super::batch::{Batch, Decision, Event, What};
+use crate::core::Core;
+use crate::feed::Published;
+use crate::sessions::{KeptResult, SessionEvent};
+
+impl Core {
+    /// Makes what was appended, and whose level is reached, visible.
+    pub(super) fn publish(&self, writer: &Writer, batch: &mut Batch) {
+        let decisions = || {
+            batch.decided.iter().filter_map(|decided| match &decided.what {
+                What::Transaction(decision) => Some(decision),
+                _ => None,
+            })
+        };
+        self.keep_events(batch);
+        let Some(last) = decisions().last().map(|decision| decision.revision) else {
+            return;
+        };
+        let durable = self.open.durable();
+        let committed = self.authority.committed(batch.level, last, durable);
+        debug_assert!(committed >= last, "the batch was synced if it asked for it");
+        for decision in decisions() {
+            self.apply(decision);
+        }
+        self.state.publish(last);
+        for decision in decisions() {
+            for (namespace, change) in &decision.changes {
+                self.stamps.bump(*namespace, &change.key);
+            }
+        }
+        self.keep_results(writer.epoch, batch, decisions());
+        let time_ms = batch.time_ms;
+        let published = batch.decided.iter_mut().filter_map(|decided| match &mut decided.what {
+            What::Transaction(decision) => {
+                let changes = std::mem::take(&mut decision.changes);
+                let origin = decision.origin.map(|(origin, _)| origin);
+                Some(Published::new(decision.revision, time_ms, origin, changes))
+            }
+            _ => None,
+        });
+        self.feed.publish(published);
+        self.index_may_follow();
+    }
+
+    fn apply(&self, decision: &Decision) {
+        let revision = decision.revision;
+        match &decision.changes[..] {
+            [(namespace, change)] => {
+                self.state.apply(revision, *namespace, &change.key, change.value.clone());
+            }
+            changes => self.state.apply_all(revision, changes.to_vec()),
+        }
+        let catalog = |(of, _): &&(_, _)| *of == objsync_proto::ids::NamespaceId::CATALOG;
+        for (_, change) in decision.changes.iter().filter(catalog) {
+            self.catalog_mut().apply(change);
+        }
+    }
+
+    fn keep_results<'a>(
+        &self,
+        epoch: u64,
+        batch: &Batch,
+        decisions: impl Iterator<Item = &'a Decision>,
+    ) {
+        let mut with_origin = decisions
+            .filter_map(|decision| Some((decision, decision.origin?)))
+            .peekable();
+        if with_origin.peek().is_none() {
+            return;
+        }
+        let mut system = self.system();
+        for (decision, (origin, floor)) in with_origin {
+            let kept = KeptResult {
+                result: decision.result.clone(),
+                revision: decision.revision,
+                epoch,
+            };
+            system.sessions.finish(origin, floor, kept, batch.time_ms);
+        }
+    }
+
+    fn keep_events(&self, batch: &Batch) {
+        let events = batch.decided.iter().filter_map(|decided| match &decided.what {
+            What::Event(event) => Some(event),
+            _ => None,
+        });
+        for event in events {
+            let mut system = self.system();
+            match event {
+                Event::Session(id, SessionEvent::Opened(peer), _) => {
+                    system.sessions.open(*id, *peer, batch.time_ms);
+                }
+                Event::Session(_, SessionEvent::Closed(id), _) => {
+                    system.sessions.close(*id);
+                }
+                Event::Grant(event, _) => system.grants.apply(event.clone()),
+                Event::End => {}
+            }
+        }
+    }
+
+    /// The last revision that readers see.
+    pub(crate) fn committed(&self) -> Revision {
+        self.state.committed()
+    }
+}

@@ -1,0 +1,155 @@
+//! Who leads, and what waits to be decided, in order.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use objsync_proto::error::{ErrorKind, Failure};
+
+use super::job::{Job, ReplyTo, Slot};
+use crate::error::StoreError;
+
+/// Bytes that may be queued for the store's own thread; more is refused at once.
+const QUEUE_BYTES_MAX: usize = 256 << 20;
+
+/// The queue before the writer.
+#[derive(Default)]
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    /// Told when the store's own thread is to lead.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+    is_led: bool,
+    is_stopped: bool,
+    /// The store's own thread waits.
+    is_thread_idle: bool,
+}
+
+/// What a thread that came with a job is to do.
+pub(crate) enum Lead {
+    /// Lead, with this job alone.
+    Alone(Job),
+    /// Wait there.
+    Wait(Arc<Slot>),
+}
+
+impl Queue {
+    /// Takes the lead if nobody has it; queues the job otherwise.
+    pub(crate) fn enter(&self, mut job: Job) -> Lead {
+        let mut inner = self.inner();
+        if !inner.is_led && inner.jobs.is_empty() {
+            inner.is_led = true;
+            return Lead::Alone(job);
+        }
+        let slot = Arc::new(Slot::default());
+        job.reply = ReplyTo::Slot(slot.clone());
+        inner.push(job);
+        Lead::Wait(slot)
+    }
+
+    /// Takes the lead if nobody has it and nothing is queued.
+    pub(crate) fn enter_if_free(&self, job: Job) -> Result<Job, Job> {
+        let mut inner = self.inner();
+        if inner.is_led || !inner.jobs.is_empty() {
+            return Err(job);
+        }
+        inner.is_led = true;
+        Ok(job)
+    }
+
+    /// Queues a job for the store's own thread.
+    pub(crate) fn push(&self, job: Job) -> Result<(), (Job, StoreError)> {
+        let mut inner = self.inner();
+        if inner.is_stopped {
+            return Err((job, StoreError::Closed));
+        }
+        if inner.bytes >= QUEUE_BYTES_MAX {
+            let message = format!(
+                "{} bytes are waiting to be written; the limit is {QUEUE_BYTES_MAX} bytes",
+                inner.bytes
+            );
+            let failure = Failure::new(ErrorKind::Unavailable, message);
+            return Err((job, StoreError::Refused(failure)));
+        }
+        inner.push(job);
+        if inner.is_thread_idle && !inner.is_led {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Everything that is queued. For who leads.
+    pub(crate) fn take(&self) -> VecDeque<Job> {
+        let mut inner = self.inner();
+        inner.bytes = 0;
+        std::mem::take(&mut inner.jobs)
+    }
+
+    /// Puts back, in front, what did not fit.
+    pub(crate) fn give_back(&self, jobs: VecDeque<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let mut inner = self.inner();
+        for job in jobs.into_iter().rev() {
+            inner.bytes += job.bytes();
+            inner.jobs.push_front(job);
+        }
+    }
+
+    /// Gives up the lead, to the first who waits.
+    pub(crate) fn leave(&self) {
+        let mut inner = self.inner();
+        match inner.jobs.front().map(|job| &job.reply) {
+            Some(ReplyTo::Slot(slot)) => slot.lead(),
+            None => inner.is_led = false,
+            Some(_) => {
+                inner.is_led = false;
+                if inner.is_thread_idle {
+                    self.changed.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to lead for the store's own thread; false at the end.
+    pub(crate) fn wait_for_lead(&self) -> bool {
+        let mut inner = self.inner();
+        loop {
+            if !inner.is_led && !inner.jobs.is_empty() {
+                inner.is_led = true;
+                return true;
+            }
+            if inner.is_stopped {
+                return false;
+            }
+            inner.is_thread_idle = true;
+            inner = self
+                .changed
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
+            inner.is_thread_idle = false;
+        }
+    }
+
+    /// Ends the store's own thread, once nothing is queued.
+    pub(crate) fn stop(&self) {
+        self.inner().is_stopped = true;
+        self.changed.notify_all();
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn push(&mut self, job: Job) {
+        self.bytes += job.bytes();
+        self.jobs.push_back(job);
+    }
+}
