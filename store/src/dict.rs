@@ -3,11 +3,75 @@
 //! The body of an effect is one kind byte, the key's length as a varint, the key, and for a put the
 //! stored value up to the body's end.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Change, Effect};
+use objsync_proto::ids::{ChunkId, Revision, SurfaceId};
 use objsync_proto::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
+use crate::error::StoreError;
 use crate::frame::{BytesReader, Malformed, put_varint, varint_bytes};
+use crate::state::DictState;
+use crate::surfaces::{Surface, SurfaceBounds};
+
+/// What an effect of the dictionary may be.
+pub const DICT_BOUNDS: SurfaceBounds = SurfaceBounds {
+    effect_bytes_max: 1 + 10 + KEY_BYTES_MAX + VALUE_BYTES_MAX,
+    chunk_count_max: 64,
+};
+
+/// The number of the dictionary's section in a snapshot.
+pub const DICT_SECTION: u16 = SurfaceId::DICT.0;
+
+/// The dictionary, as the store routes effects to it.
+pub struct DictSurface {
+    state: Arc<DictState>,
+}
+
+impl DictSurface {
+    /// Over its state.
+    #[must_use]
+    pub fn new(state: Arc<DictState>) -> Self {
+        Self { state }
+    }
+}
+
+impl Surface for DictSurface {
+    fn id(&self) -> SurfaceId {
+        SurfaceId::DICT
+    }
+
+    fn bounds(&self) -> SurfaceBounds {
+        DICT_BOUNDS
+    }
+
+    fn snapshot_section(&self) -> u16 {
+        DICT_SECTION
+    }
+
+    fn apply(&self, revision: Revision, effect: &Effect) -> Result<(), StoreError> {
+        if revision > self.mark() {
+            let change = decode_change(&effect.body)?;
+            self.state
+                .apply(revision, effect.namespace, &change.key, change.value);
+        }
+        Ok(())
+    }
+
+    fn publish(&self, committed: Revision) {
+        self.state.publish(committed);
+    }
+
+    fn mark(&self) -> Revision {
+        self.state.committed()
+    }
+
+    fn walk_roots(&self, _visit: &mut dyn FnMut(ChunkId)) -> Result<(), StoreError> {
+        // Values of this format name no chunks.
+        Ok(())
+    }
+}
 
 /// The key is removed.
 const DELETE: u8 = 0;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::ids::{NamespaceId, Origin, Revision};
-use objsync_proto::wire::Event;
+use objsync_proto::wire::{Event, event};
 
 /// Bytes that a transaction counts beside its keys and values.
 const PUBLISHED_BYTES: usize = 160;
@@ -77,8 +77,7 @@ impl Published {
                 origin: self.origin,
                 changes: changes.map(|(_, change)| change.clone()).collect(),
             };
-            let bytes = rmp_serde::to_vec(&event).expect("an event is plain data");
-            (namespace, Bytes::from(bytes))
+            (namespace, event::encode(&event))
         };
         namespaces.into_iter().map(encode).collect()
     }

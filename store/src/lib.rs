@@ -21,7 +21,10 @@
 //! | [`disk`], [`clock`] | the world outside, as traits |
 
 pub mod authority;
+mod catalog;
 pub mod clock;
+mod commit;
+mod core;
 pub mod dict;
 pub mod disk;
 pub mod epoch;
@@ -31,6 +34,7 @@ pub mod footer;
 pub mod format;
 pub mod frame;
 pub mod grants;
+mod history;
 pub mod index;
 pub mod lock;
 pub mod log;
@@ -40,6 +44,7 @@ mod pins;
 pub mod poison;
 pub mod reader;
 mod recent;
+mod recovery;
 pub mod sessions;
 pub mod snapshot;
 pub mod stamps;
@@ -53,6 +58,7 @@ mod test_log;
 #[cfg(test)]
 mod test_random;
 pub mod trim;
+mod upkeep;
 
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};

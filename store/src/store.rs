@@ -6,23 +6,43 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::effect::Change;
-use objsync_proto::error::Failure;
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{
     Ack, Durability, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
 };
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::Grant;
 
+use crate::commit::{Given, Job, ReplyTo, Request};
+use crate::core::Core;
 use crate::error::StoreError;
 use crate::feed::{Feed, Published};
+use crate::grants::{GrantEvent, check_grant};
+use crate::history::{self, Walk};
 use crate::options::StoreOptions;
 use crate::reader::Reader;
+use crate::recovery;
 use crate::stamps::Stamp;
 use crate::status::{Marks, StoreStatus};
 
 /// An open store. Clones share it; the last one to go closes it.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+/// Closes the store with the last clone.
+struct Handle {
+    core: Arc<Core>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.core.close() {
+            tracing::warn!(%error, "closing the store");
+        }
+    }
+}
 
 /// A write that asks to be decided.
 #[derive(Debug, Clone)]
@@ -79,33 +99,42 @@ pub type Done = Box<dyn FnOnce(Result<Answer, StoreError>) + Send>;
 
 impl Store {
     /// Opens the store in `directory`, and owns it until closed.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process owns it.
     pub fn open(directory: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let _ = (directory, options);
-        todo!()
+        let readonly = options.readonly;
+        let core = Arc::new(recovery::open(directory, options)?);
+        let handle = Arc::new(Handle { core: core.clone() });
+        if !readonly {
+            core.start_threads()?;
+            core.index_may_follow();
+        }
+        Ok(Self { handle })
     }
 
     /// Where it lies.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        todo!()
+        &self.core().directory
     }
 
     /// The level of submissions that name none.
     #[must_use]
     pub fn durability(&self) -> Durability {
-        todo!()
+        self.core().durability
     }
 
     /// Store, epoch and committed revision.
     #[must_use]
     pub fn position(&self) -> Position {
-        todo!()
+        self.core().position()
     }
 
     /// How far each step of the write path is.
     #[must_use]
     pub fn marks(&self) -> Marks {
-        todo!()
+        self.core().marks()
     }
 
     /// Decides a write, and returns when its level is reached. Blocks; the calling thread may
@@ -114,86 +143,109 @@ impl Store {
     /// # Errors
     /// Of the store. A write that was refused is an [`Answer`] with the reason.
     pub fn execute(&self, submission: Submission) -> Result<Answer, StoreError> {
-        let _ = submission;
-        todo!()
+        answer(self.core().run_here(Request::Write(submission))?)
     }
 
     /// Decides a write on another thread; never blocks. The order of calls is the order of the
     /// log. `done` is called from the writing thread and must not block.
     pub fn submit(&self, submission: Submission, done: Done) {
-        let _ = (submission, done);
-        todo!()
+        self.core().run_there(Job {
+            request: Request::Write(submission),
+            reply: ReplyTo::Done(done),
+        });
     }
 
     /// Runs a buffered write on this thread, if nothing is queued and nobody writes: that does
     /// not wait for the disk. Gives the submission back otherwise.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the submission goes on to `submit`"
-    )]
+    #[expect(clippy::result_large_err, reason = "the submission goes on to `submit`")]
     pub fn try_execute_inline(
         &self,
         submission: Submission,
     ) -> Result<Result<Answer, StoreError>, Submission> {
-        Err(submission)
+        let core = self.core();
+        if submission.durability.unwrap_or(core.durability) != Durability::Buffered {
+            return Err(submission);
+        }
+        match core.try_run_here(Request::Write(submission)) {
+            Ok(given) => Ok(given.and_then(answer)),
+            Err(Request::Write(submission)) => Err(submission),
+            Err(_) => unreachable!("a request comes back as it went"),
+        }
     }
 
     /// The committed value of a key.
     pub fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        let _ = (namespace, key);
-        todo!()
+        let core = self.core();
+        core.refuse_if_closed()?;
+        core.state.get(namespace, key)
     }
 
     /// How many keys a dictionary has.
     pub fn count(&self, namespace: NamespaceId) -> Result<u64, StoreError> {
-        let _ = namespace;
-        todo!()
+        let core = self.core();
+        core.refuse_if_closed()?;
+        core.state.count(namespace)
     }
 
     /// A reader of everything as of now.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        todo!()
+        let core = self.core();
+        Reader::new(core.state.clone(), |revision| core.position_at(revision))
     }
 
     /// What a cache keeps beside a decoded value. To be read before the value is.
     #[must_use]
     pub fn stamp(&self, namespace: NamespaceId, key: &[u8]) -> Stamp {
-        let _ = (namespace, key);
-        todo!()
+        self.core().stamps.stamp(namespace, key)
     }
 
     /// Whether a value read after `stamp` is still the committed one.
     #[must_use]
     pub fn is_current(&self, stamp: Stamp) -> bool {
-        let _ = stamp;
-        todo!()
+        self.core().stamps.is_current(stamp)
     }
 
     /// What was committed, for followers.
     #[must_use]
     pub fn feed(&self) -> &Feed {
-        todo!()
+        &self.core().feed
     }
 
     /// Committed transactions after a revision, from the log, until they hold `bytes_max` bytes;
     /// at least one if there is one.
     pub fn read_log(&self, after: Revision, bytes_max: usize) -> Result<LogRead, StoreError> {
-        let _ = (after, bytes_max);
-        todo!()
+        let core = self.core();
+        core.refuse_if_closed()?;
+        let mut read = Vec::new();
+        let mut bytes = 0;
+        let walk = core.history.walk(after, core.committed(), &mut |logged| {
+            let published = history::published(logged)?;
+            bytes += published.bytes();
+            if bytes > bytes_max && !read.is_empty() {
+                return Ok(false);
+            }
+            read.push(published);
+            Ok(true)
+        })?;
+        Ok(match walk {
+            Walk::Done => LogRead::Transactions(read),
+            Walk::Trimmed => LogRead::Trimmed,
+        })
     }
 
     /// Whether what was read at `position` is a prefix of this store's history.
     #[must_use]
     pub fn is_on_history(&self, position: &Position) -> bool {
-        let _ = position;
-        todo!()
+        let core = self.core();
+        core.epochs().holds(position, core.committed())
     }
 
     /// The number of a dictionary.
     pub fn namespace(&self, name: &str) -> Result<Option<NamespaceId>, StoreError> {
-        let _ = name;
-        todo!()
+        let core = self.core();
+        core.refuse_if_closed()?;
+        Ok(core.catalog().get(name))
     }
 
     /// Makes a dictionary with its first content, in one synced transaction, unless there is one
@@ -203,78 +255,104 @@ impl Store {
         name: &str,
         content: Vec<Change>,
     ) -> Result<(NamespaceId, bool), StoreError> {
-        let _ = (name, content);
-        todo!()
+        let name = name.to_owned();
+        match self.core().run_here(Request::CreateNamespace { name, content })? {
+            Given::Namespace(namespace, created) => Ok((namespace, created)),
+            other => unreachable!("a namespace was asked for, not {other:?}"),
+        }
     }
 
     /// Every dictionary, by name.
     #[must_use]
     pub fn namespaces(&self) -> Vec<(String, NamespaceId)> {
-        todo!()
+        self.core().catalog().list()
     }
 
     /// Opens a session for a peer.
     pub fn open_session(&self, peer: PeerKey) -> Result<SessionId, StoreError> {
-        let _ = peer;
-        todo!()
+        match self.core().run_here(Request::OpenSession(peer))? {
+            Given::Session(session) => Ok(session),
+            other => unreachable!("a session was asked for, not {other:?}"),
+        }
     }
 
     /// Whether the session is open and the peer's own.
     #[must_use]
     pub fn session_known(&self, session: SessionId, peer: PeerKey) -> bool {
-        let _ = (session, peer);
-        todo!()
+        self.core().system().sessions.is_known(session, peer)
     }
 
     /// Ends a session; its results are gone.
     pub fn close_session(&self, session: SessionId) -> Result<(), StoreError> {
-        let _ = session;
-        todo!()
+        self.core().run_here(Request::CloseSession(session)).map(drop)
     }
 
     /// Lets a key in, in place of any grant it had; synced when it returns.
     pub fn grant(&self, grant: Grant) -> Result<(), StoreError> {
-        let _ = grant;
-        todo!()
+        if let Err(malformed) = check_grant(&grant) {
+            return Err(Failure::new(ErrorKind::Invalid, malformed.0).into());
+        }
+        let request = Request::Grant(GrantEvent::Given(grant));
+        self.core().run_here(request).map(drop)
     }
 
     /// All grants, expired ones included.
     #[must_use]
     pub fn grants(&self) -> Vec<Grant> {
-        todo!()
+        self.core().system().grants.list()
     }
 
     /// Takes a grant back; synced when it returns. Tells whether there was one.
     pub fn revoke(&self, peer: PeerKey) -> Result<bool, StoreError> {
-        let _ = peer;
-        todo!()
+        let request = Request::Grant(GrantEvent::TakenBack(peer));
+        match self.core().run_here(request)? {
+            Given::Flag(was_there) => Ok(was_there),
+            other => unreachable!("a flag was asked for, not {other:?}"),
+        }
     }
 
     /// Returns when everything up to a revision survives a power cut.
     pub fn flush(&self, revision: Revision) -> Result<Position, StoreError> {
-        let _ = revision;
-        todo!()
+        let core = self.core();
+        core.refuse_if_closed()?;
+        core.poison.check()?;
+        if core.open.durable() < revision.min(core.committed()) {
+            core.sync()?;
+        }
+        Ok(core.position_at(core.open.durable().min(core.committed())))
     }
 
     /// How the store is.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
-        todo!()
+        self.core().status()
     }
 
     /// Syncs, leaves an end mark and frees the directory. Later calls do nothing.
     pub fn close(&self) -> Result<(), StoreError> {
-        todo!()
+        self.core().close()
+    }
+
+    /// Ends as a killed process does: nothing is synced, no end mark is left. For tests.
+    #[doc(hidden)]
+    pub fn kill(&self) {
+        self.core().kill();
     }
 
     /// Descriptors that a forked child must close, so that it keeps nothing alive.
     #[must_use]
     pub fn inherited_fds(&self) -> Vec<RawFd> {
-        todo!()
+        self.core().inherited_fds()
+    }
+
+    fn core(&self) -> &Core {
+        &self.handle.core
     }
 }
 
-#[allow(dead_code, reason = "fixes that a handle can be shared")]
-fn handle_is_shared(store: Store) -> Arc<dyn Send + Sync> {
-    Arc::new(store)
+fn answer(given: Given) -> Result<Answer, StoreError> {
+    match given {
+        Given::Answer(answer) => Ok(answer),
+        other => unreachable!("a write was asked for, not {other:?}"),
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use objsync_proto::effect::Effect;
 use objsync_proto::ids::{ChunkId, Revision, SurfaceId};
 
+use crate::dict::DICT_BOUNDS;
 use crate::error::StoreError;
 
 /// A kind of thing kept in a store.
@@ -20,14 +21,14 @@ pub trait Surface: Send + Sync + 'static {
     /// The number of its section in a snapshot.
     fn snapshot_section(&self) -> u16;
 
-    /// Applies an effect of a committed transaction. An entry that is already at that revision or
-    /// later is left alone. May wait for its index.
+    /// Applies an effect of a transaction that stands in the log. An entry that is already at that
+    /// revision or later is left alone.
     fn apply(&self, revision: Revision, effect: &Effect) -> Result<(), StoreError>;
 
     /// Everything up to a revision was applied and is committed.
     fn publish(&self, committed: Revision);
 
-    /// What its index holds on its own.
+    /// Up to where it needs no replay.
     fn mark(&self) -> Revision;
 
     /// Calls `visit` with each chunk that its present state needs.
@@ -67,23 +68,22 @@ impl Surfaces {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Surface>> {
         self.0.iter()
     }
+}
 
-    /// The surface of an effect that was read from the log, which keeps its bounds.
-    ///
-    /// # Errors
-    /// A reason for the store not to be opened here.
-    pub fn route(&self, effect: &Effect) -> Result<&Arc<dyn Surface>, Unroutable> {
-        let surface = self
-            .get(effect.surface)
-            .ok_or(Unroutable::UnknownSurface(effect.surface))?;
-        let bounds = surface.bounds();
-        if effect.body.len() > bounds.effect_bytes_max
-            || effect.chunks.len() > bounds.chunk_count_max
-        {
-            return Err(Unroutable::OverBounds(effect.surface));
-        }
-        Ok(surface)
+/// The surfaces that this program knows.
+const KNOWN: [(SurfaceId, SurfaceBounds); 1] = [(SurfaceId::DICT, DICT_BOUNDS)];
+
+/// That an effect which was read from the log has a surface here, and keeps its bounds.
+///
+/// # Errors
+/// A reason for the store not to be opened here.
+pub fn check_effect(effect: &Effect) -> Result<(), Unroutable> {
+    let known = KNOWN.iter().find(|(id, _)| *id == effect.surface);
+    let (_, bounds) = known.ok_or(Unroutable::UnknownSurface(effect.surface))?;
+    if effect.body.len() > bounds.effect_bytes_max || effect.chunks.len() > bounds.chunk_count_max {
+        return Err(Unroutable::OverBounds(effect.surface));
     }
+    Ok(())
 }
 
 /// Why an effect has no one to apply it.
@@ -93,4 +93,35 @@ pub enum Unroutable {
     UnknownSurface(SurfaceId),
     /// It is larger than its surface allows.
     OverBounds(SurfaceId),
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use objsync_proto::ids::NamespaceId;
+
+    use super::*;
+
+    fn effect(surface: u16, body_bytes: usize) -> Effect {
+        Effect {
+            surface: SurfaceId(surface),
+            namespace: NamespaceId(1),
+            chunks: Vec::new(),
+            body: Bytes::from(vec![0; body_bytes]),
+        }
+    }
+
+    #[test]
+    fn effect_of_an_unknown_surface_or_over_its_bounds_is_refused() {
+        assert_eq!(check_effect(&effect(1, 100)), Ok(()));
+        assert_eq!(
+            check_effect(&effect(2, 100)),
+            Err(Unroutable::UnknownSurface(SurfaceId(2)))
+        );
+        let over = DICT_BOUNDS.effect_bytes_max + 1;
+        assert_eq!(
+            check_effect(&effect(1, over)),
+            Err(Unroutable::OverBounds(SurfaceId(1)))
+        );
+    }
 }

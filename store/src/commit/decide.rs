@@ -7,6 +7,7 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::evaluate::evaluate;
 use objsync_proto::ids::{Ack, Durability, NamespaceId, PeerKey, SessionId, SurfaceId};
 use objsync_proto::operation::{Operation, Outcome};
+use objsync_proto::session::Recorded;
 
 use super::batch::{Batch, Decision, Event, What};
 use super::job::{Given, Job, ReplyTo, Request};
@@ -18,7 +19,7 @@ use crate::error::StoreError;
 use crate::frame::{FrameKind, TransactionHead};
 use crate::grants::GrantEvent;
 use crate::log::FrameStart;
-use crate::sessions::{KeptResult, Seen, SessionEvent};
+use crate::sessions::{Seen, SessionEvent};
 use crate::store::{Answer, Submission};
 
 /// Whether the batch goes on.
@@ -184,11 +185,10 @@ impl Core {
     }
 
     /// The first answer of an operation that came again.
-    fn repeat(&self, kept: KeptResult, durability: Durability) -> Result<Given, StoreError> {
-        let epoch = self.epochs().get(kept.epoch).unwrap_or(self.epoch);
+    fn repeat(&self, kept: Recorded, durability: Durability) -> Result<Given, StoreError> {
         let ack = Ack {
             revision: kept.revision,
-            epoch,
+            epoch: kept.epoch,
             durability,
         };
         let outcome = kept.result;

@@ -58,6 +58,11 @@ impl Core {
     pub(crate) fn run_here(&self, request: Request) -> Result<Given, StoreError> {
         self.refuse_if_closed()?;
         self.state.wait_for_room()?;
+        self.run_anyway(request)
+    }
+
+    /// As [`Core::run_here`], on a store that is closing too.
+    pub(crate) fn run_anyway(&self, request: Request) -> Result<Given, StoreError> {
         let job = Job {
             request,
             reply: ReplyTo::Inline,
@@ -155,7 +160,7 @@ impl Core {
         self.decide_all(writer, &mut batch, jobs);
         self.append_decided(writer, &mut batch);
         self.sync_batch(&mut batch);
-        self.publish(writer, &mut batch);
+        self.publish(&mut batch);
         let answer = batch.answer_all();
         writer.batch = batch;
         for closed in writer.log.take_closed() {

@@ -6,11 +6,12 @@ use std::ops::Bound;
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::evaluate::View;
-use objsync_proto::ids::NamespaceId;
+use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::key;
 use objsync_proto::wire::KeyRange;
 
 use crate::error::StoreError;
+use crate::reader::PageLimits;
 use crate::state::DictState;
 
 /// Bytes of entries looked at in one step.
@@ -75,14 +76,18 @@ impl BatchView<'_> {
         let mut keys = Vec::new();
         let mut rest = range.clone();
         while keys.len() < count_max {
-            let page = self.state.page_latest(self.namespace, &rest, PAGE_BYTES)?;
+            let limits = PageLimits {
+                bytes_max: PAGE_BYTES,
+                count_max: count_max - keys.len(),
+            };
+            let at = Revision(u64::MAX);
+            let page = self.state.page_at(self.namespace, &rest, false, at, limits)?;
             let Some(last) = page.last() else {
                 break;
             };
             rest.start = key::successor(&last.key);
             keys.extend(page.into_iter().map(|entry| entry.key));
         }
-        keys.truncate(count_max);
         Ok(keys)
     }
 }

@@ -1,16 +1,16 @@
 //! Committing a batch: readers, followers and sessions learn of it, in this order.
 
 use objsync_proto::ids::Revision;
+use objsync_proto::session::Recorded;
 
-use super::Writer;
 use super::batch::{Batch, Decision, Event, What};
 use crate::core::Core;
 use crate::feed::Published;
-use crate::sessions::{KeptResult, SessionEvent};
+use crate::sessions::SessionEvent;
 
 impl Core {
     /// Makes what was appended, and whose level is reached, visible.
-    pub(super) fn publish(&self, writer: &Writer, batch: &mut Batch) {
+    pub(super) fn publish(&self, batch: &mut Batch) {
         let decisions = || {
             batch.decided.iter().filter_map(|decided| match &decided.what {
                 What::Transaction(decision) => Some(decision),
@@ -33,7 +33,7 @@ impl Core {
                 self.stamps.bump(*namespace, &change.key);
             }
         }
-        self.keep_results(writer.epoch, batch, decisions());
+        self.keep_results(batch, decisions());
         let time_ms = batch.time_ms;
         let published = batch.decided.iter_mut().filter_map(|decided| match &mut decided.what {
             What::Transaction(decision) => {
@@ -63,7 +63,6 @@ impl Core {
 
     fn keep_results<'a>(
         &self,
-        epoch: u64,
         batch: &Batch,
         decisions: impl Iterator<Item = &'a Decision>,
     ) {
@@ -75,12 +74,12 @@ impl Core {
         }
         let mut system = self.system();
         for (decision, (origin, floor)) in with_origin {
-            let kept = KeptResult {
+            let recorded = Recorded {
                 result: decision.result.clone(),
                 revision: decision.revision,
-                epoch,
+                epoch: self.epoch,
             };
-            system.sessions.finish(origin, floor, kept, batch.time_ms);
+            system.sessions.finish(origin, floor, recorded, batch.time_ms);
         }
     }
 

@@ -117,6 +117,15 @@ impl FrameHeader {
         }
     }
 
+    /// The last revision before the frame.
+    #[must_use]
+    pub fn before(&self) -> Revision {
+        match self.kind {
+            FrameKind::Transactions => Revision(self.first.0.saturating_sub(1)),
+            _ => self.first,
+        }
+    }
+
     /// Bytes of the whole frame, padding included.
     #[must_use]
     pub fn frame_bytes(&self) -> u64 {

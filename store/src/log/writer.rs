@@ -50,6 +50,25 @@ pub struct FrameStart {
     pub time_ms: u64,
 }
 
+impl FrameStart {
+    /// The header of a frame at this place in the log. What depends on the body is still open.
+    #[must_use]
+    pub fn header(&self, index: FrameIndex, synced_to: u64) -> FrameHeader {
+        FrameHeader {
+            kind: self.kind,
+            skippable: false,
+            index,
+            epoch: self.epoch,
+            first: self.first,
+            count: 0,
+            time_ms: self.time_ms,
+            synced_to,
+            body_bytes: 0,
+            body_crc: 0,
+        }
+    }
+}
+
 impl LogWriter {
     /// Index of the frame that is appended next.
     #[must_use]
@@ -76,18 +95,7 @@ impl LogWriter {
         }
         let offset = self.info.bytes;
         let synced_to = self.open.reserve(offset + bytes)?;
-        let header = FrameHeader {
-            kind: start.kind,
-            skippable: false,
-            index: self.next_index,
-            epoch: start.epoch,
-            first: start.first,
-            count: 0,
-            time_ms: start.time_ms,
-            synced_to,
-            body_bytes: 0,
-            body_crc: 0,
-        };
+        let header = start.header(self.next_index, synced_to);
         let count = u64::from(builder.count());
         let frame = builder.seal(header, self.seed);
         debug_assert_eq!(frame.len() as u64, bytes);

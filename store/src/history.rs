@@ -1,0 +1,175 @@
+//! The history as others read it: the log from a revision on, and what marks of it mean.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use objsync_proto::effect::Effect;
+use objsync_proto::ids::{
+    Epoch, EpochName, NamespaceId, Position, Revision, StoreId, SurfaceId,
+};
+use objsync_proto::wire::Entry;
+
+use crate::dict::decode_change;
+use crate::disk::Disk;
+use crate::epoch::Epochs;
+use crate::error::StoreError;
+use crate::feed::Published;
+use crate::frame::{BytesReader, LoggedTransaction, Malformed, put_varint};
+use crate::log::{LogReader, OpenSegment, Segments, segment_path};
+use crate::state::{Changes, History};
+
+/// The log and the snapshots of one store.
+pub(crate) struct LogHistory {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) directory: PathBuf,
+    pub(crate) store: StoreId,
+    pub(crate) epochs: Arc<RwLock<Epochs>>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) open: Arc<OpenSegment>,
+}
+
+/// What the log had after a revision.
+pub(crate) enum Walk {
+    Done,
+    /// The log no longer reaches back that far.
+    Trimmed,
+}
+
+impl LogHistory {
+    /// Calls `each` with the transactions after one revision up to another, in order, until it
+    /// returns false.
+    pub(crate) fn walk(
+        &self,
+        after: Revision,
+        to: Revision,
+        each: &mut dyn FnMut(LoggedTransaction) -> Result<bool, StoreError>,
+    ) -> Result<Walk, StoreError> {
+        if after >= to {
+            return Ok(Walk::Done);
+        }
+        let Some((segments, start)) = self.segments.after(after, self.open.info()) else {
+            return Ok(Walk::Trimmed);
+        };
+        for read in LogReader::new(&*self.disk, &self.directory, segments, start) {
+            let (place, frame) = match read {
+                Err(error) if is_removed(&error) => return Ok(Walk::Trimmed),
+                other => other?,
+            };
+            if frame.last() <= after {
+                self.segments
+                    .remember(place.segment, frame.header.before(), place.offset);
+                continue;
+            }
+            let path = segment_path(&self.directory, place.segment);
+            for transaction in located(frame.transactions(), &path, place.offset)? {
+                let revision = transaction.transaction.revision;
+                if revision > to {
+                    return Ok(Walk::Done);
+                }
+                if revision > after && !each(transaction)? {
+                    return Ok(Walk::Done);
+                }
+            }
+        }
+        Ok(Walk::Done)
+    }
+
+    fn epochs(&self) -> std::sync::RwLockReadGuard<'_, Epochs> {
+        self.epochs.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl History for LogHistory {
+    fn mark_at(&self, revision: Revision) -> Bytes {
+        let mut mark = Vec::with_capacity(64);
+        mark.extend_from_slice(&self.store.0);
+        if let Some(epoch) = self.epochs().current() {
+            put_varint(&mut mark, epoch.number);
+            mark.extend_from_slice(&epoch.name.0);
+        }
+        put_varint(&mut mark, revision.0);
+        mark.into()
+    }
+
+    fn revision_of(&self, mark: &[u8]) -> Option<Revision> {
+        let position = take_mark(mark).ok()?;
+        let last = self.open.info().last;
+        let is_ours = self.epochs().holds(&position, last);
+        let is_reached = self.segments.after(position.revision, self.open.info());
+        (is_ours && is_reached.is_some()).then_some(position.revision)
+    }
+
+    fn load(
+        &self,
+        each: &mut dyn FnMut(NamespaceId, Entry) -> Result<(), StoreError>,
+    ) -> Result<Revision, StoreError> {
+        let _ = each;
+        Ok(Revision(0))
+    }
+
+    fn replay(
+        &self,
+        after: Revision,
+        to: Revision,
+        each: &mut dyn FnMut(Revision, Changes) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let walk = self.walk(after, to, &mut |logged| {
+            let changes = dict_changes(&logged.transaction.effects)?;
+            each(logged.transaction.revision, changes)?;
+            Ok(true)
+        })?;
+        match walk {
+            Walk::Done => Ok(()),
+            Walk::Trimmed => Err(StoreError::corrupt(
+                &crate::log::log_directory(&self.directory),
+                0,
+                format!("what follows revision {after} is missing"),
+            )),
+        }
+    }
+}
+
+/// The changes of the dictionary among the effects of a transaction.
+pub(crate) fn dict_changes(effects: &[Effect]) -> Result<Changes, Malformed> {
+    let of_dict = effects.iter().filter(|effect| effect.surface == SurfaceId::DICT);
+    of_dict
+        .map(|effect| Ok((effect.namespace, decode_change(&effect.body)?)))
+        .collect()
+}
+
+/// A transaction of the log as followers see it.
+pub(crate) fn published(logged: LoggedTransaction) -> Result<Published, Malformed> {
+    let transaction = logged.transaction;
+    let changes = dict_changes(&transaction.effects)?;
+    let (time_ms, origin) = (transaction.time_ms, transaction.origin);
+    Ok(Published::new(transaction.revision, time_ms, origin, changes))
+}
+
+/// Says where bytes stand that make no sense.
+pub(crate) fn located<T>(
+    result: Result<T, Malformed>,
+    path: &std::path::Path,
+    offset: u64,
+) -> Result<T, StoreError> {
+    result.map_err(|malformed| StoreError::corrupt(path, offset, malformed.0))
+}
+
+fn is_removed(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+fn take_mark(mark: &[u8]) -> Result<Position, Malformed> {
+    let mark = Bytes::copy_from_slice(mark);
+    let mut reader = BytesReader::new(&mark);
+    let position = Position {
+        store: StoreId(reader.array()?),
+        epoch: Epoch {
+            number: reader.varint()?,
+            name: EpochName(reader.array()?),
+        },
+        revision: Revision(reader.varint()?),
+    };
+    reader.finish()?;
+    Ok(position)
+}

@@ -1,0 +1,265 @@
+//! From files to a running store.
+//!
+//! Order: `FORMAT`, lock, `MANIFEST`, which segments there are, where the last one ends, system
+//! state from snapshot and log, the new epoch, then the dictionary. Nothing is served, and
+//! nothing old is changed, before the new epoch is on disk.
+
+mod layout;
+mod replay;
+mod tail;
+
+pub(crate) use replay::encode_section;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, RwLock};
+
+use objsync_proto::ids::{Epoch, EpochName, Revision, StoreId};
+use objsync_proto::limits::REVISION_STEP;
+
+use crate::authority::{Alone, Authority, AuthorityKind};
+use crate::catalog::Catalog;
+use crate::commit::{Batch, Queue, Writer};
+use crate::core::{Core, System};
+use crate::dict::DictSurface;
+use crate::disk::OpenMode;
+use crate::epoch::{EpochStart, Epochs};
+use crate::error::StoreError;
+use crate::feed::Feed;
+use crate::format::{check_format, write_format};
+use crate::frame::BatchBuilder;
+use crate::history::LogHistory;
+use crate::lock::Lock;
+use crate::log::{OpenSegment, SegmentHeader, Segments};
+use crate::manifest::{Manifest, ManifestFile};
+use crate::options::{IndexKind, StoreOptions};
+use crate::poison::Poison;
+use crate::stamps::Stamps;
+use crate::state::{DictState, StateOptions};
+use crate::surfaces::Surfaces;
+use crate::upkeep::Upkeep;
+
+use layout::Layout;
+use tail::Tail;
+
+/// Opens the store in a directory: all of it but its threads.
+pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, StoreError> {
+    let lock = enter(directory, &options)?;
+    let manifest = read_manifest(directory, &options)?;
+    let layout = layout::find(directory, &options, &manifest)?;
+    let known = manifest.get();
+
+    let mut system = System::default();
+    let mut epochs = Epochs::new(known.store);
+    replay::load_system(directory, &options, &layout, (&mut system, &mut epochs))?;
+    system.sessions.end_idle(options.clock.now_ms());
+
+    let tail = match options.readonly {
+        true => tail::only_read(directory, &options, &layout)?,
+        false => begin_epoch(directory, &options, &manifest, (&layout, &mut epochs))?,
+    };
+    finish(directory, options, Parts {
+        lock,
+        manifest,
+        layout,
+        system,
+        epochs,
+        tail,
+    })
+}
+
+/// What [`open`] has gathered.
+struct Parts {
+    lock: Option<Lock>,
+    manifest: ManifestFile,
+    layout: Layout,
+    system: System,
+    epochs: Epochs,
+    tail: Tail,
+}
+
+/// That there is a store, or may be one, and that nobody else owns it.
+fn enter(directory: &Path, options: &StoreOptions) -> Result<Option<Lock>, StoreError> {
+    let disk = &*options.disk;
+    let write = !options.readonly;
+    let begun = check_format(disk, directory, write)?;
+    if !begun && (options.readonly || !options.create) {
+        let directory = directory.to_owned();
+        return Err(StoreError::NotFound { directory });
+    }
+    if options.readonly {
+        return Ok(None);
+    }
+    disk.create_dir(directory)
+        .map_err(|error| StoreError::io("create", directory, error))?;
+    let lock = Lock::take(directory, options.force_network_fs)?;
+    if !check_format(disk, directory, write)? {
+        write_format(disk, directory)?;
+    }
+    Ok(Some(lock))
+}
+
+fn read_manifest(directory: &Path, options: &StoreOptions) -> Result<ManifestFile, StoreError> {
+    if let Some(manifest) = ManifestFile::read(&options.disk, directory)? {
+        return Ok(manifest);
+    }
+    layout::refuse_log_without_manifest(directory, options)?;
+    let store = StoreId(draw(directory, options)?);
+    let manifest = Manifest::new(store, AuthorityKind::Alone);
+    ManifestFile::create(&options.disk, directory, manifest)
+}
+
+fn draw(directory: &Path, options: &StoreOptions) -> Result<[u8; 16], StoreError> {
+    let mut bytes = [0; 16];
+    let drawn = options.entropy.fill(&mut bytes);
+    drawn.map_err(|error| StoreError::io("draw random bytes for", directory, error))?;
+    Ok(bytes)
+}
+
+/// Makes this process the owner in the log: first the numbers it may use, then its epoch.
+fn begin_epoch(
+    directory: &Path,
+    options: &StoreOptions,
+    manifest: &ManifestFile,
+    (layout, epochs): (&Layout, &mut Epochs),
+) -> Result<Tail, StoreError> {
+    let known = manifest.get();
+    let seen = epochs.current().map_or(0, |epoch| epoch.number);
+    let epoch = Epoch {
+        number: seen.max(known.epoch_max) + 1,
+        name: EpochName(draw(directory, options)?),
+    };
+    let kept = layout.tail.info.last;
+    let last = match layout.is_clean {
+        true => kept,
+        false => kept.max(known.revision_max),
+    };
+    manifest.update(|manifest| {
+        manifest.clean_end = None;
+        manifest.epoch_max = epoch.number;
+        manifest.revision_max = Revision(last.0 + REVISION_STEP);
+    })?;
+    let start = EpochStart { epoch, after: kept };
+    let mut tail = match layout.is_clean {
+        true => tail::go_on(directory, options, layout, start)?,
+        false => tail::begin_anew(directory, options, (known.store, layout), start)?,
+    };
+    tail.last = last;
+    epochs.push(start);
+    let id = tail.info.id;
+    manifest.update(|manifest| {
+        manifest.first_segment = manifest.first_segment.or(Some(id));
+        manifest.last_segment = Some(id);
+    })?;
+    Ok(tail)
+}
+
+fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core, StoreError> {
+    let Parts {
+        lock,
+        manifest,
+        layout,
+        system,
+        epochs,
+        tail,
+    } = parts;
+    let known = manifest.get();
+    let (disk, clock) = (options.disk.clone(), options.clock.clone());
+    let committed = tail.info.last;
+    let epoch = epochs.current().ok_or_else(|| {
+        StoreError::corrupt(directory, 0, "the log has no epoch")
+    })?;
+    let epochs = Arc::new(RwLock::new(epochs));
+    let mut closed = layout.closed;
+    closed.extend(tail.closed);
+    let segments = Arc::new(Segments::new(disk.clone(), directory.to_owned(), closed));
+    let poison = Arc::new(Poison::default());
+    let open = OpenSegment::new(tail.opened(directory), poison.clone(), clock.clone(), &options.limits);
+    let open = Arc::new(open);
+    let history = Arc::new(LogHistory {
+        disk: disk.clone(),
+        directory: directory.to_owned(),
+        store: known.store,
+        epochs: epochs.clone(),
+        segments: segments.clone(),
+        open: open.clone(),
+    });
+    let state = Arc::new(open_state(directory, &options, (&history, committed))?);
+    let mut surfaces = Surfaces::default();
+    surfaces.register(Arc::new(DictSurface::new(state.clone())));
+    replay::replay_surfaces(&surfaces, &history, committed)?;
+    let writer = (!options.readonly).then(|| Writer {
+        log: tail.into_writer(directory, &options, known.store, (&segments, &open, &poison)),
+        builder: BatchBuilder::default(),
+        epoch: epoch.number,
+        last: tail.last,
+        revision_max: known.revision_max,
+        batch: Batch::default(),
+        closed: false,
+    });
+    let mut catalog = Catalog::default();
+    replay::load_catalog(&state, &mut catalog)?;
+    Ok(Core {
+        directory: directory.to_owned(),
+        durability: options.durability,
+        limits: options.limits,
+        disk,
+        authority: authority_of(known.authority),
+        store: known.store,
+        epoch,
+        epochs,
+        manifest,
+        segments,
+        open,
+        history,
+        poison,
+        queue: Queue::default(),
+        writer: Mutex::new(writer),
+        appended: AtomicU64::new(committed.0),
+        state,
+        surfaces,
+        system: Mutex::new(system),
+        catalog: RwLock::new(catalog),
+        stamps: Stamps::default(),
+        feed: Feed::new(committed, options.limits.ring_bytes_max),
+        upkeep: Upkeep::default(),
+        lock: Mutex::new(lock),
+        is_closed: AtomicBool::new(false),
+        start_ms: clock.monotonic_ms(),
+        clock,
+    })
+}
+
+fn authority_of(kind: AuthorityKind) -> Box<dyn Authority> {
+    match kind {
+        AuthorityKind::Alone => Box::new(Alone),
+    }
+}
+
+fn open_state(
+    directory: &Path,
+    options: &StoreOptions,
+    (history, end): (&Arc<LogHistory>, Revision),
+) -> Result<DictState, StoreError> {
+    let index = match options.readonly {
+        true => IndexKind::Memory,
+        false => options.index,
+    };
+    let state = StateOptions {
+        index_directory: directory.join("index"),
+        index,
+        limits: options.limits,
+        clock: options.clock.clone(),
+        history: history.clone(),
+    };
+    DictState::open(state, end)
+}
+
+/// The header of the segment that is written on, with its file.
+fn open_for_writing(
+    directory: &Path,
+    options: &StoreOptions,
+    id: crate::log::SegmentId,
+) -> Result<(SegmentHeader, Arc<dyn crate::disk::DiskFile>), StoreError> {
+    SegmentHeader::open(&*options.disk, directory, id, OpenMode::Write)
+}

@@ -1,0 +1,169 @@
+//! Which segments there are, and where the last one ends.
+
+use std::path::Path;
+
+use crate::disk::OpenMode;
+use crate::error::StoreError;
+use crate::log::{
+    Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, TailScan, log_directory,
+    scan_tail, segment_of_name, segment_path,
+};
+use crate::manifest::{Manifest, ManifestFile};
+use crate::options::StoreOptions;
+
+/// The log as it was found.
+pub(super) struct Layout {
+    /// Every segment but the last, oldest first.
+    pub(super) closed: Vec<SegmentInfo>,
+    /// The last segment.
+    pub(super) tail: TailScan,
+    /// The store was closed there.
+    pub(super) is_clean: bool,
+}
+
+/// Finds the segments; makes the first one in a new store.
+pub(super) fn find(
+    directory: &Path,
+    options: &StoreOptions,
+    manifest: &ManifestFile,
+) -> Result<Layout, StoreError> {
+    let known = manifest.get();
+    let mut ids = list(directory, options)?;
+    if ids.is_empty() && known.last_segment.is_none() {
+        create_first(directory, options, &known)?;
+        ids.push(SegmentId::FIRST);
+    }
+    refuse_gaps(directory, &ids, &known)?;
+    let headers = ids
+        .iter()
+        .map(|id| open_header(directory, options, *id, &known))
+        .collect::<Result<Vec<_>, _>>()?;
+    let closed = headers.windows(2).map(|pair| info(&pair[0], &pair[1])).collect();
+    let last = *ids.last().expect("there is one segment at least");
+    let mark = known.clean_end.filter(|end| end.segment == last);
+    let tail = scan_tail(&*options.disk, directory, last, mark.map(|end| end.offset))?;
+    let is_clean = check_mark(directory, &tail, mark)?;
+    Ok(Layout {
+        closed,
+        tail,
+        is_clean,
+    })
+}
+
+/// A log that no manifest describes is not ours to write on.
+pub(super) fn refuse_log_without_manifest(
+    directory: &Path,
+    options: &StoreOptions,
+) -> Result<(), StoreError> {
+    if options.readonly || !list(directory, options)?.is_empty() {
+        let path = directory.join("MANIFEST");
+        return Err(StoreError::corrupt(&path, 0, "it is missing"));
+    }
+    Ok(())
+}
+
+/// The segments in the directory, in order. Files of a creation that was cut short are removed.
+fn list(directory: &Path, options: &StoreOptions) -> Result<Vec<SegmentId>, StoreError> {
+    let log = log_directory(directory);
+    let failed = |op| move |error| StoreError::io(op, &log_directory(directory), error);
+    let disk = &*options.disk;
+    if !options.readonly {
+        disk.create_dir(&log).map_err(failed("create"))?;
+        disk.sync_dir(directory).map_err(failed("create"))?;
+    }
+    let mut ids = Vec::new();
+    for name in disk.list(&log).map_err(failed("list"))? {
+        match segment_of_name(&name) {
+            Some(id) => ids.push(id),
+            None if name.ends_with(".seg.tmp") && !options.readonly => {
+                disk.remove(&log.join(name)).map_err(failed("clean"))?;
+            }
+            None => {}
+        }
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+fn create_first(
+    directory: &Path,
+    options: &StoreOptions,
+    known: &Manifest,
+) -> Result<(), StoreError> {
+    let header = SegmentHeader {
+        store: known.store,
+        id: SegmentId::FIRST,
+        salt: super::draw(directory, options)?,
+        previous_bytes: 0,
+        first_index: objsync_proto::ids::FrameIndex(0),
+        before: objsync_proto::ids::Revision(0),
+        time_ms: options.clock.now_ms(),
+    };
+    header.create(&*options.disk, directory, &[])?;
+    Ok(())
+}
+
+/// That every segment which the manifest names is there, and those between and after them.
+fn refuse_gaps(
+    directory: &Path,
+    ids: &[SegmentId],
+    known: &Manifest,
+) -> Result<(), StoreError> {
+    let missing = |id: SegmentId| StoreError::corrupt(&segment_path(directory, id), 0, "it is missing");
+    // The oldest ones may be gone: they are removed before the manifest says so.
+    let first = known.first_segment.unwrap_or(SegmentId::FIRST);
+    let (Some(oldest), Some(newest)) = (ids.first(), ids.last()) else {
+        return Err(missing(first));
+    };
+    if known.last_segment.is_some_and(|last| last > *newest) {
+        return Err(missing(newest.next()));
+    }
+    let expected = (oldest.0..).map(SegmentId);
+    match expected.zip(ids).find(|(expected, id)| expected != *id) {
+        Some((expected, _)) => Err(missing(expected)),
+        None => Ok(()),
+    }
+}
+
+fn open_header(
+    directory: &Path,
+    options: &StoreOptions,
+    id: SegmentId,
+    known: &Manifest,
+) -> Result<SegmentHeader, StoreError> {
+    let (header, _) = SegmentHeader::open(&*options.disk, directory, id, OpenMode::Read)?;
+    if header.store != known.store {
+        let what = format!("it belongs to store {}", header.store);
+        return Err(StoreError::corrupt(&segment_path(directory, id), 16, what));
+    }
+    Ok(header)
+}
+
+/// A closed segment, by its own header and that of the next.
+fn info(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {
+    SegmentInfo {
+        id: header.id,
+        first_index: header.first_index,
+        before: header.before,
+        last: next.before,
+        bytes: next.previous_bytes.max(SEGMENT_HEADER_BYTES),
+        last_time_ms: next.time_ms,
+    }
+}
+
+/// Whether the store was closed. Then its end mark must be where the manifest says.
+fn check_mark(
+    directory: &Path,
+    tail: &TailScan,
+    mark: Option<Place>,
+) -> Result<bool, StoreError> {
+    let Some(mark) = mark else {
+        return Ok(false);
+    };
+    if tail.info.bytes == mark.offset && tail.ends_with_mark {
+        return Ok(true);
+    }
+    let path = segment_path(directory, tail.info.id);
+    let what = format!("the store was closed at byte {}, and the log ends before", mark.offset);
+    Err(StoreError::corrupt(&path, tail.info.bytes, what))
+}

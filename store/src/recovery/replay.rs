@@ -1,0 +1,193 @@
+//! State in memory, made again from snapshot and log.
+
+use std::path::Path;
+
+use objsync_proto::effect::Change;
+use objsync_proto::ids::{NamespaceId, Revision, SessionId};
+use objsync_proto::session::Recorded;
+use objsync_proto::wire::KeyRange;
+
+use super::layout::Layout;
+use crate::catalog::Catalog;
+use crate::core::System;
+use crate::epoch::{EpochStart, Epochs};
+use crate::error::StoreError;
+use crate::frame::{BytesReader, Frame, FrameKind, LoggedTransaction, Malformed};
+use crate::grants::{GrantEvent, Grants};
+use crate::history::{LogHistory, located};
+use crate::log::{LogReader, segment_path};
+use crate::options::StoreOptions;
+use crate::reader::PageLimits;
+use crate::sessions::{SessionEvent, Sessions};
+use crate::state::DictState;
+use crate::surfaces::{Surfaces, Unroutable, check_effect};
+
+/// Bytes of the catalog read at once.
+const PAGE_BYTES: usize = 1 << 20;
+/// The version of a snapshot's system section.
+const SECTION_VERSION: u8 = 0;
+
+/// Sessions, grants and epochs, as the end of the log has them.
+pub(super) fn load_system(
+    directory: &Path,
+    options: &StoreOptions,
+    layout: &Layout,
+    (system, epochs): (&mut System, &mut Epochs),
+) -> Result<(), StoreError> {
+    let all = layout.closed.iter().copied().chain([layout.tail.info]);
+    for read in LogReader::new(&*options.disk, directory, all.collect(), None) {
+        let (place, frame) = read?;
+        let path = segment_path(directory, place.segment);
+        if let FrameKind::Other(kind) = frame.header.kind {
+            if frame.header.skippable {
+                continue;
+            }
+            let what = format!("a frame of kind {kind} at byte {}", place.offset);
+            return Err(StoreError::Unsupported { path, what });
+        }
+        let transactions = located(frame.transactions(), &path, place.offset)?;
+        refuse_unroutable(&transactions, &path)?;
+        keep_results(&frame, transactions, (system, epochs), &path)?;
+        located(apply(&frame, system, epochs), &path, place.offset)?;
+    }
+    Ok(())
+}
+
+fn apply(frame: &Frame, system: &mut System, epochs: &mut Epochs) -> Result<(), Malformed> {
+    let header = &frame.header;
+    let mut reader = BytesReader::new(&frame.body);
+    match header.kind {
+        FrameKind::Epoch => epochs.push(EpochStart::take(&mut reader)?),
+        FrameKind::Session => match SessionEvent::take(&mut reader)? {
+            SessionEvent::Opened(peer) => {
+                let id = SessionId {
+                    epoch: header.epoch,
+                    frame: header.index,
+                };
+                system.sessions.open(id, peer, header.time_ms);
+            }
+            SessionEvent::Closed(id) => {
+                system.sessions.close(id);
+            }
+        },
+        FrameKind::Grant => system.grants.apply(GrantEvent::take(&mut reader)?),
+        FrameKind::Transactions | FrameKind::End | FrameKind::Other(_) => {}
+    }
+    Ok(())
+}
+
+/// A store with effects that nobody here can apply is for a later program.
+fn refuse_unroutable(transactions: &[LoggedTransaction], path: &Path) -> Result<(), StoreError> {
+    let effects = transactions.iter().flat_map(|logged| &logged.transaction.effects);
+    for effect in effects {
+        check_effect(effect).map_err(|unroutable| {
+            let what = match unroutable {
+                Unroutable::UnknownSurface(id) => format!("an effect of surface {}", id.0),
+                Unroutable::OverBounds(id) => {
+                    format!("an effect over the bounds of surface {}", id.0)
+                }
+            };
+            let path = path.to_owned();
+            StoreError::Unsupported { path, what }
+        })?;
+    }
+    Ok(())
+}
+
+fn keep_results(
+    frame: &Frame,
+    transactions: Vec<LoggedTransaction>,
+    (system, epochs): (&mut System, &Epochs),
+    path: &Path,
+) -> Result<(), StoreError> {
+    let header = &frame.header;
+    for logged in transactions {
+        let Some(origin) = logged.origin() else {
+            continue;
+        };
+        let epoch = epochs.get(header.epoch).ok_or_else(|| {
+            let what = format!("frame {} is of an epoch that never began", header.index.0);
+            StoreError::corrupt(path, 0, what)
+        })?;
+        let recorded = Recorded {
+            result: logged.transaction.result,
+            revision: logged.transaction.revision,
+            epoch,
+        };
+        let sessions = &mut system.sessions;
+        sessions.finish(origin, logged.floor, recorded, header.time_ms);
+    }
+    Ok(())
+}
+
+/// Brings every surface that keeps its own index to the end of the log.
+pub(super) fn replay_surfaces(
+    surfaces: &Surfaces,
+    history: &LogHistory,
+    end: Revision,
+) -> Result<(), StoreError> {
+    for surface in surfaces.iter() {
+        history.walk(surface.mark(), end, &mut |logged| {
+            let transaction = logged.transaction;
+            for effect in &transaction.effects {
+                if effect.surface == surface.id() {
+                    surface.apply(transaction.revision, effect)?;
+                }
+            }
+            Ok(true)
+        })?;
+        surface.publish(end);
+    }
+    Ok(())
+}
+
+/// The catalog, as the dictionary has it.
+pub(super) fn load_catalog(state: &DictState, catalog: &mut Catalog) -> Result<(), StoreError> {
+    let mut rest = KeyRange::default();
+    let limits = PageLimits {
+        bytes_max: PAGE_BYTES,
+        count_max: usize::MAX,
+    };
+    loop {
+        let at = Revision(u64::MAX);
+        let page = state.page_at(NamespaceId::CATALOG, &rest, false, at, limits)?;
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
+        rest.start = objsync_proto::key::successor(&last.key);
+        for entry in page {
+            let value = Some(entry.value);
+            catalog.apply(&Change { key: entry.key, value });
+        }
+    }
+}
+
+/// Sessions, grants and epochs as a snapshot's system section.
+pub(crate) fn encode_section(system: &System, epochs: &Epochs) -> Vec<u8> {
+    let mut section = vec![SECTION_VERSION];
+    crate::frame::put_varint(&mut section, epochs.iter().len() as u64);
+    for start in epochs.iter() {
+        start.encode(&mut section);
+    }
+    system.grants.encode(&mut section);
+    system.sessions.encode(&mut section);
+    section
+}
+
+/// What [`encode_section`] wrote.
+pub(crate) fn take_section(
+    section: bytes::Bytes,
+    system: &mut System,
+    epochs: &mut Epochs,
+) -> Result<(), Malformed> {
+    let mut reader = BytesReader::new(&section);
+    if reader.byte()? != SECTION_VERSION {
+        return Err(Malformed("a system section of a later version"));
+    }
+    for _ in 0..reader.varint()? {
+        epochs.push(EpochStart::take(&mut reader)?);
+    }
+    system.grants = Grants::take(&mut reader)?;
+    system.sessions = Sessions::take(&mut reader)?;
+    reader.finish()
+}

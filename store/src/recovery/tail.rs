@@ -1,0 +1,224 @@
+//! The end of the log as the new owner goes on from it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use objsync_proto::ids::{FrameIndex, Revision, StoreId};
+
+use super::layout::Layout;
+use crate::disk::DiskFile;
+use crate::epoch::EpochStart;
+use crate::error::StoreError;
+use crate::frame::{
+    BatchBuilder, FRAME_ALIGN_BYTES, FRAME_HEADER_BYTES, Frame, FrameHeader, FrameKind, HeaderSeed,
+};
+use crate::log::{
+    FrameStart, LogReader, LogWriter, OpenSegment, Opened, SEGMENT_HEADER_BYTES, SegmentHeader,
+    SegmentInfo, Segments, segment_path,
+};
+use crate::options::StoreOptions;
+use crate::poison::Poison;
+
+/// The segment that is written on.
+pub(super) struct Tail {
+    pub(super) info: SegmentInfo,
+    /// The segment before it, if that was closed just now.
+    pub(super) closed: Option<SegmentInfo>,
+    /// The revision given last: above the last one in the log after an unclean end.
+    pub(super) last: Revision,
+    file: Arc<dyn DiskFile>,
+    seed: HeaderSeed,
+    next_index: FrameIndex,
+}
+
+impl Tail {
+    pub(super) fn opened(&self, directory: &Path) -> Opened {
+        Opened {
+            info: self.info,
+            path: segment_path(directory, self.info.id),
+            file: self.file.clone(),
+            synced: self.info.bytes,
+        }
+    }
+
+    pub(super) fn into_writer(
+        &self,
+        directory: &Path,
+        options: &StoreOptions,
+        store: StoreId,
+        (segments, open, poison): (&Arc<Segments>, &Arc<OpenSegment>, &Arc<Poison>),
+    ) -> LogWriter {
+        LogWriter {
+            disk: options.disk.clone(),
+            clock: options.clock.clone(),
+            entropy: options.entropy.clone(),
+            directory: directory.to_owned(),
+            store,
+            segment_bytes: options.limits.segment_bytes,
+            segments: segments.clone(),
+            open: open.clone(),
+            poison: poison.clone(),
+            file: self.file.clone(),
+            seed: self.seed,
+            info: self.info,
+            next_index: self.next_index,
+            closed: Vec::new(),
+        }
+    }
+}
+
+/// The log as it is, for who only reads.
+pub(super) fn only_read(
+    directory: &Path,
+    options: &StoreOptions,
+    layout: &Layout,
+) -> Result<Tail, StoreError> {
+    let id = layout.tail.info.id;
+    let (header, file) =
+        SegmentHeader::open(&*options.disk, directory, id, crate::disk::OpenMode::Read)?;
+    Ok(Tail {
+        info: layout.tail.info,
+        closed: None,
+        last: layout.tail.info.last,
+        file,
+        seed: header.seed(),
+        next_index: layout.tail.next_index,
+    })
+}
+
+/// Goes on behind the end mark of a store that was closed.
+pub(super) fn go_on(
+    directory: &Path,
+    options: &StoreOptions,
+    layout: &Layout,
+    start: EpochStart,
+) -> Result<Tail, StoreError> {
+    let mut info = layout.tail.info;
+    let path = segment_path(directory, info.id);
+    let (header, file) = super::open_for_writing(directory, options, info.id)?;
+    let header_of = FrameHeader {
+        index: layout.tail.next_index,
+        synced_to: info.bytes,
+        ..epoch_header(start, options.clock.now_ms())
+    };
+    let frame = epoch_frame(start, header_of, header.seed());
+    file.write_all_at(&frame, info.bytes)
+        .and_then(|()| file.sync_data())
+        .map_err(|error| StoreError::io("write", &path, error))?;
+    info.bytes += frame.len() as u64;
+    info.last_time_ms = header_of.time_ms;
+    Ok(Tail {
+        info,
+        closed: None,
+        last: info.last,
+        file,
+        seed: header.seed(),
+        next_index: FrameIndex(header_of.index.0 + 1),
+    })
+}
+
+/// Begins a new segment with what the last one may not have on disk, and the new epoch.
+pub(super) fn begin_anew(
+    directory: &Path,
+    options: &StoreOptions,
+    (store, layout): (StoreId, &Layout),
+    start: EpochStart,
+) -> Result<Tail, StoreError> {
+    let Split { closed, frames } = split(directory, options, layout)?;
+    let header = SegmentHeader {
+        store,
+        id: closed.id.next(),
+        salt: super::draw(directory, options)?,
+        previous_bytes: closed.bytes,
+        first_index: frames.first().map_or(layout.tail.next_index, |frame| frame.header.index),
+        before: closed.last,
+        time_ms: options.clock.now_ms(),
+    };
+    let mut content = Vec::new();
+    for frame in &frames {
+        copy(frame, header.seed(), &mut content);
+    }
+    let epoch_header = FrameHeader {
+        index: layout.tail.next_index,
+        synced_to: SEGMENT_HEADER_BYTES,
+        ..epoch_header(start, header.time_ms)
+    };
+    content.extend(epoch_frame(start, epoch_header, header.seed()));
+    let file = header.create(&*options.disk, directory, &content)?;
+    Ok(Tail {
+        info: SegmentInfo {
+            id: header.id,
+            first_index: header.first_index,
+            before: header.before,
+            last: layout.tail.info.last,
+            bytes: SEGMENT_HEADER_BYTES + content.len() as u64,
+            last_time_ms: header.time_ms,
+        },
+        closed: Some(closed),
+        last: layout.tail.info.last,
+        file,
+        seed: header.seed(),
+        next_index: FrameIndex(layout.tail.next_index.0 + 1),
+    })
+}
+
+/// The last segment, cut where it was surely synced, and the frames behind.
+struct Split {
+    closed: SegmentInfo,
+    frames: Vec<Frame>,
+}
+
+fn split(
+    directory: &Path,
+    options: &StoreOptions,
+    layout: &Layout,
+) -> Result<Split, StoreError> {
+    let tail = &layout.tail;
+    let mut closed = SegmentInfo {
+        last: tail.info.before,
+        bytes: tail.synced_to,
+        ..tail.info
+    };
+    let mut frames = Vec::new();
+    for read in LogReader::segment(&*options.disk, directory, tail.info)? {
+        let (place, frame) = read?;
+        if place.offset >= tail.synced_to {
+            frames.push(frame);
+        } else {
+            closed.last = closed.last.max(frame.last());
+            closed.last_time_ms = frame.header.time_ms;
+        }
+    }
+    Ok(Split { closed, frames })
+}
+
+/// Appends a frame as it was, under the checksum of its new segment.
+fn copy(frame: &Frame, seed: HeaderSeed, content: &mut Vec<u8>) {
+    let header = FrameHeader {
+        synced_to: SEGMENT_HEADER_BYTES,
+        ..frame.header
+    };
+    let mut bytes = [0; FRAME_HEADER_BYTES];
+    seed.encode(&header, &mut bytes);
+    content.extend_from_slice(&bytes);
+    content.extend_from_slice(&frame.body);
+    content.resize(content.len().next_multiple_of(FRAME_ALIGN_BYTES), 0);
+}
+
+fn epoch_header(start: EpochStart, time_ms: u64) -> FrameHeader {
+    let log_start = FrameStart {
+        kind: FrameKind::Epoch,
+        epoch: start.epoch.number,
+        first: start.after,
+        time_ms,
+    };
+    log_start.header(FrameIndex(0), 0)
+}
+
+fn epoch_frame(start: EpochStart, header: FrameHeader, seed: HeaderSeed) -> Vec<u8> {
+    let mut body = Vec::new();
+    start.encode(&mut body);
+    let mut builder = BatchBuilder::default();
+    builder.raw(&body);
+    builder.seal(header, seed).to_vec()
+}
