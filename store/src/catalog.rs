@@ -51,9 +51,8 @@ impl Catalog {
         }
         if self.by_name.len() >= NAMESPACES_MAX {
             let count = self.by_name.len();
-            let message = format!(
-                "store has {count} namespaces; the limit is {NAMESPACES_MAX} namespaces"
-            );
+            let message =
+                format!("store has {count} namespaces; the limit is {NAMESPACES_MAX} namespaces");
             return Err(Failure::new(ErrorKind::Full, message));
         }
         let namespace = match name {
@@ -126,7 +125,10 @@ mod tests {
         assert_eq!(add(&mut catalog, "users"), NamespaceId(17));
         assert_eq!(catalog.list().len(), 3);
         assert!(!catalog.holds(NamespaceId(2)));
-        assert!(!catalog.holds(NamespaceId::CATALOG), "it is written by this store alone");
+        assert!(
+            !catalog.holds(NamespaceId::CATALOG),
+            "it is written by this store alone"
+        );
     }
 
     #[test]

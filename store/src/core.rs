@@ -169,7 +169,8 @@ impl Core {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let ended = match self.writer().is_some() {
+        let has_writer = self.writer().is_some();
+        let ended = match has_writer {
             true => self.end_log(),
             false => Ok(()),
         };
@@ -183,7 +184,8 @@ impl Core {
             return;
         }
         let killed = io::Error::other("the store was killed");
-        self.poison.set(&StoreError::io("keep", &self.directory, killed));
+        self.poison
+            .set(&StoreError::io("keep", &self.directory, killed));
         self.let_go();
     }
 

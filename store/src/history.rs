@@ -5,9 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use objsync_proto::effect::Effect;
-use objsync_proto::ids::{
-    Epoch, EpochName, NamespaceId, Position, Revision, StoreId, SurfaceId,
-};
+use objsync_proto::ids::{Epoch, EpochName, NamespaceId, Position, Revision, StoreId, SurfaceId};
 use objsync_proto::wire::Entry;
 
 use crate::dict::decode_change;
@@ -132,7 +130,9 @@ impl History for LogHistory {
 
 /// The changes of the dictionary among the effects of a transaction.
 pub(crate) fn dict_changes(effects: &[Effect]) -> Result<Changes, Malformed> {
-    let of_dict = effects.iter().filter(|effect| effect.surface == SurfaceId::DICT);
+    let of_dict = effects
+        .iter()
+        .filter(|effect| effect.surface == SurfaceId::DICT);
     of_dict
         .map(|effect| Ok((effect.namespace, decode_change(&effect.body)?)))
         .collect()
@@ -143,7 +143,12 @@ pub(crate) fn published(logged: LoggedTransaction) -> Result<Published, Malforme
     let transaction = logged.transaction;
     let changes = dict_changes(&transaction.effects)?;
     let (time_ms, origin) = (transaction.time_ms, transaction.origin);
-    Ok(Published::new(transaction.revision, time_ms, origin, changes))
+    Ok(Published::new(
+        transaction.revision,
+        time_ms,
+        origin,
+        changes,
+    ))
 }
 
 /// Says where bytes stand that make no sense.

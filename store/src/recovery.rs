@@ -58,14 +58,18 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
         true => tail::only_read(directory, &options, &layout)?,
         false => begin_epoch(directory, &options, &manifest, (&layout, &mut epochs))?,
     };
-    finish(directory, options, Parts {
-        lock,
-        manifest,
-        layout,
-        system,
-        epochs,
-        tail,
-    })
+    finish(
+        directory,
+        options,
+        Parts {
+            lock,
+            manifest,
+            layout,
+            system,
+            epochs,
+            tail,
+        },
+    )
 }
 
 /// What [`open`] has gathered.
@@ -166,15 +170,20 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let known = manifest.get();
     let (disk, clock) = (options.disk.clone(), options.clock.clone());
     let committed = tail.info.last;
-    let epoch = epochs.current().ok_or_else(|| {
-        StoreError::corrupt(directory, 0, "the log has no epoch")
-    })?;
+    let epoch = epochs
+        .current()
+        .ok_or_else(|| StoreError::corrupt(directory, 0, "the log has no epoch"))?;
     let epochs = Arc::new(RwLock::new(epochs));
     let mut closed = layout.closed;
     closed.extend(tail.closed);
     let segments = Arc::new(Segments::new(disk.clone(), directory.to_owned(), closed));
     let poison = Arc::new(Poison::default());
-    let open = OpenSegment::new(tail.opened(directory), poison.clone(), clock.clone(), &options.limits);
+    let open = OpenSegment::new(
+        tail.opened(directory),
+        poison.clone(),
+        clock.clone(),
+        &options.limits,
+    );
     let open = Arc::new(open);
     let history = Arc::new(LogHistory {
         disk: disk.clone(),
@@ -189,7 +198,12 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     surfaces.register(Arc::new(DictSurface::new(state.clone())));
     replay::replay_surfaces(&surfaces, &history, committed)?;
     let writer = (!options.readonly).then(|| Writer {
-        log: tail.into_writer(directory, &options, known.store, (&segments, &open, &poison)),
+        log: tail.into_writer(
+            directory,
+            &options,
+            known.store,
+            (&segments, &open, &poison),
+        ),
         builder: BatchBuilder::default(),
         epoch: epoch.number,
         last: tail.last,

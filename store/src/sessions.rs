@@ -54,7 +54,10 @@ impl Sessions {
             self.end_idle(now_ms);
         }
         if self.0.len() >= SESSIONS_MAX
-            && let Some(idle) = self.0.iter().min_by_key(|(_, session)| session.last_used_ms)
+            && let Some(idle) = self
+                .0
+                .iter()
+                .min_by_key(|(_, session)| session.last_used_ms)
         {
             let idle = *idle.0;
             self.0.remove(&idle);
@@ -69,7 +72,8 @@ impl Sessions {
 
     /// Ends the sessions that were idle for too long.
     pub fn end_idle(&mut self, now_ms: u64) {
-        self.0.retain(|_, session| !is_idle(session.last_used_ms, now_ms));
+        self.0
+            .retain(|_, session| !is_idle(session.last_used_ms, now_ms));
     }
 
     /// Whether the session is open and the peer's own.
@@ -83,8 +87,14 @@ impl Sessions {
     /// # Errors
     /// It must not be decided: its session or its result is gone.
     pub fn begin(&mut self, asked: &SubmissionOrigin, now_ms: u64) -> Result<Seen, Failure> {
-        let Origin { session: id, sequence } = asked.origin;
-        let session = self.0.get_mut(&id).filter(|session| session.peer == asked.peer);
+        let Origin {
+            session: id,
+            sequence,
+        } = asked.origin;
+        let session = self
+            .0
+            .get_mut(&id)
+            .filter(|session| session.peer == asked.peer);
         let Some(session) = session else {
             return Err(unknown("its session has ended"));
         };

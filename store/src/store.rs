@@ -157,7 +157,10 @@ impl Store {
 
     /// Runs a buffered write on this thread, if nothing is queued and nobody writes: that does
     /// not wait for the disk. Gives the submission back otherwise.
-    #[expect(clippy::result_large_err, reason = "the submission goes on to `submit`")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "the submission goes on to `submit`"
+    )]
     pub fn try_execute_inline(
         &self,
         submission: Submission,
@@ -256,7 +259,10 @@ impl Store {
         content: Vec<Change>,
     ) -> Result<(NamespaceId, bool), StoreError> {
         let name = name.to_owned();
-        match self.core().run_here(Request::CreateNamespace { name, content })? {
+        match self
+            .core()
+            .run_here(Request::CreateNamespace { name, content })?
+        {
             Given::Namespace(namespace, created) => Ok((namespace, created)),
             other => unreachable!("a namespace was asked for, not {other:?}"),
         }
@@ -284,7 +290,9 @@ impl Store {
 
     /// Ends a session; its results are gone.
     pub fn close_session(&self, session: SessionId) -> Result<(), StoreError> {
-        self.core().run_here(Request::CloseSession(session)).map(drop)
+        self.core()
+            .run_here(Request::CloseSession(session))
+            .map(drop)
     }
 
     /// Lets a key in, in place of any grant it had; synced when it returns.

@@ -90,7 +90,8 @@ impl Upkeep {
 impl Core {
     /// The index may hold what is durable and committed.
     pub(crate) fn index_may_follow(&self) {
-        self.upkeep.advance(self.open.durable().min(self.committed()));
+        self.upkeep
+            .advance(self.open.durable().min(self.committed()));
     }
 
     /// A segment of the log was closed.

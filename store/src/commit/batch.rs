@@ -79,15 +79,17 @@ impl Batch {
     /// Whether anything of it stands in the log.
     pub(crate) fn has_appended(&self) -> bool {
         let appended = self.decided[..self.appended].iter();
-        appended.into_iter().any(|decided| {
-            matches!(decided.what, What::Transaction(_) | What::Event(_))
-        })
+        appended
+            .into_iter()
+            .any(|decided| matches!(decided.what, What::Transaction(_) | What::Event(_)))
     }
 
     /// Whether an event stands in the log, which counts no revision.
     pub(crate) fn has_events(&self) -> bool {
         let appended = self.decided[..self.appended].iter();
-        appended.into_iter().any(|decided| matches!(decided.what, What::Event(_)))
+        appended
+            .into_iter()
+            .any(|decided| matches!(decided.what, What::Event(_)))
     }
 
     /// The frame after `appended` did not reach the log: nothing in it, or decided upon it, was

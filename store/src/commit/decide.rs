@@ -40,8 +40,8 @@ impl Core {
         jobs: &mut VecDeque<Job>,
     ) {
         while let Some(job) = jobs.pop_front() {
-            let full = writer.builder.body_bytes() >= BATCH_BYTES
-                || batch.decided.len() >= BATCH_COUNT;
+            let full =
+                writer.builder.body_bytes() >= BATCH_BYTES || batch.decided.len() >= BATCH_COUNT;
             if full && !batch.decided.is_empty() {
                 jobs.push_front(job);
                 return;
@@ -91,7 +91,8 @@ impl Core {
             namespace, origin, ..
         } = submission;
         if let Some(asked) = origin {
-            match self.system().sessions.begin(&asked, batch.time_ms) {
+            let seen = self.system().sessions.begin(&asked, batch.time_ms);
+            match seen {
                 Ok(Seen::New) => {}
                 Ok(Seen::Decided(kept)) => {
                     batch.raise(level);
@@ -137,7 +138,10 @@ impl Core {
             origin: origin.map(|asked| (asked.origin, asked.floor)),
             given: self.answer(result.clone(), revision, level),
             result,
-            changes: changes.into_iter().map(|change| (namespace, change)).collect(),
+            changes: changes
+                .into_iter()
+                .map(|change| (namespace, change))
+                .collect(),
         };
         if !is_last {
             for (namespace, change) in &decision.changes {
@@ -252,20 +256,21 @@ impl Core {
         reply: ReplyTo,
     ) {
         batch.raise(Durability::Sync);
-        let planned = match self.catalog().get(name) {
-            Some(namespace) => {
-                let given = Given::Namespace(namespace, false);
-                return batch.push(reply, What::Unlogged(given));
-            }
-            None => self.catalog().plan(name),
-        };
-        let decided = planned.map_err(StoreError::from).and_then(|(namespace, entry)| {
-            let operation = Operation::Batch { changes: content };
-            let (_, content) = self.evaluate(&batch.overlay, namespace, &operation)??;
-            let content = content.into_iter().map(|change| (namespace, change));
-            let entry = [(NamespaceId::CATALOG, entry)].into_iter();
-            Ok((namespace, entry.chain(content).collect()))
-        });
+        let there = self.catalog().get(name);
+        if let Some(namespace) = there {
+            let given = Given::Namespace(namespace, false);
+            return batch.push(reply, What::Unlogged(given));
+        }
+        let planned = self.catalog().plan(name);
+        let decided = planned
+            .map_err(StoreError::from)
+            .and_then(|(namespace, entry)| {
+                let operation = Operation::Batch { changes: content };
+                let (_, content) = self.evaluate(&batch.overlay, namespace, &operation)??;
+                let content = content.into_iter().map(|change| (namespace, change));
+                let entry = [(NamespaceId::CATALOG, entry)].into_iter();
+                Ok((namespace, entry.chain(content).collect()))
+            });
         match decided {
             Err(error) => batch.push(reply, What::Settled(Err(error))),
             Ok((namespace, changes)) => {
@@ -295,7 +300,8 @@ impl Core {
         match appended {
             Ok(()) => {
                 batch.appended = batch.decided.len();
-                self.appended.store(writer.last.0, std::sync::atomic::Ordering::Release);
+                self.appended
+                    .store(writer.last.0, std::sync::atomic::Ordering::Release);
             }
             Err(error) => {
                 // None of these revisions was given to anybody.

@@ -20,12 +20,13 @@ mod overlay;
 mod publish;
 mod queue;
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use objsync_proto::ids::Durability;
 
 pub(crate) use batch::Batch;
-pub(crate) use job::{Given, Job, ReplyTo, Request, Slot};
+pub(crate) use job::{Given, Job, ReplyTo, Request};
 pub(crate) use queue::{Lead, Queue};
 
 use crate::core::Core;
@@ -82,25 +83,24 @@ impl Core {
 
     /// Runs one batch: the given job, or what is queued. Gives the answer of an inline job.
     fn lead(&self, job: Option<Job>) -> Option<Result<Given, StoreError>> {
-        let mut answer = None;
-        {
-            let mut guard = self.writer();
-            let mut jobs = match job {
-                Some(job) => std::collections::VecDeque::from([job]),
-                None => self.queue.take(),
-            };
-            match guard.as_mut() {
-                Some(writer) => answer = self.run_batch(writer, &mut jobs),
-                None => answer = refuse_all(&mut jobs, &self.no_writer()),
-            }
-            self.queue.give_back(jobs);
-        }
+        let mut jobs = match job {
+            Some(job) => VecDeque::from([job]),
+            None => self.queue.take(),
+        };
+        let answer = match self.writer().as_mut() {
+            Some(writer) => self.run_batch(writer, &mut jobs),
+            None => refuse_all(&mut jobs, &self.no_writer()),
+        };
+        self.queue.give_back(jobs);
         self.queue.leave();
         answer
     }
 
     /// Runs a buffered write on this thread, if that waits for nothing; gives it back otherwise.
-    pub(crate) fn try_run_here(&self, request: Request) -> Result<Result<Given, StoreError>, Request> {
+    pub(crate) fn try_run_here(
+        &self,
+        request: Request,
+    ) -> Result<Result<Given, StoreError>, Request> {
         let unsynced = self.open.unsynced();
         let waits = self.state.is_full()
             || unsynced.bytes >= self.limits.unsynced_bytes_max
@@ -145,9 +145,12 @@ impl Core {
     fn run_batch(
         &self,
         writer: &mut Writer,
-        jobs: &mut std::collections::VecDeque<Job>,
+        jobs: &mut VecDeque<Job>,
     ) -> Option<Result<Given, StoreError>> {
-        let refused = self.poison.check().and_then(|()| self.authority.may_append());
+        let refused = self
+            .poison
+            .check()
+            .and_then(|()| self.authority.may_append());
         let refused = refused.and_then(|()| match writer.closed {
             true => Err(StoreError::Closed),
             false => self.set_revisions_aside(writer),
@@ -198,17 +201,15 @@ impl Core {
             return Ok(());
         }
         let next = Revision(writer.revision_max.0 + objsync_proto::limits::REVISION_STEP);
-        self.manifest.update(|manifest| manifest.revision_max = next)?;
+        self.manifest
+            .update(|manifest| manifest.revision_max = next)?;
         writer.revision_max = next;
         Ok(())
     }
 }
 
 /// Answers everything that is queued with one error.
-fn refuse_all(
-    jobs: &mut std::collections::VecDeque<Job>,
-    error: &StoreError,
-) -> Option<Result<Given, StoreError>> {
+fn refuse_all(jobs: &mut VecDeque<Job>, error: &StoreError) -> Option<Result<Given, StoreError>> {
     let mut inline = None;
     for job in jobs.drain(..) {
         job.reply.give(Err(error.clone()), &mut inline);
@@ -218,7 +219,7 @@ fn refuse_all(
 
 /// As [`refuse_all`]; a store that refuses writes can still be closed, without an end mark.
 fn refuse_all_but_close(
-    jobs: &mut std::collections::VecDeque<Job>,
+    jobs: &mut VecDeque<Job>,
     error: &StoreError,
 ) -> Option<Result<Given, StoreError>> {
     let mut inline = None;

@@ -81,7 +81,9 @@ impl BatchView<'_> {
                 count_max: count_max - keys.len(),
             };
             let at = Revision(u64::MAX);
-            let page = self.state.page_at(self.namespace, &rest, false, at, limits)?;
+            let page = self
+                .state
+                .page_at(self.namespace, &rest, false, at, limits)?;
             let Some(last) = page.last() else {
                 break;
             };

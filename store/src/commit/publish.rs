@@ -12,10 +12,13 @@ impl Core {
     /// Makes what was appended, and whose level is reached, visible.
     pub(super) fn publish(&self, batch: &mut Batch) {
         let decisions = || {
-            batch.decided.iter().filter_map(|decided| match &decided.what {
-                What::Transaction(decision) => Some(decision),
-                _ => None,
-            })
+            batch
+                .decided
+                .iter()
+                .filter_map(|decided| match &decided.what {
+                    What::Transaction(decision) => Some(decision),
+                    _ => None,
+                })
         };
         self.keep_events(batch);
         let Some(last) = decisions().last().map(|decision| decision.revision) else {
@@ -35,14 +38,17 @@ impl Core {
         }
         self.keep_results(batch, decisions());
         let time_ms = batch.time_ms;
-        let published = batch.decided.iter_mut().filter_map(|decided| match &mut decided.what {
-            What::Transaction(decision) => {
-                let changes = std::mem::take(&mut decision.changes);
-                let origin = decision.origin.map(|(origin, _)| origin);
-                Some(Published::new(decision.revision, time_ms, origin, changes))
-            }
-            _ => None,
-        });
+        let published = batch
+            .decided
+            .iter_mut()
+            .filter_map(|decided| match &mut decided.what {
+                What::Transaction(decision) => {
+                    let changes = std::mem::take(&mut decision.changes);
+                    let origin = decision.origin.map(|(origin, _)| origin);
+                    Some(Published::new(decision.revision, time_ms, origin, changes))
+                }
+                _ => None,
+            });
         self.feed.publish(published);
         self.index_may_follow();
     }
@@ -51,7 +57,8 @@ impl Core {
         let revision = decision.revision;
         match &decision.changes[..] {
             [(namespace, change)] => {
-                self.state.apply(revision, *namespace, &change.key, change.value.clone());
+                self.state
+                    .apply(revision, *namespace, &change.key, change.value.clone());
             }
             changes => self.state.apply_all(revision, changes.to_vec()),
         }
@@ -61,11 +68,7 @@ impl Core {
         }
     }
 
-    fn keep_results<'a>(
-        &self,
-        batch: &Batch,
-        decisions: impl Iterator<Item = &'a Decision>,
-    ) {
+    fn keep_results<'a>(&self, batch: &Batch, decisions: impl Iterator<Item = &'a Decision>) {
         let mut with_origin = decisions
             .filter_map(|decision| Some((decision, decision.origin?)))
             .peekable();
@@ -79,15 +82,20 @@ impl Core {
                 revision: decision.revision,
                 epoch: self.epoch,
             };
-            system.sessions.finish(origin, floor, recorded, batch.time_ms);
+            system
+                .sessions
+                .finish(origin, floor, recorded, batch.time_ms);
         }
     }
 
     fn keep_events(&self, batch: &Batch) {
-        let events = batch.decided.iter().filter_map(|decided| match &decided.what {
-            What::Event(event) => Some(event),
-            _ => None,
-        });
+        let events = batch
+            .decided
+            .iter()
+            .filter_map(|decided| match &decided.what {
+                What::Event(event) => Some(event),
+                _ => None,
+            });
         for event in events {
             let mut system = self.system();
             match event {

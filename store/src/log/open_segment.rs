@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use objsync_proto::ids::Revision;
 
-use super::{SegmentId, SegmentInfo};
+use super::SegmentInfo;
 use crate::clock::Clock;
 use crate::disk::DiskFile;
 use crate::error::StoreError;
@@ -266,11 +266,6 @@ impl OpenSegment {
     pub(crate) fn stop(&self) {
         self.state().stopped = true;
         self.work.notify_all();
-    }
-
-    /// Its number and file, for who checks it.
-    pub(crate) fn id(&self) -> SegmentId {
-        self.state().info.id
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

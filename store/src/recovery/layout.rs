@@ -38,7 +38,10 @@ pub(super) fn find(
         .iter()
         .map(|id| open_header(directory, options, *id, &known))
         .collect::<Result<Vec<_>, _>>()?;
-    let closed = headers.windows(2).map(|pair| info(&pair[0], &pair[1])).collect();
+    let closed = headers
+        .windows(2)
+        .map(|pair| info(&pair[0], &pair[1]))
+        .collect();
     let last = *ids.last().expect("there is one segment at least");
     let mark = known.clean_end.filter(|end| end.segment == last);
     let tail = scan_tail(&*options.disk, directory, last, mark.map(|end| end.offset))?;
@@ -104,12 +107,9 @@ fn create_first(
 }
 
 /// That every segment which the manifest names is there, and those between and after them.
-fn refuse_gaps(
-    directory: &Path,
-    ids: &[SegmentId],
-    known: &Manifest,
-) -> Result<(), StoreError> {
-    let missing = |id: SegmentId| StoreError::corrupt(&segment_path(directory, id), 0, "it is missing");
+fn refuse_gaps(directory: &Path, ids: &[SegmentId], known: &Manifest) -> Result<(), StoreError> {
+    let missing =
+        |id: SegmentId| StoreError::corrupt(&segment_path(directory, id), 0, "it is missing");
     // The oldest ones may be gone: they are removed before the manifest says so.
     let first = known.first_segment.unwrap_or(SegmentId::FIRST);
     let (Some(oldest), Some(newest)) = (ids.first(), ids.last()) else {
@@ -152,11 +152,7 @@ fn info(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {
 }
 
 /// Whether the store was closed. Then its end mark must be where the manifest says.
-fn check_mark(
-    directory: &Path,
-    tail: &TailScan,
-    mark: Option<Place>,
-) -> Result<bool, StoreError> {
+fn check_mark(directory: &Path, tail: &TailScan, mark: Option<Place>) -> Result<bool, StoreError> {
     let Some(mark) = mark else {
         return Ok(false);
     };
@@ -164,6 +160,9 @@ fn check_mark(
         return Ok(true);
     }
     let path = segment_path(directory, tail.info.id);
-    let what = format!("the store was closed at byte {}, and the log ends before", mark.offset);
+    let what = format!(
+        "the store was closed at byte {}, and the log ends before",
+        mark.offset
+    );
     Err(StoreError::corrupt(&path, tail.info.bytes, what))
 }

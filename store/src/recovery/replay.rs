@@ -78,7 +78,9 @@ fn apply(frame: &Frame, system: &mut System, epochs: &mut Epochs) -> Result<(), 
 
 /// A store with effects that nobody here can apply is for a later program.
 fn refuse_unroutable(transactions: &[LoggedTransaction], path: &Path) -> Result<(), StoreError> {
-    let effects = transactions.iter().flat_map(|logged| &logged.transaction.effects);
+    let effects = transactions
+        .iter()
+        .flat_map(|logged| &logged.transaction.effects);
     for effect in effects {
         check_effect(effect).map_err(|unroutable| {
             let what = match unroutable {
@@ -157,7 +159,10 @@ pub(super) fn load_catalog(state: &DictState, catalog: &mut Catalog) -> Result<(
         rest.start = objsync_proto::key::successor(&last.key);
         for entry in page {
             let value = Some(entry.value);
-            catalog.apply(&Change { key: entry.key, value });
+            catalog.apply(&Change {
+                key: entry.key,
+                value,
+            });
         }
     }
 }

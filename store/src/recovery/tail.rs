@@ -130,7 +130,9 @@ pub(super) fn begin_anew(
         id: closed.id.next(),
         salt: super::draw(directory, options)?,
         previous_bytes: closed.bytes,
-        first_index: frames.first().map_or(layout.tail.next_index, |frame| frame.header.index),
+        first_index: frames
+            .first()
+            .map_or(layout.tail.next_index, |frame| frame.header.index),
         before: closed.last,
         time_ms: options.clock.now_ms(),
     };
@@ -168,11 +170,7 @@ struct Split {
     frames: Vec<Frame>,
 }
 
-fn split(
-    directory: &Path,
-    options: &StoreOptions,
-    layout: &Layout,
-) -> Result<Split, StoreError> {
+fn split(directory: &Path, options: &StoreOptions, layout: &Layout) -> Result<Split, StoreError> {
     let tail = &layout.tail;
     let mut closed = SegmentInfo {
         last: tail.info.before,
