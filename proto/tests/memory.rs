@@ -2,6 +2,7 @@
 //!
 //! `unsafe` is needed to stand before the system's allocator; it only counts.
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

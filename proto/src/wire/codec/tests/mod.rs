@@ -1,6 +1,7 @@
 //! Frames: golden bytes, round trips, agreement with `rmp_serde`, and hostile bytes.
 
 mod any;
+mod page;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::collection::vec;
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::effect::Change;
-use crate::ids::{Ack, Epoch, EpochName, FrameIndex, Origin, Revision, SessionId};
+use crate::ids::Revision;
 use crate::operation::Outcome;
 use crate::wire::{Entry, Event, Hello, Reply, Request, event};
 use any::{
@@ -139,70 +140,6 @@ proptest! {
             comes_back(&[read], 1_000);
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes of `docs/protocol.md`.
-#[test]
-fn bytes_are_the_golden_ones() {
-    let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
-    let session = SessionId {
-        epoch: 3,
-        frame: FrameIndex(300),
-    };
-    let epoch = Epoch {
-        number: 3,
-        name: EpochName([0xEE; 16]),
-    };
-    let write = Write {
-        sequence: Sequence(7),
-        floor: Sequence(6),
-        durability: Some(Durability::Sync),
-        operation: Operation::Put {
-            key: key.clone(),
-            value: value.clone(),
-        },
-    };
-    assert_eq!(hex(&encoded(&ToOwner::OpenSession)), "0101");
-    assert_eq!(
-        hex(&encoded(&ToOwner::Write(write))),
-        "0d029407065093 00c4016bc40176".replace(' ', "")
-    );
-    let count = ToOwner::Request(5, Request::Count);
-    assert_eq!(hex(&encoded(&count)), "05039205 9102".replace(' ', ""));
-    assert_eq!(hex(&encoded(&ToPeer::Opened(session))), "06019203cd012c");
-    let ack = Ack {
-        revision: Revision(9),
-        epoch,
-        durability: Durability::Buffered,
-    };
-    let answer = ToPeer::Answer(Sequence(7), Ok((Outcome::Number(-1), ack)));
-    let name = "ee".repeat(16);
-    assert_eq!(
-        hex(&encoded(&answer)),
-        format!("20029207920092 9203ff 93099203c410{name}28").replace(' ', "")
-    );
-    let origin = Some(Origin {
-        session,
-        sequence: Sequence(7),
-    });
-    let changes = vec![Change {
-        key,
-        value: Some(value),
-    }];
-    let events = Feed::Events(vec![Event {
-        revision: Revision(9),
-        time_ms: 1,
-        origin,
-        changes,
-    }]);
-    assert_eq!(
-        hex(&encoded(&events)),
-        "14059194 0901 929203cd012c07 9192c4016bc40176".replace(' ', "")
-    );
 }
 
 #[test]
