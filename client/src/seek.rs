@@ -19,10 +19,7 @@ use std::time::{Duration, Instant};
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
 use objsync_proto::wire::OwnerInfo;
-use objsync_server::{
-    Identity, SeenServer, ServerError, client_config, client_endpoint_config, closing, identity,
-    local,
-};
+use objsync_server::{Identity, ServerError, dial, identity, local};
 use objsync_store::{Store, StoreError, StoreOptions};
 use tokio::net::UnixStream;
 
@@ -404,31 +401,9 @@ async fn handshake(
     server: PeerKey,
     identity: &Identity,
 ) -> Result<quinn::Connection> {
-    let (config, seen) = client_config(identity, server)?;
-    let any = if address.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
-    let unavailable = |error: String| ObjectError::new(ErrorKind::Unavailable, error);
-    let socket = std::net::UdpSocket::bind(any).map_err(|error| unavailable(error.to_string()))?;
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = quinn::Endpoint::new(client_endpoint_config(), None, socket, runtime)
-        .map_err(|error| unavailable(error.to_string()))?;
-    let connecting = endpoint
-        .connect_with(config, address, "objsync")
-        .map_err(|error| unavailable(error.to_string()))?;
-    connecting
-        .await
-        .map_err(|error| refused(&error, &seen, server))
-}
-
-fn refused(error: &quinn::ConnectionError, seen: &SeenServer, expected: PeerKey) -> ObjectError {
-    if let Some(found) = seen.refused() {
-        return ServerError::ForeignServer { found, expected }.into();
-    }
-    match closing::failure(error) {
-        Some(failure) => failure.into(),
-        None => ObjectError::new(ErrorKind::Unavailable, error.to_string()),
+    match dial(address, identity, server).await {
+        Ok(connection) => Ok(connection),
+        Err(ServerError::Refused(failure)) => Err(failure.into()),
+        Err(other) => Err(other.into()),
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use objsync_proto::error::ErrorKind;
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::PeerKey;
 
 /// Why a call of this crate failed. Decide with [`ServerError::kind`]; report with `Display`.
@@ -78,6 +78,10 @@ pub enum ServerError {
         expected: PeerKey,
     },
 
+    /// The owner would not have us, or nobody answered.
+    #[error("{0}")]
+    Refused(Failure),
+
     /// The TLS library refused our own key or settings.
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -107,6 +111,7 @@ impl ServerError {
             Self::KeyExposed { .. } | Self::ForeignUser { .. } | Self::ForeignServer { .. } => {
                 ErrorKind::Denied
             }
+            Self::Refused(failure) => failure.kind,
             Self::KeyMalformed { .. } => ErrorKind::Corrupt,
             Self::NotAnOwner { .. } => ErrorKind::Unsupported,
             Self::Tls(_) | Self::Certificate(_) | Self::Crypto { .. } => ErrorKind::Unavailable,

@@ -15,6 +15,7 @@
 //! | [`closing`] | why a connection was closed |
 //! | [`identity`] | the key in the store's directory |
 //! | [`tls`], [`certificate`], [`transport`] | how two peers know each other, and QUIC's settings |
+//! | [`dial`](mod@dial) | the client's end of a connection |
 //! | [`local`] | the Unix socket |
 //! | [`spin`] | staying awake for a moment after traffic |
 //! | [`inherited`] | what a forked child must close |
@@ -24,6 +25,7 @@ mod answers;
 pub mod certificate;
 pub mod closing;
 mod connection;
+pub mod dial;
 pub mod error;
 mod feed;
 mod feed_stream;
@@ -47,8 +49,9 @@ pub mod tls;
 pub mod transport;
 mod write;
 
+pub use dial::dial;
 pub use error::ServerError;
 pub use identity::Identity;
 pub use server::{ServeOptions, Server};
 pub use tls::SeenServer;
-pub use transport::{client_config, client_endpoint_config, server_config};
+pub use transport::{client_config, server_config};

@@ -5,14 +5,14 @@
 //! handshakes are under way. Which key a peer holds is known only after the handshake; whether it
 //! may come in is decided then, before a single byte of its streams is read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT_MS, HANDSHAKES_MAX};
-use quinn::{Connection, Endpoint, Incoming};
+use quinn::{Connecting, Connection, Endpoint, ServerConfig};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -21,11 +21,35 @@ use tracing::{debug, warn};
 use crate::certificate::chain_key;
 use crate::closing;
 use crate::connection::{self, closed};
+use crate::error::ServerError;
+use crate::identity::Identity;
 use crate::serving::Serving;
+use crate::transport;
+
+/// QUIC's settings for peers near and far.
+pub(crate) struct Configs {
+    loopback: Arc<ServerConfig>,
+    far: Arc<ServerConfig>,
+}
+
+impl Configs {
+    pub(crate) fn new(identity: &Identity) -> Result<Self, ServerError> {
+        let of = |peer: IpAddr| transport::server_config(identity, peer).map(Arc::new);
+        Ok(Self {
+            loopback: of(Ipv4Addr::LOCALHOST.into())?,
+            far: of(Ipv4Addr::UNSPECIFIED.into())?,
+        })
+    }
+
+    fn of(&self, peer: SocketAddr) -> Arc<ServerConfig> {
+        let near = transport::is_loopback(peer.ip());
+        Arc::clone(if near { &self.loopback } else { &self.far })
+    }
+}
 
 /// Accepts connections until the server stops, then waits for them to end. When aborted, all of
 /// them end with it.
-pub(crate) async fn accept(serving: Arc<Serving>, endpoint: Endpoint) {
+pub(crate) async fn accept(serving: Arc<Serving>, endpoint: Endpoint, configs: Configs) {
     let mut connections = JoinSet::new();
     loop {
         let incoming = tokio::select! { biased;
@@ -47,7 +71,12 @@ pub(crate) async fn accept(serving: Arc<Serving>, endpoint: Endpoint) {
                 debug!(%error, %address, "an address could not be asked to prove itself");
             }
         } else {
-            connections.spawn(greet(Arc::clone(&serving), incoming));
+            match incoming.accept_with(configs.of(address)) {
+                Ok(connecting) => {
+                    connections.spawn(greet(Arc::clone(&serving), address, connecting));
+                }
+                Err(error) => note_handshake(&serving, address, &error),
+            }
         }
     }
     endpoint.set_server_config(None);
@@ -66,9 +95,8 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Takes a connection through its handshake, and serves it if its key may come in.
-async fn greet(serving: Arc<Serving>, incoming: Incoming) {
-    let address = incoming.remote_address();
-    let Some(connection) = shake_hands(&serving, incoming).await else {
+async fn greet(serving: Arc<Serving>, address: SocketAddr, connecting: Connecting) {
+    let Some(connection) = shake_hands(&serving, address, connecting).await else {
         return;
     };
     let Some(key) = peer_key(&connection) else {
@@ -96,8 +124,11 @@ async fn greet(serving: Arc<Serving>, incoming: Incoming) {
     }
 }
 
-async fn shake_hands(serving: &Arc<Serving>, incoming: Incoming) -> Option<Connection> {
-    let address = incoming.remote_address();
+async fn shake_hands(
+    serving: &Arc<Serving>,
+    address: SocketAddr,
+    connecting: Connecting,
+) -> Option<Connection> {
     let _counted = serving.begin_handshake();
     let patience = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
     let shaken = tokio::select! { biased;
@@ -105,7 +136,7 @@ async fn shake_hands(serving: &Arc<Serving>, incoming: Incoming) -> Option<Conne
             debug!(%address, reason = %closed(), "handshake cut off");
             return None;
         }
-        shaken = timeout(patience, incoming) => shaken,
+        shaken = timeout(patience, connecting) => shaken,
     };
     match shaken {
         Ok(Ok(connection)) => Some(connection),

@@ -1,7 +1,7 @@
 //! The running server: what is started, asked, and shut down.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,6 @@ use objsync_proto::wire::{Grant, OwnerInfo, OwnerStatus};
 use objsync_store::feed::OnCommit;
 use objsync_store::{Store, StoreError};
 use quinn::{Endpoint, Runtime, TokioRuntime, VarInt};
-use rustix::net::sockopt;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
@@ -20,15 +19,13 @@ use tracing::{info, warn};
 use crate::connection::closed;
 use crate::error::ServerError;
 use crate::identity::{self, Identity};
-use crate::inherited::{self, Listed};
+use crate::inherited;
+use crate::listen::Configs;
 use crate::local::{self, LocalListener};
 use crate::serving::Serving;
 use crate::spin::Spin;
 use crate::{listen, transport};
 
-/// Bytes of datagrams that the kernel may hold for us: a burst of many peers, or a bulk stream
-/// while this thread does something else. The kernel gives less where its own limit is lower.
-const SOCKET_BUFFER_BYTES: usize = 2 << 20;
 /// Version of the message on the Unix socket.
 const OWNER_INFO_VERSION: u32 = 1;
 
@@ -102,7 +99,11 @@ impl Server {
             .store
             .feed()
             .on_commit(Box::new(move || commits.send_replace(())));
-        let accepting = handle.spawn(listen::accept(Arc::clone(&serving), endpoint.clone()));
+        let accepting = handle.spawn(listen::accept(
+            Arc::clone(&serving),
+            endpoint.clone(),
+            Configs::new(&identity)?,
+        ));
         let mut tasks = vec![accepting.abort_handle()];
         if let Some(listener) = local {
             tasks.push(
@@ -214,15 +215,11 @@ impl fmt::Debug for Server {
 /// Binds the UDP socket and starts QUIC on it.
 fn bind(identity: &Identity, address: SocketAddr) -> Result<Endpoint, ServerError> {
     let refused = |source| ServerError::Listen { address, source };
-    let socket = Listed::open(|| UdpSocket::bind(address)).map_err(refused)?;
-    // Best effort: less room costs speed, not correctness.
-    let _ = sockopt::set_socket_recv_buffer_size(&*socket, SOCKET_BUFFER_BYTES);
-    let _ = sockopt::set_socket_send_buffer_size(&*socket, SOCKET_BUFFER_BYTES);
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
-    let socket = inherited::quic_socket(socket, &*runtime).map_err(refused)?;
+    let socket = transport::socket(address, &*runtime).map_err(refused)?;
     Endpoint::new_with_abstract_socket(
         transport::server_endpoint_config(identity)?,
-        Some(transport::server_config(identity)?),
+        Some(transport::server_config(identity, address.ip())?),
         socket,
         runtime,
     )

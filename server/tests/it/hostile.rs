@@ -9,7 +9,8 @@ use objsync_proto::wire::codec::{self, OPTIONAL_TYPE};
 use objsync_proto::wire::{Hello, KeyRange, Request, ToOwner, Write};
 use tokio::net::UdpSocket;
 
-use crate::peer::{Client, NAMESPACE, Owner, change, dial, encoded, put, reason, within};
+use crate::memory::resident_bytes;
+use crate::peer::{Client, NAMESPACE, Owner, change, connect, encoded, put, reason, within};
 
 /// Sends raw bytes on the operations stream of a welcomed peer and tells why it was dropped.
 async fn dropped_for(owner: &Owner, bytes: &[u8]) -> ErrorKind {
@@ -67,9 +68,7 @@ async fn frame_over_the_limit_is_refused_by_its_length_alone() {
 #[tokio::test]
 async fn hello_over_its_own_limit_is_refused() {
     let owner = Owner::start();
-    let (_endpoint, connection) = dial(&owner, &owner.identity(), owner.server.key())
-        .await
-        .unwrap();
+    let connection = connect(&owner, &owner.identity()).await.unwrap();
     let (mut send, _recv) = connection.open_bi().await.unwrap();
     let hello = Hello {
         program: "x".repeat(HELLO_BYTES_MAX),
@@ -91,9 +90,7 @@ async fn anything_but_a_hello_first_drops_the_peer() {
         b"GET / HTTP/1.1\r\n\r\n",
         &[0; 64],
     ] {
-        let (_endpoint, connection) = dial(&owner, &owner.identity(), owner.server.key())
-            .await
-            .unwrap();
+        let connection = connect(&owner, &owner.identity()).await.unwrap();
         let (mut send, _recv) = connection.open_bi().await.unwrap();
         let _ = send.write_all(first).await;
         let kind = reason(&within(connection.closed()).await).kind;
@@ -314,7 +311,7 @@ async fn damaged_frames_never_stop_the_owner() {
         // Dropped for the damage, or finished in order because it happened to mean something.
         within(client.connection.closed()).await;
     }
-    assert!(matches!(bystander.request(Request::Count).await, Ok(_)));
+    assert!(bystander.request(Request::Count).await.is_ok());
     assert_alive(&owner).await;
 }
 
@@ -357,16 +354,6 @@ async fn peer_that_reads_no_answers_is_held_and_others_are_not() {
     }
     let resident = resident_bytes();
     assert!(resident < 400 << 20, "{resident} bytes resident");
-}
-
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib << 10
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use objsync_server::{ServeOptions, Server, ServerError, local};
 use objsync_store::StoreLimits;
 use tokio::runtime::Handle;
 
+use crate::memory::resident_bytes;
 use crate::peer::{Client, NAMESPACE, Owner, PATIENCE, put, within};
 
 #[tokio::test]
@@ -158,7 +159,8 @@ async fn next_owner_on_the_same_port_resets_the_connections_of_the_last() {
 }
 
 async fn dial_through(owner: &Owner, relay: std::net::SocketAddr) -> quinn::Connection {
-    let (config, _) = objsync_server::client_config(&owner.identity(), owner.server.key()).unwrap();
+    let (config, _) =
+        objsync_server::client_config(&owner.identity(), owner.server.key(), relay.ip()).unwrap();
     let endpoint = crate::peer::endpoint();
     let connecting = endpoint.connect_with(config, relay, "objsync").unwrap();
     within(connecting).await.unwrap()
@@ -238,16 +240,6 @@ async fn hundred_idle_connections_take_little_memory() {
         grown / 100 / 1024
     );
     assert_eq!(owner.server.status().peers, 101);
-}
-
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib << 10
 }
 
 #[tokio::test]

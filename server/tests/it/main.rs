@@ -1,8 +1,11 @@
 //! A served store and peers that talk to it over loopback, frame by frame.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod doors;
 mod hostile;
 mod lifecycle;
+mod memory;
 mod peer;
 mod requests;
 mod subscriptions;

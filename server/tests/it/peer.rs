@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use objsync_proto::effect::Change;
 use objsync_proto::error::Failure;
-use objsync_proto::ids::{Ack, Durability, PeerKey, Position, Sequence, SessionId};
+use objsync_proto::ids::{Ack, Durability, Position, Sequence, SessionId};
 use objsync_proto::key::{self, Key};
 use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::operation::{Operation, Outcome};
@@ -16,7 +16,7 @@ use objsync_proto::wire::codec::{self, Message};
 use objsync_proto::wire::{
     Entry, Event, Feed, Hello, KeyRange, Reply, Request, ToOwner, ToPeer, Welcome, Write,
 };
-use objsync_server::{Identity, ServeOptions, Server, closing, identity};
+use objsync_server::{Identity, ServeOptions, Server, ServerError, closing, dial, identity};
 use objsync_store::{IndexKind, Store, StoreLimits, StoreOptions};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use tempfile::TempDir;
@@ -95,8 +95,6 @@ impl Owner {
 
 /// A connection whose operations stream is driven by hand.
 pub(crate) struct Client {
-    /// Kept: a connection ends with its endpoint.
-    _endpoint: Endpoint,
     pub(crate) connection: Connection,
     pub(crate) send: SendStream,
     pub(crate) recv: Inbox,
@@ -116,18 +114,13 @@ pub(crate) fn endpoint() -> Endpoint {
 }
 
 /// A QUIC connection without any stream.
-pub(crate) async fn dial(
-    owner: &Owner,
-    identity: &Identity,
-    server: PeerKey,
-) -> Result<(Endpoint, Connection), ConnectionError> {
-    let endpoint = endpoint();
-    let (config, _) = objsync_server::client_config(identity, server).unwrap();
-    let connecting = endpoint
-        .connect_with(config, owner.server.address(), "objsync")
-        .unwrap();
-    let connection = within(connecting).await?;
-    Ok((endpoint, connection))
+pub(crate) async fn connect(owner: &Owner, identity: &Identity) -> Result<Connection, Failure> {
+    let (address, server) = (owner.server.address(), owner.server.key());
+    match within(dial(address, identity, server)).await {
+        Ok(connection) => Ok(connection),
+        Err(ServerError::Refused(failure)) => Err(failure),
+        Err(other) => panic!("{other}"),
+    }
 }
 
 impl Client {
@@ -145,9 +138,7 @@ impl Client {
         namespace: &str,
         session: Option<SessionId>,
     ) -> Result<Self, Failure> {
-        let (endpoint, connection) = dial(owner, identity, owner.server.key())
-            .await
-            .map_err(|error| reason(&error))?;
+        let connection = connect(owner, identity).await?;
         let (mut send, recv) = within(connection.open_bi()).await.map_err(|e| reason(&e))?;
         let hello = Hello {
             program: "test".to_owned(),
@@ -166,7 +157,6 @@ impl Client {
             Err(_) => return Err(reason(&within(connection.closed()).await)),
         };
         Ok(Self {
-            _endpoint: endpoint,
             connection,
             send,
             recv,
