@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::evaluate::change_bytes;
 use objsync_proto::ids::{Ack, PeerKey, Position, Revision};
-use objsync_proto::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{Grant, KeyRange, OwnerStatus, Reply, Request};
 
@@ -24,6 +22,7 @@ use crate::error::{ObjectError, Result};
 use crate::generation::PerGeneration;
 use crate::link::{self, GrantRequest, Link};
 use crate::options::{Options, Target};
+use crate::parts::Parts;
 use crate::pending::{Pending, Step, unexpected, unexpected_reply};
 use crate::pipeline::Pipeline;
 use crate::read;
@@ -73,9 +72,9 @@ impl Dict {
     /// let folder = tempfile::tempdir()?;
     /// let dict = Dict::open(folder.path().join("data.obj"), Options::default())?;
     /// let name = key::encode(&"answer".into())?;
-    /// dict.set(name.as_bytes(), value::encode(&42.into())?).wait()?;
+    /// dict.set(name.as_bytes(), value::to_payload(&42)?).wait()?;
     /// let payload = dict.get(name.as_bytes())?.expect("it was set just now");
-    /// assert_eq!(value::decode(&payload)?, 42.into());
+    /// assert_eq!(value::from_payload::<i32>(&payload)?, 42);
     /// dict.close()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -355,26 +354,38 @@ impl Dict {
         V: Into<Bytes>,
     {
         let core = self.core()?;
-        let (mut changes, mut bytes, mut last) = (Vec::new(), 0, None);
-        for (key, value) in pairs {
-            let change = core.config.change(&key.into(), Some(&value.into()))?;
-            let more = change_bytes(&change.key, change.value.as_deref());
-            if bytes + more > TRANSACTION_BYTES_MAX || changes.len() == TRANSACTION_EFFECTS_MAX {
-                last = Some(self.put_all(std::mem::take(&mut changes))?);
-                bytes = 0;
-            }
-            bytes += more;
-            changes.push(change);
-        }
-        if !changes.is_empty() {
-            last = Some(self.put_all(changes)?);
+        let mut last = None;
+        for part in Parts::new(&core.config, pairs.into_iter()) {
+            last = Some(self.put_all(part?).wait()?);
         }
         Ok(last)
     }
 
-    fn put_all(&self, packed: Vec<Change>) -> Result<Ack> {
+    /// As [`Dict::update`], awaitable.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, the transactions that were begun may still happen.
+    ///
+    /// # Errors
+    /// As [`Dict::update`].
+    pub async fn update_async<K, V>(
+        &self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Option<Ack>>
+    where
+        K: Into<Bytes>,
+        V: Into<Bytes>,
+    {
+        let core = self.core()?;
+        let mut last = None;
+        for part in Parts::new(&core.config, pairs.into_iter()) {
+            last = Some(self.put_all(part?).await?);
+        }
+        Ok(last)
+    }
+
+    fn put_all(&self, packed: Vec<Change>) -> Pending<Ack> {
         self.write(|config| config.batch(packed), acknowledged)
-            .wait()
     }
 
     /// Many acknowledged writes in flight, in order.

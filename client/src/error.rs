@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::key::KeyError;
 use objsync_proto::stored::StoredError;
+use objsync_proto::value::ValueError;
 use objsync_server::ServerError;
 use objsync_store::StoreError;
 
@@ -137,5 +139,17 @@ impl ObjectError {
 impl From<StoredError> for ObjectError {
     fn from(error: StoredError) -> Self {
         Self::of_stored(&error)
+    }
+}
+
+impl From<KeyError> for ObjectError {
+    fn from(error: KeyError) -> Self {
+        Self::new(ErrorKind::Invalid, error.to_string())
+    }
+}
+
+impl From<ValueError> for ObjectError {
+    fn from(error: ValueError) -> Self {
+        Self::new(error.kind(), error.to_string())
     }
 }

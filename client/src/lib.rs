@@ -1,14 +1,36 @@
 //! The dictionary that other programs share live: on disk when a write returns, in every peer's
 //! memory a moment later.
 //!
+//! ```
+//! # let folder = tempfile::tempdir()?;
+//! let prices = objsync::DiskObject::open(folder.path().join("prices.obj"))?;
+//! prices.set("apple", &1.25)?;
+//! assert_eq!(prices.get::<f64>("apple")?, Some(1.25));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! | you write | the store is |
 //! |---|---|
-//! | [`Dict::open`] | a directory, owned by this process or by the one that was first |
-//! | [`Dict::connect`] | the one served at an address, or named by a link |
+//! | [`DiskObject::open`] | a directory, owned by this process or by the one that was first |
+//! | [`CompressedDiskObject::open`] | the same, with values compressed |
+//! | [`NetworkObject::connect`] | the one served at an address, or named by a link |
 //! | [`Dict::serve_at`] | a directory, served at an address of your choice |
 //!
-//! [`Dict`] works on encoded keys and values.
+//! The objects take any serde type under any [`Key`]; [`Dict`] under them works on encoded keys
+//! and payloads ([`mod@key`], [`mod@value`]); [`aio`] has the same names, awaitable.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `objects`, [`aio`] | the typed faces |
+//! | `dict`, `pending`, `pipeline`, `scan`, `watch` | the bytes-level face |
+//! | `core` | what is behind a handle: its role, and the calls on their way |
+//! | `seek`, `owned`, `owner` | finding the owner, becoming it, being it |
+//! | `connection`, `calls`, `replica`, `read` | being a peer |
+//! | `process`, `generation`, `fork` | what a process has one of, and what a fork does to it |
+//! | `wait` | how a thread waits |
+//! | [`home`], `link`, `config`, `options` | where things lie, and what a handle was asked for |
 
+pub mod aio;
 mod calls;
 mod config;
 mod connection;
@@ -19,10 +41,12 @@ mod fork;
 mod generation;
 pub mod home;
 mod link;
+mod objects;
 mod operations;
 mod options;
 mod owned;
 mod owner;
+mod parts;
 mod pending;
 mod pipeline;
 mod process;
@@ -40,13 +64,18 @@ pub use objsync_proto::error::{ErrorKind, Failure};
 pub use objsync_proto::ids::{
     Ack, Durability, Epoch, Origin, PeerKey, Position, Revision, Sequence, SessionId, StoreId,
 };
+pub use objsync_proto::key::Key;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
+pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{Grant, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
 
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};
 pub use crate::link::{GrantRequest, Link};
+pub use crate::objects::{
+    Batch, CompressedDiskObject, DiskObject, Entries, NetworkObject, Object, TypedPipeline,
+};
 pub use crate::options::{Options, ReplicaMode, Target, prefix_range};
 pub use crate::pending::Pending;
 pub use crate::pipeline::Pipeline;

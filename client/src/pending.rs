@@ -199,6 +199,9 @@ fn taken() -> ObjectError {
 
 impl<T> WriteCall<T> {
     fn start(&mut self) {
+        if !matches!(self.now, Now::Waiting(_)) {
+            return;
+        }
         if let Now::Waiting(operation) = std::mem::replace(&mut self.now, Now::Between) {
             self.now = match self.core.submit(operation) {
                 Ok(answer) => Now::Sent(answer),

@@ -1,0 +1,58 @@
+//! What a fork does to objects.
+
+use std::time::{Duration, Instant};
+
+use objsync::{Dict, Options};
+
+use crate::peer::{Peer, k, text, v};
+
+#[test]
+fn sleeping_child_of_a_killed_owner_does_not_keep_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let mut owner = Peer::open(&path);
+    assert_eq!(owner.ask("set a 1"), "ok");
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    assert_eq!(text(&dict, "a").as_deref(), Some("1"));
+    let child: i32 = owner.ask("fork").parse().unwrap();
+    assert!(child > 0);
+    owner.kill();
+    let start = Instant::now();
+    dict.set(&k("b"), v("2")).wait().unwrap();
+    let took = start.elapsed();
+    assert_eq!(dict.status().role.to_string(), "owner");
+    end(child);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn handle_of_an_owner_is_a_client_in_the_child() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut owner = Peer::open(&folder.path().join("data"));
+    assert_eq!(owner.ask("fork-set a from-child"), "0");
+    assert_eq!(owner.ask("role"), "owner");
+    assert_eq!(owner.ask("get a"), "= from-child");
+}
+
+#[test]
+fn handle_of_a_peer_connects_anew_in_the_child() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let mut owner = Peer::open(&path);
+    let mut peer = Peer::open(&path);
+    assert_eq!(peer.ask("fork-set a from-child"), "0");
+    assert_eq!(peer.ask("set b from-parent"), "ok");
+    assert_eq!(owner.ask("get a"), "= from-child");
+    assert_eq!(owner.ask("get b"), "= from-parent");
+}
+
+fn end(child: i32) {
+    // SAFETY: ends a process that this test has made.
+    #[allow(
+        unsafe_code,
+        reason = "the child of a killed process is nobody's to wait for"
+    )]
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+    }
+}

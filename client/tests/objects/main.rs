@@ -1,0 +1,9 @@
+//! Objects as programs use them: through one process, two, or eight that race.
+
+mod fork;
+mod model;
+mod open;
+mod peer;
+mod promotion;
+mod sharing;
+mod watching;

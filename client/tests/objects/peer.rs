@@ -1,0 +1,303 @@
+//! Another process with an object of its own, told line by line what to do.
+//!
+//! It is this test binary again, running [`another_process_does_what_it_is_told`] only.
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use objsync::{Dict, KeyRange, Options, ReplicaMode, Target, key, value};
+
+const TOLD: &str = "OBJSYNC_TEST_PEER";
+/// What a line of the other process starts with, so that the test harness's own lines differ.
+const MARK: &str = "> ";
+
+/// A process with an object.
+pub(crate) struct Peer {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Peer {
+    /// Starts a process that has no object yet. `home` is its `$OBJSYNC_HOME`.
+    pub(crate) fn start(home: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "peer::another_process_does_what_it_is_told",
+                "--nocapture",
+            ])
+            .env(TOLD, "1")
+            .env("OBJSYNC_HOME", home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self {
+            child,
+            input,
+            output,
+        }
+    }
+
+    /// A process that has opened a directory.
+    pub(crate) fn open(path: &Path) -> Self {
+        let mut peer = Self::start(path.parent().unwrap());
+        assert_eq!(peer.ask(&format!("open {}", path.display())), "ok");
+        peer
+    }
+
+    /// Tells something and waits for the answer.
+    pub(crate) fn ask(&mut self, what: &str) -> String {
+        self.tell(what);
+        self.answer()
+    }
+
+    /// Tells something.
+    pub(crate) fn tell(&mut self, what: &str) {
+        writeln!(self.input, "{what}").unwrap();
+    }
+
+    /// The next answer.
+    pub(crate) fn answer(&mut self) -> String {
+        loop {
+            let line = self
+                .output
+                .next()
+                .expect("the other process lives")
+                .unwrap();
+            // The harness may have begun a line of its own.
+            if let Some((_, answer)) = line.split_once(MARK) {
+                return answer.to_owned();
+            }
+        }
+    }
+
+    /// Asks until the answer is the one wanted.
+    pub(crate) fn ask_until(&mut self, what: &str, wanted: &str) {
+        until(&format!("{what} answers {wanted}"), || {
+            self.ask(what) == wanted
+        });
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it without warning.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for something, with a deadline.
+pub(crate) fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !happened() {
+        assert!(Instant::now() < deadline, "in 20 s never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// An encoded text key.
+pub(crate) fn k(text: &str) -> Vec<u8> {
+    key::encode(&text.into()).unwrap().as_bytes().to_vec()
+}
+
+/// The payload of a text.
+pub(crate) fn v(text: &str) -> objsync::Bytes {
+    value::to_payload(text).unwrap()
+}
+
+/// The text under a key.
+pub(crate) fn text(dict: &Dict, name: &str) -> Option<String> {
+    dict.get(&k(name))
+        .unwrap()
+        .map(|payload| value::from_payload(&payload).unwrap())
+}
+
+#[test]
+fn another_process_does_what_it_is_told() {
+    if std::env::var_os(TOLD).is_some() {
+        return obey();
+    }
+    let home = tempfile::tempdir().unwrap();
+    let mut peer = Peer::start(home.path());
+    assert_eq!(peer.ask("pid"), peer.pid().to_string());
+    assert_eq!(peer.ask("get x"), "error no object");
+}
+
+fn obey() {
+    let mut dict = None;
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let answer = match do_one(&mut dict, &words) {
+            Ok(answer) => answer,
+            Err(error) => format!("error {error}"),
+        };
+        println!("{MARK}{answer}");
+    }
+}
+
+type Answer = Result<String, Box<dyn std::error::Error>>;
+
+fn do_one(dict: &mut Option<Dict>, words: &[&str]) -> Answer {
+    let done = || Ok(String::from("ok"));
+    match *words {
+        ["pid"] => return Ok(std::process::id().to_string()),
+        ["open", path] => *dict = Some(Dict::open(path, Options::default())?),
+        ["open-buffered", path] => {
+            let durability = Some(objsync::Durability::Buffered);
+            *dict = Some(Dict::open(
+                path,
+                Options {
+                    durability,
+                    ..Options::default()
+                },
+            )?);
+        }
+        ["connect", address] => {
+            *dict = Some(Dict::connect(&Target::parse(address)?, Options::default())?);
+        }
+        ["connect-only", address] => {
+            let timeout = Duration::from_millis(300);
+            let options = Options {
+                promote: false,
+                timeout,
+                ..Options::default()
+            };
+            *dict = match Dict::connect(&Target::parse(address)?, options) {
+                Ok(dict) => Some(dict),
+                Err(error) => return Ok(format!("{:?} {error}", error.kind())),
+            };
+        }
+        ["connect-quick", address] => {
+            let timeout = Duration::from_millis(500);
+            let options = Options {
+                timeout,
+                ..Options::default()
+            };
+            *dict = match Dict::connect(&Target::parse(address)?, options) {
+                Ok(dict) => Some(dict),
+                Err(error) => return Ok(format!("{:?} {error}", error.kind())),
+            };
+        }
+        _ => return use_it(dict.as_ref().ok_or("no object")?, words),
+    }
+    done()
+}
+
+fn use_it(dict: &Dict, words: &[&str]) -> Answer {
+    Ok(match *words {
+        ["set", key, value] => {
+            dict.set(&k(key), v(value)).wait()?;
+            "ok".into()
+        }
+        ["get", key] => match dict.get(&k(key))? {
+            Some(payload) => format!("= {}", value::from_payload::<String>(&payload)?),
+            None => "none".into(),
+        },
+        ["number", key] => match dict.get(&k(key))? {
+            Some(payload) => value::from_payload::<i64>(&payload)?.to_string(),
+            None => "none".into(),
+        },
+        ["incr", key] => dict.incr(&k(key), 1).wait()?.to_string(),
+        // Answers the numbers it got, which differ when no increment ran twice.
+        ["incr-many", key, count] => {
+            let mut got = Vec::new();
+            for _ in 0..count.parse()? {
+                got.push(dict.incr(&k(key), 1).wait()?);
+            }
+            let rising = got.windows(2).all(|pair| pair[0] < pair[1]);
+            format!("{} {rising}", got.len())
+        }
+        ["role"] => dict.status().role.to_string(),
+        ["len"] => dict.len()?.to_string(),
+        ["sync"] => dict.sync().wait()?.revision.to_string(),
+        ["close"] => {
+            dict.close()?;
+            "ok".into()
+        }
+        // The child sleeps for good, holding whatever it inherited.
+        ["fork"] => match fork() {
+            0 => loop {
+                std::thread::park();
+            },
+            child => child.to_string(),
+        },
+        // The child writes through the handle it inherited.
+        ["fork-set", key, value] => match fork() {
+            0 => {
+                let done = dict.set(&k(key), v(value)).wait();
+                let read = dict.get(&k(key));
+                let good = done.is_ok() && read.is_ok_and(|read| read == Some(v(value)));
+                exit_now(if good { 0 } else { 1 });
+            }
+            child => wait_for(child).to_string(),
+        },
+        _ => return Err(format!("{words:?} is nothing to do").into()),
+    })
+}
+
+fn fork() -> i32 {
+    // SAFETY: the child only parks, or uses the handle as the test wants and then ends.
+    #[allow(unsafe_code, reason = "what a fork does to objects is tested")]
+    unsafe {
+        libc::fork()
+    }
+}
+
+fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process; nothing of the parent's runs.
+    #[allow(unsafe_code, reason = "as above")]
+    unsafe {
+        libc::_exit(code)
+    }
+}
+
+fn wait_for(child: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: `status` is a place for one number.
+    #[allow(unsafe_code, reason = "as above")]
+    unsafe {
+        libc::waitpid(child, &raw mut status, 0);
+    }
+    status
+}
+
+/// All entries of a dictionary, decoded.
+pub(crate) fn entries(dict: &Dict) -> Vec<(String, String)> {
+    let entry = |entry: objsync::Result<(objsync::Bytes, objsync::Bytes)>| {
+        let (key, payload) = entry.unwrap();
+        (
+            key::decode(&key).unwrap().to_string(),
+            value::from_payload(&payload).unwrap(),
+        )
+    };
+    dict.scan(KeyRange::default(), false)
+        .unwrap()
+        .map(entry)
+        .collect()
+}
+
+/// Options of a handle that holds nothing.
+pub(crate) fn without_replica() -> Options {
+    Options {
+        replica: ReplicaMode::None,
+        ..Options::default()
+    }
+}

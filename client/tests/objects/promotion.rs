@@ -1,0 +1,155 @@
+//! Who takes over when the owner goes, and what becomes of what was in flight.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use objsync::{Dict, Options};
+
+use crate::peer::{Peer, k, text, until, v};
+
+/// A port that nobody has, to be used at once.
+fn free_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+#[test]
+fn another_carries_on_soon_after_the_owner_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let mut owner = Peer::open(&path);
+    assert_eq!(owner.ask("set a 1"), "ok");
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    owner.kill();
+    let start = Instant::now();
+    dict.set(&k("b"), v("2")).wait().unwrap();
+    let took = start.elapsed();
+    assert_eq!(dict.status().role.to_string(), "owner");
+    assert_eq!(text(&dict, "a").as_deref(), Some("1"));
+    println!("the first write after the kill took {took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn each_increment_in_flight_when_the_owner_is_killed_runs_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let mut owner = Peer::open(&path);
+    let mut peers: Vec<_> = (0..2).map(|_| Peer::open(&path)).collect();
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    peers
+        .iter_mut()
+        .for_each(|peer| peer.tell("incr-many n 300"));
+    until("increments are under way", || {
+        owner.ask("number n").parse::<i64>().is_ok_and(|n| n > 50)
+    });
+    let started: Vec<_> = (0..200).map(|_| dict.incr(&k("n"), 1).start()).collect();
+    owner.kill();
+    let mut got: Vec<_> = started
+        .into_iter()
+        .map(|write| write.wait().unwrap())
+        .collect();
+    got.dedup();
+    assert_eq!(got.len(), 200, "each got a number of its own");
+    assert!(got.is_sorted());
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "300 true");
+    }
+    assert_eq!(dict.incr(&k("n"), 0).wait().unwrap(), 800);
+    let mut roles = vec![dict.status().role.to_string()];
+    roles.extend(peers.iter_mut().map(|peer| peer.ask("role")));
+    roles.sort();
+    assert_eq!(roles, ["owner", "peer", "peer"]);
+}
+
+#[test]
+fn peers_take_over_when_the_owner_closes_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let owner = Dict::open(&path, Options::default()).unwrap();
+    owner.set(&k("a"), v("1")).wait().unwrap();
+    let mut peer = Peer::open(&path);
+    assert_eq!(peer.ask("role"), "peer");
+    owner.close().unwrap();
+    peer.ask_until("role", "owner");
+    assert_eq!(peer.ask("get a"), "= 1");
+    assert_eq!(peer.ask("set a 2"), "ok");
+}
+
+#[test]
+fn eight_processes_that_race_for_a_new_address_elect_one_owner() {
+    let home = tempfile::tempdir().unwrap();
+    let address = format!("localhost:{}", free_port());
+    let mut peers: Vec<_> = (0..8).map(|_| Peer::start(home.path())).collect();
+    peers
+        .iter_mut()
+        .for_each(|peer| peer.tell(&format!("connect {address}")));
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "ok");
+    }
+    for (number, peer) in peers.iter_mut().enumerate() {
+        assert_eq!(peer.ask(&format!("set key{number} x")), "ok");
+    }
+    let owners = peers
+        .iter_mut()
+        .map(|peer| peer.ask("role"))
+        .filter(|role| role == "owner");
+    assert_eq!(owners.count(), 1);
+    for peer in &mut peers {
+        peer.ask("sync");
+        assert_eq!(peer.ask("len"), "8");
+    }
+}
+
+#[test]
+fn address_keeps_its_store_over_the_end_of_all_processes() {
+    let home = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut first = Peer::start(home.path());
+    assert_eq!(first.ask(&format!("connect {address}")), "ok");
+    assert_eq!(first.ask("set a 1"), "ok");
+    first.kill();
+    let mut second = Peer::start(home.path());
+    assert_eq!(second.ask(&format!("connect {address}")), "ok");
+    assert_eq!(second.ask("get a"), "= 1");
+}
+
+#[test]
+fn address_where_nobody_serves_is_unavailable_without_promotion() {
+    let home = tempfile::tempdir().unwrap();
+    let mut peer = Peer::start(home.path());
+    let said = peer.ask(&format!("connect-only localhost:{}", free_port()));
+    assert!(said.starts_with("Unavailable"), "{said}");
+}
+
+#[test]
+fn port_held_by_another_program_is_denied_naming_the_store() {
+    let home = tempfile::tempdir().unwrap();
+    let held = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let mut peer = Peer::start(home.path());
+    let said = peer.ask(&format!("connect-quick 127.0.0.1:{port}"));
+    assert!(said.starts_with("Denied"), "{said}");
+    assert!(
+        said.contains("another program") && said.contains(&port.to_string()),
+        "{said}"
+    );
+}
+
+#[test]
+fn port_held_by_another_store_is_denied_naming_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = Dict::open(folder.path().join("other"), Options::default()).unwrap();
+    let key = stranger.grant(Default::default()).wait().unwrap().server;
+    let address = stranger.status().address.unwrap();
+    let home = folder.path().join("home");
+    let said = Peer::start(&home).ask(&format!("connect-quick {address}"));
+    assert!(said.starts_with("Denied"), "{said}");
+    assert!(
+        said.contains(&key.to_string()) && said.contains("stores"),
+        "{said}"
+    );
+}
