@@ -59,7 +59,7 @@ impl Connection {
     }
 
     /// How this program opens a dictionary: for one thing, so without a copy of it all, and never
-    /// to stay as its server.
+    /// as the server of an address.
     fn options(&self, place: &Place) -> Options {
         let of_link = match place {
             Place::Served(Target::Link(link)) if !link.namespace.is_empty() => {
@@ -74,7 +74,8 @@ impl Connection {
                 .clone()
                 .or(of_link)
                 .unwrap_or(defaults.namespace),
-            promote: false,
+            // A directory that nobody has open is opened for as long as the command runs.
+            promote: matches!(place, Place::Directory(_)),
             replica: ReplicaMode::None,
             timeout: self.timeout,
             ..Options::default()

@@ -455,7 +455,11 @@ impl Dict {
         let core = self.core()?;
         core.check_open()?;
         match core.owner() {
-            Some(owner) => owner.owned().listen(listen),
+            Some(owner) => {
+                let address = owner.owned().listen(listen)?;
+                owner.owned().remember(address)?;
+                Ok(address)
+            }
             None => Err(ObjectError::new(
                 ErrorKind::Denied,
                 format!(

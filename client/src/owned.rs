@@ -92,9 +92,14 @@ impl Owned {
         servers.push(server);
         drop(servers);
         if listen.port() != 0 {
-            home::remember(address.port(), &self.directory)?;
+            self.remember(address)?;
         }
         Ok(address)
+    }
+
+    /// From now on the port leads to this directory. A port that nobody asked for is not worth it.
+    pub(crate) fn remember(&self, address: SocketAddr) -> Result<()> {
+        home::remember(address.port(), &self.directory)
     }
 
     /// Which directory it is.

@@ -255,7 +255,13 @@ fn serve(core: &Core, directory: &Path, store: Store) -> Result<OwnedUse> {
     let give_up = Instant::now() + core.config.options.timeout;
     loop {
         match Owned::start(store.clone(), listen) {
-            Ok(owned) => return Ok(owned),
+            Ok(owned) => {
+                // Whoever serves on a free port tells others which one it was.
+                if let (true, Some(address)) = (core.config.must_own(), owned.address()) {
+                    owned.remember(address)?;
+                }
+                return Ok(owned);
+            }
             Err(error)
                 if is_port_taken(&error) && Instant::now() < give_up && !core.is_closing() =>
             {
