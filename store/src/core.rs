@@ -24,6 +24,7 @@ use crate::manifest::ManifestFile;
 use crate::options::StoreLimits;
 use crate::poison::Poison;
 use crate::sessions::Sessions;
+use crate::snapshot::Snapshots;
 use crate::stamps::Stamps;
 use crate::state::DictState;
 use crate::status::{Marks, StoreStatus};
@@ -46,6 +47,7 @@ pub(crate) struct Core {
     pub(crate) segments: Arc<Segments>,
     pub(crate) open: Arc<OpenSegment>,
     pub(crate) history: Arc<LogHistory>,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) poison: Arc<Poison>,
 
     pub(crate) queue: Queue,
@@ -148,7 +150,7 @@ impl Core {
             position: self.position(),
             marks: self.marks(),
             log_bytes: self.segments.closed_bytes() + open_bytes,
-            snapshot_bytes: 0,
+            snapshot_bytes: self.snapshots.bytes(),
             index_bytes: self.state.index_bytes(),
             recent_bytes: self.state.recent_bytes() as u64,
             sessions: u32::try_from(self.system().sessions.count()).unwrap_or(u32::MAX),
@@ -205,6 +207,7 @@ impl Core {
     fn let_go(&self) {
         self.state.close();
         self.stop_threads();
+        self.state.release_index();
         *self.writer() = None;
         // Last of all: from here on another process may own the directory.
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -50,6 +50,10 @@ impl Surface for DictSurface {
         DICT_SECTION
     }
 
+    fn record(&self, effect: &Effect) -> Result<Option<Change>, Malformed> {
+        decode_change(&effect.body).map(Some)
+    }
+
     fn apply(&self, revision: Revision, effect: &Effect) -> Result<(), StoreError> {
         if revision > self.mark() {
             let change = decode_change(&effect.body)?;

@@ -25,7 +25,7 @@ const DELETED: u8 = 0;
 const IN_SEGMENT: u8 = 1;
 
 /// What an effect puts or removes in its surface's section; none if nothing is kept of it.
-pub type RecordOf = dyn Fn(&Effect) -> Result<Option<Change>, Malformed> + Send + Sync;
+pub type RecordOf<'a> = dyn Fn(&Effect) -> Result<Option<Change>, Malformed> + 'a;
 
 /// Where the value of an entry stands in its segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub fn write(
     directory: &Path,
     store: StoreId,
     info: SegmentInfo,
-    record_of: &RecordOf,
+    record_of: &RecordOf<'_>,
 ) -> Result<(), StoreError> {
     let mut keys = Keys::default();
     for read in LogReader::segment(disk, directory, info)? {
@@ -110,7 +110,7 @@ impl Footer {
         directory: &Path,
         store: StoreId,
         info: SegmentInfo,
-        record_of: &RecordOf,
+        record_of: &RecordOf<'_>,
     ) -> Result<Self, StoreError> {
         match Self::open(disk, directory, info) {
             Ok(footer) if footer.table.head().store == store => Ok(footer),
@@ -192,7 +192,7 @@ impl Keys {
         &mut self,
         frame: &Frame,
         offset: u64,
-        record_of: &RecordOf,
+        record_of: &RecordOf<'_>,
     ) -> Result<(), Malformed> {
         let body_at = offset + FRAME_HEADER_BYTES as u64;
         for logged in frame.transactions()? {

@@ -15,7 +15,9 @@ use crate::error::StoreError;
 use crate::feed::Published;
 use crate::frame::{BytesReader, LoggedTransaction, Malformed, put_varint};
 use crate::log::{LogReader, OpenSegment, Segments, segment_path};
+use crate::snapshot::Snapshots;
 use crate::state::{Changes, History};
+use crate::table::TableEntry;
 
 /// The log and the snapshots of one store.
 pub(crate) struct LogHistory {
@@ -25,6 +27,7 @@ pub(crate) struct LogHistory {
     pub(crate) epochs: Arc<RwLock<Epochs>>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) open: Arc<OpenSegment>,
+    pub(crate) snapshots: Arc<Snapshots>,
 }
 
 /// What the log had after a revision.
@@ -102,8 +105,26 @@ impl History for LogHistory {
         &self,
         each: &mut dyn FnMut(NamespaceId, Entry) -> Result<(), StoreError>,
     ) -> Result<Revision, StoreError> {
-        let _ = each;
-        Ok(Revision(0))
+        let Some(snapshot) = self.snapshots.newest() else {
+            return Ok(Revision(0));
+        };
+        for entry in snapshot.table().iter() {
+            let TableEntry {
+                section,
+                key,
+                revision,
+                payload: value,
+            } = entry?;
+            if section.surface == SurfaceId::DICT {
+                let entry = Entry {
+                    key,
+                    value,
+                    revision,
+                };
+                each(section.namespace, entry)?;
+            }
+        }
+        Ok(snapshot.revision())
     }
 
     fn replay(
@@ -164,7 +185,8 @@ fn is_removed(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-fn take_mark(mark: &[u8]) -> Result<Position, Malformed> {
+/// What [`LogHistory::mark_at`] wrote.
+pub(crate) fn take_mark(mark: &[u8]) -> Result<Position, Malformed> {
     let mark = Bytes::copy_from_slice(mark);
     let mut reader = BytesReader::new(&mark);
     let position = Position {

@@ -22,6 +22,7 @@
 
 pub mod authority;
 mod catalog;
+pub mod check;
 pub mod clock;
 mod commit;
 mod core;
@@ -36,6 +37,7 @@ pub mod frame;
 pub mod grants;
 mod history;
 pub mod index;
+mod keeper;
 pub mod lock;
 pub mod log;
 pub mod manifest;
@@ -60,6 +62,7 @@ mod test_random;
 pub mod trim;
 mod upkeep;
 
+pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
 pub use options::{IndexKind, StoreLimits, StoreOptions};

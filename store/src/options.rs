@@ -67,7 +67,8 @@ pub struct StoreLimits {
     pub retention_bytes: u64,
     /// Age of log kept for peers that fell behind, milliseconds. Default: 1 h.
     pub retention_ms: u64,
-    /// Bytes of log after which a snapshot is made. Default: 256 MiB.
+    /// Bytes of closed segments after which a snapshot is made, if they are also more than half of
+    /// the last snapshot. Default: 64 MiB.
     pub snapshot_log_bytes: u64,
     /// Bytes of changes kept in memory for all subscribers together. Default: 64 MiB.
     pub ring_bytes_max: usize,
@@ -88,7 +89,7 @@ impl Default for StoreLimits {
             recent_bytes_max: 64 << 20,
             retention_bytes: 1 << 30,
             retention_ms: 3600 * 1000,
-            snapshot_log_bytes: 256 << 20,
+            snapshot_log_bytes: 64 << 20,
             ring_bytes_max: objsync_proto::limits::RING_BYTES_MAX,
             flush_delay_ms: 50,
             unsynced_ms_max: 1_000,

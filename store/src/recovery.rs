@@ -8,8 +8,6 @@ mod layout;
 mod replay;
 mod tail;
 
-pub(crate) use replay::encode_section;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
@@ -29,15 +27,19 @@ use crate::feed::Feed;
 use crate::format::{check_format, write_format};
 use crate::frame::BatchBuilder;
 use crate::history::LogHistory;
+use crate::keeper;
 use crate::lock::Lock;
 use crate::log::{OpenSegment, SegmentHeader, Segments};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::{IndexKind, StoreOptions};
 use crate::poison::Poison;
+use crate::snapshot::Snapshots;
 use crate::stamps::Stamps;
 use crate::state::{DictState, StateOptions};
 use crate::surfaces::Surfaces;
 use crate::upkeep::Upkeep;
+
+pub(crate) use replay::{encode_section, load_system};
 
 use layout::Layout;
 use tail::Tail;
@@ -48,10 +50,17 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
     let manifest = read_manifest(directory, &options)?;
     let layout = layout::find(directory, &options, &manifest)?;
     let known = manifest.get();
+    let snapshots = Snapshots::open(&*options.disk, directory, &known.snapshots)?;
+    let all = layout.closed.iter().copied().chain([layout.tail.info]);
 
     let mut system = System::default();
     let mut epochs = Epochs::new(known.store);
-    replay::load_system(directory, &options, &layout, (&mut system, &mut epochs))?;
+    replay::load_system(
+        (&*options.disk, directory),
+        snapshots.newest().as_ref(),
+        all.collect(),
+        (&mut system, &mut epochs),
+    )?;
     system.sessions.end_idle(options.clock.now_ms());
 
     let tail = match options.readonly {
@@ -65,6 +74,7 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
             lock,
             manifest,
             layout,
+            snapshots,
             system,
             epochs,
             tail,
@@ -77,6 +87,7 @@ struct Parts {
     lock: Option<Lock>,
     manifest: ManifestFile,
     layout: Layout,
+    snapshots: Snapshots,
     system: System,
     epochs: Epochs,
     tail: Tail,
@@ -163,6 +174,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         lock,
         manifest,
         layout,
+        snapshots,
         system,
         epochs,
         tail,
@@ -176,6 +188,11 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let epochs = Arc::new(RwLock::new(epochs));
     let mut closed = layout.closed;
     closed.extend(tail.closed);
+    if !options.readonly {
+        let ids: Vec<_> = closed.iter().map(|info| info.id).collect();
+        keeper::clean(&*disk, directory, &known, &ids)?;
+    }
+    let snapshots = Arc::new(snapshots);
     let segments = Arc::new(Segments::new(disk.clone(), directory.to_owned(), closed));
     let poison = Arc::new(Poison::default());
     let open = OpenSegment::new(
@@ -192,6 +209,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         epochs: epochs.clone(),
         segments: segments.clone(),
         open: open.clone(),
+        snapshots: snapshots.clone(),
     });
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
     let mut surfaces = Surfaces::default();
@@ -226,6 +244,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         segments,
         open,
         history,
+        snapshots,
         poison,
         queue: Queue::default(),
         writer: Mutex::new(writer),

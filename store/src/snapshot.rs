@@ -26,6 +26,9 @@ use merge::Merge;
 /// The system section is cut into entries of this many bytes.
 const SYSTEM_PIECE_BYTES: usize = 1 << 20;
 
+/// Entries between two questions whether to stop.
+const STOP_CHECK_COUNT: usize = 1024;
+
 /// A snapshot that is there.
 #[derive(Clone)]
 pub struct Snapshot {
@@ -47,7 +50,9 @@ pub struct SnapshotPlan<'a> {
     /// Sessions, grants and epochs as of the end of the last of these segments.
     pub system: &'a [u8],
     /// What is kept of an effect.
-    pub record_of: &'a RecordOf,
+    pub record_of: &'a RecordOf<'a>,
+    /// Asked now and then: the store is closing, and the snapshot has time until it is opened.
+    pub is_stopped: &'a dyn Fn() -> bool,
 }
 
 /// The directory of the snapshots in a store's directory.
@@ -89,7 +94,10 @@ pub fn write(plan: &SnapshotPlan<'_>) -> Result<Snapshot, StoreError> {
         writer.push(Section::SYSTEM, &index.to_be_bytes(), last.last, piece)?;
     }
     let previous = plan.previous.map(|snapshot| snapshot.table.iter());
-    for entry in Merge::new(previous, &footers)? {
+    for (count, entry) in Merge::new(previous, &footers)?.enumerate() {
+        if count % STOP_CHECK_COUNT == 0 && (plan.is_stopped)() {
+            return Err(StoreError::Closed);
+        }
         let entry = entry?;
         writer.push(entry.section, &entry.key, entry.revision, &entry.payload)?;
     }

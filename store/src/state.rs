@@ -30,7 +30,7 @@ use objsync_proto::ids::{NamespaceId, Revision};
 
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::index::Index;
+use crate::index::{ClosedIndex, Index};
 use crate::options::{IndexKind, StoreLimits};
 use crate::pins::{Pin, Pins};
 use crate::recent::Recent;
@@ -226,6 +226,20 @@ impl DictState {
                 .wait(guard)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Lets go of the index's files, so that another process can have them. Reads fail from now
+    /// on.
+    pub fn release_index(&self) {
+        let _mover = self.mover();
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        *index = Arc::new(ClosedIndex);
+    }
+
+    /// Whether so much waits for the index that it should not wait for more.
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
+        self.recent_bytes() >= self.options.limits.recent_bytes_max / 4
     }
 
     /// Wakes whoever waits for room; later waits fail.

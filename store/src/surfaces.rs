@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use objsync_proto::effect::Effect;
+use objsync_proto::effect::{Change, Effect};
 use objsync_proto::ids::{ChunkId, Revision, SurfaceId};
 
 use crate::dict::DICT_BOUNDS;
 use crate::error::StoreError;
+use crate::frame::Malformed;
 
 /// A kind of thing kept in a store.
 pub trait Surface: Send + Sync + 'static {
@@ -20,6 +21,9 @@ pub trait Surface: Send + Sync + 'static {
 
     /// The number of its section in a snapshot.
     fn snapshot_section(&self) -> u16;
+
+    /// What a snapshot keeps of an effect: a key of its section and its new value, or none.
+    fn record(&self, effect: &Effect) -> Result<Option<Change>, Malformed>;
 
     /// Applies an effect of a transaction that stands in the log. An entry that is already at that
     /// revision or later is left alone.

@@ -11,8 +11,13 @@ use crate::core::Core;
 use crate::error::StoreError;
 use crate::log::{FlushWork, SegmentInfo};
 
-/// How long the index waits for more before it takes a batch.
-const GATHER_MS: u64 = 20;
+/// The index takes its batches once nothing came for this long,
+const GATHER_MS: u64 = 200;
+/// or after so many such waits, or when much has gathered: a key that is written again and again
+/// then costs the index one write, and a burst of writes has the processor for itself.
+const GATHER_COUNT_MAX: u32 = 25;
+/// How often it is looked what may be removed, when nothing else gives cause.
+const KEEP_MS: u64 = 5 * 60 * 1000;
 /// How long the index waits after a failure.
 const RETRY_MS: u64 = 1_000;
 
@@ -29,7 +34,7 @@ pub(crate) struct Upkeep {
 struct Work {
     is_idle: bool,
     is_stopped: bool,
-    closed: Vec<SegmentInfo>,
+    is_segment_closed: bool,
 }
 
 impl Upkeep {
@@ -39,7 +44,7 @@ impl Upkeep {
             return;
         }
         if std::mem::take(&mut self.work().is_idle) {
-            self.changed.notify_one();
+            self.changed.notify_all();
         }
     }
 
@@ -47,15 +52,15 @@ impl Upkeep {
         Revision(self.target.load(Ordering::Acquire))
     }
 
-    /// Waits until the index may go past `indexed`, or a segment was closed; none at the end.
-    fn wait(&self, indexed: Revision) -> Option<Vec<SegmentInfo>> {
+    /// Waits until the index may go past `indexed`; false at the end.
+    fn wait(&self, indexed: Revision) -> bool {
         let mut work = self.work();
         loop {
             if work.is_stopped {
-                return None;
+                return false;
             }
-            if self.target() > indexed || !work.closed.is_empty() {
-                return Some(std::mem::take(&mut work.closed));
+            if self.target() > indexed {
+                return true;
             }
             work.is_idle = true;
             work = self
@@ -63,6 +68,20 @@ impl Upkeep {
                 .wait(work)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Waits until a segment was closed, or for a while; false at the end.
+    fn wait_for_segment(&self) -> bool {
+        let mut work = self.work();
+        if !work.is_segment_closed && !work.is_stopped {
+            let pause = Duration::from_millis(KEEP_MS);
+            let waited = self.changed.wait_timeout_while(work, pause, |work| {
+                !work.is_segment_closed && !work.is_stopped
+            });
+            work = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        work.is_segment_closed = false;
+        !work.is_stopped
     }
 
     /// Waits a while, or until the end.
@@ -104,15 +123,16 @@ impl Core {
             // The manifest names what must be there; a segment more is no fault.
             tracing::warn!(%error, "a new segment is not in the manifest yet");
         }
-        self.upkeep.work().closed.push(info);
-        self.upkeep.changed.notify_one();
+        self.upkeep.work().is_segment_closed = true;
+        self.upkeep.changed.notify_all();
     }
 
     /// Starts the threads of a store that can be written.
     pub(crate) fn start_threads(self: &Arc<Self>) -> Result<(), StoreError> {
         self.start_thread("objsync-store", Self::serve_queue)?;
         self.start_thread("objsync-flush", Self::serve_flushes)?;
-        self.start_thread("objsync-index", Self::serve_index)
+        self.start_thread("objsync-index", Self::serve_index)?;
+        self.start_thread("objsync-keep", Self::serve_keeping)
     }
 
     fn start_thread(
@@ -160,13 +180,8 @@ impl Core {
 
     /// What the thread that keeps the index does until it is stopped.
     fn serve_index(&self) {
-        while let Some(closed) = self.upkeep.wait(self.state.indexed()) {
-            if !self.state.is_full() {
-                self.upkeep.pause(GATHER_MS);
-            }
-            for info in closed {
-                self.keep_segment(info);
-            }
+        while self.upkeep.wait(self.state.indexed()) {
+            self.gather();
             if let Err(error) = self.advance_index() {
                 tracing::warn!(%error, "the index does not follow");
                 self.upkeep.pause(RETRY_MS);
@@ -183,7 +198,32 @@ impl Core {
         Ok(())
     }
 
-    fn keep_segment(&self, info: SegmentInfo) {
-        let _ = info;
+    /// Waits for more to gather, for as long as there is room.
+    fn gather(&self) {
+        let mut bytes = self.state.recent_bytes();
+        for _ in 0..GATHER_COUNT_MAX {
+            if self.state.is_filling() {
+                return;
+            }
+            self.upkeep.pause(GATHER_MS);
+            let gathered = self.state.recent_bytes();
+            if gathered == bytes {
+                return;
+            }
+            bytes = gathered;
+        }
+    }
+
+    /// What the thread that makes snapshots and removes old files does until it is stopped.
+    fn serve_keeping(&self) {
+        loop {
+            match self.keep() {
+                Ok(()) | Err(StoreError::Closed) => {}
+                Err(error) => tracing::warn!(%error, "no snapshot was made"),
+            }
+            if !self.upkeep.wait_for_segment() {
+                return;
+            }
+        }
     }
 }

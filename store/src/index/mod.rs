@@ -9,6 +9,7 @@
 //!
 //! [`sled`] is the only file that names sled. [`conformance`] holds what every index must do.
 
+mod closed;
 mod memory;
 mod sled;
 
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use objsync_proto::ids::NamespaceId;
 use objsync_proto::wire::KeyRange;
 
+pub(crate) use closed::ClosedIndex;
 pub use memory::MemoryIndex;
 pub use sled::SledIndex;
 

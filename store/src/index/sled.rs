@@ -11,6 +11,7 @@ use std::ops::{Bound, ControlFlow};
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use objsync_proto::ids::{NamespaceId, Revision};
@@ -22,6 +23,12 @@ use crate::store::Stored;
 
 /// What sled may hold of its pages in memory.
 const CACHE_BYTES: u64 = 64 << 20;
+
+/// How often an open is tried: sled's lock of an owner that is just ending goes with its last
+/// descriptor, which can be a moment after the store's own lock.
+const OPEN_TRY_COUNT: u32 = 6;
+/// Between two tries.
+const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Key of the mark.
 const MARK_KEY: &[u8] = &[0];
@@ -44,13 +51,20 @@ impl SledIndex {
     /// Opens the index in `directory`, or makes an empty one. Takes about a third of a second
     /// per million keys.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let config = sled::Config::new()
+            .path(directory)
+            .mode(sled::Mode::HighThroughput)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        let mut tries = OPEN_TRY_COUNT;
         let db = guard("open", || {
-            sled::Config::new()
-                .path(directory)
-                .mode(sled::Mode::HighThroughput)
-                .cache_capacity(CACHE_BYTES)
-                .flush_every_ms(None)
-                .open()
+            loop {
+                tries -= 1;
+                match config.open() {
+                    Err(sled::Error::Io(_)) if tries > 0 => std::thread::sleep(OPEN_PAUSE),
+                    result => return result,
+                }
+            }
         })?;
         Ok(Self {
             directory: directory.to_owned(),

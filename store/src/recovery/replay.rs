@@ -7,18 +7,18 @@ use objsync_proto::ids::{NamespaceId, Revision, SessionId};
 use objsync_proto::session::Recorded;
 use objsync_proto::wire::KeyRange;
 
-use super::layout::Layout;
 use crate::catalog::Catalog;
 use crate::core::System;
+use crate::disk::Disk;
 use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
 use crate::frame::{BytesReader, Frame, FrameKind, LoggedTransaction, Malformed};
 use crate::grants::{GrantEvent, Grants};
 use crate::history::{LogHistory, located};
-use crate::log::{LogReader, segment_path};
-use crate::options::StoreOptions;
+use crate::log::{LogReader, SegmentId, SegmentInfo, segment_path};
 use crate::reader::PageLimits;
 use crate::sessions::{SessionEvent, Sessions};
+use crate::snapshot::{Snapshot, snapshot_path};
 use crate::state::DictState;
 use crate::surfaces::{Surfaces, Unroutable, check_effect};
 
@@ -27,15 +27,29 @@ const PAGE_BYTES: usize = 1 << 20;
 /// The version of a snapshot's system section.
 const SECTION_VERSION: u8 = 0;
 
-/// Sessions, grants and epochs, as the end of the log has them.
-pub(super) fn load_system(
-    directory: &Path,
-    options: &StoreOptions,
-    layout: &Layout,
+/// Sessions, grants and epochs, as the end of these segments has them: from a snapshot, and the
+/// segments after it.
+pub(crate) fn load_system(
+    (disk, directory): (&dyn Disk, &Path),
+    snapshot: Option<&Snapshot>,
+    mut segments: Vec<SegmentInfo>,
     (system, epochs): (&mut System, &mut Epochs),
 ) -> Result<(), StoreError> {
-    let all = layout.closed.iter().copied().chain([layout.tail.info]);
-    for read in LogReader::new(&*options.disk, directory, all.collect(), None) {
+    let mut next = SegmentId::FIRST;
+    if let Some(snapshot) = snapshot {
+        let path = snapshot_path(directory, snapshot.revision());
+        located(take_section(snapshot.system()?, system, epochs), &path, 0)?;
+        next = snapshot.segment().next();
+    }
+    segments.retain(|info| info.id >= next);
+    if segments.first().is_some_and(|first| first.id != next) {
+        return Err(StoreError::corrupt(
+            &segment_path(directory, next),
+            0,
+            "it is missing",
+        ));
+    }
+    for read in LogReader::new(disk, directory, segments, None) {
         let (place, frame) = read?;
         let path = segment_path(directory, place.segment);
         if let FrameKind::Other(kind) = frame.header.kind {
@@ -180,7 +194,7 @@ pub(crate) fn encode_section(system: &System, epochs: &Epochs) -> Vec<u8> {
 }
 
 /// What [`encode_section`] wrote.
-pub(crate) fn take_section(
+fn take_section(
     section: bytes::Bytes,
     system: &mut System,
     epochs: &mut Epochs,

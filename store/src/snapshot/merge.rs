@@ -51,7 +51,7 @@ impl<'a> Merge<'a> {
 
     /// Takes the next entry of a source; its system section is left out: it is made anew.
     fn advance(&mut self, source: usize) -> Result<(), StoreError> {
-        let mut entries = self.sources[source].cursor.by_ref();
+        let entries = self.sources[source].cursor.by_ref();
         let next = entries.find(
             |entry| !matches!(entry, Ok(entry) if entry.section.surface == Section::SYSTEM.surface),
         );

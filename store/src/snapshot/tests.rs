@@ -67,6 +67,7 @@ impl Rig {
             segments,
             system: system.as_bytes(),
             record_of: &record_of,
+            is_stopped: &|| false,
         })
         .unwrap()
     }
@@ -142,6 +143,7 @@ fn system_section_larger_than_a_piece_comes_back_whole() {
         segments: &segments,
         system: &system,
         record_of: &record_of,
+        is_stopped: &|| false,
     })
     .unwrap();
     assert!(snapshot.system().unwrap() == system);
@@ -169,6 +171,7 @@ fn damaged_segment_makes_no_snapshot() {
         segments: &[info],
         system: b"",
         record_of: &record_of,
+        is_stopped: &|| false,
     });
     assert!(matches!(made.map(|_| ()), Err(StoreError::Corrupt { .. })));
     assert!(!snapshot_path(rig.directory.path(), info.last).exists());

@@ -25,6 +25,15 @@ pub struct Table {
     bytes: u64,
 }
 
+/// A block that is not what was written.
+pub(crate) struct DamagedBlock {
+    pub(crate) section: Section,
+    pub(crate) offset: u64,
+    pub(crate) first_key: Bytes,
+    pub(crate) count: u32,
+    pub(crate) what: String,
+}
+
 impl Table {
     /// Opens the table at `path`.
     ///
@@ -136,6 +145,31 @@ impl Table {
     #[must_use]
     pub fn iter(self: &Arc<Self>) -> TableCursor {
         TableCursor::from_block(self.clone(), 0)
+    }
+
+    /// Reads every block and hands each entry to `is_right`; tells the blocks that are damaged, or
+    /// have an entry that is not.
+    pub(crate) fn check(
+        &self,
+        is_right: &mut dyn FnMut(&TableEntry) -> bool,
+    ) -> Result<Vec<DamagedBlock>, StoreError> {
+        let mut damaged = Vec::new();
+        for (place, block) in self.blocks.iter().enumerate() {
+            let what = match self.block(place) {
+                Ok(entries) if entries.iter().all(&mut *is_right) => continue,
+                Ok(_) => "an entry is later than the table".to_owned(),
+                Err(StoreError::Corrupt { what, .. }) => what,
+                Err(error) => return Err(error),
+            };
+            damaged.push(DamagedBlock {
+                section: block.section,
+                offset: block.offset,
+                first_key: block.first_key.clone(),
+                count: block.count,
+                what,
+            });
+        }
+        Ok(damaged)
     }
 
     pub(super) fn block_count(&self) -> usize {

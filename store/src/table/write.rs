@@ -28,6 +28,7 @@ pub struct TableWriter<'a> {
     /// Blocks of the index that are full, with their counts, and the one being filled.
     index: Vec<(Vec<u8>, u32)>,
     trailer: Trailer,
+    is_finished: bool,
 }
 
 impl<'a> TableWriter<'a> {
@@ -49,6 +50,7 @@ impl<'a> TableWriter<'a> {
             last: None,
             index: vec![(Vec::new(), 0)],
             trailer: Trailer::default(),
+            is_finished: false,
             temporary,
         })
     }
@@ -145,8 +147,20 @@ impl<'a> TableWriter<'a> {
             .write_all_at(&trailer, self.offset)
             .and_then(|()| self.file.sync_data())
             .and_then(|()| self.disk.rename(&self.temporary, &self.path))
-            .and_then(|()| self.disk.sync_dir(directory))
             .map_err(|error| StoreError::io("write", &self.path, error))?;
+        self.is_finished = true;
+        self.disk
+            .sync_dir(directory)
+            .map_err(|error| StoreError::io("sync", directory, error))?;
         Ok(self.offset + EDGE_BYTES as u64)
+    }
+}
+
+impl Drop for TableWriter<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // The disk may be full: make room. What is left is removed by the next open.
+            let _ = self.disk.remove(&self.temporary);
+        }
     }
 }

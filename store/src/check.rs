@@ -1,0 +1,196 @@
+//! Reads every byte of a closed store and says what is damaged, and what that hits.
+//!
+//! `FORMAT`, `MANIFEST`, segments, footers and snapshots are read whole, each byte under its
+//! checksum, and what they say of each other is compared. The index is compared entry by entry
+//! with what snapshot and log say. Nothing is changed.
+//!
+//! Not here: putting things right.
+
+mod content;
+mod files;
+mod index;
+mod log;
+
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use objsync_proto::ids::{NamespaceId, Revision, StoreId};
+
+use crate::disk::RealDisk;
+use crate::error::StoreError;
+use crate::format::check_format;
+use crate::lock::Lock;
+
+use files::Files;
+
+/// Most keys that a problem names.
+pub const PROBLEM_KEYS_MAX: usize = 100;
+
+/// How far a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckProgress {
+    /// What is being read.
+    pub part: CheckPart,
+    /// Bytes of files read so far, of all parts.
+    pub done_bytes: u64,
+    /// Bytes of files to read.
+    pub total_bytes: u64,
+}
+
+/// A part of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckPart {
+    /// The segments of the log.
+    Log,
+    /// Their footers.
+    Footers,
+    /// The snapshots.
+    Snapshots,
+    /// The index.
+    Index,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Which store it is, if that could be read.
+    pub store: Option<StoreId>,
+    /// Whether it was closed. If not, the end of its log may be torn, which is no damage.
+    pub was_closed: bool,
+    /// The last revision in the log.
+    pub revision: Revision,
+    /// Files read.
+    pub file_count: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Frames of the log.
+    pub frame_count: u64,
+    /// Entries of snapshots and footers.
+    pub entry_count: u64,
+    /// Entries of the index that were compared.
+    pub index_entry_count: u64,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// In which file, or directory for the index.
+    pub file: PathBuf,
+    /// At which byte of it.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
+    /// Nothing is lost: the store makes this file again from others.
+    pub is_cache: bool,
+    /// The first and last revision that may be hit, if known.
+    pub revisions: Option<(Revision, Revision)>,
+    /// Keys that are hit, as far as they could be found; at most [`PROBLEM_KEYS_MAX`].
+    pub keys: Vec<(NamespaceId, Bytes)>,
+    /// How many keys are hit, as far as they could be found.
+    pub key_count: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing is lost: what is wrong, if anything, the store makes again by itself.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problems.iter().all(|problem| problem.is_cache)
+    }
+}
+
+impl Problem {
+    fn new(file: &Path, offset: u64, what: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            offset,
+            what: what.into(),
+            is_cache: false,
+            revisions: None,
+            keys: Vec::new(),
+            key_count: 0,
+        }
+    }
+
+    /// Damage that a call met.
+    ///
+    /// # Errors
+    /// Anything else goes on as it was.
+    fn of(error: StoreError) -> Result<Self, StoreError> {
+        match error {
+            StoreError::Corrupt { path, offset, what } => Ok(Self::new(&path, offset, what)),
+            StoreError::Io { path, source, .. }
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(Self::new(&path, 0, "it is missing"))
+            }
+            other => Err(other),
+        }
+    }
+
+    fn add_key(&mut self, namespace: NamespaceId, key: &Bytes) {
+        self.key_count += 1;
+        if self.keys.len() < PROBLEM_KEYS_MAX {
+            self.keys.push((namespace, key.clone()));
+        }
+    }
+}
+
+/// Checks the store in `directory`, which nobody may have open. Calls `progress` now and then.
+///
+/// # Errors
+/// [`StoreError::NotFound`], [`StoreError::Locked`], [`StoreError::Unsupported`], or the disk
+/// refused a call. Damage is no error here, but a problem in the report.
+pub fn check(
+    directory: &Path,
+    progress: &mut dyn FnMut(CheckProgress),
+) -> Result<CheckReport, StoreError> {
+    let mut report = CheckReport::default();
+    match check_format(&RealDisk, directory, false) {
+        Ok(true) => {}
+        Ok(false) => {
+            let directory = directory.to_owned();
+            return Err(StoreError::NotFound { directory });
+        }
+        Err(error) => report.problems.push(Problem::of(error)?),
+    }
+    // On read-only media there is no lock to take, and nobody who could write.
+    let _lock = match Lock::take(directory, true) {
+        Ok(lock) => Some(lock),
+        Err(StoreError::Io { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let files = Files::find(directory, &mut report)?;
+    let mut meter = Meter {
+        progress,
+        done_bytes: 0,
+        total_bytes: files.total_bytes,
+    };
+    log::check(&files, &mut report, &mut meter)?;
+    content::check_footers(&files, &mut report, &mut meter)?;
+    content::check_snapshots(&files, &mut report, &mut meter)?;
+    if report.is_sound() {
+        index::check(&files, &mut report, &mut meter)?;
+    }
+    Ok(report)
+}
+
+/// Tells how far it is.
+struct Meter<'a> {
+    progress: &'a mut dyn FnMut(CheckProgress),
+    done_bytes: u64,
+    total_bytes: u64,
+}
+
+impl Meter<'_> {
+    fn add(&mut self, part: CheckPart, bytes: u64) {
+        self.done_bytes += bytes;
+        (self.progress)(CheckProgress {
+            part,
+            done_bytes: self.done_bytes,
+            total_bytes: self.total_bytes,
+        });
+    }
+}

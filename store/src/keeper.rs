@@ -1,0 +1,182 @@
+//! Keeps what lies behind the writer in order: footers, snapshots, and the removal of what nobody
+//! needs any more. A thread calls [`Core::keep`] after each closed segment and now and then.
+//!
+//! Order of a snapshot: file (synced, renamed, directory synced), `MANIFEST`, then what it makes
+//! needless goes. Order of a removal: `MANIFEST`, then the files. So whenever the power goes,
+//! what the manifest names is there, and a file too many is removed at the next open.
+
+use std::path::Path;
+
+use objsync_proto::effect::{Change, Effect};
+
+use crate::core::{Core, System};
+use crate::disk::Disk;
+use crate::epoch::Epochs;
+use crate::error::StoreError;
+use crate::footer::footer_path;
+use crate::frame::Malformed;
+use crate::log::{SegmentId, SegmentInfo, log_directory};
+use crate::manifest::Manifest;
+use crate::recovery;
+use crate::snapshot::{self, Snapshot, SnapshotPlan, snapshot_directory, snapshot_path};
+use crate::surfaces::Surfaces;
+use crate::trim::{self, SnapshotInfo, Trim};
+
+/// Most segments that one snapshot takes in: each is an open file.
+const SNAPSHOT_SEGMENTS_MAX: usize = 128;
+
+impl Core {
+    /// Makes a snapshot if one is due, and removes what may go.
+    pub(crate) fn keep(&self) -> Result<(), StoreError> {
+        while self.make_snapshot()? {}
+        self.trim()
+    }
+
+    /// Makes the snapshot that is due; tells whether there was one.
+    fn make_snapshot(&self) -> Result<bool, StoreError> {
+        let safe = self.open.durable().min(self.committed());
+        let mut closed = self.segments.closed();
+        closed.retain(|info| info.last <= safe);
+        let previous = self.snapshots.newest();
+        let newest = previous.as_ref().map(info_of);
+        let Some(due) = trim::due(&closed, newest.as_ref(), &self.limits) else {
+            return Ok(false);
+        };
+        let due = &due[..due.len().min(SNAPSHOT_SEGMENTS_MAX)];
+        let system = self.system_after(previous.as_ref(), due)?;
+        let made = snapshot::write(&SnapshotPlan {
+            disk: &*self.disk,
+            directory: &self.directory,
+            store: self.store,
+            previous: previous.as_ref(),
+            segments: due,
+            system: &system,
+            record_of: &|effect| record_of(&self.surfaces, effect),
+            is_stopped: &|| self.is_closed(),
+        })?;
+        let revision = made.revision();
+        self.manifest
+            .update(|manifest| manifest.snapshots.push(revision))?;
+        tracing::info!(%revision, bytes = made.bytes(), "snapshot made");
+        self.snapshots.push(made);
+        Ok(true)
+    }
+
+    /// Sessions, grants and epochs as of the end of the last of these segments.
+    fn system_after(
+        &self,
+        previous: Option<&Snapshot>,
+        segments: &[SegmentInfo],
+    ) -> Result<Vec<u8>, StoreError> {
+        let mut system = System::default();
+        let mut epochs = Epochs::new(self.store);
+        let files = (&*self.disk, &*self.directory);
+        recovery::load_system(
+            files,
+            previous,
+            segments.to_vec(),
+            (&mut system, &mut epochs),
+        )?;
+        if let Some(last) = segments.last() {
+            system.sessions.end_idle(last.last_time_ms);
+        }
+        Ok(recovery::encode_section(&system, &epochs))
+    }
+
+    /// Removes what nobody needs.
+    fn trim(&self) -> Result<(), StoreError> {
+        let snapshots: Vec<_> = self.snapshots.all().iter().map(info_of).collect();
+        let closed = self.segments.closed();
+        let Trim {
+            segments,
+            snapshots,
+        } = trim::plan(&closed, &snapshots, self.clock.now_ms(), &self.limits);
+        if segments.is_empty() && snapshots.is_empty() {
+            return Ok(());
+        }
+        self.manifest.update(|manifest| {
+            let first = segments.last().map(|last| last.next());
+            manifest.first_segment = manifest.first_segment.max(first);
+            manifest
+                .snapshots
+                .retain(|revision| !snapshots.contains(revision));
+        })?;
+        for revision in snapshots {
+            self.snapshots.forget(revision);
+            remove(&*self.disk, &snapshot_path(&self.directory, revision))?;
+        }
+        for id in segments {
+            remove(&*self.disk, &footer_path(&self.directory, id))?;
+            self.segments.remove_oldest(id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes the files that an earlier owner did not come to finish, or to remove.
+pub(crate) fn clean(
+    disk: &dyn Disk,
+    directory: &Path,
+    manifest: &Manifest,
+    segments: &[SegmentId],
+) -> Result<(), StoreError> {
+    let snapshots: Vec<_> = manifest
+        .snapshots
+        .iter()
+        .map(|revision| snapshot_path(directory, *revision))
+        .collect();
+    let footers: Vec<_> = segments
+        .iter()
+        .map(|id| footer_path(directory, *id))
+        .collect();
+    clean_directory(disk, &snapshot_directory(directory), |path| {
+        !snapshots.iter().any(|one| one == path)
+    })?;
+    let is_footer = |path: &Path| path.to_string_lossy().contains(".keys");
+    clean_directory(disk, &log_directory(directory), |path| {
+        is_footer(path) && !footers.iter().any(|one| one == path)
+    })
+}
+
+fn clean_directory(
+    disk: &dyn Disk,
+    directory: &Path,
+    is_waste: impl Fn(&Path) -> bool,
+) -> Result<(), StoreError> {
+    let names = match disk.list(directory) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io("list", directory, error)),
+    };
+    let paths = names.iter().map(|name| directory.join(name));
+    for path in paths.filter(|path| is_waste(path)) {
+        remove(disk, &path)?;
+    }
+    Ok(())
+}
+
+/// Removes a file, if it is there.
+fn remove(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::io("remove", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a snapshot keeps of an effect.
+fn record_of(surfaces: &Surfaces, effect: &Effect) -> Result<Option<Change>, Malformed> {
+    match surfaces.get(effect.surface) {
+        Some(surface) => surface.record(effect),
+        None => Err(Malformed("an effect of an unknown surface")),
+    }
+}
+
+fn info_of(snapshot: &Snapshot) -> SnapshotInfo {
+    SnapshotInfo {
+        revision: snapshot.revision(),
+        segment: snapshot.segment(),
+        bytes: snapshot.bytes(),
+    }
+}
