@@ -248,7 +248,7 @@ async fn grant_ends_when_it_says_so() {
         .err()
         .unwrap();
     assert_eq!(refused.kind, ErrorKind::Denied, "already over");
-    owner.store.grant(grant(now_ms + 2_000)).unwrap();
+    owner.store.grant(grant(now_ms + 1_000)).unwrap();
     let guest = Client::connect(&owner, &identity, NAMESPACE).await.unwrap();
     assert_eq!(
         guest.closed().await.kind,

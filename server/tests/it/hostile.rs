@@ -87,7 +87,7 @@ async fn anything_but_a_hello_first_drops_the_peer() {
     let owner = Owner::start();
     for first in [
         &frame(&ToOwner::OpenSession)[..],
-        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nUser-Agent: a browser of some age\r\n\r\n",
         &[0; 64],
     ] {
         let connection = connect(&owner, &owner.identity()).await.unwrap();

@@ -135,6 +135,8 @@ async fn next_owner_on_the_same_port_resets_the_connections_of_the_last() {
     let address = owner.server.address();
     let relay = Relay::start(address).await;
     let through = dial_through(&owner, relay.address).await;
+    // Welcomed, so that both ends are past the handshake.
+    let through = Client::greet(through, NAMESPACE, None).await.unwrap();
     // As a kill does: the owner is gone without a word, which the relay swallows.
     relay.swallow(true);
     drop(owner.server);
@@ -152,7 +154,7 @@ async fn next_owner_on_the_same_port_resets_the_connections_of_the_last() {
     let _next = Server::start(owner.store.clone(), options, &Handle::current()).unwrap();
     relay.swallow(false);
     let start = Instant::now();
-    let error = within(through.closed()).await;
+    let error = within(through.connection.closed()).await;
     assert!(matches!(error, quinn::ConnectionError::Reset), "{error}");
     let silence = Duration::from_millis(IDLE_TIMEOUT_MS);
     assert!(start.elapsed() < silence, "{:?}", start.elapsed());

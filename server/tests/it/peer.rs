@@ -139,6 +139,15 @@ impl Client {
         session: Option<SessionId>,
     ) -> Result<Self, Failure> {
         let connection = connect(owner, identity).await?;
+        Self::greet(connection, namespace, session).await
+    }
+
+    /// Says hello on a connection.
+    pub(crate) async fn greet(
+        connection: Connection,
+        namespace: &str,
+        session: Option<SessionId>,
+    ) -> Result<Self, Failure> {
         let (mut send, recv) = within(connection.open_bi()).await.map_err(|e| reason(&e))?;
         let hello = Hello {
             program: "test".to_owned(),
