@@ -11,7 +11,6 @@ mod files;
 mod index;
 mod log;
 
-
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;

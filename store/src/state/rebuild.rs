@@ -63,13 +63,14 @@ impl DictState {
     /// Opens the index, or makes it again if it cannot be used, and brings the state to `end`,
     /// the last revision of the log.
     pub fn open(options: StateOptions, end: Revision) -> Result<Self, StoreError> {
-        let filled = match reuse(&options) {
-            Ok(filled) => filled,
-            Err(StoreError::Index { what }) => {
+        let is_there = options.index == IndexKind::Sled && options.index_directory.exists();
+        let filled = match is_there.then(|| reuse(&options)) {
+            None => make_again(&options, Revision(0))?,
+            Some(Err(StoreError::Index { what })) => {
                 tracing::warn!(what, "the index is made again");
                 make_again(&options, Revision(0))?
             }
-            Err(error) => return Err(error),
+            Some(other) => other?,
         };
         let history = Arc::clone(&options.history);
         let state = Self::over(options, filled);
@@ -142,7 +143,7 @@ fn reuse(options: &StateOptions) -> Result<Filled, StoreError> {
             revision,
         }),
         None => Err(StoreError::Index {
-            what: "it is new, or of another history".to_owned(),
+            what: "it is not whole, or of another history".to_owned(),
         }),
     }
 }
