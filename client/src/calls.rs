@@ -187,6 +187,13 @@ impl Calls {
         self.session.expire(self.millis(now));
         self.deliver(core);
         let late = |waiting: &WaitingRequest| waiting.deadline <= now;
+        let late_write = |command: &Command| matches!(command, Command::Write { deadline, .. } if *deadline <= now);
+        let (late_writes, beyond): (VecDeque<_>, VecDeque<_>) =
+            self.beyond.drain(..).partition(late_write);
+        self.beyond = beyond;
+        for command in late_writes {
+            command.fail(&core.unreachable(core.config.options.timeout));
+        }
         let numbers: Vec<u64> = self
             .requests
             .iter()
@@ -260,6 +267,10 @@ impl Calls {
         let call = CallId(self.call_count);
         let bytes = operation_bytes(&operation);
         let (deadline_ms, now_ms) = (self.millis(deadline), self.millis(Instant::now()));
+        if self.session.is_settled() {
+            // A session that was idle for long is left before the owner ends it.
+            self.session.expire(now_ms);
+        }
         match self
             .session
             .submit(call, operation, self.durability, deadline_ms, now_ms)

@@ -205,8 +205,7 @@ impl Connection<'_> {
         local: &mut Option<UnixStream>,
         heard: &mut mpsc::UnboundedReceiver<Told>,
     ) -> End {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = std::pin::pin!(tokio::time::sleep(TICK));
         let mut closing_since = None;
         let core = Arc::clone(self.core);
         let quic = self.quic.clone();
@@ -217,6 +216,8 @@ impl Connection<'_> {
                 return End::Closed;
             }
             let has_output = !self.output.is_empty();
+            // A handle that waits for nothing sleeps until something happens.
+            let has_deadlines = !self.calls.is_settled() || core.is_closing();
             tokio::select! {
                 biased;
                 written = self.send.write(&self.output), if has_output => match written {
@@ -243,7 +244,10 @@ impl Connection<'_> {
                     return end;
                 },
                 () = end_of_file(local) => return End::Lost("the owner is gone".into()),
-                _ = tick.tick() => self.calls.expire(&core),
+                () = &mut tick, if has_deadlines => {
+                    self.calls.expire(&core);
+                    tick.as_mut().reset(tokio::time::Instant::now() + TICK);
+                }
             }
         }
     }

@@ -270,14 +270,13 @@ impl Core {
         self.owner.get()
     }
 
-    /// Refuses calls on a closed handle.
+    /// Refuses calls on a handle that was closed, or cannot go on.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            Err(self.closed_error())
-        } else {
-            Ok(())
+            return Err(self.end_error());
         }
+        Ok(())
     }
 
     /// Part of every stamp: changes when the role does.
@@ -612,6 +611,8 @@ impl Core {
     /// Ends the queue: what waits there, and what comes, fails.
     pub(crate) fn end(&self, phase: Phase) {
         self.enter(phase);
+        self.closed.store(true, Ordering::Release);
+        self.role_count.fetch_add(1, Ordering::AcqRel);
         let commands = {
             let mut queue = self.queue();
             queue.ended = true;

@@ -260,7 +260,7 @@ impl Dict {
         let Some(core) = self.handle.cores.get() else {
             return false;
         };
-        if role(core) != stamp.role || core.is_closing() {
+        if role(core) != stamp.role || core.check_open().is_err() {
             return false;
         }
         match core.owner() {

@@ -256,6 +256,8 @@ impl Replica {
     /// # Errors
     /// When the owner broke the rules, or ended the subscription.
     pub(crate) fn follow(&self, frame: Feed) -> Result<()> {
+        // The same order as in `tap`: first the machine.
+        let mut machine = self.write();
         let mut taps = self.taps();
         taps.retain(|tap| tap.strong_count() > 0);
         let mut told = Told {
@@ -264,7 +266,6 @@ impl Replica {
             changes: Vec::new(),
             exchanged: None,
         };
-        let mut machine = self.write();
         let fed = machine.feed(frame, &mut told);
         let Told {
             changes, exchanged, ..
@@ -289,8 +290,8 @@ impl Replica {
             self.extent.store(extent as u8, Ordering::Release);
             self.applied.store(position.revision.0, Ordering::Release);
         }
-        drop(machine);
         drop(taps);
+        drop(machine);
         self.changed.notify_waiters();
         fed.map_err(ObjectError::from)
     }

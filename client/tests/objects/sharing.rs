@@ -45,7 +45,11 @@ fn increments_of_many_threads_and_processes_all_count() {
         .for_each(|other| other.tell("incr-many n 100"));
     std::thread::scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| (0..100).for_each(|_| drop(dict.incr(&k("n"), 1).wait().unwrap())));
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    dict.incr(&k("n"), 1).wait().unwrap();
+                }
+            });
         }
     });
     for other in &mut others {
