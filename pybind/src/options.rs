@@ -9,6 +9,7 @@ use pyo3::types::PyDict;
 
 use crate::codec::{encode, encode_key, prefix_range};
 use crate::errors;
+use crate::writes::pair_of;
 
 /// Timeouts above this are as good as none.
 const TIMEOUT_SECONDS_MAX: f64 = 1e9;
@@ -84,7 +85,7 @@ fn timeout(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
 fn content(value: &Bound<'_, PyAny>) -> PyResult<Vec<Change>> {
     let mut changes = Vec::new();
     for pair in value.try_iter()? {
-        let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+        let (key, value) = pair_of(&pair?)?;
         changes.push(put(&key, &value)?);
     }
     Ok(changes)

@@ -54,10 +54,9 @@ impl What {
     }
 }
 
+// What it yields does not go through the cache of decoded values: a long iteration would only empty
+// it.
 /// Yields entries in key order. They are decoded one by one, and fetched some 256 KiB at a time.
-///
-/// What it yields does not go through the cache of decoded values, which a long iteration would
-/// only empty.
 #[pyclass(module = "objsync._objsync")]
 pub(crate) struct ScanIterator {
     scan: Scan,

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::codec::{decode, decode_key, encode, encode_key};
+use crate::errors;
 use crate::waiting::{blocking, wait};
 
 type Object<'py> = Bound<'py, PyAny>;
@@ -115,7 +116,7 @@ pub(crate) fn update<'py>(
     let mut ready: Vec<(Bytes, Bytes)> = Vec::new();
     let mut ready_bytes = 0;
     for pair in pairs.try_iter()? {
-        let (key, value): (Object<'py>, Object<'py>) = pair?.extract()?;
+        let (key, value) = pair_of(&pair?)?;
         let (key, value) = (Bytes::from(encode_key(&key)?), Bytes::from(encode(&value)?));
         let bytes = key.len() + value.len() + PAIR_BYTES;
         if ready_bytes + bytes > TRANSACTION_BYTES_MAX {
@@ -127,4 +128,20 @@ pub(crate) fn update<'py>(
         ready.push((key, value));
     }
     Ok(blocking(py, || dict.update(ready))?.or(ack))
+}
+
+/// A key and a value: a tuple, or anything of two elements, as for a dict.
+pub(crate) fn pair_of<'py>(pair: &Object<'py>) -> PyResult<(Object<'py>, Object<'py>)> {
+    if let Ok(tuple) = pair.cast_exact::<PyTuple>()
+        && tuple.len() == 2
+    {
+        return Ok((tuple.get_item(0)?, tuple.get_item(1)?));
+    }
+    let elements: Vec<Object<'py>> = pair.try_iter()?.collect::<PyResult<_>>()?;
+    let count = elements.len();
+    let two: Result<[Object<'py>; 2], _> = elements.try_into();
+    two.map(|[key, value]| (key, value)).map_err(|_| {
+        let message = format!("a pair of key and value has {count} elements; 2 are needed");
+        errors::invalid(pair.py(), message)
+    })
 }

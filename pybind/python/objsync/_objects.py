@@ -46,7 +46,6 @@ MISSING: Final = Missing.MISSING
 """Stands for "no such key" in `Object.compare_and_set`."""
 
 Settings = dict[str, Any]
-Durability = Literal["sync", "buffered"]
 AnyObject = TypeVar("AnyObject", bound="Object")
 
 
@@ -306,7 +305,7 @@ class DiskObject(Object):
         path: str | os.PathLike[str],
         default_value: Mapping[Any, Any] | None = None,
         *,
-        durability: Durability = "sync",
+        durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
@@ -342,7 +341,7 @@ class CompressedDiskObject(Object):
         default_value: Mapping[Any, Any] | None = None,
         compression_level: int = 5,
         *,
-        durability: Durability = "sync",
+        durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
@@ -389,7 +388,7 @@ class NetworkObject(Object):
         *,
         namespace: str = "default",
         link: str | None = None,
-        durability: Durability | None = None,
+        durability: Literal["sync", "buffered"] | None = None,
         promote: bool = True,
         replica: Literal["auto", "full", "none"] = "auto",
         prefix: str | bytes | tuple[Any, ...] | None = None,

@@ -6,12 +6,43 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
+from typing_extensions import disjoint_base
+
 from objsync._records import Ack, Event, Status
+
+__all__ = [
+    "Batch",
+    "Calls",
+    "Events",
+    "Handle",
+    "Pages",
+    "Pipeline",
+    "ScanIterator",
+    "__version__",
+    "connect",
+    "contains",
+    "count",
+    "decode_key",
+    "decode_value",
+    "delete",
+    "encode_key",
+    "encode_value",
+    "flush",
+    "get",
+    "incr",
+    "next_event",
+    "open",
+    "pages",
+    "set",
+    "sync",
+    "watch",
+]
 
 __version__: str
 
 _What = Literal["keys", "values", "items"]
 
+@disjoint_base
 class Handle:
     """A handle on a dictionary; Python's objects are subclasses of it."""
 

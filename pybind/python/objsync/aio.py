@@ -25,7 +25,7 @@ from typing import Any, Literal
 from objsync import _loop, _objects, _registry, _settings
 from objsync._aio_parts import Batch, Entries, Opened, Pipeline, RangeView, Watch
 from objsync._native import Handle, native
-from objsync._objects import MISSING, Durability, Settings
+from objsync._objects import MISSING, Settings
 from objsync._records import Ack, Event, Status
 
 __all__ = [
@@ -192,7 +192,7 @@ class DiskObject(Object):
         path: str | os.PathLike[str],
         default_value: Mapping[Any, Any] | None = None,
         *,
-        durability: Durability = "sync",
+        durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
@@ -214,7 +214,7 @@ class CompressedDiskObject(Object):
         default_value: Mapping[Any, Any] | None = None,
         compression_level: int = 5,
         *,
-        durability: Durability = "sync",
+        durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
@@ -239,7 +239,7 @@ class NetworkObject(Object):
         *,
         namespace: str = "default",
         link: str | None = None,
-        durability: Durability | None = None,
+        durability: Literal["sync", "buffered"] | None = None,
         promote: bool = True,
         replica: Literal["auto", "full", "none"] = "auto",
         prefix: str | bytes | tuple[Any, ...] | None = None,

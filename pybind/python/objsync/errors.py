@@ -84,7 +84,7 @@ class UnserialisableError(InvalidError, TypeError):
 
 
 class NotFoundError(Error, KeyError):
-    """There is no such namespace or link. (A missing key is a plain `KeyError`.)"""
+    """There is no such namespace or link. A missing key is a plain `KeyError`."""
 
     number: ClassVar[int] = 2
 

@@ -1,0 +1,84 @@
+"""Documentation: every public thing has some, and every example in it runs."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import objsync
+from objsync import _objsync as native
+from objsync import aio, errors
+
+MODULES = ["objsync", *(f"objsync.{module.name}" for module in pkgutil.iter_modules(objsync.__path__))]
+
+
+def examples() -> list[doctest.DocTest]:
+    finder = doctest.DocTestFinder()
+    found = {}
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for test in finder.find(module, name):
+            if test.examples:
+                found[test.name] = test
+    return [found[name] for name in sorted(found)]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+def test_example_in_a_docstring_runs(example: doctest.DocTest, folder: Path) -> None:
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    runner.run(example, out=report.append)
+    assert not runner.failures, "".join(report)
+
+
+def test_examples_are_found_on_both_sides() -> None:
+    names = [example.name for example in examples()]
+    assert "objsync._objsync.Handle.incr" in names
+    assert "objsync._objects.Object.pop" in names
+    assert len(names) > 20
+
+
+def public() -> Iterator[tuple[str, Any]]:
+    for module in (objsync, aio, errors):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+                continue
+            yield f"{module.__name__}.{name}", thing
+            if not inspect.isclass(thing):
+                continue
+            for member, value in inspect.getmembers(thing):
+                ours = str(getattr(value, "__module__", None) or getattr(thing, "__module__")).startswith("objsync")
+                if member.startswith("_") or not ours or not callable(value):
+                    continue
+                if hasattr(BaseException, member) or hasattr(tuple, member):
+                    continue
+                yield f"{module.__name__}.{name}.{member}", value
+
+
+@pytest.mark.parametrize(("name", "thing"), list(public()), ids=lambda part: part if isinstance(part, str) else "")
+def test_public_thing_has_a_docstring(name: str, thing: Any) -> None:
+    doc = inspect.getdoc(thing)
+    assert doc, f"{name} has no docstring"
+    assert doc.partition("\n\n")[0].endswith((".", ";")), f"{name}: the first line is no sentence"
+
+
+def test_docstrings_of_the_stub_are_those_of_the_module() -> None:
+    stub = ast.parse(Path(native.__file__).with_name("_objsync.pyi").read_text())
+    for node in stub.body:
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            continue
+        thing = getattr(native, node.name)
+        assert inspect.getdoc(thing) == ast.get_docstring(node), node.name
+        for member in node.body if isinstance(node, ast.ClassDef) else []:
+            if isinstance(member, ast.FunctionDef) and ast.get_docstring(member):
+                doc = inspect.getdoc(getattr(thing, member.name))
+                assert doc == ast.get_docstring(member), f"{node.name}.{member.name}"

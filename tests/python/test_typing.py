@@ -1,0 +1,94 @@
+"""The types: stubs and modules agree, and a program that uses the package right passes mypy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import objsync
+
+SAMPLE = '''
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+from objsync import Ack, CompressedDiskObject, DiskObject, Event, NetworkObject, Object, aio
+
+def fill(d: MutableMapping[Any, Any]) -> None:
+    d["a"] = 1
+
+def seen(event: Event) -> None:
+    print(event.key, event.value, event.kind == "set")
+
+def use(d: Object) -> Ack:
+    fill(d)
+    total: int = d.incr("n") + len(d)
+    d.update({"a": 1}, b=2)
+    d.update([("c", 3)])
+    with d.batch() as b, d.pipeline() as p:
+        b["x"] = p["y"] = total
+    for key, value in d.prefix("a").items():
+        print(key, value)
+    with d.watch(seen, prefix="a"), d.watch() as w:
+        for event in w:
+            seen(event)
+    role: str = d.status.role
+    print(role, d.compare_and_set("a", 1, 2), d | {"a": 1}, d.copy())
+    return d.set("a", 1)
+
+with DiskObject("a", {"b": 1}, durability="buffered") as d:
+    use(d)
+with CompressedDiskObject("a", compression_level=3) as c:
+    use(c)
+with NetworkObject("localhost", 8080, promote=False, replica="none") as n:
+    use(n)
+
+async def main() -> int:
+    async with aio.DiskObject("a") as d:
+        ack: Ack = await d.set("a", 1)
+        async for key, value in d.items():
+            print(key, value, ack.revision)
+        return await d.incr("n")
+
+asyncio.run(main())
+'''
+
+WRONG = '''
+from objsync import DiskObject, NetworkObject
+DiskObject("a", durability="never")
+NetworkObject("a", "8080")
+DiskObject("a").incr("n", "1")
+'''
+
+
+def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "MYPY_CACHE_DIR": str(Path("mypy-cache").resolve())}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], capture_output=True, text=True, env=environment, timeout=110
+    )
+
+
+def test_package_is_marked_as_typed() -> None:
+    assert (Path(objsync.__file__).parent / "py.typed").exists()
+
+
+def test_program_that_uses_the_package_right_passes_strict_mypy(folder: Path) -> None:
+    Path("sample.py").write_text(SAMPLE)
+    checked = mypy("mypy", "--strict", "sample.py")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_program_that_uses_it_wrong_is_told_so(folder: Path) -> None:
+    Path("wrong.py").write_text(WRONG)
+    checked = mypy("mypy", "--strict", "wrong.py")
+    assert checked.stdout.count("error: Argument") == 3, checked.stdout
+
+
+@pytest.mark.timeout(240)
+def test_stubs_and_modules_agree(folder: Path) -> None:
+    checked = mypy("mypy.stubtest", "objsync")
+    assert checked.returncode == 0, checked.stdout + checked.stderr

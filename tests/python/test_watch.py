@@ -1,0 +1,111 @@
+"""Changes as they happen."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import pytest
+
+from conftest import Maker
+from objsync import Event, Object
+
+DEADLINE_S = 20.0
+
+
+def test_watch_tells_each_change_once_and_in_order(make: Maker) -> None:
+    with make(place="store") as d, make(place="store") as other, d.watch() as w:
+        d["a"] = 1
+        d["a"] = [2]
+        other.sync()
+        del other["a"]
+        events = [w.get(DEADLINE_S) for _ in range(3)]
+    assert [(e.kind, e.key, e.value) for e in events] == [("set", "a", 1), ("set", "a", [2]), ("delete", "a", None)]
+    assert [e.old_value for e in events] == [None, 1, [2]]
+    assert events[0].origin == events[1].origin == "self" != events[2].origin
+    assert events[0].revision < events[1].revision < events[2].revision
+
+
+def test_batch_is_told_with_one_revision(d: Object) -> None:
+    with d.watch() as w:
+        with d.batch() as b:
+            b["a"], b["b"] = 1, 2
+        first, second = next(w), next(w)
+    assert {first.key, second.key} == {"a", "b"}
+    assert first.revision == second.revision == b.ack.revision
+
+
+def test_watch_of_a_prefix_tells_nothing_else(d: Object) -> None:
+    with d.watch(prefix="job:") as w:
+        d["other"] = 0
+        d["job:1"] = 1
+        assert next(w).key == "job:1"
+        assert w.get(0) is None
+
+
+def test_watch_since_a_revision_starts_there(d: Object) -> None:
+    d["a"] = 1
+    since = d.last_ack.revision
+    d["b"] = 2
+    d["c"] = 3
+    with d.watch(since=since) as w:
+        assert [next(w).key, next(w).key] == ["b", "c"]
+
+
+def test_callback_gets_events_and_may_write(d: Object) -> None:
+    seen: queue.Queue[Event] = queue.Queue()
+
+    def callback(event: Event) -> None:
+        if event.key == "question":
+            d["answer"] = 42
+        seen.put(event)
+
+    with d.watch(callback):
+        d["question"] = "?"
+        assert [seen.get(timeout=DEADLINE_S).key for _ in range(2)] == ["question", "answer"]
+
+
+def test_callback_that_raises_is_reported_and_called_again(
+    d: Object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: queue.Queue[type[BaseException]] = queue.Queue()
+    monkeypatch.setattr(threading, "excepthook", lambda args: failures.put(args.exc_type))
+    seen: queue.Queue[Event] = queue.Queue()
+
+    def callback(event: Event) -> None:
+        seen.put(event)
+        raise ZeroDivisionError
+
+    with d.watch(callback):
+        d["a"] = 1
+        d["b"] = 2
+        assert [seen.get(timeout=DEADLINE_S).key for _ in range(2)] == ["a", "b"]
+        assert failures.get(timeout=DEADLINE_S) is ZeroDivisionError
+
+
+def test_closing_ends_the_iteration_of_another_thread(d: Object) -> None:
+    w = d.watch()
+    ended = threading.Event()
+    thread = threading.Thread(target=lambda: (list(w), ended.set()))
+    thread.start()
+    w.close()
+    w.close()
+    assert ended.wait(DEADLINE_S)
+    thread.join(DEADLINE_S)
+    assert w.closed
+
+
+def test_closing_the_object_ends_its_watches(make: Maker) -> None:
+    d = make()
+    w = d.watch()
+    d.close()
+    assert list(w) == []
+
+
+def test_watch_that_nobody_reads_loses_nothing(d: Object) -> None:
+    count = 5000
+    with d.watch() as w:
+        with d.pipeline() as p:
+            for number in range(count):
+                p["key"] = number
+        assert [next(w).value for _ in range(count)] == list(range(count))
