@@ -7,7 +7,7 @@ use crate::codec::encode_key;
 use crate::waiting::wait;
 use crate::{options, records};
 
-/// Changes collected for one transaction.
+/// Changes collected for one transaction; made by `Object.batch`.
 #[pyclass(module = "objsync._objsync")]
 pub(crate) struct Batch {
     dict: Dict,

@@ -25,7 +25,7 @@ use crate::errors;
 type Answer = Box<dyn Send + FnOnce(Python<'_>) -> PyResult<Py<PyAny>>>;
 type Call = Pin<Box<dyn Send + Future<Output = Result<Answer, ObjectError>>>>;
 
-/// The calls of one event loop.
+/// The calls of one event loop that are on their way.
 #[pyclass(frozen, module = "objsync._objsync")]
 pub(crate) struct Calls {
     wakeups: UnixStream,

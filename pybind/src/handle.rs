@@ -19,7 +19,7 @@ use crate::cache::Cache;
 use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
 use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
-use crate::waiting::{blocking, wait};
+use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
 use crate::{errors, options, records, writes};
 
@@ -55,7 +55,7 @@ impl Handle {
         }
         let encoded = encode_key(key)?;
         let stamp = dict.stamp(&encoded);
-        let Some(payload) = wait(py, dict.fetch(&encoded))? else {
+        let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
             return Ok(None);
         };
         let value = decode(py, &payload)?;
@@ -150,7 +150,7 @@ impl Handle {
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        let count = wait(py, self.dict(py)?.count())?;
+        let count = wait_for_read(py, self.dict(py)?.count())?;
         Ok(usize::try_from(count)?)
     }
 

@@ -14,7 +14,7 @@ const HANDED_OVER_MAX: usize = 64;
 /// Bytes handed over together, at most.
 const HANDED_OVER_BYTES_MAX: usize = 256 << 10;
 
-/// Writes that are sent in order without waiting for each answer.
+/// Writes sent in order without waiting for each answer; made by `Object.pipeline`.
 #[pyclass(module = "objsync._objsync")]
 pub(crate) struct Pipeline {
     /// In a mutex only because Python may ask from any thread; it is never contended.

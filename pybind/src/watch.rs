@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use crate::records;
 use crate::waiting::{blocking, wait};
 
-/// A stream of changes; `objsync.Watch` is the Python face.
+/// A stream of changes; `objsync.Watch` is its public face.
 #[pyclass(frozen, module = "objsync._objsync")]
 pub(crate) struct Events {
     watch: objsync::Watch,

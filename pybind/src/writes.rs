@@ -7,7 +7,7 @@ use pyo3::types::PyTuple;
 
 use crate::codec::{decode, decode_key, encode, encode_key};
 use crate::errors;
-use crate::waiting::{blocking, wait};
+use crate::waiting::{blocking, wait, wait_for_read};
 
 type Object<'py> = Bound<'py, PyAny>;
 
@@ -22,7 +22,7 @@ pub(crate) fn pop<'py>(
 ) -> PyResult<Option<Object<'py>>> {
     let encoded = encode_key(key)?;
     loop {
-        let Some(payload) = wait(py, dict.fetch(&encoded))? else {
+        let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
             return Ok(None);
         };
         // Decoded first: what cannot be given to the caller must not be removed.
@@ -61,7 +61,7 @@ pub(crate) fn set_default<'py>(
     let encoded = encode_key(key)?;
     let new = Bytes::from(encode(default)?);
     loop {
-        if let Some(payload) = wait(py, dict.fetch(&encoded))? {
+        if let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? {
             return Ok(decode(py, &payload)?.object);
         }
         if wait(py, dict.compare_and_set(&encoded, None, Some(new.clone())))? {
@@ -96,7 +96,7 @@ pub(crate) fn compare_and_set<'py>(
             return Ok(false);
         };
         wait(py, dict.sync())?;
-        let Some(payload) = wait(py, dict.fetch(&encoded))? else {
+        let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
             return Ok(false);
         };
         if !decode(py, &payload)?.object.eq(expected)? {

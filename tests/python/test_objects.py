@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import threading
 from collections.abc import MutableMapping
@@ -122,14 +123,14 @@ def test_batch_that_raises_changes_nothing(d: Object) -> None:
 def test_batch_over_the_limit_is_refused_whole(d: Object) -> None:
     with pytest.raises(ValueError, match="limit"), d.batch() as b:
         for place in range(5):
-            b[place] = bytes(4 << 20)
+            b[place] = os.urandom(4 << 20)
     assert len(d) == 0
 
 
 def test_update_over_the_limit_of_a_transaction_goes_in_several(d: Object) -> None:
     d["first"] = 0
     before = d.last_ack.revision
-    d.update((place, bytes(4 << 20)) for place in range(9))
+    d.update((place, os.urandom(4 << 20)) for place in range(9))
     assert len(d) == 10
     assert d.last_ack.revision > before + 1
 

@@ -55,7 +55,7 @@ OTHER = """
         d["other"] = "here"
         print(d.status.role, flush=True)
         for event in w:
-            print(event.kind, event.key, event.value, flush=True)
+            print(event.kind, event.key, event.value, event.old_value, flush=True)
             if event.key == "stop":
                 break
 """
@@ -64,13 +64,17 @@ OTHER = """
 def test_two_processes_see_each_other_s_writes(folder: Path) -> None:
     with DiskObject("store") as d, d.watch(prefix="other") as w:
         other = program(OTHER, folder / "store")
-        assert w.get(DEADLINE_S).value == "here"
+        event = w.get(DEADLINE_S)
+        assert event.value == "here"
+        assert event.origin not in ("self", None)
         other.wait_for("peer")
         d["mine"] = {"a": (1, 2)}
-        other.wait_for("set mine {'a': (1, 2)}")
+        other.wait_for("set mine {'a': (1, 2)} None")
+        d["mine"] = 3
+        other.wait_for("set mine 3 {'a': (1, 2)}")
         d["stop"] = True
-        assert other.last_line() == "set stop True"
-        assert d == {"mine": {"a": (1, 2)}, "other": "here", "stop": True}
+        assert other.last_line() == "set stop True None"
+        assert d == {"mine": 3, "other": "here", "stop": True}
 
 
 WRITER = """

@@ -33,13 +33,14 @@ class Event(NamedTuple):
     value: Any
     """The value it has now; ``None`` when it was deleted (see `kind`)."""
     old_value: Any
-    """The value it had before, where this process knows it; else ``None``."""
+    """The value it had before, where this process holds a replica that had it; else ``None``."""
     kind: Literal["set", "delete"]
     """What happened."""
     revision: int
     """The transaction that did it. Several events can share one."""
     origin: str | None
-    """``"self"`` for a write of the handle that watches; else the writer's session, if it had one."""
+    """``"self"`` for a write of this handle, or, where this process owns the store, of any handle in
+    it; else the writer's session."""
 
 
 class Status(NamedTuple):
