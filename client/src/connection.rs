@@ -104,7 +104,11 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
     let greeted = tokio::time::timeout(WELCOME_TIMEOUT, greet(core, calls, &quic)).await;
     let (send, receive, input, welcome) = match greeted {
         Ok(Ok(greeted)) => greeted,
-        Ok(Err(error)) => return ended_by(core, error),
+        Ok(Err(error)) => {
+            // A stream that breaks says less than the owner did when it closed the connection.
+            let said = quic.close_reason().as_ref().and_then(closing::failure);
+            return ended_by(core, said.map_or(error, ObjectError::from));
+        }
         Err(_) => return End::Lost(format!("{address} accepts connections but does not answer")),
     };
     let (told, mut heard) = mpsc::unbounded_channel();
