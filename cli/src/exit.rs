@@ -1,7 +1,7 @@
 //! How the program ends: exit codes, and what to do about each failure.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use objsync::{ErrorKind, ObjectError};
@@ -78,6 +78,16 @@ impl Failure {
         Self::Io {
             op: "write",
             path: PathBuf::from("standard output"),
+            source,
+        }
+    }
+
+    /// There is nothing under a path.
+    pub(crate) fn missing(path: &Path) -> Self {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        Self::Io {
+            op: "open",
+            path: path.to_path_buf(),
             source,
         }
     }

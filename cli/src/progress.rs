@@ -49,6 +49,12 @@ impl Progress {
     pub(crate) fn advance(&self, by: u64) {
         self.0.inc(by);
     }
+
+    /// So much is done, of so much.
+    pub(crate) fn set(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
 }
 
 impl Drop for Progress {

@@ -100,11 +100,7 @@ impl Connection {
             Place::Served(target) => Dict::connect(target, options),
             Place::Directory(path) => {
                 if missing == IfMissing::Refuse && !path.exists() {
-                    return Err(Failure::Io {
-                        op: "open",
-                        path: path.clone(),
-                        source: std::io::Error::from(std::io::ErrorKind::NotFound),
-                    });
+                    return Err(Failure::missing(path));
                 }
                 Dict::open(path, options)
             }

@@ -126,7 +126,40 @@ fn check_of_a_sound_store_finds_nothing_and_of_none_says_so() {
     let report: Json =
         serde_json::from_str(&world.run(&["--json", "check", "./store"]).ok()).unwrap();
     assert_eq!(report["sound"], true, "{report}");
+    assert_eq!(report["problems"], serde_json::json!([]), "{report}");
+    assert!(
+        world
+            .run(&["check", "./store"])
+            .ok()
+            .contains("sound: nothing is lost")
+    );
     world.run(&["check", "./none"]).failed(12);
+    std::fs::create_dir(world.path("empty")).unwrap();
+    world.run(&["check", "./empty"]).failed(12);
+}
+
+#[test]
+fn check_names_the_file_and_the_byte_of_damage() {
+    let world = World::new();
+    world
+        .run(&["--to", "./store", "set", "k", &"x".repeat(4000)])
+        .ok();
+    let place = |path: std::path::PathBuf| {
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(100).position(|part| part == [b'x'; 100])?;
+        Some((path, bytes, at))
+    };
+    let mut log = std::fs::read_dir(world.path("store/log")).unwrap();
+    let (segment, mut bytes, at) = log.find_map(|entry| place(entry.unwrap().path())).unwrap();
+    bytes[at + 2000] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let said = world.run(&["check", "./store"]);
+    let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(
+        said.out.contains(&name) && said.out.contains("damaged:"),
+        "{said:?}"
+    );
+    assert!(said.failed(16).contains("damaged in 1 places"));
 }
 
 #[test]

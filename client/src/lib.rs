@@ -32,6 +32,7 @@
 
 pub mod aio;
 mod calls;
+mod check;
 mod config;
 mod connection;
 mod core;
@@ -69,7 +70,9 @@ pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{Grant, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
+pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};
 
+pub use crate::check::check;
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};
 pub use crate::link::{GrantRequest, Link};

@@ -1,25 +1,172 @@
 //! `objsync check DIRECTORY`: read every byte of a store and say what is damaged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use objsync::{CheckReport, ErrorKind, Problem};
+use serde_json::{Value as Json, json};
 
 use crate::args::Connection;
 use crate::exit::{Answer, Failure};
-use crate::output::Output;
+use crate::json;
+use crate::output::{self, Colour, Output};
+use crate::progress::Progress;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The directory of the store; it is only read
+    /// The directory of the store, which nobody may have open; it is only read
     #[arg(value_name = "DIRECTORY")]
     directory: PathBuf,
 }
 
 impl Check {
-    pub(crate) fn run(&self, _connection: &Connection, output: &Output) -> Result<Answer, Failure> {
-        output.line(&json!({}).to_string())?;
-        Ok(Answer::Yes)
+    /// Prints what was read and what is wrong. Damage is a failure of kind corrupt; what the store
+    /// makes again by itself is not.
+    pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
+        if connection.namespace.is_some() {
+            let text = "check reads all of a store: --namespace means nothing to it";
+            return Err(Failure::Usage(text.into()));
+        }
+        if !self.directory.exists() {
+            return Err(Failure::missing(&self.directory));
+        }
+        let bar = Progress::of_bytes(Some(0), output);
+        let report = objsync::check(&self.directory, |progress| {
+            bar.set(progress.done_bytes, progress.total_bytes);
+        });
+        drop(bar);
+        let report = report.map_err(|error| match error.kind() {
+            ErrorKind::Unavailable => {
+                Failure::with_hint(error, "stop the process that has it open, then check again")
+            }
+            _ => error.into(),
+        })?;
+        if output.json() {
+            output.line(&as_json(&report).to_string())?;
+        } else {
+            output.line(&as_text(&report, output))?;
+        }
+        if report.is_sound() {
+            Ok(Answer::Yes)
+        } else {
+            Err(damaged(&self.directory, &report))
+        }
     }
+}
+
+fn damaged(directory: &Path, report: &CheckReport) -> Failure {
+    let count = report
+        .problems
+        .iter()
+        .filter(|problem| !problem.is_cache)
+        .count();
+    let text = format!("{} is damaged in {count} places", directory.display());
+    Failure::with_hint(
+        objsync::Failure::new(ErrorKind::Corrupt, text).into(),
+        "restore a copy; what can still be read, objsync export writes",
+    )
+}
+
+fn as_text(report: &CheckReport, output: &Output) -> String {
+    let store = report
+        .store
+        .map_or_else(|| String::from("unknown"), |store| store.to_string());
+    let closed = if report.was_closed {
+        "closed"
+    } else {
+        "open or cut off"
+    };
+    let mut lines = vec![output::table(&[
+        ("store", store),
+        ("revision", format!("{}, {closed}", report.revision)),
+        (
+            "read",
+            format!(
+                "{} files, {}",
+                report.file_count,
+                output::bytes(report.bytes)
+            ),
+        ),
+        ("log", format!("{} frames", report.frame_count)),
+        (
+            "snapshots",
+            format!("{} entries with their footers", report.entry_count),
+        ),
+        (
+            "index",
+            format!("{} entries compared", report.index_entry_count),
+        ),
+    ])];
+    for problem in &report.problems {
+        let (word, colour) = if problem.is_cache {
+            ("made again:", Colour::Dim)
+        } else {
+            ("damaged:", Colour::Red)
+        };
+        let word = output.painted(word, colour);
+        let place = format!("{} at byte {}", problem.file.display(), problem.offset);
+        lines.push(format!(
+            "{word} {place}: {}{}",
+            problem.what,
+            what_is_hit(problem)
+        ));
+    }
+    if report.is_sound() {
+        lines.push(output.painted("sound: nothing is lost", Colour::Green));
+    }
+    lines.join("\n")
+}
+
+fn what_is_hit(problem: &Problem) -> String {
+    let mut text = String::new();
+    if let Some((first, last)) = problem.revisions {
+        text = format!("; revisions {first} to {last}");
+    }
+    if problem.key_count > 0 {
+        let keys: Vec<String> = problem
+            .keys
+            .iter()
+            .take(5)
+            .map(|(_, key)| shown(key))
+            .collect();
+        let more = if problem.key_count > 5 { ", .." } else { "" };
+        text = format!(
+            "{text}; {} keys: {}{more}",
+            problem.key_count,
+            keys.join(", ")
+        );
+    }
+    text
+}
+
+/// A damaged store may hold bytes that are no key: they are shown as they are.
+fn shown(key: &[u8]) -> String {
+    json::shown_key(key, true).unwrap_or_else(|_| key.escape_ascii().to_string())
+}
+
+fn as_json(report: &CheckReport) -> Json {
+    let problem = |problem: &Problem| {
+        json!({
+            "file": problem.file,
+            "offset": problem.offset,
+            "what": problem.what,
+            "is_cache": problem.is_cache,
+            "revisions": problem.revisions.map(|(first, last)| [first.0, last.0]),
+            "keys": problem.keys.iter().map(|(_, key)| shown(key)).collect::<Vec<_>>(),
+            "key_count": problem.key_count,
+        })
+    };
+    json!({
+        "sound": report.is_sound(),
+        "store": report.store.map(|store| store.to_string()),
+        "was_closed": report.was_closed,
+        "revision": report.revision.0,
+        "files": report.file_count,
+        "bytes": report.bytes,
+        "frames": report.frame_count,
+        "entries": report.entry_count,
+        "index_entries": report.index_entry_count,
+        "problems": report.problems.iter().map(problem).collect::<Vec<_>>(),
+    })
 }
