@@ -20,6 +20,14 @@
 //! | [`recent`], [`index`], [`reader`] | where values are found |
 //! | [`disk`], [`clock`] | the world outside, as traits |
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        reason = "tests cut random numbers to size"
+    )
+)]
+
 pub mod authority;
 mod catalog;
 pub mod check;

@@ -388,7 +388,7 @@ fn collect_page<'a>(
     let mut last: Option<&Bytes> = None;
     for (count, (key, node)) in nodes.enumerate() {
         if count == count_max {
-            page.more_after = last.map(Bytes::clone);
+            page.more_after = last.cloned();
             break;
         }
         last = Some(key);

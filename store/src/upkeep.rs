@@ -27,6 +27,7 @@ pub(crate) struct Upkeep {
     target: AtomicU64,
     work: Mutex<Work>,
     changed: Condvar,
+    segment_closed: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -44,7 +45,7 @@ impl Upkeep {
             return;
         }
         if std::mem::take(&mut self.work().is_idle) {
-            self.changed.notify_all();
+            self.changed.notify_one();
         }
     }
 
@@ -75,7 +76,7 @@ impl Upkeep {
         let mut work = self.work();
         if !work.is_segment_closed && !work.is_stopped {
             let pause = Duration::from_millis(KEEP_MS);
-            let waited = self.changed.wait_timeout_while(work, pause, |work| {
+            let waited = self.segment_closed.wait_timeout_while(work, pause, |work| {
                 !work.is_segment_closed && !work.is_stopped
             });
             work = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -95,6 +96,7 @@ impl Upkeep {
     fn stop(&self) {
         self.work().is_stopped = true;
         self.changed.notify_all();
+        self.segment_closed.notify_all();
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
@@ -124,7 +126,7 @@ impl Core {
             tracing::warn!(%error, "a new segment is not in the manifest yet");
         }
         self.upkeep.work().is_segment_closed = true;
-        self.upkeep.changed.notify_all();
+        self.upkeep.segment_closed.notify_one();
     }
 
     /// Starts the threads of a store that can be written.

@@ -1,5 +1,10 @@
 //! Snapshots, trimming and the index over many segments: whatever is closed, killed, cut, deleted
 //! or damaged, the content is that of the model.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "it is all tests"
+)]
 
 mod harness;
 

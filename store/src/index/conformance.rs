@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use objsync_proto::ids::{NamespaceId, Revision};
+use objsync_proto::ids::NamespaceId;
 use objsync_proto::wire::KeyRange;
 
 use super::{Index, IndexBatch, IndexChange, MemoryIndex, stored};
@@ -33,13 +33,12 @@ pub(super) fn run(make: &mut Make<'_>) {
     }
 }
 
-/// A batch of (namespace, key, (value, revision)), with counts and a mark.
-pub(super) fn batch(
-    changes: &[(u32, &[u8], Option<(&[u8], u64)>)],
-    counts: &[(u32, u64)],
-    mark: &[u8],
-) -> IndexBatch {
-    let change = |(namespace, key, entry): &(u32, &[u8], Option<(&[u8], u64)>)| IndexChange {
+/// Namespace, key, and value with revision.
+type Row<'a> = (u32, &'a [u8], Option<(&'a [u8], u64)>);
+
+/// A batch with counts and a mark.
+pub(super) fn batch(changes: &[Row<'_>], counts: &[(u32, u64)], mark: &[u8]) -> IndexBatch {
+    let change = |(namespace, key, entry): &Row<'_>| IndexChange {
         namespace: NamespaceId(*namespace),
         key: Bytes::copy_from_slice(key),
         entry: entry.map(|(value, revision)| stored(value, revision)),
@@ -161,11 +160,13 @@ fn mark_goes_with_a_batch_that_has_none(index: &dyn Index) {
     assert_eq!(index.mark().unwrap(), None);
 }
 
+type Changes = BTreeMap<(u32, Vec<u8>), Option<(Vec<u8>, u64)>>;
+
 fn random_batches_agree_with_a_map(index: &dyn Index, seed: u64) {
     let mut random = Random::new(seed);
     let mut model: BTreeMap<(u32, Vec<u8>), (Vec<u8>, u64)> = BTreeMap::new();
     for revision in 1..60 {
-        let mut changes: BTreeMap<(u32, Vec<u8>), Option<(Vec<u8>, u64)>> = BTreeMap::new();
+        let mut changes: Changes = BTreeMap::new();
         for _ in 0..random.below(20) {
             let key = (1 + random.below(2) as u32, random.key());
             let entry = (random.below(3) > 0).then(|| (random.value(), revision));
@@ -223,5 +224,4 @@ fn size_of_a_memory_index_follows_its_entries() {
         .unwrap();
     assert_eq!(index.bytes(), 0);
     assert_eq!(index.get(NamespaceId(1), b"key").unwrap(), None::<Stored>);
-    let _ = Revision(0);
 }
