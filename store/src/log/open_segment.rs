@@ -19,6 +19,8 @@ use crate::poison::Poison;
 /// Bytes by which a small segment grows; four times as much with each step, up to the largest.
 const STEP_BYTES_MIN: u64 = 256 << 10;
 const STEP_BYTES_MAX: u64 = 8 << 20;
+/// The largest step for which a writer waits, because nobody grew the segment ahead of it.
+const STEP_BYTES_INLINE: u64 = 1 << 20;
 
 /// The segment that is appended to.
 pub struct OpenSegment {
@@ -124,7 +126,7 @@ impl OpenSegment {
             return Ok(state.synced);
         }
         drop(state);
-        self.grow(end)?;
+        self.grow(end, STEP_BYTES_INLINE)?;
         Ok(self.state().synced)
     }
 
@@ -197,11 +199,11 @@ impl OpenSegment {
             state.grow_wanted = false;
             state.allocated + 1
         };
-        self.grow(end)?;
+        self.grow(end, STEP_BYTES_MAX)?;
         self.sync()
     }
 
-    fn grow(&self, end: u64) -> Result<(), StoreError> {
+    fn grow(&self, end: u64, step_max: u64) -> Result<(), StoreError> {
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, id, path, start) = {
             let state = self.state();
@@ -215,7 +217,7 @@ impl OpenSegment {
                 state.allocated,
             )
         };
-        let step_end = start + step_bytes(start);
+        let step_end = start + step_bytes(start).min(step_max);
         let wished = step_end.min(self.segment_bytes).max(end);
         let reached = match file.write_zeros(start, wished) {
             Ok(()) => wished,
