@@ -29,7 +29,8 @@ pub(super) fn find(
 ) -> Result<Layout, StoreError> {
     let known = manifest.get();
     let mut ids = list(directory, options)?;
-    if ids.is_empty() && known.last_segment.is_none() {
+    let is_new = ids.is_empty() && known.last_segment.is_none();
+    if is_new {
         create_first(directory, options, &known)?;
         ids.push(SegmentId::FIRST);
     }
@@ -45,7 +46,7 @@ pub(super) fn find(
     let last = *ids.last().expect("there is one segment at least");
     let mark = known.clean_end.filter(|end| end.segment == last);
     let tail = scan_tail(&*options.disk, directory, last, mark.map(|end| end.offset))?;
-    let is_clean = check_mark(directory, &tail, mark)?;
+    let is_clean = is_new || check_mark(directory, &tail, mark)?;
     Ok(Layout {
         closed,
         tail,

@@ -138,15 +138,22 @@ impl SimDisk {
 
     /// A disk with the same content, all of it synced.
     pub fn copy(&self) -> Self {
+        let copy = self.copy_with_synced();
+        let state = &mut *copy.lock();
+        for file in &mut state.files {
+            file.synced = file.now.clone();
+        }
+        state.synced_names = state.names.clone();
+        copy.clone()
+    }
+
+    /// A disk with the same content, as much of it synced.
+    pub fn copy_with_synced(&self) -> Self {
         let state = self.lock();
-        let files = state.files.iter().map(|file| FileState {
-            now: file.now.clone(),
-            synced: file.now.clone(),
-        });
         let copy = State {
-            files: files.collect(),
+            files: state.files.clone(),
             names: state.names.clone(),
-            synced_names: state.names.clone(),
+            synced_names: state.synced_names.clone(),
             ..State::default()
         };
         Self {
