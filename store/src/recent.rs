@@ -56,6 +56,8 @@ struct Queued {
     revision: Revision,
     namespace: NamespaceId,
     key: Bytes,
+    /// What the version takes.
+    bytes: usize,
 }
 
 /// A key as of some revision: its entry, or that it was deleted.
@@ -123,7 +125,7 @@ impl Recent {
             };
             nodes.insert(key.clone(), node);
             self.bytes += added;
-            self.enqueue(revision, namespace, key);
+            self.enqueue(revision, namespace, key, added);
             return;
         };
         debug_assert!(node.latest.revision <= revision, "revisions go up");
@@ -137,15 +139,16 @@ impl Recent {
             self.bytes -= cost(key, &old);
         } else {
             node.older.push_back(old);
-            self.enqueue(revision, namespace, key);
+            self.enqueue(revision, namespace, key, added);
         }
     }
 
-    fn enqueue(&mut self, revision: Revision, namespace: NamespaceId, key: &Bytes) {
+    fn enqueue(&mut self, revision: Revision, namespace: NamespaceId, key: &Bytes, bytes: usize) {
         self.queue.push_back(Queued {
             revision,
             namespace,
             key: key.clone(),
+            bytes,
         });
     }
 
@@ -190,17 +193,13 @@ impl Recent {
         bytes_max: usize,
     ) -> Option<(Revision, Vec<Move>)> {
         let (upto, count) = self.batch_end(to, count_max, bytes_max)?;
-        let newest_of_batch = |queued: &&Queued| {
-            let version = self.node(queued).and_then(|node| node.at(upto));
-            version.is_some_and(|version| version.revision == queued.revision)
-        };
-        let queue = self.queue.iter().take(count);
-        let moves = queue.filter(newest_of_batch).filter_map(|queued| {
+        let moves = self.queue.iter().take(count).filter_map(|queued| {
             let node = self.node(queued)?;
-            Some(Move {
+            let newest = node.at(upto)?;
+            (newest.revision == queued.revision).then(|| Move {
                 namespace: queued.namespace,
                 key: queued.key.clone(),
-                entry: node.at(upto)?.found(),
+                entry: newest.found(),
                 in_index: node.in_index,
             })
         });
@@ -218,15 +217,13 @@ impl Recent {
         let (mut count, mut bytes) = (0, 0);
         for queued in &self.queue {
             let is_next_transaction = upto != Some(queued.revision);
-            if queued.revision > to
-                || (is_next_transaction && (count >= count_max || bytes >= bytes_max))
-            {
+            let is_full = count >= count_max || bytes >= bytes_max;
+            if queued.revision > to || (is_next_transaction && is_full) {
                 break;
             }
             upto = Some(queued.revision);
             count += 1;
-            let version = self.node(queued).and_then(|node| node.at(queued.revision));
-            bytes += version.map_or(0, |version| cost(&queued.key, version));
+            bytes += queued.bytes;
         }
         upto.map(|upto| (upto, count))
     }

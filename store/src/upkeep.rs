@@ -35,12 +35,17 @@ pub(crate) struct Upkeep {
 struct Work {
     is_idle: bool,
     is_stopped: bool,
+    /// So much waits that the index should not gather more.
+    is_pressing: bool,
     is_segment_closed: bool,
 }
 
 impl Upkeep {
     /// Tells how far the index may go.
-    fn advance(&self, to: Revision) {
+    fn advance(&self, to: Revision, is_pressing: bool) {
+        if is_pressing && !std::mem::replace(&mut self.work().is_pressing, true) {
+            self.changed.notify_one();
+        }
         if self.target.fetch_max(to.0, Ordering::AcqRel) >= to.0 {
             return;
         }
@@ -85,12 +90,15 @@ impl Upkeep {
         !work.is_stopped
     }
 
-    /// Waits a while, or until the end.
+    /// Waits a while, or until the end, or until much waits.
     fn pause(&self, ms: u64) {
-        let work = self.work();
+        let mut work = self.work();
+        work.is_pressing = false;
         let _ = self
             .changed
-            .wait_timeout_while(work, Duration::from_millis(ms), |work| !work.is_stopped);
+            .wait_timeout_while(work, Duration::from_millis(ms), |work| {
+                !work.is_stopped && !work.is_pressing
+            });
     }
 
     fn stop(&self) {
@@ -111,8 +119,8 @@ impl Upkeep {
 impl Core {
     /// The index may hold what is durable and committed.
     pub(crate) fn index_may_follow(&self) {
-        self.upkeep
-            .advance(self.open.durable().min(self.committed()));
+        let to = self.open.durable().min(self.committed());
+        self.upkeep.advance(to, self.state.is_filling());
     }
 
     /// A segment of the log was closed.

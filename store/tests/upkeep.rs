@@ -505,3 +505,72 @@ fn reopening_at_once_finds_the_index_free() {
         "the index was never made again"
     );
 }
+
+/// The writer puts a key and removes the one put ten transactions before, in one transaction: at
+/// each revision there are ten keys that follow each other. The index moves all the while.
+#[test]
+fn readers_see_whole_transactions_while_the_index_follows() {
+    for kind in [IndexKind::Memory, IndexKind::Sled] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(
+            directory.path(),
+            StoreOptions {
+                limits: StoreLimits {
+                    recent_bytes_max: 100_000,
+                    ..limits()
+                },
+                ..options(kind)
+            },
+        );
+        let step = |number: u64| {
+            let mut changes = vec![change(&format!("{number:06}"), Some("value"))];
+            if let Some(old) = number.checked_sub(10) {
+                changes.push(change(&format!("{old:06}"), None));
+            }
+            execute(&store, Operation::Batch { changes }, Durability::Buffered).unwrap();
+        };
+        (0..10).for_each(step);
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_done.load(std::sync::atomic::Ordering::SeqCst) {
+                        read_ten(&store);
+                    }
+                });
+            }
+            (10..4000).for_each(step);
+            is_done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        read_ten(&store);
+        wait_until("the index", || {
+            store.marks().indexed == store.marks().durable
+        });
+        read_ten(&store);
+        store.close().unwrap();
+    }
+}
+
+fn read_ten(store: &Store) {
+    let reader = store.reader();
+    let mut range = objsync_proto::wire::KeyRange::default();
+    let mut keys = Vec::new();
+    loop {
+        let page = match reader.page(NS, &range, false, 50) {
+            Ok(page) => page,
+            Err(objsync_store::StoreError::SnapshotExpired { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let Some(last) = page.last() else { break };
+        range.start = objsync_proto::key::successor(&last.key);
+        keys.extend(page.into_iter().map(|entry| entry.key));
+    }
+    let first = (0..4000)
+        .find(|number| keys[0] == key_of(&format!("{number:06}")))
+        .unwrap();
+    let expected: Vec<_> = (first..first + 10)
+        .map(|n| key_of(&format!("{n:06}")))
+        .collect();
+    assert_eq!(keys, expected, "at revision {}", reader.position().revision);
+    assert_eq!(store.count(NS).unwrap(), 10);
+}
