@@ -105,7 +105,7 @@ impl History for LogHistory {
         &self,
         each: &mut dyn FnMut(NamespaceId, Entry) -> Result<(), StoreError>,
     ) -> Result<Revision, StoreError> {
-        let Some(snapshot) = self.snapshots.newest() else {
+        let Some(snapshot) = self.snapshots.newest()? else {
             return Ok(Revision(0));
         };
         for entry in snapshot.table().iter() {

@@ -20,7 +20,7 @@ use crate::manifest::Manifest;
 use crate::recovery;
 use crate::snapshot::{self, Snapshot, SnapshotPlan, snapshot_directory, snapshot_path};
 use crate::surfaces::Surfaces;
-use crate::trim::{self, SnapshotInfo, Trim};
+use crate::trim::{self, Trim};
 
 /// Most segments that one snapshot takes in: each is an open file.
 const SNAPSHOT_SEGMENTS_MAX: usize = 128;
@@ -37,11 +37,11 @@ impl Core {
         let safe = self.open.durable().min(self.committed());
         let mut closed = self.segments.closed();
         closed.retain(|info| info.last <= safe);
-        let previous = self.snapshots.newest();
-        let newest = previous.as_ref().map(info_of);
+        let newest = self.snapshots.list().pop();
         let Some(due) = trim::due(&closed, newest.as_ref(), &self.limits) else {
             return Ok(false);
         };
+        let previous = self.snapshots.newest()?;
         let due = &due[..due.len().min(SNAPSHOT_SEGMENTS_MAX)];
         let system = self.system_after(previous.as_ref(), due)?;
         let made = snapshot::write(&SnapshotPlan {
@@ -58,7 +58,7 @@ impl Core {
         self.manifest
             .update(|manifest| manifest.snapshots.push(revision))?;
         tracing::info!(%revision, bytes = made.bytes(), "snapshot made");
-        self.snapshots.push(made);
+        self.snapshots.push(made.info());
         Ok(true)
     }
 
@@ -85,7 +85,7 @@ impl Core {
 
     /// Removes what nobody needs.
     fn trim(&self) -> Result<(), StoreError> {
-        let snapshots: Vec<_> = self.snapshots.all().iter().map(info_of).collect();
+        let snapshots = self.snapshots.list();
         let closed = self.segments.closed();
         let Trim {
             segments,
@@ -170,13 +170,5 @@ fn record_of(surfaces: &Surfaces, effect: &Effect) -> Result<Option<Change>, Mal
     match surfaces.get(effect.surface) {
         Some(surface) => surface.record(effect),
         None => Err(Malformed("an effect of an unknown surface")),
-    }
-}
-
-fn info_of(snapshot: &Snapshot) -> SnapshotInfo {
-    SnapshotInfo {
-        revision: snapshot.revision(),
-        segment: snapshot.segment(),
-        bytes: snapshot.bytes(),
     }
 }

@@ -50,14 +50,14 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
     let manifest = read_manifest(directory, &options)?;
     let layout = layout::find(directory, &options, &manifest)?;
     let known = manifest.get();
-    let snapshots = Snapshots::open(&*options.disk, directory, &known.snapshots)?;
+    let snapshots = Snapshots::find(options.disk.clone(), directory, &known.snapshots)?;
     let all = layout.closed.iter().copied().chain([layout.tail.info]);
 
     let mut system = System::default();
     let mut epochs = Epochs::new(known.store);
     replay::load_system(
         (&*options.disk, directory),
-        snapshots.newest().as_ref(),
+        snapshots.newest()?.as_ref(),
         all.collect(),
         (&mut system, &mut epochs),
     )?;

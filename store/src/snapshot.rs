@@ -35,6 +35,17 @@ pub struct Snapshot {
     table: Arc<Table>,
 }
 
+/// A durable snapshot that the manifest names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// The last revision in it.
+    pub revision: Revision,
+    /// The last segment in it.
+    pub segment: SegmentId,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
 /// What a new snapshot is made of.
 pub struct SnapshotPlan<'a> {
     /// Where files are.
@@ -143,6 +154,16 @@ impl Snapshot {
         self.table.bytes()
     }
 
+    /// What there is to know of it without reading it.
+    #[must_use]
+    pub fn info(&self) -> SnapshotInfo {
+        SnapshotInfo {
+            revision: self.revision(),
+            segment: self.segment(),
+            bytes: self.bytes(),
+        }
+    }
+
     /// The table it is: values by section and key, in order.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
@@ -159,53 +180,65 @@ impl Snapshot {
     }
 }
 
-/// The snapshots of an open store, oldest first.
-#[derive(Default)]
-pub struct Snapshots(Mutex<Vec<Snapshot>>);
+/// The snapshots of an open store. They are opened when they are read: the block index of a large
+/// one takes memory that an idle store should not.
+pub struct Snapshots {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    /// Oldest first.
+    list: Mutex<Vec<SnapshotInfo>>,
+}
 
 impl Snapshots {
-    /// Opens those that the manifest names.
-    pub fn open(
-        disk: &dyn Disk,
+    /// Those that the manifest names; each must be there.
+    pub fn find(
+        disk: Arc<dyn Disk>,
         directory: &Path,
         revisions: &[Revision],
     ) -> Result<Self, StoreError> {
-        let open = |revision: &Revision| Snapshot::open(disk, directory, *revision);
-        let snapshots = revisions.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self(Mutex::new(snapshots)))
+        let info = |revision: &Revision| {
+            Snapshot::open(&*disk, directory, *revision).map(|snapshot| snapshot.info())
+        };
+        let list = revisions.iter().map(info).collect::<Result<_, _>>()?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            list: Mutex::new(list),
+            disk,
+        })
     }
 
-    /// All of them.
+    /// All of them, oldest first.
     #[must_use]
-    pub fn all(&self) -> Vec<Snapshot> {
+    pub fn list(&self) -> Vec<SnapshotInfo> {
         self.lock().clone()
     }
 
-    /// The newest.
-    #[must_use]
-    pub fn newest(&self) -> Option<Snapshot> {
-        self.lock().last().cloned()
+    /// Opens the newest.
+    pub fn newest(&self) -> Result<Option<Snapshot>, StoreError> {
+        let newest = self.lock().last().copied();
+        newest
+            .map(|info| Snapshot::open(&*self.disk, &self.directory, info.revision))
+            .transpose()
     }
 
     /// Bytes of all of them.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.lock().iter().map(Snapshot::bytes).sum()
+        self.lock().iter().map(|info| info.bytes).sum()
     }
 
     /// Adds one that the manifest names now.
-    pub(crate) fn push(&self, snapshot: Snapshot) {
-        self.lock().push(snapshot);
+    pub(crate) fn push(&self, info: SnapshotInfo) {
+        self.lock().push(info);
     }
 
     /// Forgets one that the manifest no longer names.
     pub(crate) fn forget(&self, revision: Revision) {
-        self.lock()
-            .retain(|snapshot| snapshot.revision() != revision);
+        self.lock().retain(|info| info.revision != revision);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Snapshot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<SnapshotInfo>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,17 +11,7 @@ use objsync_proto::ids::Revision;
 
 use crate::log::{SegmentId, SegmentInfo};
 use crate::options::StoreLimits;
-
-/// A durable snapshot that the manifest names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SnapshotInfo {
-    /// The last revision in it.
-    pub revision: Revision,
-    /// The last segment in it.
-    pub segment: SegmentId,
-    /// Bytes of its file.
-    pub bytes: u64,
-}
+use crate::snapshot::SnapshotInfo;
 
 /// What may go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -119,12 +119,14 @@ fn snapshot_is_found_again_under_its_revision() {
     let mut rig = Rig::new(1);
     let segments = [rig.segment(), rig.segment()];
     let made = rig.snapshot(None, &segments);
-    let open = Snapshots::open(&RealDisk, rig.directory.path(), &[made.revision()]).unwrap();
-    rig.assert_is_model(&open.newest().unwrap());
+    let find = |revision| Snapshots::find(Arc::new(RealDisk), rig.directory.path(), &[revision]);
+    let open = find(made.revision()).unwrap();
+    assert_eq!(open.list(), [made.info()]);
+    rig.assert_is_model(&open.newest().unwrap().unwrap());
     assert_eq!(open.bytes(), made.bytes());
     open.forget(made.revision());
-    assert!(open.newest().is_none());
-    let other = Snapshots::open(&RealDisk, rig.directory.path(), &[Revision(1 << 40)]);
+    assert!(open.newest().unwrap().is_none());
+    let other = find(Revision(1 << 40));
     assert!(other.is_err(), "one that the manifest names must be there");
 }
 
