@@ -43,7 +43,9 @@ def test_first_block_makes_a_dictionary_and_reads_it(tmp_path: Path, free_udp_po
 def test_second_block_shows_all_three_objects(tmp_path: Path, free_udp_port: int) -> None:
     lines = run(python_blocks()[1], tmp_path, free_udp_port).splitlines()
     assert lines[0].startswith("{'visits': 2}"), lines
-    assert lines[-1] == "True owner", lines
+    assert "True owner" in lines, lines
+    # The callback runs beside the program, so its line may come before or after that one.
+    assert "state is now ready" in lines, lines
     # Run again, the files are there and the content for a new store is not used.
     again = run(python_blocks()[1], tmp_path, free_udp_port).splitlines()
     assert again[0].startswith("{'visits': 4}"), again
