@@ -81,6 +81,8 @@ struct Connection<'a> {
     feed_count: u64,
     /// The subscription that the replica follows.
     main: Option<u64>,
+    /// Requests of the connection itself for a stream, and which.
+    asked: HashMap<u64, u64>,
     tasks: JoinSet<()>,
     /// What feed streams tell the connection.
     told: mpsc::UnboundedSender<Told>,
@@ -124,6 +126,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         feeds: Feeds::default(),
         feed_count: 0,
         main: None,
+        asked: HashMap::new(),
         tasks: JoinSet::new(),
         told,
     };
@@ -285,7 +288,10 @@ impl Connection<'_> {
                 }
                 ToPeer::Reply(number, reply) => {
                     let reply = reply.map_err(ObjectError::from);
-                    self.calls.replied(&self.core.replica, number, reply);
+                    match self.asked.remove(&number) {
+                        Some(subscription) => self.stream_answered(subscription, reply)?,
+                        None => self.calls.replied(&self.core.replica, number, reply),
+                    }
                 }
                 ToPeer::Goodbye(failure) => return Err(ended_by(self.core, failure.into())),
                 ToPeer::Welcome(_) => return Err(End::Failed(out_of_turn())),
@@ -305,17 +311,34 @@ impl Connection<'_> {
         self.feed_count += 1;
         let subscription = self.feed_count;
         self.main = Some(subscription);
-        self.ask(Request::Subscribe {
+        self.ask(
             subscription,
-            range,
-            since,
-        });
+            Request::Subscribe {
+                subscription,
+                range,
+                since,
+            },
+        );
     }
 
     /// Asks for something whose answer comes as a stream.
-    fn ask(&mut self, request: Request) {
+    fn ask(&mut self, subscription: u64, request: Request) {
         let number = self.calls.request_number();
+        self.asked.insert(number, subscription);
         codec::encode(&ToOwner::Request(number, request), &mut self.output);
+    }
+
+    /// The owner said whether it sends a stream.
+    fn stream_answered(&mut self, subscription: u64, reply: Result<Reply>) -> Result<(), End> {
+        let Err(error) = reply else { return Ok(()) };
+        if Some(subscription) == self.main {
+            return Err(ended_by(self.core, error));
+        }
+        if let Some((sink, _)) = lock(&self.feeds).remove(&subscription) {
+            // A sink that is full has what its reader needs to go on.
+            let _ = sink.try_send(Err(error));
+        }
+        Ok(())
     }
 
     fn open_feed(&mut self, wanted: FeedWanted, sink: FeedSink) {
@@ -335,7 +358,7 @@ impl Connection<'_> {
             },
         };
         lock(&self.feeds).insert(subscription, (sink, wanted));
-        self.ask(request);
+        self.ask(subscription, request);
     }
 
     fn accept(&mut self, stream: quinn::RecvStream) {
@@ -358,7 +381,7 @@ impl Connection<'_> {
             Told::Ended(subscription) => {
                 let was_open = lock(&self.feeds).remove(&subscription);
                 if was_open.is_some_and(|(_, wanted)| matches!(wanted.what, FeedKind::Changes(_))) {
-                    self.ask(Request::Unsubscribe { subscription });
+                    self.ask(subscription, Request::Unsubscribe { subscription });
                 }
                 Ok(())
             }
@@ -451,7 +474,7 @@ impl FeedTask {
         loop {
             let followed = match self.next().await {
                 Ok(Some(feed)) => self.core.replica.follow(feed),
-                Ok(None) => return,
+                Ok(None) => Err(lost(&"the owner ended the replica's stream")),
                 Err(error) => Err(error),
             };
             if let Err(error) = followed {

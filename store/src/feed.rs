@@ -4,6 +4,7 @@
 //! memory of its own.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub struct Published {
     pub origin: Option<Origin>,
     /// What changed, in order. Empty when the operation found nothing to do.
     pub changes: Vec<(NamespaceId, Change)>,
+    /// What each changed key held before; empty when nobody had asked ([`Feed::keep_old`]).
+    pub old: Vec<Option<Bytes>>,
     encoded: OnceLock<Vec<(NamespaceId, Bytes)>>,
 }
 
@@ -44,8 +47,15 @@ impl Published {
             time_ms,
             origin,
             changes,
+            old: Vec::new(),
             encoded: OnceLock::new(),
         }
+    }
+
+    /// The same, knowing what each changed key held before.
+    #[must_use]
+    pub(crate) fn with_old(self, old: Vec<Option<Bytes>>) -> Self {
+        Self { old, ..self }
     }
 
     /// The MessagePack of the `wire::Event` of one namespace, encoded once for all followers;
@@ -62,7 +72,8 @@ impl Published {
         let changes = self.changes.iter().map(|(_, change)| {
             CHANGE_BYTES + change.key.len() + change.value.as_ref().map_or(0, Bytes::len)
         });
-        PUBLISHED_BYTES + changes.sum::<usize>()
+        let old: usize = self.old.iter().flatten().map(Bytes::len).sum();
+        PUBLISHED_BYTES + old + changes.sum::<usize>()
     }
 
     fn encode(&self) -> Vec<(NamespaceId, Bytes)> {
@@ -99,6 +110,8 @@ pub struct Feed {
     ring: Mutex<Ring>,
     wakers: Arc<RwLock<Wakers>>,
     bytes_max: usize,
+    /// How many want to know what keys held before.
+    keep_old: Arc<AtomicU32>,
 }
 
 struct Ring {
@@ -134,6 +147,7 @@ impl Feed {
             }),
             wakers: Arc::default(),
             bytes_max,
+            keep_old: Arc::default(),
         }
     }
 
@@ -173,6 +187,19 @@ impl Feed {
             wakers: self.wakers.clone(),
             number,
         }
+    }
+
+    /// While what this returns lives, each transaction tells what its keys held before. Costs the
+    /// writer a read of each key that it changes.
+    #[must_use]
+    pub fn keep_old(&self) -> KeepOld {
+        self.keep_old.fetch_add(1, Ordering::AcqRel);
+        KeepOld(Arc::clone(&self.keep_old))
+    }
+
+    /// Whether somebody wants to know what keys held before.
+    pub(crate) fn keeps_old(&self) -> bool {
+        self.keep_old.load(Ordering::Acquire) > 0
     }
 
     /// Adds what was committed, in order, and wakes the followers.
@@ -218,6 +245,16 @@ impl Ring {
     }
 }
 
+/// While this lives, [`Published::old`] is filled.
+#[derive(Debug)]
+pub struct KeepOld(Arc<AtomicU32>);
+
+impl Drop for KeepOld {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Drop for OnCommit {
     fn drop(&mut self) {
         let mut wakers = self.wakers.write().unwrap_or_else(PoisonError::into_inner);
@@ -227,8 +264,6 @@ impl Drop for OnCommit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::*;
 
     fn published(revision: u64) -> Published {

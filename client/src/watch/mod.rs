@@ -45,7 +45,8 @@ pub struct WatchEvent {
     pub key: Bytes,
     /// The plain payload it has now; none when it was removed.
     pub value: Option<Bytes>,
-    /// The plain payload it had before, where this handle knows it: a peer with a replica does.
+    /// The plain payload it had before, where this handle knows it: an owner does, and a peer that
+    /// holds the whole dictionary, of what happens while they watch.
     pub old_value: Option<Bytes>,
     /// What happened.
     pub kind: ChangeKind,

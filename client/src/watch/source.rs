@@ -1,5 +1,6 @@
 //! Where a watch reads on, whatever the role of its handle is by then.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,13 +9,14 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Origin, Position, Revision};
 use objsync_proto::replica::Applied;
 use objsync_proto::wire::{Event, Feed, KeyRange};
-use objsync_store::feed::OnCommit;
+use objsync_store::feed::{KeepOld, OnCommit};
 use objsync_store::{FeedRead, LogRead, Published, Store};
 use tokio::sync::{Notify, mpsc};
 
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::operations::open;
+use crate::owner::OwnerSide;
 use crate::replica::Extent;
 use crate::replica::tap::Tap;
 use crate::watch::{ChangeKind, Reading, WatchEvent};
@@ -42,6 +44,7 @@ pub(super) struct Cursor {
     namespace: NamespaceId,
     committed: Arc<Notify>,
     _wake: OnCommit,
+    _keep_old: KeepOld,
 }
 
 impl Source {
@@ -52,15 +55,15 @@ impl Source {
         since: Option<Revision>,
     ) -> Result<(Self, Position)> {
         if let Some(owner) = core.owner() {
+            // The cursor comes first: from here on the store keeps what is needed of old values.
+            let cursor = Cursor::new(owner);
             let position = owner.position();
             let revision = since.unwrap_or(position.revision);
-            return Ok((
-                Self::Find,
-                Position {
-                    revision,
-                    ..position
-                },
-            ));
+            let position = Position {
+                revision,
+                ..position
+            };
+            return Ok((Self::Store(cursor), position));
         }
         let is_followed = matches!(core.replica.extent(), Extent::Whole | Extent::Partial);
         if is_followed && since.is_none() {
@@ -105,15 +108,8 @@ impl Reading {
             },
             Source::Store(cursor) => {
                 let (read, reached) = cursor.read(self.position.revision).await?;
-                for published in read {
-                    for (namespace, change) in &published.changes {
-                        if *namespace == cursor.namespace && range.contains(&change.key) {
-                            let Change { key, value } = change.clone();
-                            let (revision, origin) = (published.revision, published.origin);
-                            let cause = Cause { revision, origin };
-                            self.ready.push_back(event(core, key, value, None, cause)?);
-                        }
-                    }
+                for published in &read {
+                    cursor.events(core, range, published, &mut self.ready)?;
                 }
                 self.position.revision = reached;
             }
@@ -123,17 +119,7 @@ impl Reading {
 
     fn find(&self, core: &Arc<Core>, range: &KeyRange) -> Source {
         if let Some(owner) = core.owner() {
-            let committed = Arc::new(Notify::new());
-            let wake = Arc::clone(&committed);
-            let store = owner.store().clone();
-            let wake = store.feed().on_commit(Box::new(move || wake.notify_one()));
-            let namespace = owner.namespace();
-            return Source::Store(Cursor {
-                store,
-                namespace,
-                committed,
-                _wake: wake,
-            });
+            return Source::Store(Cursor::new(owner));
         }
         let (sink, stream) = mpsc::channel(FRAMES_AHEAD);
         let what = FeedKind::Changes(self.position);
@@ -176,6 +162,41 @@ impl Reading {
 }
 
 impl Cursor {
+    fn new(owner: &OwnerSide) -> Self {
+        let store = owner.store().clone();
+        let committed = Arc::new(Notify::new());
+        let wake = Arc::clone(&committed);
+        Self {
+            namespace: owner.namespace(),
+            _wake: store.feed().on_commit(Box::new(move || wake.notify_one())),
+            _keep_old: store.feed().keep_old(),
+            committed,
+            store,
+        }
+    }
+
+    /// What a transaction did to the keys of a range.
+    fn events(
+        &self,
+        core: &Core,
+        range: &KeyRange,
+        published: &Published,
+        ready: &mut VecDeque<WatchEvent>,
+    ) -> Result<()> {
+        let cause = Cause {
+            revision: published.revision,
+            origin: published.origin,
+        };
+        for (place, (namespace, change)) in published.changes.iter().enumerate() {
+            if *namespace == self.namespace && range.contains(&change.key) {
+                let Change { key, value } = change.clone();
+                let old = published.old.get(place).cloned().flatten();
+                ready.push_back(event(core, key, value, old, cause)?);
+            }
+        }
+        Ok(())
+    }
+
     /// The transactions after a revision, and how far they reach; waits for some. Cancel safe.
     async fn read(&self, after: Revision) -> Result<(Vec<Arc<Published>>, Revision)> {
         loop {

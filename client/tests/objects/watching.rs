@@ -92,6 +92,21 @@ fn peer_with_a_replica_knows_the_old_value() {
 }
 
 #[test]
+fn owner_knows_the_old_value_of_what_it_watches() {
+    let folder = tempfile::tempdir().unwrap();
+    let dict = Dict::open(folder.path().join("data"), Options::default()).unwrap();
+    dict.set(&k("a"), v("1")).wait().unwrap();
+    let watch = dict.watch(all(), None).unwrap();
+    dict.set(&k("a"), v("2")).wait().unwrap();
+    dict.set(&k("b"), v("3")).wait().unwrap();
+    dict.delete(&k("a")).wait().unwrap();
+    let old: Vec<_> = (0..3)
+        .map(|_| next(&watch).decode_old::<String>().unwrap())
+        .collect();
+    assert_eq!(old, [Some("1".into()), None, Some("2".into())]);
+}
+
+#[test]
 fn watch_of_a_prefix_sees_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let dict = Dict::open(folder.path().join("data"), Options::default()).unwrap();

@@ -1,6 +1,10 @@
 //! Committing a batch: readers, followers and sessions learn of it, in this order.
 
-use objsync_proto::ids::Revision;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use objsync_proto::effect::Change;
+use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::session::Recorded;
 
 use super::batch::{Batch, Decision, Event, What};
@@ -27,7 +31,12 @@ impl Core {
         let durable = self.open.durable();
         let committed = self.authority.committed(batch.level, last, durable);
         debug_assert!(committed >= last, "the batch was synced if it asked for it");
+        let keeps_old = self.feed.keeps_old();
+        let mut old = VecDeque::new();
         for decision in decisions() {
+            if keeps_old {
+                old.push_back(self.old_values(decision));
+            }
             self.apply(decision);
         }
         self.state.publish(last);
@@ -45,12 +54,22 @@ impl Core {
                 What::Transaction(decision) => {
                     let changes = std::mem::take(&mut decision.changes);
                     let origin = decision.origin.map(|(origin, _)| origin);
-                    Some(Published::new(decision.revision, time_ms, origin, changes))
+                    let published = Published::new(decision.revision, time_ms, origin, changes);
+                    Some(published.with_old(old.pop_front().unwrap_or_default()))
                 }
                 _ => None,
             });
         self.feed.publish(published);
         self.index_may_follow();
+    }
+
+    /// What the keys of a transaction hold before it is applied. Followers can live without.
+    fn old_values(&self, decision: &Decision) -> Vec<Option<Bytes>> {
+        let held = |(namespace, change): &(NamespaceId, Change)| {
+            let stored = self.state.get_latest(*namespace, &change.key).ok()??;
+            Some(stored.value)
+        };
+        decision.changes.iter().map(held).collect()
     }
 
     fn apply(&self, decision: &Decision) {
@@ -62,7 +81,7 @@ impl Core {
             }
             changes => self.state.apply_all(revision, changes.to_vec()),
         }
-        let catalog = |(of, _): &&(_, _)| *of == objsync_proto::ids::NamespaceId::CATALOG;
+        let catalog = |(of, _): &&(_, _)| *of == NamespaceId::CATALOG;
         for (_, change) in decision.changes.iter().filter(catalog) {
             self.catalog_mut().apply(change);
         }
