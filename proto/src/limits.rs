@@ -66,6 +66,8 @@ pub const HELLO_WINDOW_BYTES: u32 = 64 << 10;
 pub const SEND_WINDOW_BYTES: u64 = 8 << 20;
 /// Bytes of answers that wait for a peer before its next request is read.
 pub const ANSWERS_BYTES_MAX: usize = 4 << 20;
+/// Bytes of writes in flight of all connections together; above it peers wait their turn.
+pub const WRITES_BYTES_MAX: usize = 128 << 20;
 /// Bytes of one frame of entries or events, unless a single one is larger.
 pub const FEED_FRAME_BYTES: usize = 256 << 10;
 /// A subscriber hears how far the store is at least this often, if it moves at all.

@@ -8,10 +8,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
+use objsync_proto::limits::WRITES_BYTES_MAX;
 use objsync_proto::wire::{Grant, OwnerStatus};
 use objsync_store::{Store, StoreError};
 use quinn::Connection;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::closing;
@@ -36,6 +37,8 @@ pub(crate) struct Serving {
     pub(crate) stopping: CancellationToken,
     pub(crate) spin: Arc<Spin>,
     pub(crate) refusals: Refusals,
+    /// Bytes of writes that may still be given to the store, by all peers together.
+    pub(crate) writes: Arc<Semaphore>,
     started: Instant,
     handshakes: AtomicUsize,
     subscriptions: AtomicU32,
@@ -66,6 +69,7 @@ impl Serving {
             stopping: CancellationToken::new(),
             spin,
             refusals: Refusals::new(now),
+            writes: Arc::new(Semaphore::new(WRITES_BYTES_MAX)),
             started: now,
             handshakes: AtomicUsize::new(0),
             subscriptions: AtomicU32::new(0),

@@ -93,13 +93,25 @@ fn submission(peer: &Peer, write: Write) -> Result<Result<Submission, Failure>, 
     }))
 }
 
-/// Waits for room among the writes in flight.
-async fn place(peer: &Peer, bytes: usize) -> Option<OwnedSemaphorePermit> {
+/// Room that a write takes among its peer's and among everybody's, until dropped.
+type Place = [Option<OwnedSemaphorePermit>; 2];
+
+/// Waits for room among the writes in flight. Nobody holds room for longer than the store takes
+/// to answer, so a peer that does not read its answers keeps nobody waiting.
+async fn place(peer: &Peer, bytes: usize) -> Place {
     // A frame may be a little larger than all the room there is.
     let bytes = bytes.clamp(WRITE_BYTES_MIN, SESSION_BYTES_MAX);
-    let places = Arc::clone(&peer.writes);
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    places.acquire_many_owned(bytes).await.ok()
+    // Refused only by a semaphore that is closed, which nobody does.
+    let own = Arc::clone(&peer.writes)
+        .acquire_many_owned(bytes)
+        .await
+        .ok();
+    let all = Arc::clone(&peer.serving.writes)
+        .acquire_many_owned(bytes)
+        .await
+        .ok();
+    [own, all]
 }
 
 fn answer(peer: &Peer, sequence: Sequence, result: Result<Answer, StoreError>) {
