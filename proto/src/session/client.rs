@@ -199,6 +199,7 @@ impl ClientSession {
             });
             self.renew();
         }
+        self.move_floor();
     }
 
     /// The connection is gone. What was not answered waits for the next one.
@@ -379,7 +380,10 @@ impl ClientSession {
     /// that was sent waits.
     fn move_floor(&mut self) {
         self.drop_settled();
-        if self.retiring && (self.floor > self.sent || self.is_settled()) {
+        // Only with a connection: the owner has to hear that the old session is closed, or what is
+        // left of it on an earlier connection could run after writes of the new one.
+        let connected = self.connection != Connection::Down;
+        if self.retiring && connected && (self.floor > self.sent || self.is_settled()) {
             self.renew();
         }
     }

@@ -39,8 +39,8 @@ pub enum Check<'a> {
     New,
     /// It has been run: answer this again, once it is as durable as asked for.
     Repeat(&'a Recorded),
-    /// It may have been run, but its result is gone: answer
-    /// [`OutcomeUnknown`](crate::error::ErrorKind::OutcomeUnknown) and do not run it.
+    /// It may have been run, but its result is gone; or it comes too late to be run in order.
+    /// Answer [`OutcomeUnknown`](crate::error::ErrorKind::OutcomeUnknown) and do not run it.
     Forgotten,
 }
 
@@ -75,7 +75,16 @@ impl Results {
         if sequence < self.floor {
             return Check::Forgotten;
         }
-        self.kept.get(&sequence).map_or(Check::New, Check::Repeat)
+        if let Some(recorded) = self.kept.get(&sequence) {
+            return Check::Repeat(recorded);
+        }
+        // A client sends all that waits, in order, on each of its connections. So one that comes
+        // after a later one has run was given up by its caller and is left over on an earlier
+        // connection: running it now would undo what the caller did since.
+        match self.kept.last_key_value() {
+            Some((highest, _)) if sequence < *highest => Check::Forgotten,
+            _ => Check::New,
+        }
     }
 
     /// Keeps a result. One below the floor is dropped, a second one of a sequence too.

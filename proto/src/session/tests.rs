@@ -183,6 +183,23 @@ fn session_ended_under_a_write_is_left_once_all_that_was_sent_is_answered() {
 }
 
 #[test]
+fn session_left_while_disconnected_is_closed_at_the_owner_before_the_next_one_opens() {
+    let mut session = open();
+    submit(&mut session, 1, 100);
+    submit(&mut session, 2, 100);
+    assert_eq!(sent(&mut session).len(), 2);
+    session.answered(Sequence(2), Err(unknown()));
+    session.disconnected();
+    session.expire(100);
+    submit(&mut session, 3, FAR_MS);
+    assert_eq!(session.id(), Some(SESSION));
+    session.connected(true);
+    assert_eq!(sent(&mut session), ["close", "open"]);
+    session.opened(OTHER);
+    assert_eq!(sent(&mut session), ["1:3/1"]);
+}
+
+#[test]
 fn call_past_its_deadline_is_unknown_when_sent_and_its_late_answer_is_ignored() {
     let mut session = open();
     submit(&mut session, 1, 100);
@@ -364,6 +381,18 @@ fn owner_repeats_kept_results_and_forgets_those_below_the_floor() {
     assert_eq!(results.count(), 2);
     let kept: Vec<_> = results.iter().map(|(s, r)| (s, r.clone())).collect();
     assert_eq!(Results::restore(results.floor(), kept), results);
+}
+
+/// A caller gave 2 up and wrote 3; then what was left of an earlier connection brought 2.
+#[test]
+fn write_that_comes_after_a_later_one_has_run_is_not_run() {
+    let mut results = Results::default();
+    results.record(Sequence(1), recorded(1));
+    results.record(Sequence(3), recorded(2));
+    assert_eq!(results.check(Sequence(2)), Check::Forgotten);
+    assert_eq!(results.check(Sequence(4)), Check::New);
+    results.advance(Sequence(4));
+    assert_eq!(results.check(Sequence(4)), Check::New);
 }
 
 #[test]
