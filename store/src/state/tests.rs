@@ -1,156 +1,17 @@
 //! Random work on recent map, index and readers, compared with a map that keeps every version.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+mod past;
 
-use objsync_proto::effect::Change;
+use std::collections::BTreeMap;
+
 use objsync_proto::ids::{Epoch, EpochName, Position, StoreId};
 use objsync_proto::wire::{Entry, KeyRange};
 
 use super::*;
-use crate::index::{IndexBatch, Visit, stored};
 use crate::reader::Reader;
 use crate::test_random::Random;
 
-type Model = BTreeMap<(u32, Vec<u8>), Vec<(u64, Option<Vec<u8>>)>>;
-
-/// A log and a snapshot in memory.
-#[derive(Default)]
-struct Past {
-    model: Mutex<Model>,
-    snapshot: AtomicU64,
-    name: AtomicU64,
-    loads: AtomicU64,
-}
-
-/// Only moves when told.
-#[derive(Default)]
-struct StillClock(AtomicU64);
-
-impl Clock for StillClock {
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn monotonic_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl Past {
-    fn at(&self, namespace: u32, revision: u64) -> BTreeMap<Vec<u8>, Stored> {
-        let model = lock(&self.model);
-        let in_namespace = model.iter().filter(|((n, _), _)| *n == namespace);
-        in_namespace
-            .filter_map(|((_, key), versions)| {
-                let (at, value) = versions.iter().rfind(|(at, _)| *at <= revision)?;
-                Some((key.clone(), stored(value.as_ref()?, *at)))
-            })
-            .collect()
-    }
-}
-
-impl History for Past {
-    fn mark_at(&self, revision: Revision) -> Bytes {
-        let name = self.name.load(Ordering::SeqCst);
-        [name.to_be_bytes(), revision.0.to_be_bytes()]
-            .concat()
-            .into()
-    }
-
-    fn revision_of(&self, mark: &[u8]) -> Option<Revision> {
-        let (name, revision) = mark.split_first_chunk()?;
-        let is_ours = u64::from_be_bytes(*name) == self.name.load(Ordering::SeqCst);
-        is_ours.then_some(Revision(u64::from_be_bytes(revision.try_into().ok()?)))
-    }
-
-    fn load(
-        &self,
-        each: &mut dyn FnMut(NamespaceId, Entry) -> Result<(), StoreError>,
-    ) -> Result<Revision, StoreError> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        let snapshot = self.snapshot.load(Ordering::SeqCst);
-        for namespace in 1..3 {
-            for (key, Stored { value, revision }) in self.at(namespace, snapshot) {
-                let key = key.into();
-                each(
-                    NamespaceId(namespace),
-                    Entry {
-                        key,
-                        value,
-                        revision,
-                    },
-                )?;
-            }
-        }
-        Ok(Revision(snapshot))
-    }
-
-    fn replay(
-        &self,
-        after: Revision,
-        to: Revision,
-        each: &mut dyn FnMut(Revision, Changes) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut log: BTreeMap<u64, Changes> = BTreeMap::new();
-        for ((namespace, key), versions) in lock(&self.model).iter() {
-            for (revision, value) in versions {
-                if after.0 < *revision && *revision <= to.0 {
-                    let change = Change {
-                        key: Bytes::copy_from_slice(key),
-                        value: value.as_ref().map(|v| Bytes::copy_from_slice(v)),
-                    };
-                    let changes = log.entry(*revision).or_default();
-                    changes.push((NamespaceId(*namespace), change));
-                }
-            }
-        }
-        log.into_iter()
-            .try_for_each(|(revision, changes)| each(Revision(revision), changes))
-    }
-}
-
-/// Answers everything with an error, as an index does that panicked.
-struct BrokenIndex;
-
-impl BrokenIndex {
-    fn fail<T>() -> Result<T, StoreError> {
-        Err(StoreError::Index {
-            what: "broken by the test".to_owned(),
-        })
-    }
-}
-
-impl Index for BrokenIndex {
-    fn get(&self, _: NamespaceId, _: &[u8]) -> Result<Option<Stored>, StoreError> {
-        Self::fail()
-    }
-    fn scan(
-        &self,
-        _: NamespaceId,
-        _: &KeyRange,
-        _: bool,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), StoreError> {
-        // Fails half way: what was seen by then must not come twice.
-        let _: ControlFlow<()> = visit(Bytes::new(), stored(b"from a broken index", 0));
-        Self::fail()
-    }
-    fn apply(&self, _: &IndexBatch) -> Result<(), StoreError> {
-        Self::fail()
-    }
-    fn mark(&self) -> Result<Option<Bytes>, StoreError> {
-        Self::fail()
-    }
-    fn counts(&self) -> Result<Vec<(NamespaceId, u64)>, StoreError> {
-        Self::fail()
-    }
-    fn bytes(&self) -> u64 {
-        0
-    }
-    fn inherited_fds(&self) -> Vec<RawFd> {
-        Vec::new()
-    }
-}
+use past::{BrokenIndex, Past, StillClock};
 
 struct Rig {
     directory: tempfile::TempDir,

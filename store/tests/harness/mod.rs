@@ -2,11 +2,14 @@
 #![allow(
     unreachable_pub,
     dead_code,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
     reason = "each test file uses a part of it"
 )]
 
 pub mod disk;
 pub mod random;
+pub mod work;
 
 use std::path::Path;
 use std::sync::Arc;
