@@ -216,7 +216,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     surfaces.register(Arc::new(DictSurface::new(state.clone())));
     replay::replay_surfaces(&surfaces, &history, committed)?;
     let writer = (!options.readonly).then(|| Writer {
-        log: tail.into_writer(
+        log: tail.writer(
             directory,
             &options,
             known.store,

@@ -151,7 +151,7 @@ impl Store {
     pub fn submit(&self, submission: Submission, done: Done) {
         self.core().run_there(Job {
             request: Request::Write(submission),
-            reply: ReplyTo::Done(done),
+            reply: ReplyTo::Done(done).into(),
         });
     }
 

@@ -1,5 +1,7 @@
 //! Disks that fail: what is answered, and what is found afterwards.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod harness;
 
 use harness::disk::SimDisk;
@@ -140,4 +142,23 @@ fn segment_whose_name_may_not_last_refuses_later_writes() {
     drop(store);
     let store = Store::open(directory.path(), options_on(&disk)).unwrap();
     assert_eq!(store.count(NS).unwrap(), acknowledged);
+}
+
+#[test]
+fn writer_that_panics_leaves_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new();
+    let store = open(directory.path(), options_on(&disk));
+    set(&store, "a", "1");
+    disk.panic_writes(true);
+    for expected in [ErrorKind::OutcomeUnknown, ErrorKind::Closed] {
+        let (send, receive) = std::sync::mpsc::channel();
+        let done = Box::new(move |result| send.send(result).unwrap());
+        store.submit(submission(put("a", "2"), Durability::Sync), done);
+        let answer: Result<objsync_store::Answer, StoreError> = receive.recv().unwrap();
+        assert_eq!(answer.unwrap_err().kind(), expected);
+    }
+    let refused = execute(&store, put("a", "3"), Durability::Sync).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    assert_eq!(get(&store, "a").as_deref(), Some("1"));
 }

@@ -4,6 +4,8 @@
 //! done, and its order is the order of the answers. Method: a disk in memory forgets any sectors
 //! that were not synced; the seed is printed and gives the same run.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod harness;
 
 use std::collections::BTreeMap;
@@ -43,7 +45,10 @@ impl Done {
 
 fn operation(random: &mut Random, step: u64) -> Operation {
     let name = format!("k{}", random.below(12));
-    let text = format!("{step}-{}", "x".repeat(random.below(700) as usize));
+    let text = format!(
+        "{step}-{}",
+        "x".repeat(usize::try_from(random.below(700)).unwrap())
+    );
     match random.below(10) {
         0 | 1 => Operation::Delete { key: key_of(&name) },
         2 => Operation::Batch {

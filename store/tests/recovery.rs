@@ -1,5 +1,7 @@
 //! Opening again: after a clean end, after a kill, after a power cut, and with damage.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod harness;
 
 use std::path::Path;

@@ -5,7 +5,7 @@ use objsync_proto::error::Failure;
 use objsync_proto::ids::{Durability, NamespaceId, Origin, Revision, Sequence, SessionId};
 use objsync_proto::operation::Outcome;
 
-use super::job::{Given, ReplyTo};
+use super::job::{Given, Reply};
 use super::overlay::Overlay;
 use crate::error::StoreError;
 use crate::grants::GrantEvent;
@@ -27,7 +27,7 @@ pub(crate) struct Batch {
 
 /// A job that was decided.
 pub(crate) struct Decided {
-    pub(crate) reply: ReplyTo,
+    pub(crate) reply: Reply,
     pub(crate) what: What,
 }
 
@@ -68,7 +68,7 @@ impl Batch {
         self.failure = None;
     }
 
-    pub(crate) fn push(&mut self, reply: ReplyTo, what: What) {
+    pub(crate) fn push(&mut self, reply: Reply, what: What) {
         self.decided.push(Decided { reply, what });
     }
 

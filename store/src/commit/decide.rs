@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::evaluate::evaluate;
@@ -10,7 +11,7 @@ use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::session::Recorded;
 
 use super::batch::{Batch, Decision, Event, What};
-use super::job::{Given, Job, ReplyTo, Request};
+use super::job::{Given, Job, Reply, Request};
 use super::overlay::{BatchView, Overlay};
 use super::{BATCH_BYTES, BATCH_COUNT, Writer};
 use crate::core::Core;
@@ -23,6 +24,7 @@ use crate::sessions::{Seen, SessionEvent};
 use crate::store::{Answer, Submission};
 
 /// Whether the batch goes on.
+#[expect(clippy::large_enum_variant, reason = "made and matched in one place")]
 enum Next {
     Go,
     /// This job belongs into the next batch.
@@ -83,7 +85,7 @@ impl Core {
         writer: &mut Writer,
         batch: &mut Batch,
         submission: Submission,
-        reply: ReplyTo,
+        reply: Reply,
         is_last: bool,
     ) -> Next {
         let level = submission.durability.unwrap_or(self.durability);
@@ -140,7 +142,7 @@ impl Core {
             result,
             changes: changes
                 .into_iter()
-                .map(|change| (namespace, change))
+                .map(|change| (namespace, compact(change)))
                 .collect(),
         };
         if !is_last {
@@ -204,7 +206,7 @@ impl Core {
         writer: &mut Writer,
         batch: &mut Batch,
         peer: PeerKey,
-        reply: ReplyTo,
+        reply: Reply,
     ) -> Next {
         self.append_decided(writer, batch);
         let id = SessionId {
@@ -221,7 +223,7 @@ impl Core {
         writer: &mut Writer,
         batch: &mut Batch,
         id: SessionId,
-        reply: ReplyTo,
+        reply: Reply,
     ) -> Next {
         let event = Event::Session(id, SessionEvent::Closed(id), Given::Nothing);
         self.append_event(writer, batch, reply, event);
@@ -233,7 +235,7 @@ impl Core {
         writer: &mut Writer,
         batch: &mut Batch,
         event: GrantEvent,
-        reply: ReplyTo,
+        reply: Reply,
     ) -> Next {
         let was_there = match &event {
             GrantEvent::Given(_) => true,
@@ -253,7 +255,7 @@ impl Core {
         writer: &mut Writer,
         batch: &mut Batch,
         (name, content): (&str, Vec<Change>),
-        reply: ReplyTo,
+        reply: Reply,
     ) {
         batch.raise(Durability::Sync);
         let there = self.catalog().get(name);
@@ -312,7 +314,7 @@ impl Core {
     }
 
     /// Appends a frame of its own.
-    fn append_event(&self, writer: &mut Writer, batch: &mut Batch, reply: ReplyTo, event: Event) {
+    fn append_event(&self, writer: &mut Writer, batch: &mut Batch, reply: Reply, event: Event) {
         self.append_decided(writer, batch);
         if let Some(error) = batch.failure.clone() {
             return batch.push(reply, What::Settled(Err(error)));
@@ -347,6 +349,27 @@ impl Core {
     }
 }
 
+/// Changes up to this size are kept in memory of their own.
+const COMPACT_BYTES_MAX: usize = 8 << 10;
+
+/// A small change can be a piece of a large buffer of the network, which it would keep alive for
+/// as long as ring and recent map hold it.
+fn compact(change: Change) -> Change {
+    let key_bytes = change.key.len();
+    let bytes = key_bytes + change.value.as_ref().map_or(0, Bytes::len);
+    if bytes > COMPACT_BYTES_MAX {
+        return change;
+    }
+    let mut own = Vec::with_capacity(bytes);
+    own.extend_from_slice(&change.key);
+    own.extend_from_slice(change.value.as_deref().unwrap_or_default());
+    let own = Bytes::from(own);
+    Change {
+        value: change.value.map(|_| own.slice(key_bytes..)),
+        key: own.slice(..key_bytes),
+    }
+}
+
 fn append(
     writer: &mut Writer,
     batch: &Batch,
@@ -365,7 +388,7 @@ fn append(
     appended.map(drop)
 }
 
-fn add_transaction(writer: &mut Writer, batch: &mut Batch, reply: ReplyTo, decision: Decision) {
+fn add_transaction(writer: &mut Writer, batch: &mut Batch, reply: Reply, decision: Decision) {
     debug_assert_eq!(decision.revision, writer.last.next());
     writer.last = decision.revision;
     writer.builder.begin(&TransactionHead {

@@ -16,7 +16,7 @@ const JOB_BYTES: usize = 256;
 /// A request with its way back.
 pub(crate) struct Job {
     pub(crate) request: Request,
-    pub(crate) reply: ReplyTo,
+    pub(crate) reply: Reply,
 }
 
 /// What the writer is asked to do.
@@ -53,9 +53,48 @@ pub(crate) enum ReplyTo {
     Done(Done),
 }
 
-impl ReplyTo {
+/// The way back, which is taken once: one that is lost, because the writer panicked, answers that
+/// the outcome is unknown, so that nobody waits for ever.
+pub(crate) struct Reply(Option<ReplyTo>);
+
+impl From<ReplyTo> for Reply {
+    fn from(to: ReplyTo) -> Self {
+        Self(Some(to))
+    }
+}
+
+impl Reply {
     /// Answers; an inline answer goes to `inline`.
     pub(crate) fn give(
+        mut self,
+        result: Result<Given, StoreError>,
+        inline: &mut Option<Result<Given, StoreError>>,
+    ) {
+        if let Some(to) = self.0.take() {
+            to.give(result, inline);
+        }
+    }
+
+    /// The slot of a thread that waits.
+    pub(crate) fn slot(&self) -> Option<&Slot> {
+        match &self.0 {
+            Some(ReplyTo::Slot(slot)) => Some(slot),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(to) = self.0.take() {
+            let cause = "the writer ended before its time".to_owned();
+            to.give(Err(StoreError::OutcomeUnknown { cause }), &mut None);
+        }
+    }
+}
+
+impl ReplyTo {
+    fn give(
         self,
         result: Result<Given, StoreError>,
         inline: &mut Option<Result<Given, StoreError>>,

@@ -21,6 +21,7 @@ mod publish;
 mod queue;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 use objsync_proto::ids::Durability;
@@ -64,39 +65,40 @@ impl Core {
 
     /// As [`Core::run_here`], on a store that is closing too.
     pub(crate) fn run_anyway(&self, request: Request) -> Result<Given, StoreError> {
-        let job = Job {
-            request,
-            reply: ReplyTo::Inline,
-        };
-        match self.queue.enter(job) {
-            Lead::Alone(job) => self.lead(Some(job)).unwrap_or(Err(StoreError::Closed)),
+        match self.queue.enter(request) {
+            Lead::Alone(request) => self.lead_with(request),
             Lead::Wait(slot) => {
                 if let Some(result) = slot.wait() {
                     return result;
                 }
-                self.lead(None);
-                // The job was the first of what was queued.
+                self.lead(self.queue.take());
+                // The request was the first of what was queued.
                 slot.wait().unwrap_or(Err(StoreError::Closed))
             }
         }
     }
 
-    /// Runs one batch: the given job, or what is queued. Gives the answer of an inline job.
-    fn lead(&self, job: Option<Job>) -> Option<Result<Given, StoreError>> {
-        let mut jobs = match job {
-            Some(job) => VecDeque::from([job]),
-            None => self.queue.take(),
-        };
+    /// Leads with one request, for this thread.
+    fn lead_with(&self, request: Request) -> Result<Given, StoreError> {
+        let reply = ReplyTo::Inline.into();
+        let jobs = VecDeque::from([Job { request, reply }]);
+        self.lead(jobs).unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Runs one batch. Gives the answer of an inline job.
+    fn lead(&self, mut jobs: VecDeque<Job>) -> Option<Result<Given, StoreError>> {
+        let leading = Leading { core: self };
         let answer = match self.writer().as_mut() {
             Some(writer) => self.run_batch(writer, &mut jobs),
             None => refuse_all(&mut jobs, &self.no_writer()),
         };
         self.queue.give_back(jobs);
-        self.queue.leave();
+        drop(leading);
         answer
     }
 
     /// Runs a buffered write on this thread, if that waits for nothing; gives it back otherwise.
+    #[expect(clippy::result_large_err, reason = "the request goes on to the queue")]
     pub(crate) fn try_run_here(
         &self,
         request: Request,
@@ -105,26 +107,17 @@ impl Core {
         let waits = self.state.is_full()
             || unsynced.bytes >= self.limits.unsynced_bytes_max
             || unsynced.age_ms >= self.limits.unsynced_ms_max;
-        if waits || self.is_closed() {
+        if waits || self.is_closed() || !self.queue.enter_if_free() {
             return Err(request);
         }
-        let job = Job {
-            request,
-            reply: ReplyTo::Inline,
-        };
-        match self.queue.enter_if_free(job) {
-            Ok(job) => Ok(self.lead(Some(job)).unwrap_or(Err(StoreError::Closed))),
-            Err(job) => Err(job.request),
-        }
+        Ok(self.lead_with(request))
     }
 
     /// Queues a job for the store's own thread. Never blocks.
     pub(crate) fn run_there(&self, job: Job) {
-        if let Err(error) = self.refuse_if_closed() {
-            return job.reply.give(Err(error), &mut None);
-        }
-        if let Err((job, error)) = self.queue.push(job) {
-            job.reply.give(Err(error), &mut None);
+        match self.refuse_if_closed() {
+            Ok(()) => self.queue.push(job),
+            Err(error) => job.reply.give(Err(error), &mut None),
         }
     }
 
@@ -137,7 +130,9 @@ impl Core {
                 self.queue.leave();
                 continue;
             }
-            self.lead(None);
+            let jobs = self.queue.take();
+            // The store refuses writes after a panic, but somebody has to say so.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.lead(jobs)));
         }
     }
 
@@ -205,6 +200,23 @@ impl Core {
             .update(|manifest| manifest.revision_max = next)?;
         writer.revision_max = next;
         Ok(())
+    }
+}
+
+/// Gives up the lead at the end, however that comes.
+struct Leading<'a> {
+    core: &'a Core,
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let core = self.core;
+            let panicked = std::io::Error::other("the writer panicked");
+            core.poison
+                .set(&StoreError::io("write", &core.directory, panicked));
+        }
+        self.core.queue.leave();
     }
 }
 

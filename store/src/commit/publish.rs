@@ -25,7 +25,7 @@ impl Core {
                 })
         };
         self.keep_events(batch);
-        let Some(last) = decisions().last().map(|decision| decision.revision) else {
+        let Some(last) = decisions().next_back().map(|decision| decision.revision) else {
             return;
         };
         let durable = self.open.durable();
@@ -60,7 +60,9 @@ impl Core {
                 _ => None,
             });
         self.feed.publish(published);
-        self.index_may_follow();
+        if durable >= last {
+            self.index_may_follow();
+        }
     }
 
     /// What the keys of a transaction hold before it is applied. Followers can live without.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use objsync_proto::error::{ErrorKind, Failure};
 
-use super::job::{Job, ReplyTo, Slot};
+use super::job::{Job, ReplyTo, Request, Slot};
 use crate::error::StoreError;
 
 /// Bytes that may be queued for the store's own thread; more is refused at once.
@@ -29,40 +29,45 @@ struct Inner {
     is_thread_idle: bool,
 }
 
-/// What a thread that came with a job is to do.
+/// What a thread that came with a request is to do.
 pub(crate) enum Lead {
-    /// Lead, with this job alone.
-    Alone(Job),
+    /// Lead, with this request alone.
+    Alone(Request),
     /// Wait there.
     Wait(Arc<Slot>),
 }
 
 impl Queue {
-    /// Takes the lead if nobody has it; queues the job otherwise.
-    pub(crate) fn enter(&self, mut job: Job) -> Lead {
+    /// Takes the lead if nobody has it; queues the request otherwise.
+    pub(crate) fn enter(&self, request: Request) -> Lead {
         let mut inner = self.inner();
         if !inner.is_led && inner.jobs.is_empty() {
             inner.is_led = true;
-            return Lead::Alone(job);
+            return Lead::Alone(request);
         }
         let slot = Arc::new(Slot::default());
-        job.reply = ReplyTo::Slot(slot.clone());
-        inner.push(job);
+        let reply = ReplyTo::Slot(slot.clone()).into();
+        inner.push(Job { request, reply });
         Lead::Wait(slot)
     }
 
     /// Takes the lead if nobody has it and nothing is queued.
-    pub(crate) fn enter_if_free(&self, job: Job) -> Result<Job, Job> {
+    pub(crate) fn enter_if_free(&self) -> bool {
         let mut inner = self.inner();
-        if inner.is_led || !inner.jobs.is_empty() {
-            return Err(job);
-        }
-        inner.is_led = true;
-        Ok(job)
+        let is_free = !inner.is_led && inner.jobs.is_empty();
+        inner.is_led |= is_free;
+        is_free
     }
 
-    /// Queues a job for the store's own thread.
-    pub(crate) fn push(&self, job: Job) -> Result<(), (Job, StoreError)> {
+    /// Queues a job for the store's own thread, or answers it at once.
+    pub(crate) fn push(&self, job: Job) {
+        if let Err((job, error)) = self.try_push(job) {
+            job.reply.give(Err(error), &mut None);
+        }
+    }
+
+    #[expect(clippy::result_large_err, reason = "the job is answered by the caller")]
+    fn try_push(&self, job: Job) -> Result<(), (Job, StoreError)> {
         let mut inner = self.inner();
         if inner.is_stopped {
             return Err((job, StoreError::Closed));
@@ -104,15 +109,16 @@ impl Queue {
     /// Gives up the lead, to the first who waits.
     pub(crate) fn leave(&self) {
         let mut inner = self.inner();
-        match inner.jobs.front().map(|job| &job.reply) {
-            Some(ReplyTo::Slot(slot)) => slot.lead(),
-            None => inner.is_led = false,
-            Some(_) => {
-                inner.is_led = false;
-                if inner.is_thread_idle {
-                    self.changed.notify_one();
-                }
-            }
+        let Some(first) = inner.jobs.front() else {
+            inner.is_led = false;
+            return;
+        };
+        if let Some(slot) = first.reply.slot() {
+            return slot.lead();
+        }
+        inner.is_led = false;
+        if inner.is_thread_idle {
+            self.changed.notify_one();
         }
     }
 

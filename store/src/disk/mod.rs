@@ -34,7 +34,8 @@ pub trait Disk: Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, in no order.
     fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
-    /// Makes a directory (0700) and its parents; one that is there is left alone.
+    /// Makes a directory (0700) and its parents, to survive a power cut; one that is there is left
+    /// alone.
     fn create_dir(&self, directory: &Path) -> io::Result<()>;
     /// Makes the names in a directory survive a power cut.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
@@ -76,7 +77,7 @@ pub trait DiskFile: Send + Sync {
 
     /// Writes zeros from `start` to `end`, so that later writes there change no metadata.
     fn write_zeros(&self, start: u64, end: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut offset = start;
         while offset < end {
             let count = (end - offset).min(ZEROS.len() as u64);

@@ -40,10 +40,20 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, directory: &Path) -> io::Result<()> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
+        if directory.is_dir() {
+            return Ok(());
+        }
+        let parent = match directory.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        self.create_dir(parent)?;
+        match DirBuilder::new().mode(0o700).create(directory) {
+            // Somebody else made it just now.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+            made => made?,
+        }
+        self.sync_dir(parent)
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {

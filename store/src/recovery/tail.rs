@@ -41,7 +41,7 @@ impl Tail {
         }
     }
 
-    pub(super) fn into_writer(
+    pub(super) fn writer(
         &self,
         directory: &Path,
         options: &StoreOptions,

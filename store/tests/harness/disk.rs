@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use objsync_store::disk::{Disk, DiskFile, OpenMode};
 
@@ -28,6 +28,7 @@ struct State {
     fail_syncs: bool,
     fail_dir_syncs: bool,
     fail_writes: bool,
+    panic_writes: bool,
     bytes_max: Option<u64>,
     sync_count: u64,
     write_count: u64,
@@ -59,6 +60,11 @@ impl SimDisk {
     /// Every write fails half way from now on, or no more.
     pub fn fail_writes(&self, fail: bool) {
         self.lock().fail_writes = fail;
+    }
+
+    /// Every write panics from now on, or no more.
+    pub fn panic_writes(&self, panic: bool) {
+        self.lock().panic_writes = panic;
     }
 
     /// The disk holds so many bytes and no more; none for no bound.
@@ -162,7 +168,8 @@ impl SimDisk {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        // A test lets the writer panic in here.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -308,6 +315,7 @@ impl DiskFile for SimFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.with(|state, file| {
             state.write_count += 1;
+            assert!(!state.panic_writes, "as the test asked for");
             let offset = usize::try_from(offset).unwrap();
             let bytes = match state.fail_writes {
                 true => &bytes[..bytes.len() / 2],
