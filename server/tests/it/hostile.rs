@@ -11,6 +11,7 @@ use tokio::net::UdpSocket;
 
 use crate::memory::resident_bytes;
 use crate::peer::{Client, NAMESPACE, Owner, change, connect, encoded, put, reason, within};
+use crate::random::Random;
 
 /// Sends raw bytes on the operations stream of a welcomed peer and tells why it was dropped.
 async fn dropped_for(owner: &Owner, bytes: &[u8]) -> ErrorKind {
@@ -372,29 +373,4 @@ async fn client_that_goes_without_a_word_is_forgotten() {
         }
     };
     within(gone).await;
-}
-
-/// A small generator (xorshift64*): the tests need damage, not chance.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.max(1))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() >> 11).unwrap() % end
-    }
-
-    fn bytes(&mut self, count_max: usize) -> Vec<u8> {
-        let count = self.below(count_max);
-        (0..count).map(|_| self.next().to_le_bytes()[7]).collect()
-    }
 }

@@ -7,6 +7,8 @@ mod hostile;
 mod lifecycle;
 mod memory;
 mod peer;
+mod random;
+mod replicas;
 mod requests;
 mod subscriptions;
 mod writes;
