@@ -24,6 +24,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use objsync_proto::ids::{NamespaceId, Revision};
@@ -76,9 +77,12 @@ struct Room {
     lock: Mutex<()>,
     changed: Condvar,
     is_closed: AtomicBool,
+    /// Why the index does not move.
     failure: Mutex<Option<StoreError>>,
 }
 
+/// How long a writer waits for room before it asks whether it still should.
+const ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Keys looked up per step of a count.
 const RESOLVE_COUNT: usize = 1024;
 
@@ -201,11 +205,14 @@ impl DictState {
     }
 
     /// Waits until there is room for a change. To be called before the writer's role is taken:
-    /// the index cannot move past what is not durable yet.
+    /// the index cannot move past what is not durable yet. Asks `go_on` now and then.
     ///
     /// # Errors
-    /// The index failed and cannot be made again, or [`DictState::close`] was called.
-    pub fn wait_for_room(&self) -> Result<(), StoreError> {
+    /// What `go_on` says, or why the index does not move, or [`DictState::close`] was called.
+    pub fn wait_for_room(
+        &self,
+        go_on: &dyn Fn() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         if !self.is_full() {
             return Ok(());
         }
@@ -220,11 +227,9 @@ impl DictState {
             if let Some(failure) = lock(&self.room.failure).clone() {
                 return Err(failure);
             }
-            guard = self
-                .room
-                .changed
-                .wait(guard)
-                .unwrap_or_else(PoisonError::into_inner);
+            go_on()?;
+            let waited = self.room.changed.wait_timeout(guard, ROOM_PAUSE);
+            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -59,7 +59,7 @@ impl Core {
     /// Has a request decided, and waits until it is answered.
     pub(crate) fn run_here(&self, request: Request) -> Result<Given, StoreError> {
         self.refuse_if_closed()?;
-        self.state.wait_for_room()?;
+        self.state.wait_for_room(&|| self.poison.check())?;
         self.run_anyway(request)
     }
 
@@ -124,7 +124,7 @@ impl Core {
     /// What the store's own thread does until it is stopped.
     pub(crate) fn serve_queue(&self) {
         while self.queue.wait_for_lead() {
-            if let Err(error) = self.state.wait_for_room() {
+            if let Err(error) = self.state.wait_for_room(&|| self.poison.check()) {
                 let mut jobs = self.queue.take();
                 refuse_all(&mut jobs, &error);
                 self.queue.leave();

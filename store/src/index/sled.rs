@@ -30,6 +30,10 @@ const OPEN_TRY_COUNT: u32 = 6;
 /// Between two tries.
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes that must be free on the disk for a batch. An error while sled writes would leave it of
+/// no use, and what it has could then not be read until there is room to make it again.
+const FREE_BYTES_MIN: u64 = 16 << 20;
+
 /// Key of the mark.
 const MARK_KEY: &[u8] = &[0];
 /// First byte of the key of a count; the namespace follows.
@@ -45,6 +49,7 @@ const ENTRY_HEADER_BYTES: usize = 9;
 pub struct SledIndex {
     directory: PathBuf,
     db: sled::Db,
+    free_bytes_min: u64,
 }
 
 impl SledIndex {
@@ -69,7 +74,20 @@ impl SledIndex {
         Ok(Self {
             directory: directory.to_owned(),
             db,
+            free_bytes_min: FREE_BYTES_MIN,
         })
+    }
+}
+
+impl SledIndex {
+    fn refuse_if_full(&self) -> Result<(), StoreError> {
+        let path = &self.directory;
+        let disk = rustix::fs::statvfs(path)
+            .map_err(|error| StoreError::io("ask for the free bytes of", path, error.into()))?;
+        match disk.f_bavail.saturating_mul(disk.f_frsize) < self.free_bytes_min {
+            true => Err(StoreError::Full { path: path.clone() }),
+            false => Ok(()),
+        }
     }
 }
 
@@ -121,6 +139,7 @@ impl Index for SledIndex {
     }
 
     fn apply(&self, batch: &IndexBatch) -> Result<(), StoreError> {
+        self.refuse_if_full()?;
         let mut writes = sled::Batch::default();
         for change in &batch.changes {
             let key = entry_key(change.namespace, &change.key);
@@ -282,6 +301,19 @@ mod tests {
         assert_eq!(index.counts().unwrap(), [(NamespaceId(1), 1)]);
         let entry = index.get(NamespaceId(1), b"a").unwrap().unwrap();
         assert_eq!((&entry.value[..], entry.revision), (&b"x"[..], Revision(3)));
+    }
+
+    #[test]
+    fn full_disk_is_no_failure_of_the_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = SledIndex::open(directory.path()).unwrap();
+        let put = |value| conformance::batch(&[(1, b"a", Some((value, 3)))], &[], b"mark");
+        index.apply(&put(b"first")).unwrap();
+        index.free_bytes_min = u64::MAX;
+        let refused = index.apply(&put(b"second")).unwrap_err();
+        assert!(matches!(refused, StoreError::Full { .. }));
+        let entry = index.get(NamespaceId(1), b"a").unwrap().unwrap();
+        assert_eq!(entry.value, &b"first"[..]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use objsync_proto::ids::{NamespaceId, Revision};
 
-use super::{DictState, Mover};
+use super::{DictState, Mover, lock};
 use crate::error::StoreError;
 use crate::index::{Index, IndexBatch, IndexChange};
 use crate::recent::Move;
@@ -25,12 +25,15 @@ impl DictState {
     /// The index failed, and so did making it again.
     pub fn advance(&self, to: Revision) -> Result<bool, StoreError> {
         let index = self.index();
-        let result = self.advance_index(&*index, to);
-        let Err(StoreError::Index { what }) = result else {
-            return result;
+        let result = match self.advance_index(&*index, to) {
+            Err(StoreError::Index { what }) => self.replace_broken(&index, &what).map(|()| true),
+            result => result,
         };
-        self.replace_broken(&index, &what)?;
-        Ok(true)
+        *lock(&self.room.failure) = result.as_ref().err().cloned();
+        if result.is_err() {
+            self.tell_waiters();
+        }
+        result
     }
 
     pub(super) fn advance_index(

@@ -10,7 +10,7 @@ use objsync_proto::effect::Change;
 use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::wire::Entry;
 
-use super::{DictState, Mover, Room, StateOptions, lock};
+use super::{DictState, Mover, Room, StateOptions};
 use crate::error::StoreError;
 use crate::index::{Index, IndexBatch, IndexChange, MemoryIndex, SledIndex};
 use crate::options::IndexKind;
@@ -114,8 +114,6 @@ impl DictState {
         // It may have panicked: dropping it could hang. It keeps its memory and its files.
         std::mem::forget(Arc::clone(broken));
         let result = make_again(&self.options, self.indexed());
-        let failure = result.as_ref().err().cloned();
-        *lock(&self.room.failure) = failure;
         if let Ok(filled) = &result {
             self.pins.expire_before(filled.revision);
             *self

@@ -383,7 +383,7 @@ fn writer_waits_for_room_and_a_reader_in_its_way_expires() {
     state.publish(Revision(rig.committed));
     let writer = std::thread::spawn({
         let state = Arc::clone(&state);
-        move || state.wait_for_room()
+        move || state.wait_for_room(&|| Ok(()))
     });
     while state.advance(Revision(rig.committed)).unwrap() {}
     writer.join().unwrap().unwrap();
@@ -399,8 +399,35 @@ fn writer_that_waits_for_room_is_told_when_the_store_closes() {
     let state = Arc::clone(rig.state());
     let writer = std::thread::spawn({
         let state = Arc::clone(&state);
-        move || state.wait_for_room()
+        move || state.wait_for_room(&|| Ok(()))
     });
     state.close();
     assert!(matches!(writer.join().unwrap(), Err(StoreError::Closed)));
+}
+
+#[test]
+fn writer_that_waits_for_room_is_told_when_writes_are_refused_or_the_index_is_stuck() {
+    let mut rig = filled_rig(IndexKind::Memory);
+    while !rig.state().is_full() {
+        rig.transact();
+    }
+    let refused = rig.state().wait_for_room(&|| Err(StoreError::Closed));
+    assert!(matches!(refused, Err(StoreError::Closed)));
+    rig.past.is_gone.store(true, Ordering::SeqCst);
+    let index = std::mem::replace(
+        &mut *rig.state().index.write().unwrap(),
+        Arc::new(BrokenIndex),
+    );
+    assert!(rig.state().advance(Revision(rig.applied)).is_err());
+    let stuck = rig.state().wait_for_room(&|| Ok(()));
+    assert!(
+        matches!(stuck, Err(StoreError::NotFound { .. })),
+        "{stuck:?}"
+    );
+    *rig.state().index.write().unwrap() = index;
+    rig.state().publish(Revision(rig.applied));
+    while rig.state().advance(Revision(rig.applied)).unwrap() {}
+    rig.state()
+        .wait_for_room(&|| Err(StoreError::Closed))
+        .unwrap();
 }

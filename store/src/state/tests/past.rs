@@ -18,6 +18,8 @@ pub(super) struct Past {
     pub(super) snapshot: AtomicU64,
     pub(super) name: AtomicU64,
     pub(super) loads: AtomicU64,
+    /// Nothing can be made again.
+    pub(super) is_gone: AtomicBool,
 }
 
 /// Only moves when told.
@@ -65,6 +67,11 @@ impl History for Past {
         each: &mut dyn FnMut(NamespaceId, Entry) -> Result<(), StoreError>,
     ) -> Result<Revision, StoreError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
+        if self.is_gone.load(Ordering::SeqCst) {
+            return Err(StoreError::NotFound {
+                directory: PathBuf::new(),
+            });
+        }
         let snapshot = self.snapshot.load(Ordering::SeqCst);
         for namespace in 1..3 {
             for (key, Stored { value, revision }) in self.at(namespace, snapshot) {
