@@ -233,7 +233,6 @@ impl Connection<'_> {
                 },
                 chunk = self.receive.read_chunk(READ_BYTES, true) => match chunk {
                     Ok(Some(chunk)) => {
-                        core.spin.touch();
                         self.input.extend_from_slice(&chunk.bytes);
                         if let Err(end) = self.receive() {
                             return end;
@@ -452,7 +451,6 @@ impl FeedTask {
             }
             match self.stream.read_chunk(READ_BYTES, true).await {
                 Ok(Some(chunk)) => {
-                    self.core.spin.touch();
                     self.input.extend_from_slice(&chunk.bytes);
                 }
                 // The connection tells why.

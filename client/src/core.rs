@@ -26,7 +26,6 @@ use objsync_proto::error::Failure;
 use objsync_proto::ids::{Ack, Origin, Position, SessionId, StoreId};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{Feed, KeyRange, Reply, Request};
-use objsync_server::spin::Spin;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -53,8 +52,6 @@ pub(crate) struct Core {
     pub(crate) config: Arc<Config>,
     /// The I/O thread of this process.
     pub(crate) runtime: Handle,
-    /// Keeps the I/O thread awake for a moment after traffic.
-    pub(crate) spin: Arc<Spin>,
     /// What this handle holds in memory while it is a peer.
     pub(crate) replica: Replica,
     /// Woken when the phase changes.
@@ -181,7 +178,6 @@ impl Core {
             replica: Replica::new(&config.options),
             config,
             runtime: process.runtime.clone(),
-            spin: Arc::clone(&process.spin),
             phase_changed: Notify::new(),
             owner: OnceLock::new(),
             phase: Mutex::new(Phase::Seeking {
@@ -201,7 +197,6 @@ impl Core {
             unanswered: Unanswered::default(),
         });
         core.runtime.spawn(seek::run(Arc::clone(&core)));
-        core.spin.touch();
         Ok(core)
     }
 
@@ -397,7 +392,6 @@ impl Core {
         queue.commands.push_back(command);
         drop(queue);
         self.queued.notify_one();
-        self.spin.touch();
     }
 
     /// The next command, in order; waits for one. Cancel safe.

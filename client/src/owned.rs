@@ -84,7 +84,6 @@ impl Owned {
         let options = ServeOptions {
             listen,
             local_socket: servers.is_empty(),
-            spin: Some(Arc::clone(&process.spin)),
             ..ServeOptions::default()
         };
         let server = Server::start(self.store.clone(), options, &process.runtime)?;

@@ -8,7 +8,6 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use objsync_server::spin::Spin;
 use tokio::runtime::{Builder, Handle};
 
 use crate::error::{ObjectError, Result};
@@ -22,8 +21,6 @@ static PROCESS: PerGeneration<Process> = PerGeneration::empty();
 pub(crate) struct Process {
     /// The I/O thread's runtime.
     pub(crate) runtime: Handle,
-    /// Keeps the I/O thread awake for a moment after traffic.
-    pub(crate) spin: Arc<Spin>,
     owners: Mutex<HashMap<DirectoryId, Weak<Owned>>>,
 }
 
@@ -63,15 +60,12 @@ impl Process {
             .build()
             .map_err(failed)?;
         let handle = runtime.handle().clone();
-        let spin = Arc::new(Spin::new(Spin::default_duration()));
-        let awake = Arc::clone(&spin);
         std::thread::Builder::new()
             .name("objsync-io".into())
-            .spawn(move || runtime.block_on(awake.run()))
+            .spawn(move || runtime.block_on(std::future::pending::<()>()))
             .map_err(failed)?;
         Ok(Self {
             runtime: handle,
-            spin,
             owners: Mutex::new(HashMap::new()),
         })
     }

@@ -20,7 +20,11 @@ impl Served {
         let dict = Dict::serve_at(folder.path().join("store"), loopback, Options::default());
         let dict = dict.expect("nobody else serves it");
         let address = dict.status().address.expect("it is served");
-        Self { dict, address, _folder: folder }
+        Self {
+            dict,
+            address,
+            _folder: folder,
+        }
     }
 }
 
@@ -38,7 +42,9 @@ fn start(program: &str, arguments: &[&str]) -> (Child, Lines) {
 
 fn encoded(key: &str) -> objsync::Bytes {
     let key = objsync::key::Key::Str(key.into());
-    objsync::key::encode(&key).expect("it is short").into_bytes()
+    objsync::key::encode(&key)
+        .expect("it is short")
+        .into_bytes()
 }
 
 #[test]
@@ -48,10 +54,16 @@ fn two_counters_lose_no_number() {
     let mut counters = [(); 2].map(|()| start(program, &[&served.address, "150"]));
     for (child, lines) in &mut counters {
         let line = lines.next().unwrap().unwrap();
-        assert!(line.starts_with("from ") && line.ends_with(", as peer"), "{line}");
+        assert!(
+            line.starts_with("from ") && line.ends_with(", as peer"),
+            "{line}"
+        );
         assert!(child.wait().unwrap().success());
     }
-    assert_eq!(served.dict.incr(&encoded("counter"), 0).wait().unwrap(), 300);
+    assert_eq!(
+        served.dict.incr(&encoded("counter"), 0).wait().unwrap(),
+        300
+    );
 }
 
 #[test]
@@ -65,13 +77,27 @@ fn watcher_prints_typed_values_as_they_change() {
     let (mut child, mut lines) = start(env!("CARGO_BIN_EXE_watcher"), &[&served.address, "2"]);
     let ready = lines.next().unwrap().unwrap();
     assert!(ready.starts_with("watching "), "{ready}");
-    let ada = objsync::value::to_payload(&User { name: "Ada", age: 36 }).unwrap();
-    served.dict.set(&encoded("user:7"), ada.clone()).wait().unwrap();
+    let ada = objsync::value::to_payload(&User {
+        name: "Ada",
+        age: 36,
+    })
+    .unwrap();
+    served
+        .dict
+        .set(&encoded("user:7"), ada.clone())
+        .wait()
+        .unwrap();
     served.dict.set(&encoded("other"), ada).wait().unwrap();
     served.dict.delete(&encoded("user:7")).wait().unwrap();
     let line = lines.next().unwrap().unwrap();
-    assert!(line.contains("user:7") && line.ends_with(" is Ada, 36 years old"), "{line}");
+    assert!(
+        line.contains("user:7") && line.ends_with(" is Ada, 36 years old"),
+        "{line}"
+    );
     assert!(lines.next().unwrap().unwrap().ends_with(" is gone"));
-    assert!(lines.next().is_none(), "the other key is none of its business");
+    assert!(
+        lines.next().is_none(),
+        "the other key is none of its business"
+    );
     assert!(child.wait().unwrap().success());
 }

@@ -182,7 +182,6 @@ async fn operate(
         let Some(framed) = framed else {
             return Ok(Ended::Finished);
         };
-        peer.serving.spin.touch();
         let alone = !reader.has_more();
         handle(peer, &mut streams, framed, alone).await?;
         for _ in 1..FRAMES_PER_TURN {

@@ -17,7 +17,6 @@
 //! | [`tls`], [`certificate`], [`transport`] | how two peers know each other, and QUIC's settings |
 //! | [`dial`](mod@dial) | the client's end of a connection |
 //! | [`local`] | the Unix socket |
-//! | [`spin`] | staying awake for a moment after traffic |
 //! | [`inherited`] | what a forked child must close |
 //! | [`error`] | why a call failed |
 
@@ -43,7 +42,6 @@ mod rights;
 pub mod server;
 mod serving;
 mod session;
-pub mod spin;
 mod streams;
 pub mod tls;
 pub mod transport;

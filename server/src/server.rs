@@ -23,7 +23,6 @@ use crate::inherited;
 use crate::listen::Configs;
 use crate::local::{self, LocalListener};
 use crate::serving::Serving;
-use crate::spin::Spin;
 use crate::{listen, transport};
 
 /// Version of the message on the Unix socket.
@@ -38,9 +37,6 @@ pub struct ServeOptions {
     pub local_socket: bool,
     /// The level of writes that name none. Default: the store's.
     pub durability: Option<Durability>,
-    /// What keeps the I/O thread awake for a moment after traffic, if somebody runs one already.
-    /// Default: one of the server's own, for [`Spin::default_duration`].
-    pub spin: Option<Arc<Spin>>,
 }
 
 impl Default for ServeOptions {
@@ -49,7 +45,6 @@ impl Default for ServeOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             local_socket: true,
             durability: None,
-            spin: None,
         }
     }
 }
@@ -87,12 +82,8 @@ impl Server {
         } else {
             None
         };
-        let own_spin = options.spin.is_none();
-        let spin = options
-            .spin
-            .unwrap_or_else(|| Arc::new(Spin::new(Spin::default_duration())));
         let key = identity.peer();
-        let serving = Arc::new(Serving::new(store, key, options.durability, address, spin));
+        let serving = Arc::new(Serving::new(store, key, options.durability, address));
 
         let commits = serving.commits.clone();
         let on_commit = serving
@@ -111,10 +102,6 @@ impl Server {
                     .spawn(answer_locally(Arc::clone(&serving), listener))
                     .abort_handle(),
             );
-        }
-        if own_spin {
-            let spin = Arc::clone(&serving.spin);
-            tasks.push(handle.spawn(async move { spin.run().await }).abort_handle());
         }
         info!(%address, %key, directory = %serving.store.directory().display(), "serving");
         Ok(Self {

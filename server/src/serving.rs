@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use crate::closing;
 use crate::refusals::Refusals;
 use crate::rights::{self, Rights};
-use crate::spin::Spin;
 
 /// This program and its version, for the other side's log.
 pub(crate) const PROGRAM: &str = concat!("objsync ", env!("CARGO_PKG_VERSION"));
@@ -35,7 +34,6 @@ pub(crate) struct Serving {
     pub(crate) commits: watch::Sender<()>,
     /// Set when the server shuts down.
     pub(crate) stopping: CancellationToken,
-    pub(crate) spin: Arc<Spin>,
     pub(crate) refusals: Refusals,
     /// Bytes of writes that may still be given to the store, by all peers together.
     pub(crate) writes: Arc<Semaphore>,
@@ -57,7 +55,6 @@ impl Serving {
         key: PeerKey,
         durability: Option<Durability>,
         address: SocketAddr,
-        spin: Arc<Spin>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -67,7 +64,6 @@ impl Serving {
             address,
             commits: watch::Sender::new(()),
             stopping: CancellationToken::new(),
-            spin,
             refusals: Refusals::new(now),
             writes: Arc::new(Semaphore::new(WRITES_BYTES_MAX)),
             started: now,

@@ -7,7 +7,9 @@ use objsync::NetworkObject;
 #[expect(clippy::print_stdout, reason = "this program is for people")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| String::from("localhost:8080"));
+    let address = arguments
+        .next()
+        .unwrap_or_else(|| String::from("localhost:8080"));
     let times: u32 = arguments.next().map_or(Ok(1000), |text| text.parse())?;
     let d = NetworkObject::connect(&address)?;
     let first = d.incr("counter", 1)?;

@@ -15,8 +15,12 @@ struct User {
 #[expect(clippy::print_stdout, reason = "this program is for people")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| String::from("localhost:8080"));
-    let count: usize = arguments.next().map_or(Ok(usize::MAX), |text| text.parse())?;
+    let address = arguments
+        .next()
+        .unwrap_or_else(|| String::from("localhost:8080"));
+    let count: usize = arguments
+        .next()
+        .map_or(Ok(usize::MAX), |text| text.parse())?;
     let d = NetworkObject::connect(&address)?;
     let changes = d.watch_prefix("user:", None)?;
     println!("watching {address}");
