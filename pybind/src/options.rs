@@ -11,6 +11,8 @@ use crate::codec::{encode, encode_key, prefix_range};
 use crate::errors;
 use crate::writes::pair_of;
 
+/// The highest level of zstd.
+const COMPRESSION_LEVEL_MAX: i32 = 22;
 /// Timeouts above this are as good as none.
 const TIMEOUT_SECONDS_MAX: f64 = 1e9;
 
@@ -28,7 +30,7 @@ pub(crate) fn read(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
             "content" => options.content = Some(content(&value)?),
             "durability" => options.durability = Some(parsed::<Durability, _>(py, &value)?),
             "readonly" => options.readonly = value.extract()?,
-            "compression" => options.compression = Some(value.extract()?),
+            "compression" => options.compression = Some(level(&value)?),
             "promote" => options.promote = value.extract()?,
             "replica" => options.replica = parsed::<ReplicaMode, _>(py, &value)?,
             "prefix" => options.range = Some(prefix_range(&value)?),
@@ -70,6 +72,15 @@ where
     let text: String = value.extract()?;
     text.parse()
         .map_err(|error: E| errors::invalid(py, error.to_string()))
+}
+
+fn level(value: &Bound<'_, PyAny>) -> PyResult<i32> {
+    let level: i32 = value.extract()?;
+    if (1..=COMPRESSION_LEVEL_MAX).contains(&level) {
+        return Ok(level);
+    }
+    let message = format!("compression_level {level}: it is 1 to {COMPRESSION_LEVEL_MAX}");
+    Err(errors::invalid(value.py(), message))
 }
 
 fn timeout(value: &Bound<'_, PyAny>) -> PyResult<Duration> {

@@ -6,7 +6,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,26 +26,28 @@ def silent_port() -> Iterator[int]:
         yield silent.getsockname()[1]
 
 
-@pytest.fixture
-def interrupt_soon() -> Iterator[None]:
-    """Ctrl-C, soon after the test began to wait."""
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+@contextmanager
+def signal_soon(handler: Callable[..., object]) -> Iterator[None]:
+    """A signal that arrives while the block waits."""
+    before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, SOON_S)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def test_ctrl_c_interrupts_opening(silent_port: int, interrupt_soon: None) -> None:
+def test_ctrl_c_interrupts_opening(silent_port: int) -> None:
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with signal_soon(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
         NetworkObject("127.0.0.1", silent_port, promote=False, timeout=60)
     assert time.monotonic() - started < DEADLINE_S
 
 
-def test_ctrl_c_interrupts_a_watch_and_the_object_works_on(folder: Path, interrupt_soon: None) -> None:
+def test_ctrl_c_interrupts_a_watch_and_the_object_works_on(folder: Path) -> None:
     with DiskObject("store") as d, d.watch() as w:
-        with pytest.raises(KeyboardInterrupt):
+        with signal_soon(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
             next(w)
         d["a"] = 1
         assert next(w).key == "a"
@@ -52,14 +55,17 @@ def test_ctrl_c_interrupts_a_watch_and_the_object_works_on(folder: Path, interru
 
 def test_handler_that_does_not_raise_lets_the_call_go_on(folder: Path) -> None:
     called = threading.Event()
-    before = signal.signal(signal.SIGALRM, lambda *_: called.set())
-    signal.setitimer(signal.ITIMER_REAL, SOON_S)
-    try:
-        with DiskObject("store") as d, d.watch() as w:
+    with DiskObject("store") as d, d.watch() as w:
+        with signal_soon(lambda *_: called.set()):
             assert w.get(5 * SOON_S) is None
-            assert called.is_set()
-    finally:
-        signal.signal(signal.SIGALRM, before)
+        assert called.is_set()
+
+
+def test_handler_may_use_the_object_that_waits(folder: Path) -> None:
+    with DiskObject("store") as d, d.watch() as w:
+        with signal_soon(lambda *_: d.set("from", "handler")):
+            assert w.get(DEADLINE_S).key == "from"
+        assert d["from"] == "handler"
 
 
 def test_other_threads_run_while_one_waits(silent_port: int) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ def test_kill_loses_nothing_that_was_acknowledged(folder: Path, durability: str)
     writer = program(WRITER, folder / "store", durability)
     writer.wait_for("100")
     writer.kill()
-    while (line := writer.next_line(float("inf"))) is not None:
+    last, deadline = 100, time.monotonic() + DEADLINE_S
+    while (line := writer.next_line(deadline)) is not None:
         last = int(line)
     with DiskObject("store") as d:
         assert d.status.role == "owner"
