@@ -16,8 +16,12 @@ use crate::operations::open;
 use crate::replica::{Extent, Pin};
 use crate::wait::block_on;
 
-/// Bytes of one page, about.
-const PAGE_BYTES: usize = 256 << 10;
+/// Bytes of the first page, about: who wants one entry pays for few.
+const PAGE_BYTES_FIRST: usize = 2 << 10;
+/// Bytes of a later page, about: each is larger than the one before, up to this.
+const PAGE_BYTES_MAX: usize = 256 << 10;
+/// How much larger.
+const PAGE_GROWTH: usize = 8;
 /// Pages that wait between the connection and a slow reader.
 const PAGES_AHEAD: usize = 4;
 
@@ -32,6 +36,7 @@ pub struct Scan {
     with_values: bool,
     source: Source,
     page: VecDeque<(Bytes, Bytes)>,
+    page_bytes: usize,
     ended: bool,
 }
 
@@ -63,11 +68,12 @@ impl Scan {
             with_values,
             source,
             page,
+            page_bytes: PAGE_BYTES_FIRST,
             ended: false,
         })
     }
 
-    /// The next entries, some 256 KiB of them; empty at the end. Blocks as [`crate::Dict::get`].
+    /// The next entries, at most some 256 KiB of them; empty at the end. Blocks as [`crate::Dict::get`].
     ///
     /// # Errors
     /// `Unavailable` when the owner is gone, `Conflict` when the reader was too slow (60 s).
@@ -101,19 +107,20 @@ impl Scan {
     }
 
     async fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
-        let with_values = self.with_values;
+        let (with_values, bytes) = (self.with_values, self.page_bytes);
+        self.page_bytes = (bytes * PAGE_GROWTH).min(PAGE_BYTES_MAX);
         match &mut self.source {
             Source::Store(reader) => {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
-                let entries = reader.page(namespace, &self.range, self.reverse, PAGE_BYTES)?;
+                let entries = reader.page(namespace, &self.range, self.reverse, bytes)?;
                 payloads(entries, with_values)
             }
             Source::Replica(pin) => {
                 let page = self
                     .core
                     .replica
-                    .page(pin, &self.range, self.reverse, PAGE_BYTES)?;
+                    .page(pin, &self.range, self.reverse, bytes)?;
                 payloads(page.entries, with_values)
             }
             Source::Stream(stream) => loop {

@@ -16,6 +16,8 @@ use crate::store::Stored;
 
 /// Keys of the recent map looked at per taking of its lock.
 const RECENT_STEP_COUNT: usize = 512;
+/// Keys of the recent map looked at first; each later look takes twice as many.
+const RECENT_STEP_COUNT_FIRST: usize = 16;
 /// What an entry takes of a page beside its key and value.
 const ENTRY_BYTES: usize = 16;
 
@@ -100,10 +102,13 @@ impl DictState {
     ) -> Result<Vec<Entry>, StoreError> {
         let mut rest = range.clone();
         let mut page = Page::new(limits);
+        // Who wants the first entry must not pay for a thousand.
+        let mut step_count = RECENT_STEP_COUNT_FIRST;
         while !page.is_full() && !is_empty_range(&rest) {
             let recent = self
                 .recent()
-                .page(namespace, &rest, reverse, at, RECENT_STEP_COUNT);
+                .page(namespace, &rest, reverse, at, step_count);
+            step_count = (2 * step_count).min(RECENT_STEP_COUNT);
             let (now, later) = split(rest, recent.more_after.as_ref(), reverse);
             let part = self.with_index(|index| {
                 let mut part = Page::new(page.left());
