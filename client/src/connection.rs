@@ -10,6 +10,9 @@
 //! Cancel safety: [`drive`] is never dropped half way but with its runtime. Its waits keep what
 //! they did not return: partial frames in `input`, unsent bytes in `output`.
 
+mod feed_task;
+mod greet;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -18,19 +21,19 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::Position;
 use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::wire::codec;
-use objsync_proto::wire::{Feed, Hello, Reply, Request, ToOwner, ToPeer, Welcome};
+use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Welcome};
 use objsync_server::closing;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::feed_task::FeedTask;
+use self::greet::greet;
 use crate::calls::Calls;
 use crate::core::{Core, FeedKind, FeedSink, FeedWanted, Phase};
 use crate::error::{ObjectError, Result};
-use crate::owner::first_content;
 use crate::replica::Extent;
 
 /// Bytes that wait to be sent before no more frames are made.
@@ -143,67 +146,6 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
     core.replica.disconnected();
     quic.close(0_u32.into(), b"");
     end
-}
-
-type Greeted = (quinn::SendStream, quinn::RecvStream, BytesMut, Welcome);
-
-/// Says hello, and makes the dictionary if there is none.
-async fn greet(core: &Core, calls: &mut Calls, quic: &quinn::Connection) -> Result<Greeted> {
-    let (mut send, mut receive) = quic.open_bi().await.map_err(|error| lost(&error))?;
-    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
-    let hello = Hello {
-        program: format!("objsync {}", env!("CARGO_PKG_VERSION")),
-        namespace: core.config.options.namespace.clone(),
-        session: calls.session.id(),
-    };
-    codec::encode(&ToOwner::Hello(hello), &mut output);
-    send.write_all(&output)
-        .await
-        .map_err(|error| lost(&error))?;
-    let mut welcome = match next_message(&mut receive, &mut input).await? {
-        ToPeer::Welcome(welcome) => welcome,
-        ToPeer::Goodbye(failure) => return Err(failure.into()),
-        _ => return Err(out_of_turn()),
-    };
-    core.check_store_seen(welcome.position.store)?;
-    if welcome.namespace.is_none() {
-        if !welcome.may_write {
-            let name = &core.config.options.namespace;
-            let text = format!("there is no dictionary {name:?}, and this link may not make one");
-            return Err(ObjectError::new(ErrorKind::NotFound, text));
-        }
-        let number = calls.request_number();
-        let request = Request::CreateNamespace {
-            content: first_content(&core.config)?,
-        };
-        output.clear();
-        codec::encode(&ToOwner::Request(number, request), &mut output);
-        send.write_all(&output)
-            .await
-            .map_err(|error| lost(&error))?;
-        match next_message(&mut receive, &mut input).await? {
-            ToPeer::Reply(_, Ok(Reply::Namespace { namespace, .. })) => {
-                welcome.namespace = Some(namespace);
-            }
-            ToPeer::Reply(_, Err(failure)) | ToPeer::Goodbye(failure) => return Err(failure.into()),
-            _ => return Err(out_of_turn()),
-        }
-    }
-    Ok((send, receive, input, welcome))
-}
-
-async fn next_message(receive: &mut quinn::RecvStream, input: &mut BytesMut) -> Result<ToPeer> {
-    loop {
-        let bytes_max = FRAME_BYTES_MAX;
-        if let Some(message) = codec::decode(input, bytes_max).map_err(|error| error.failure())? {
-            return Ok(message);
-        }
-        match receive.read_chunk(READ_BYTES, true).await {
-            Ok(Some(chunk)) => input.extend_from_slice(&chunk.bytes),
-            Ok(None) => return Err(lost(&"the owner ended the stream")),
-            Err(error) => return Err(lost(&error)),
-        }
-    }
 }
 
 impl Connection<'_> {
@@ -416,94 +358,6 @@ impl Connection<'_> {
             },
             None => End::Lost(error.to_string()),
         }
-    }
-}
-
-/// Reads one stream of the feed.
-struct FeedTask {
-    core: Arc<Core>,
-    feeds: Feeds,
-    told: mpsc::UnboundedSender<Told>,
-    main: Option<u64>,
-    welcomed: Position,
-    stream: quinn::RecvStream,
-    input: BytesMut,
-}
-
-impl FeedTask {
-    /// Dropped with the connection: frames that were not read whole are read again on the next.
-    async fn run(mut self) {
-        let Ok(Some(Feed::Start { subscription })) = self.next().await else {
-            return;
-        };
-        if Some(subscription) == self.main {
-            self.follow(subscription).await;
-        } else {
-            self.forward(subscription).await;
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Feed>> {
-        loop {
-            let decoded = codec::decode(&mut self.input, FRAME_BYTES_MAX);
-            if let Some(feed) = decoded.map_err(|error| error.failure())? {
-                return Ok(Some(feed));
-            }
-            match self.stream.read_chunk(READ_BYTES, true).await {
-                Ok(Some(chunk)) => {
-                    self.input.extend_from_slice(&chunk.bytes);
-                }
-                // The connection tells why.
-                Ok(None) | Err(_) => return Ok(None),
-            }
-        }
-    }
-
-    /// The replica's own stream.
-    async fn follow(&mut self, subscription: u64) {
-        if self
-            .core
-            .replica
-            .follow(Feed::Start { subscription })
-            .is_err()
-        {
-            return;
-        }
-        loop {
-            let followed = match self.next().await {
-                Ok(Some(feed)) => self.core.replica.follow(feed),
-                Ok(None) => Err(lost(&"the owner ended the replica's stream")),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = followed {
-                let _ = self.told.send(Told::Broken(error));
-                return;
-            }
-        }
-    }
-
-    /// A stream for one watch or one scan. A full sink stops the reading, and by QUIC's window
-    /// the sending, of this stream only.
-    async fn forward(&mut self, subscription: u64) {
-        let wanted = lock(&self.feeds).get(&subscription).cloned();
-        if let Some((sink, wanted)) = wanted {
-            while let Ok(Some(feed)) = self.next().await {
-                let feed = match (feed, wanted.what) {
-                    // From here on the positions are those of this owner's epoch.
-                    (Feed::Resume, FeedKind::Changes(since)) => Feed::Bookmark {
-                        position: Position {
-                            revision: since.revision,
-                            ..self.welcomed
-                        },
-                    },
-                    (feed, _) => feed,
-                };
-                if sink.send(Ok(feed)).await.is_err() {
-                    break;
-                }
-            }
-        }
-        let _ = self.told.send(Told::Ended(subscription));
     }
 }
 

@@ -3,14 +3,15 @@
 //! Trail of `set`: [`Dict::set`] -> [`Pending::wait`] -> [`crate::core::Core::execute`].
 //! Trail of `get`: [`Dict::get`] -> the store of this process, or [`crate::replica::Replica::find`].
 
+mod reads;
+mod writes;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Ack, PeerKey, Position, Revision};
 use objsync_proto::operation::{Operation, Outcome};
@@ -22,11 +23,7 @@ use crate::error::{ObjectError, Result};
 use crate::generation::PerGeneration;
 use crate::link::{self, GrantRequest, Link};
 use crate::options::{Options, Target};
-use crate::parts::Parts;
-use crate::pending::{Pending, Step, unexpected, unexpected_reply};
-use crate::pipeline::Pipeline;
-use crate::read;
-use crate::scan::Scan;
+use crate::pending::{Pending, Step, unexpected_reply};
 use crate::status::Status;
 use crate::wait::block_on;
 use crate::watch::Watch;
@@ -131,266 +128,6 @@ impl Dict {
                 handle: Arc::new(handle),
             })
         })
-    }
-
-    /// The payload under a key. Local memory, or a round trip where the replica does not hold it;
-    /// waits while this handle's own acknowledged writes have not arrived.
-    ///
-    /// # Errors
-    /// `Unavailable` when a round trip is needed and nobody answers, `Closed`, `Interrupted`.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let core = self.core()?;
-        if let Some(found) = read::at_once(core, key)? {
-            return Ok(found);
-        }
-        block_on(
-            &core.config.what,
-            read::get(Arc::clone(core), Bytes::copy_from_slice(key)),
-        )?
-    }
-
-    /// As [`Dict::get`], awaitable.
-    pub fn fetch(&self, key: &[u8]) -> Pending<Option<Bytes>> {
-        let core = match self.core() {
-            Ok(core) => core,
-            Err(error) => return Pending::ready(Err(error)),
-        };
-        match read::at_once(core, key).transpose() {
-            Some(known) => Pending::ready(known),
-            None => {
-                let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
-                Pending::call("a value", read::get(core, key))
-            }
-        }
-    }
-
-    /// Whether there is such a key. As [`Dict::get`].
-    ///
-    /// # Errors
-    /// As [`Dict::get`].
-    pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        let core = self.core()?;
-        core.check_open()?;
-        if core.owner().is_none() {
-            if let Some(has) = core.replica.has(key, core.acked()) {
-                return Ok(has);
-            }
-        }
-        self.get(key).map(|value| value.is_some())
-    }
-
-    /// How many keys there are.
-    ///
-    /// # Errors
-    /// As [`Dict::get`].
-    pub fn len(&self) -> Result<u64> {
-        self.count().wait()
-    }
-
-    /// Whether there is no key.
-    ///
-    /// # Errors
-    /// As [`Dict::get`].
-    pub fn is_empty(&self) -> Result<bool> {
-        Ok(self.len()? == 0)
-    }
-
-    /// As [`Dict::len`], awaitable.
-    pub fn count(&self) -> Pending<u64> {
-        self.call("a count", read::count)
-    }
-
-    /// The entries of a range in key order (or from the last to the first), as of one revision.
-    ///
-    /// # Errors
-    /// As [`Dict::get`].
-    pub fn scan(&self, range: KeyRange, reverse: bool) -> Result<Scan> {
-        self.scan_async(range, reverse).wait()
-    }
-
-    /// As [`Dict::scan`], awaitable.
-    pub fn scan_async(&self, range: KeyRange, reverse: bool) -> Pending<Scan> {
-        self.call("entries", move |core| {
-            Scan::begin(core, range, reverse, true)
-        })
-    }
-
-    /// As [`Dict::scan`], with empty payloads: cheaper when only keys are wanted.
-    ///
-    /// # Errors
-    /// As [`Dict::get`].
-    pub fn keys(&self, range: KeyRange, reverse: bool) -> Result<Scan> {
-        self.keys_async(range, reverse).wait()
-    }
-
-    /// As [`Dict::keys`], awaitable.
-    pub fn keys_async(&self, range: KeyRange, reverse: bool) -> Pending<Scan> {
-        self.call("keys", move |core| Scan::begin(core, range, reverse, false))
-    }
-
-    /// What to remember beside a decoded value: take it before the value is read, and the value is
-    /// good for as long as [`Dict::is_current`] says so. A few nanoseconds.
-    #[inline]
-    #[must_use]
-    pub fn stamp(&self, key: &[u8]) -> Stamp {
-        match self.handle.cores.get() {
-            Some(core) => {
-                let role = role(core);
-                let inner = match core.owner() {
-                    Some(owner) => owner.stamp(key),
-                    None => core.replica.stamp(key),
-                };
-                Stamp { role, inner }
-            }
-            None => Stamp {
-                role: 0,
-                inner: objsync_store::Stamp {
-                    stripe: u32::MAX,
-                    count: 0,
-                },
-            },
-        }
-    }
-
-    /// Whether what was read after `stamp` is still what a read would give now. False also when the
-    /// object is closed, the process was forked, or a read would have to wait. A few nanoseconds.
-    #[inline]
-    #[must_use]
-    pub fn is_current(&self, stamp: &Stamp) -> bool {
-        let Some(core) = self.handle.cores.get() else {
-            return false;
-        };
-        if role(core) != stamp.role || core.check_open().is_err() {
-            return false;
-        }
-        match core.owner() {
-            Some(owner) => owner.is_current(stamp.inner),
-            None => core.replica.is_current(stamp.inner, core.acked()),
-        }
-    }
-
-    /// Puts a payload under a key.
-    pub fn set(&self, key: &[u8], value: impl Into<Bytes>) -> Pending<Ack> {
-        let value = value.into();
-        self.write(|config| config.put(key, &value), acknowledged)
-    }
-
-    /// Removes a key; tells whether it was there.
-    pub fn delete(&self, key: &[u8]) -> Pending<(bool, Ack)> {
-        let step = |outcome, ack| match outcome {
-            Outcome::Deleted(count) => Ok(Step::Done((count > 0, ack))),
-            other => Err(unexpected(&other)),
-        };
-        self.write(|config| config.remove(key), step)
-    }
-
-    /// Removes every key of a range, in several transactions when there are many; tells how many.
-    pub fn delete_range(&self, range: KeyRange) -> Pending<u64> {
-        let operation = match self.core().and_then(|core| core.config.remove_range(range)) {
-            Ok(operation) => operation,
-            Err(error) => return Pending::ready(Err(error)),
-        };
-        let (again, mut total) = (operation.clone(), 0);
-        let step = move |outcome, _ack| match (outcome, &again) {
-            (Outcome::Deleted(count), Operation::DeleteRange { count_max, .. }) => {
-                total += count;
-                let is_all = count < u64::from(*count_max);
-                Ok(if is_all {
-                    Step::Done(total)
-                } else {
-                    Step::Next(again.clone())
-                })
-            }
-            (other, _) => Err(unexpected(&other)),
-        };
-        self.write(|_| Ok(operation), step)
-    }
-
-    /// Puts `new` (or removes the key) if its payload is `expected` (or it is missing); tells
-    /// whether it was.
-    pub fn compare_and_set(
-        &self,
-        key: &[u8],
-        expected: Option<Bytes>,
-        new: Option<Bytes>,
-    ) -> Pending<bool> {
-        let step = |outcome, _ack| match outcome {
-            Outcome::Swapped(swapped) => Ok(Step::Done(swapped)),
-            other => Err(unexpected(&other)),
-        };
-        self.write(|config| config.swap(key, expected, new), step)
-    }
-
-    /// Adds to an integer, a missing one counting as 0; returns its new value.
-    pub fn incr(&self, key: &[u8], by: i64) -> Pending<i64> {
-        let step = |outcome, _ack| match outcome {
-            Outcome::Number(number) => Ok(Step::Done(number)),
-            other => Err(unexpected(&other)),
-        };
-        self.write(|config| config.increment(key, by), step)
-    }
-
-    /// Makes all changes in one transaction; values are plain payloads. More than 16 MiB is
-    /// `Invalid`.
-    pub fn batch(&self, changes: Vec<Change>) -> Pending<Ack> {
-        let packed = |config: &Config| {
-            let packed = changes
-                .iter()
-                .map(|change| config.change(&change.key, change.value.as_deref()))
-                .collect::<Result<_>>()?;
-            config.batch(packed)
-        };
-        self.write(packed, acknowledged)
-    }
-
-    /// Puts many pairs: one transaction up to 16 MiB, above that several in order. Returns the last
-    /// acknowledgement; none when there were no pairs.
-    ///
-    /// # Errors
-    /// Of the first transaction that failed: those before it are done, those after it are not.
-    pub fn update<K, V>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<Option<Ack>>
-    where
-        K: Into<Bytes>,
-        V: Into<Bytes>,
-    {
-        let core = self.core()?;
-        let mut last = None;
-        for part in Parts::new(&core.config, pairs.into_iter()) {
-            last = Some(self.put_all(part?).wait()?);
-        }
-        Ok(last)
-    }
-
-    /// As [`Dict::update`], awaitable.
-    ///
-    /// # Cancel safety
-    /// Dropped half way, the transactions that were begun may still happen.
-    ///
-    /// # Errors
-    /// As [`Dict::update`].
-    pub async fn update_async<K, V>(
-        &self,
-        pairs: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<Option<Ack>>
-    where
-        K: Into<Bytes>,
-        V: Into<Bytes>,
-    {
-        let core = self.core()?;
-        let mut last = None;
-        for part in Parts::new(&core.config, pairs.into_iter()) {
-            last = Some(self.put_all(part?).await?);
-        }
-        Ok(last)
-    }
-
-    fn put_all(&self, packed: Vec<Change>) -> Pending<Ack> {
-        self.write(|config| config.batch(packed), acknowledged)
-    }
-
-    /// Many acknowledged writes in flight, in order.
-    pub fn pipeline(&self) -> Pipeline {
-        Pipeline::new(self)
     }
 
     /// Follows the changes of a range: those after this moment, or after revision `since`.
@@ -540,20 +277,6 @@ impl Dict {
             Ok(core) => Pending::call(what, call(Arc::clone(core))),
             Err(error) => Pending::ready(Err(error)),
         }
-    }
-}
-
-/// Part of a stamp: what makes every stamp old at once.
-#[inline]
-fn role(core: &Core) -> u32 {
-    core.role_count().wrapping_add(core.replica.resets())
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape of every step")]
-fn acknowledged(outcome: Outcome, ack: Ack) -> Result<Step<Ack>> {
-    match outcome {
-        Outcome::Done => Ok(Step::Done(ack)),
-        other => Err(unexpected(&other)),
     }
 }
 

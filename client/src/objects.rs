@@ -1,5 +1,8 @@
 //! Typed objects: any serde type under any key, blocking. [`crate::aio`] has their twins.
 
+mod typed;
+
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::Path;
@@ -12,13 +15,12 @@ use objsync_proto::wire::KeyRange;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::typed::{Batch, Entries, TypedPipeline};
 use crate::dict::Dict;
 use crate::error::Result;
 use crate::options::{Options, Target};
-use crate::pipeline::Pipeline;
-use crate::scan::Scan;
 use crate::status::Status;
-use crate::watch::{Watch, WatchEvent};
+use crate::watch::Watch;
 
 /// What the three objects have in common: a persistent dictionary that others share live.
 ///
@@ -27,42 +29,6 @@ use crate::watch::{Watch, WatchEvent};
 #[derive(Debug, Clone)]
 pub struct Object {
     dict: Dict,
-}
-
-/// Several changes to be made at once: see [`Object::batch`].
-#[derive(Debug, Default, Clone)]
-pub struct Batch {
-    changes: Vec<Change>,
-}
-
-impl Batch {
-    /// Puts a value.
-    ///
-    /// # Errors
-    /// `Invalid` for a key or value that cannot be stored.
-    pub fn set(&mut self, key: impl Into<Key>, value: &(impl Serialize + ?Sized)) -> Result<()> {
-        let key = key::encode(&key.into())?.into_bytes();
-        self.changes.push(Change {
-            key,
-            value: Some(to_payload(value)?),
-        });
-        Ok(())
-    }
-
-    /// Removes a key.
-    ///
-    /// # Errors
-    /// `Invalid` for a key that cannot be stored.
-    pub fn delete(&mut self, key: impl Into<Key>) -> Result<()> {
-        let key = key::encode(&key.into())?.into_bytes();
-        self.changes.push(Change { key, value: None });
-        Ok(())
-    }
-
-    /// The changes, encoded.
-    pub(crate) fn into_changes(self) -> Vec<Change> {
-        self.changes
-    }
 }
 
 impl Object {
@@ -315,91 +281,8 @@ impl Object {
     fn scan<V>(&self, range: KeyRange) -> Result<Entries<V>> {
         Ok(Entries {
             scan: self.dict.scan(range, false)?,
-            value: std::marker::PhantomData,
+            value: PhantomData,
         })
-    }
-}
-
-/// Entries in key order, decoded as they are read.
-#[derive(Debug)]
-pub struct Entries<V> {
-    scan: Scan,
-    value: std::marker::PhantomData<fn() -> V>,
-}
-
-impl<V: DeserializeOwned> Iterator for Entries<V> {
-    type Item = Result<(Key, V)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.scan.next()?;
-        Some(entry.and_then(|(key, payload)| Ok((key::decode(&key)?, from_payload(&payload)?))))
-    }
-}
-
-/// Typed writes in flight: see [`Pipeline`].
-#[derive(Debug)]
-pub struct TypedPipeline {
-    pipeline: Pipeline,
-}
-
-impl TypedPipeline {
-    /// Starts a write; waits only when the window is full.
-    ///
-    /// # Errors
-    /// `Invalid` for what cannot be stored; `Interrupted` while waiting for room.
-    pub fn set(&mut self, key: impl Into<Key>, value: &(impl Serialize + ?Sized)) -> Result<()> {
-        self.pipeline
-            .set(encoded(key)?.as_bytes(), to_payload(value)?)
-    }
-
-    /// Starts a removal; waits only when the window is full.
-    ///
-    /// # Errors
-    /// As [`TypedPipeline::set`].
-    pub fn delete(&mut self, key: impl Into<Key>) -> Result<()> {
-        self.pipeline.delete(encoded(key)?.as_bytes())
-    }
-
-    /// Waits for every answer.
-    ///
-    /// # Errors
-    /// The first failure of any write.
-    pub fn finish(self) -> Result<Option<Ack>> {
-        self.pipeline.finish()
-    }
-}
-
-impl WatchEvent {
-    /// The key that changed.
-    ///
-    /// # Errors
-    /// `Invalid` for bytes that are no key, which a store never holds.
-    pub fn decode_key(&self) -> Result<Key> {
-        Ok(key::decode(&self.key)?)
-    }
-
-    /// The value it has now; none when it was removed.
-    ///
-    /// # Errors
-    /// `Invalid` when it is of another type.
-    pub fn decode<V: DeserializeOwned>(&self) -> Result<Option<V>> {
-        Ok(self
-            .value
-            .as_ref()
-            .map(|payload| from_payload(payload))
-            .transpose()?)
-    }
-
-    /// The value it had before, where this handle knows it.
-    ///
-    /// # Errors
-    /// `Invalid` when it is of another type.
-    pub fn decode_old<V: DeserializeOwned>(&self) -> Result<Option<V>> {
-        Ok(self
-            .old_value
-            .as_ref()
-            .map(|payload| from_payload(payload))
-            .transpose()?)
     }
 }
 

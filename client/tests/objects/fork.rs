@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use objsync::{Dict, Options};
 
+use crate::children;
 use crate::peer::{Peer, k, text, v};
 
 #[test]
@@ -21,7 +22,7 @@ fn sleeping_child_of_a_killed_owner_does_not_keep_the_store() {
     dict.set(&k("b"), v("2")).wait().unwrap();
     let took = start.elapsed();
     assert_eq!(dict.status().role.to_string(), "owner");
-    end(child);
+    children::end(child);
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
@@ -44,15 +45,4 @@ fn handle_of_a_peer_connects_anew_in_the_child() {
     assert_eq!(peer.ask("set b from-parent"), "ok");
     assert_eq!(owner.ask("get a"), "= from-child");
     assert_eq!(owner.ask("get b"), "= from-parent");
-}
-
-fn end(child: i32) {
-    // SAFETY: ends a process that this test has made.
-    #[allow(
-        unsafe_code,
-        reason = "the child of a killed process is nobody's to wait for"
-    )]
-    unsafe {
-        libc::kill(child, libc::SIGKILL);
-    }
 }

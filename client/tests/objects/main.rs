@@ -1,5 +1,6 @@
 //! Objects as programs use them: through one process, two, or eight that race.
 
+mod children;
 mod fork;
 mod model;
 mod open;

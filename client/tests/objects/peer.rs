@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::children;
 use objsync::{Dict, KeyRange, Options, ReplicaMode, Target, key, value};
 
 const TOLD: &str = "OBJSYNC_TEST_PEER";
@@ -108,7 +109,7 @@ pub(crate) fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !happened() {
         assert!(Instant::now() < deadline, "in 20 s never: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::park_timeout(Duration::from_millis(2));
     }
 }
 
@@ -233,50 +234,24 @@ fn use_it(dict: &Dict, words: &[&str]) -> Answer {
             "ok".into()
         }
         // The child sleeps for good, holding whatever it inherited.
-        ["fork"] => match fork() {
+        ["fork"] => match children::fork() {
             0 => loop {
                 std::thread::park();
             },
             child => child.to_string(),
         },
         // The child writes through the handle it inherited.
-        ["fork-set", key, value] => match fork() {
+        ["fork-set", key, value] => match children::fork() {
             0 => {
                 let done = dict.set(&k(key), v(value)).wait();
                 let read = dict.get(&k(key));
                 let good = done.is_ok() && read.is_ok_and(|read| read == Some(v(value)));
-                exit_now(if good { 0 } else { 1 });
+                children::exit_now(if good { 0 } else { 1 });
             }
-            child => wait_for(child).to_string(),
+            child => children::wait_for(child).to_string(),
         },
         _ => return Err(format!("{words:?} is nothing to do").into()),
     })
-}
-
-fn fork() -> i32 {
-    // SAFETY: the child only parks, or uses the handle as the test wants and then ends.
-    #[allow(unsafe_code, reason = "what a fork does to objects is tested")]
-    unsafe {
-        libc::fork()
-    }
-}
-
-fn exit_now(code: i32) -> ! {
-    // SAFETY: ends the process; nothing of the parent's runs.
-    #[allow(unsafe_code, reason = "as above")]
-    unsafe {
-        libc::_exit(code)
-    }
-}
-
-fn wait_for(child: i32) -> i32 {
-    let mut status = 0;
-    // SAFETY: `status` is a place for one number.
-    #[allow(unsafe_code, reason = "as above")]
-    unsafe {
-        libc::waitpid(child, &raw mut status, 0);
-    }
-    status
 }
 
 /// All entries of a dictionary, decoded.

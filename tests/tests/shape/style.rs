@@ -3,11 +3,10 @@
 use objsync_tests::tree::{self, File};
 
 /// The files that may say `unsafe`, each for a reason that its header gives.
-const UNSAFE_FILES: [&str; 5] = [
+const UNSAFE_FILES: [&str; 4] = [
     "client/src/fork.rs",
     "client/src/generation.rs",
-    "client/tests/objects/fork.rs",
-    "client/tests/objects/peer.rs",
+    "client/tests/objects/children.rs",
     "proto/tests/memory.rs",
 ];
 

@@ -1,0 +1,101 @@
+//! One stream of the feed: the replica's own, or one for a watch or a scan.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use objsync_proto::ids::Position;
+use objsync_proto::limits::FRAME_BYTES_MAX;
+use objsync_proto::wire::{Feed, codec};
+use tokio::sync::mpsc;
+
+use super::{Feeds, READ_BYTES, Told, lock, lost};
+use crate::core::{Core, FeedKind};
+use crate::error::Result;
+
+/// Reads one stream of the feed.
+pub(super) struct FeedTask {
+    pub(super) core: Arc<Core>,
+    pub(super) feeds: Feeds,
+    pub(super) told: mpsc::UnboundedSender<Told>,
+    pub(super) main: Option<u64>,
+    pub(super) welcomed: Position,
+    pub(super) stream: quinn::RecvStream,
+    pub(super) input: BytesMut,
+}
+
+impl FeedTask {
+    /// Dropped with the connection: frames that were not read whole are read again on the next.
+    pub(super) async fn run(mut self) {
+        let Ok(Some(Feed::Start { subscription })) = self.next().await else {
+            return;
+        };
+        if Some(subscription) == self.main {
+            self.follow(subscription).await;
+        } else {
+            self.forward(subscription).await;
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Feed>> {
+        loop {
+            let decoded = codec::decode(&mut self.input, FRAME_BYTES_MAX);
+            if let Some(feed) = decoded.map_err(|error| error.failure())? {
+                return Ok(Some(feed));
+            }
+            match self.stream.read_chunk(READ_BYTES, true).await {
+                Ok(Some(chunk)) => {
+                    self.input.extend_from_slice(&chunk.bytes);
+                }
+                // The connection tells why.
+                Ok(None) | Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// The replica's own stream.
+    async fn follow(&mut self, subscription: u64) {
+        if self
+            .core
+            .replica
+            .follow(Feed::Start { subscription })
+            .is_err()
+        {
+            return;
+        }
+        loop {
+            let followed = match self.next().await {
+                Ok(Some(feed)) => self.core.replica.follow(feed),
+                Ok(None) => Err(lost(&"the owner ended the replica's stream")),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = followed {
+                let _ = self.told.send(Told::Broken(error));
+                return;
+            }
+        }
+    }
+
+    /// A stream for one watch or one scan. A full sink stops the reading, and by QUIC's window
+    /// the sending, of this stream only.
+    async fn forward(&mut self, subscription: u64) {
+        let wanted = lock(&self.feeds).get(&subscription).cloned();
+        if let Some((sink, wanted)) = wanted {
+            while let Ok(Some(feed)) = self.next().await {
+                let feed = match (feed, wanted.what) {
+                    // From here on the positions are those of this owner's epoch.
+                    (Feed::Resume, FeedKind::Changes(since)) => Feed::Bookmark {
+                        position: Position {
+                            revision: since.revision,
+                            ..self.welcomed
+                        },
+                    },
+                    (feed, _) => feed,
+                };
+                if sink.send(Ok(feed)).await.is_err() {
+                    break;
+                }
+            }
+        }
+        let _ = self.told.send(Told::Ended(subscription));
+    }
+}

@@ -1,0 +1,187 @@
+//! Calls on their way: to the store of this process at once, else through a queue to the I/O thread.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use objsync_proto::operation::Operation;
+use objsync_proto::wire::{Reply, Request};
+use tokio::sync::oneshot;
+
+use super::command::{Command, Queue};
+use super::window::operation_bytes;
+use super::{Core, Phase};
+use crate::error::Result;
+use crate::owner::OwnerSide;
+use crate::pending::Answered;
+use crate::wait::block_on;
+
+impl Core {
+    /// Decides a write and waits for the answer in this thread.
+    pub(crate) fn execute(&self, operation: Operation) -> Answered {
+        self.check_open()?;
+        if let Some(owner) = self.owner() {
+            let answered = owner.execute(operation);
+            return self.noted(answered);
+        }
+        let mut operation = operation;
+        let answer = loop {
+            match self.submit(operation) {
+                Ok(answer) => break answer,
+                Err(refused) => operation = refused,
+            }
+            block_on(
+                &self.config.what,
+                std::future::poll_fn(|context| self.poll_room(context)),
+            )?;
+        };
+        let answered = block_on(&self.config.what, answer)?;
+        self.received(answered)
+    }
+
+    /// Hands a write over. Gives it back when too many are unanswered.
+    #[expect(clippy::result_large_err, reason = "the operation is tried again")]
+    pub(crate) fn submit(
+        &self,
+        operation: Operation,
+    ) -> Result<oneshot::Receiver<Answered>, Operation> {
+        let (answer, answered) = oneshot::channel();
+        if self.check_open().is_err() {
+            let _ = answer.send(Err(self.closed_error()));
+            return Ok(answered);
+        }
+        if let Some(owner) = self.owner() {
+            owner.submit(operation, None, answer);
+            return Ok(answered);
+        }
+        if !self.window.has_room() {
+            return Err(operation);
+        }
+        let deadline = Instant::now() + self.config.options.timeout;
+        self.push(Command::Write {
+            operation,
+            answer,
+            deadline,
+        });
+        Ok(answered)
+    }
+
+    /// Asks something. Begins when polled.
+    pub(crate) async fn request(&self, request: Request) -> Result<Reply> {
+        self.check_open()?;
+        let (reply, replied) = oneshot::channel();
+        let deadline = Instant::now() + self.config.options.timeout;
+        match self.owner() {
+            Some(owner) => owner.request(request, reply),
+            None => self.push(Command::Request {
+                request,
+                reply,
+                deadline,
+            }),
+        }
+        replied.await.unwrap_or_else(|_| Err(self.closed_error()))
+    }
+
+    /// Queues a command for the I/O thread, or gives it to the store when this process has just
+    /// become the owner.
+    pub(crate) fn push(&self, command: Command) {
+        let mut queue = self.queue();
+        if let Some(owner) = self.owner() {
+            drop(queue);
+            return owner.take(command);
+        }
+        if queue.ended {
+            drop(queue);
+            return command.fail(&self.end_error());
+        }
+        if let Command::Write { operation, .. } = &command {
+            self.window.add(operation_bytes(operation));
+        }
+        queue.commands.push_back(command);
+        drop(queue);
+        self.queued.notify_one();
+    }
+
+    /// The next command, in order; waits for one. Cancel safe.
+    pub(crate) async fn queued(&self) {
+        self.queued.notified().await;
+    }
+
+    /// Everything queued by now.
+    pub(crate) fn take_queued(&self) -> VecDeque<Command> {
+        std::mem::take(&mut self.queue().commands)
+    }
+
+    /// Fails what waits in the queue past its deadline.
+    pub(crate) fn expire_queued(&self, now: Instant) {
+        let mut expired = Vec::new();
+        {
+            let mut queue = self.queue();
+            let commands = std::mem::take(&mut queue.commands);
+            for command in commands {
+                match command.deadline() {
+                    Some(deadline) if deadline <= now => expired.push(command),
+                    _ => queue.commands.push_back(command),
+                }
+            }
+        }
+        for command in expired {
+            if let Command::Write { operation, .. } = &command {
+                self.answered(operation_bytes(operation));
+            }
+            command.fail(&self.unreachable(self.config.options.timeout));
+        }
+    }
+
+    /// Makes this process the owner: first gives it the writes that a former owner left
+    /// unanswered, then what was queued, in order, and only then opens it to new calls.
+    pub(crate) fn become_owner(&self, side: OwnerSide, first: impl FnOnce(&OwnerSide)) {
+        let mut queue = self.queue();
+        first(&side);
+        for command in std::mem::take(&mut queue.commands) {
+            side.take(command);
+        }
+        let taken = self.owner.set(side);
+        debug_assert!(taken.is_ok(), "a core becomes the owner once");
+        self.role_count.fetch_add(1, Ordering::AcqRel);
+        drop(queue);
+        self.window.clear();
+        self.enter(Phase::Owner);
+    }
+
+    /// The result of waiting for an answer.
+    pub(crate) fn received(
+        &self,
+        answered: Result<Answered, oneshot::error::RecvError>,
+    ) -> Answered {
+        self.noted(answered.unwrap_or_else(|_| Err(self.closed_error())))
+    }
+
+    fn noted(&self, answered: Answered) -> Answered {
+        if let Ok((outcome, ack)) = &answered {
+            self.note_ack(outcome, ack);
+        }
+        answered
+    }
+
+    /// A write of so many bytes has its answer.
+    pub(crate) fn answered(&self, bytes: u64) {
+        self.window.remove(bytes);
+    }
+
+    /// Unanswered writes.
+    pub(crate) fn unanswered(&self) -> u32 {
+        self.window.count()
+    }
+
+    /// Ready when a write can be submitted.
+    pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.window.poll_room(context)
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,112 @@
+//! What a read waits for: what this handle was acknowledged.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use objsync_proto::ids::{Ack, Position};
+use objsync_proto::operation::Outcome;
+use objsync_proto::wire::{Reply, Request};
+
+use super::{Core, Phase};
+use crate::error::Result;
+use crate::pending::unexpected_reply;
+use crate::replica::Extent;
+
+/// How long a read waits for what was acknowledged before it asks for a sign.
+const CATCH_UP: Duration = Duration::from_millis(5);
+
+impl Core {
+    /// Highest acknowledged revision of this handle.
+    #[inline]
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Acquire)
+    }
+
+    /// The newest acknowledgement.
+    pub(crate) fn last_ack(&self) -> Option<Ack> {
+        *self.last_ack.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Highest acknowledged revision of a write that changed nothing: no event tells of it.
+    fn acked_quietly(&self) -> u64 {
+        self.acked_quietly.load(Ordering::Acquire)
+    }
+
+    /// Remembers an acknowledgement, so that reads wait for what it tells of.
+    pub(crate) fn note_ack(&self, outcome: &Outcome, ack: &Ack) {
+        if matches!(outcome, Outcome::Deleted(0) | Outcome::Swapped(false)) {
+            self.acked_quietly
+                .fetch_max(ack.revision.0, Ordering::AcqRel);
+        }
+        self.acked.fetch_max(ack.revision.0, Ordering::AcqRel);
+        let mut last = self.last_ack.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.revision <= ack.revision) {
+            *last = Some(*ack);
+        }
+    }
+
+    /// Waits until reads find what this handle was acknowledged.
+    ///
+    /// # Errors
+    /// When that takes longer than a call may, or the handle has ended.
+    pub(crate) async fn readable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.owner().is_some() {
+            return Ok(());
+        }
+        let soon = self.within(CATCH_UP, self.caught_up());
+        if self.acked() > self.acked_quietly() && soon.await.is_some() {
+            return self.still_good();
+        }
+        // What was acknowledged may have changed nothing that the replica follows: ask for a sign.
+        let waited = async {
+            if self.replica.extent() != Extent::Joining && self.owner().is_none() {
+                self.request(Request::Barrier).await?;
+            }
+            self.caught_up().await;
+            Ok(())
+        };
+        let timeout = self.config.options.timeout;
+        match self.within(timeout, waited).await {
+            Some(done) => done.and_then(|()| self.still_good()),
+            None => Err(self.unreachable(timeout)),
+        }
+    }
+
+    async fn caught_up(&self) {
+        let ended = || {
+            self.owner().is_some()
+                || self.check_open().is_err()
+                || matches!(&*self.lock_phase(), Phase::Failed(_) | Phase::Closed)
+        };
+        self.replica.caught_up(|| self.acked(), ended).await;
+    }
+
+    fn still_good(&self) -> Result<()> {
+        self.check_open()?;
+        match self.phase() {
+            Phase::Failed(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the replica has everything that was committed when this was called.
+    pub(crate) async fn sync(&self) -> Result<Position> {
+        let position = match self.request(Request::Barrier).await? {
+            Reply::Position(position) => position,
+            other => return Err(unexpected_reply(&other)),
+        };
+        if self.owner().is_none() && self.replica.extent() != Extent::None {
+            let target = position.revision.0;
+            let ended = || self.owner().is_some() || self.check_open().is_err();
+            let timeout = self.config.options.timeout;
+            let reached = self.replica.caught_up(|| target, ended);
+            if self.within(timeout, reached).await.is_none() {
+                return Err(self.unreachable(timeout));
+            }
+            self.still_good()?;
+        }
+        Ok(position)
+    }
+}

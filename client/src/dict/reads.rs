@@ -1,0 +1,158 @@
+//! Reading a dictionary.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use objsync_proto::wire::KeyRange;
+
+use super::{Dict, Stamp};
+use crate::core::Core;
+use crate::error::Result;
+use crate::pending::Pending;
+use crate::read;
+use crate::scan::Scan;
+use crate::wait::block_on;
+
+impl Dict {
+    /// The payload under a key. Local memory, or a round trip where the replica does not hold it;
+    /// waits while this handle's own acknowledged writes have not arrived.
+    ///
+    /// # Errors
+    /// `Unavailable` when a round trip is needed and nobody answers, `Closed`, `Interrupted`.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let core = self.core()?;
+        if let Some(found) = read::at_once(core, key)? {
+            return Ok(found);
+        }
+        block_on(
+            &core.config.what,
+            read::get(Arc::clone(core), Bytes::copy_from_slice(key)),
+        )?
+    }
+
+    /// As [`Dict::get`], awaitable.
+    pub fn fetch(&self, key: &[u8]) -> Pending<Option<Bytes>> {
+        let core = match self.core() {
+            Ok(core) => core,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        match read::at_once(core, key).transpose() {
+            Some(known) => Pending::ready(known),
+            None => {
+                let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
+                Pending::call("a value", read::get(core, key))
+            }
+        }
+    }
+
+    /// Whether there is such a key. As [`Dict::get`].
+    ///
+    /// # Errors
+    /// As [`Dict::get`].
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        let core = self.core()?;
+        core.check_open()?;
+        if core.owner().is_none() {
+            if let Some(has) = core.replica.has(key, core.acked()) {
+                return Ok(has);
+            }
+        }
+        self.get(key).map(|value| value.is_some())
+    }
+
+    /// How many keys there are.
+    ///
+    /// # Errors
+    /// As [`Dict::get`].
+    pub fn len(&self) -> Result<u64> {
+        self.count().wait()
+    }
+
+    /// Whether there is no key.
+    ///
+    /// # Errors
+    /// As [`Dict::get`].
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// As [`Dict::len`], awaitable.
+    pub fn count(&self) -> Pending<u64> {
+        self.call("a count", read::count)
+    }
+
+    /// The entries of a range in key order (or from the last to the first), as of one revision.
+    ///
+    /// # Errors
+    /// As [`Dict::get`].
+    pub fn scan(&self, range: KeyRange, reverse: bool) -> Result<Scan> {
+        self.scan_async(range, reverse).wait()
+    }
+
+    /// As [`Dict::scan`], awaitable.
+    pub fn scan_async(&self, range: KeyRange, reverse: bool) -> Pending<Scan> {
+        self.call("entries", move |core| {
+            Scan::begin(core, range, reverse, true)
+        })
+    }
+
+    /// As [`Dict::scan`], with empty payloads: cheaper when only keys are wanted.
+    ///
+    /// # Errors
+    /// As [`Dict::get`].
+    pub fn keys(&self, range: KeyRange, reverse: bool) -> Result<Scan> {
+        self.keys_async(range, reverse).wait()
+    }
+
+    /// As [`Dict::keys`], awaitable.
+    pub fn keys_async(&self, range: KeyRange, reverse: bool) -> Pending<Scan> {
+        self.call("keys", move |core| Scan::begin(core, range, reverse, false))
+    }
+
+    /// What to remember beside a decoded value: take it before the value is read, and the value is
+    /// good for as long as [`Dict::is_current`] says so. A few nanoseconds.
+    #[inline]
+    #[must_use]
+    pub fn stamp(&self, key: &[u8]) -> Stamp {
+        match self.handle.cores.get() {
+            Some(core) => {
+                let role = role(core);
+                let inner = match core.owner() {
+                    Some(owner) => owner.stamp(key),
+                    None => core.replica.stamp(key),
+                };
+                Stamp { role, inner }
+            }
+            None => Stamp {
+                role: 0,
+                inner: objsync_store::Stamp {
+                    stripe: u32::MAX,
+                    count: 0,
+                },
+            },
+        }
+    }
+
+    /// Whether what was read after `stamp` is still what a read would give now. False also when the
+    /// object is closed, the process was forked, or a read would have to wait. A few nanoseconds.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self, stamp: &Stamp) -> bool {
+        let Some(core) = self.handle.cores.get() else {
+            return false;
+        };
+        if role(core) != stamp.role || core.check_open().is_err() {
+            return false;
+        }
+        match core.owner() {
+            Some(owner) => owner.is_current(stamp.inner),
+            None => core.replica.is_current(stamp.inner, core.acked()),
+        }
+    }
+}
+
+/// Part of a stamp: what makes every stamp old at once.
+#[inline]
+fn role(core: &Core) -> u32 {
+    core.role_count().wrapping_add(core.replica.resets())
+}

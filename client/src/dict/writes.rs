@@ -1,0 +1,148 @@
+//! Changing a dictionary: each call is one decision of the owner.
+
+use bytes::Bytes;
+use objsync_proto::effect::Change;
+use objsync_proto::ids::Ack;
+use objsync_proto::operation::{Operation, Outcome};
+use objsync_proto::wire::KeyRange;
+
+use super::Dict;
+use crate::config::Config;
+use crate::error::Result;
+use crate::parts::Parts;
+use crate::pending::{Pending, Step, unexpected};
+use crate::pipeline::Pipeline;
+
+impl Dict {
+    /// Puts a payload under a key.
+    pub fn set(&self, key: &[u8], value: impl Into<Bytes>) -> Pending<Ack> {
+        let value = value.into();
+        self.write(|config| config.put(key, &value), acknowledged)
+    }
+
+    /// Removes a key; tells whether it was there.
+    pub fn delete(&self, key: &[u8]) -> Pending<(bool, Ack)> {
+        let step = |outcome, ack| match outcome {
+            Outcome::Deleted(count) => Ok(Step::Done((count > 0, ack))),
+            other => Err(unexpected(&other)),
+        };
+        self.write(|config| config.remove(key), step)
+    }
+
+    /// Removes every key of a range, in several transactions when there are many; tells how many.
+    pub fn delete_range(&self, range: KeyRange) -> Pending<u64> {
+        let operation = match self.core().and_then(|core| core.config.remove_range(range)) {
+            Ok(operation) => operation,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        let (again, mut total) = (operation.clone(), 0);
+        let step = move |outcome, _ack| match (outcome, &again) {
+            (Outcome::Deleted(count), Operation::DeleteRange { count_max, .. }) => {
+                total += count;
+                let is_all = count < u64::from(*count_max);
+                Ok(if is_all {
+                    Step::Done(total)
+                } else {
+                    Step::Next(again.clone())
+                })
+            }
+            (other, _) => Err(unexpected(&other)),
+        };
+        self.write(|_| Ok(operation), step)
+    }
+
+    /// Puts `new` (or removes the key) if its payload is `expected` (or it is missing); tells
+    /// whether it was.
+    pub fn compare_and_set(
+        &self,
+        key: &[u8],
+        expected: Option<Bytes>,
+        new: Option<Bytes>,
+    ) -> Pending<bool> {
+        let step = |outcome, _ack| match outcome {
+            Outcome::Swapped(swapped) => Ok(Step::Done(swapped)),
+            other => Err(unexpected(&other)),
+        };
+        self.write(|config| config.swap(key, expected, new), step)
+    }
+
+    /// Adds to an integer, a missing one counting as 0; returns its new value.
+    pub fn incr(&self, key: &[u8], by: i64) -> Pending<i64> {
+        let step = |outcome, _ack| match outcome {
+            Outcome::Number(number) => Ok(Step::Done(number)),
+            other => Err(unexpected(&other)),
+        };
+        self.write(|config| config.increment(key, by), step)
+    }
+
+    /// Makes all changes in one transaction; values are plain payloads. More than 16 MiB is
+    /// `Invalid`.
+    pub fn batch(&self, changes: Vec<Change>) -> Pending<Ack> {
+        let packed = |config: &Config| {
+            let packed = changes
+                .iter()
+                .map(|change| config.change(&change.key, change.value.as_deref()))
+                .collect::<Result<_>>()?;
+            config.batch(packed)
+        };
+        self.write(packed, acknowledged)
+    }
+
+    /// Puts many pairs: one transaction up to 16 MiB, above that several in order. Returns the last
+    /// acknowledgement; none when there were no pairs.
+    ///
+    /// # Errors
+    /// Of the first transaction that failed: those before it are done, those after it are not.
+    pub fn update<K, V>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Result<Option<Ack>>
+    where
+        K: Into<Bytes>,
+        V: Into<Bytes>,
+    {
+        let core = self.core()?;
+        let mut last = None;
+        for part in Parts::new(&core.config, pairs.into_iter()) {
+            last = Some(self.put_all(part?).wait()?);
+        }
+        Ok(last)
+    }
+
+    /// As [`Dict::update`], awaitable.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, the transactions that were begun may still happen.
+    ///
+    /// # Errors
+    /// As [`Dict::update`].
+    pub async fn update_async<K, V>(
+        &self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Option<Ack>>
+    where
+        K: Into<Bytes>,
+        V: Into<Bytes>,
+    {
+        let core = self.core()?;
+        let mut last = None;
+        for part in Parts::new(&core.config, pairs.into_iter()) {
+            last = Some(self.put_all(part?).await?);
+        }
+        Ok(last)
+    }
+
+    fn put_all(&self, packed: Vec<Change>) -> Pending<Ack> {
+        self.write(|config| config.batch(packed), acknowledged)
+    }
+
+    /// Many acknowledged writes in flight, in order.
+    pub fn pipeline(&self) -> Pipeline {
+        Pipeline::new(self)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape of every step")]
+fn acknowledged(outcome: Outcome, ack: Ack) -> Result<Step<Ack>> {
+    match outcome {
+        Outcome::Done => Ok(Step::Done(ack)),
+        other => Err(unexpected(&other)),
+    }
+}

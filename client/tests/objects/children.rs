@@ -1,0 +1,33 @@
+//! Forked children: what the standard library does not offer, because it is rarely wise.
+
+#![allow(unsafe_code, reason = "fork and its kin are C functions")]
+
+/// Forks this process; 0 in the child.
+pub(crate) fn fork() -> i32 {
+    // SAFETY: the child only parks, or uses its handle as the test wants and then ends.
+    unsafe { libc::fork() }
+}
+
+/// Ends this process without running anything of its parent's.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: takes any number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Waits for a child of this process; 0 when it ended well.
+pub(crate) fn wait_for(child: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: `status` is a place for one number.
+    unsafe {
+        libc::waitpid(child, &raw mut status, 0);
+    }
+    status
+}
+
+/// Ends a process, which need not be a child of this one.
+pub(crate) fn end(process: i32) {
+    // SAFETY: takes any numbers.
+    unsafe {
+        libc::kill(process, libc::SIGKILL);
+    }
+}
