@@ -178,6 +178,13 @@ mod tests {
     }
 
     #[test]
+    fn file_is_as_the_documentation_shows_it() {
+        let page = include_str!("../../docs/format.md");
+        let content = render(FORMAT, KNOWN);
+        assert!(page.contains(&content), "docs/format.md lacks:\n{content}");
+    }
+
+    #[test]
     fn later_format_is_unsupported_not_damaged() {
         let later = render(1, KNOWN);
         assert!(matches!(

@@ -1,6 +1,5 @@
 //! What the tests of the store share: a disk that can be cut, and short ways to write.
 #![allow(
-    clippy::unwrap_used,
     unreachable_pub,
     dead_code,
     clippy::unwrap_used,

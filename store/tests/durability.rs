@@ -1,0 +1,148 @@
+//! How buffered writes reach the disk, by themselves and when asked.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::disk::SimDisk;
+use harness::*;
+use objsync_proto::ids::{Durability, Revision};
+use objsync_store::{Store, StoreLimits, StoreOptions};
+
+/// No flusher comes by itself within the time of a test.
+fn options_without_flusher(disk: &SimDisk) -> StoreOptions {
+    let options = options_on(disk);
+    StoreOptions {
+        limits: StoreLimits {
+            flush_delay_ms: 3_600_000,
+            ..options.limits
+        },
+        ..options
+    }
+}
+
+fn write_buffered(store: &Store, name: &str, text: &str) -> Revision {
+    let answer = execute(store, put(name, text), Durability::Buffered).unwrap();
+    assert!(answer.outcome.is_ok());
+    answer.ack.revision
+}
+
+#[test]
+fn buffered_write_is_durable_soon_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), options_on(&SimDisk::new()));
+    let revision = write_buffered(&store, "a", "1");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while store.marks().durable < revision {
+        assert!(Instant::now() < deadline, "{:?}", store.marks());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn buffered_write_is_committed_before_it_is_durable_and_a_synced_one_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), options_without_flusher(&SimDisk::new()));
+    let before = store.marks();
+    let revision = write_buffered(&store, "a", "1");
+    let marks = store.marks();
+    assert_eq!((marks.appended, marks.committed), (revision, revision));
+    assert_eq!(marks.durable, before.durable);
+    assert!(marks.indexed <= marks.durable);
+    let revision = set(&store, "b", "2").ack.revision;
+    assert_eq!(store.marks().durable, revision, "one sync for both");
+}
+
+#[test]
+fn flush_makes_buffered_writes_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new();
+    let store = open(directory.path(), options_without_flusher(&disk));
+    let revision = write_buffered(&store, "a", "1");
+    let syncs = disk.sync_count();
+    assert_eq!(store.flush(revision).unwrap().revision, revision);
+    assert_eq!(disk.sync_count(), syncs + 1);
+    store.flush(revision).unwrap();
+    assert_eq!(disk.sync_count(), syncs + 1, "nothing was left to sync");
+}
+
+#[test]
+fn writes_wait_for_the_disk_when_too_much_is_unsynced() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options_without_flusher(&SimDisk::new());
+    let limits = StoreLimits {
+        unsynced_bytes_max: 10_000,
+        segment_bytes: 64 << 20,
+        ..options.limits
+    };
+    let store = open(directory.path(), StoreOptions { limits, ..options });
+    let text = "x".repeat(1000);
+    let mut last_durable = store.marks().durable;
+    let mut sync_count = 0;
+    for number in 0..100 {
+        write_buffered(&store, &format!("k{number}"), &text);
+        let marks = store.marks();
+        assert!(marks.appended.0 - marks.durable.0 <= 10, "{marks:?}");
+        sync_count += u32::from(marks.durable > last_durable);
+        last_durable = marks.durable;
+    }
+    assert!((8..=20).contains(&sync_count), "{sync_count} syncs");
+}
+
+#[test]
+fn lone_synced_write_costs_one_write_and_one_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new();
+    let store = open(directory.path(), options_without_flusher(&disk));
+    set(&store, "a", "1");
+    let before = (disk.write_count(), disk.sync_count());
+    set(&store, "a", "2");
+    assert_eq!(
+        (disk.write_count(), disk.sync_count()),
+        (before.0 + 1, before.1 + 1)
+    );
+}
+
+#[test]
+fn queued_writes_share_a_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new();
+    let store = open(directory.path(), options_without_flusher(&disk));
+    let (send, receive) = std::sync::mpsc::channel();
+    let before = disk.sync_count();
+    for number in 0..1000 {
+        let send = send.clone();
+        let done = Box::new(move |result: Result<_, _>| send.send(result.is_ok()).unwrap());
+        store.submit(
+            submission(put(&format!("k{number}"), "1"), Durability::Sync),
+            done,
+        );
+    }
+    assert!(receive.iter().take(1000).all(|ok| ok));
+    let syncs = disk.sync_count() - before;
+    assert!(syncs < 500, "{syncs} syncs for 1000 writes");
+}
+
+#[test]
+fn promises_of_the_documentation_name_tests_that_exist() {
+    let page = include_str!("../../docs/durability.md");
+    let names = page.split('`').filter_map(|word| word.split_once("::"));
+    let mut count = 0;
+    for (file, name) in names {
+        let source = match file {
+            "durability" => include_str!("durability.rs"),
+            "faults" => include_str!("faults.rs"),
+            "power_cut" => include_str!("power_cut.rs"),
+            "recovery" => include_str!("recovery.rs"),
+            other => panic!("docs/durability.md names tests/{other}.rs"),
+        };
+        assert!(
+            source.contains(&format!("fn {name}()")),
+            "no test {file}::{name}"
+        );
+        count += 1;
+    }
+    assert!(count >= 10, "{count} names found");
+}
