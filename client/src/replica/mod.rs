@@ -143,11 +143,7 @@ impl Replica {
         if !matches!(self.extent(), Extent::Whole | Extent::Partial) || self.applied() < acked {
             return None;
         }
-        match self.read().lookup(key) {
-            Lookup::Hit(..) => Some(true),
-            Lookup::Absent => Some(false),
-            Lookup::Unknown => None,
-        }
+        self.read().contains(key)
     }
 
     /// How many keys are held, when that is all of them.

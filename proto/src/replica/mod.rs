@@ -251,6 +251,22 @@ impl Replica {
         }
     }
 
+    /// Whether there is a key, as [`lookup`](Self::lookup) without the value; none for unknown.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> Option<bool> {
+        if self.position.is_none() || !self.range.contains(key) {
+            return None;
+        }
+        match &self.holding {
+            Holding::Whole(ordered) => Some(ordered.get(key).is_some()),
+            Holding::Part(cache) => match cache.lookup(key, self.applied(), self.seen) {
+                Lookup::Hit(..) => Some(true),
+                Lookup::Absent => Some(false),
+                Lookup::Unknown => None,
+            },
+        }
+    }
+
     /// The owner is being asked for a key that [`lookup`](Self::lookup) could not tell. Each call
     /// is followed by one of [`fetched`](Self::fetched) or [`fetch_failed`](Self::fetch_failed).
     pub fn fetching(&mut self, key: &Bytes) {

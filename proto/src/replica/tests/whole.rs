@@ -159,11 +159,14 @@ owner.commit(one_per_key(changes));
         owner.commit(one_per_key(changes));
         let mut replica = Replica::new(KeyRange::default(), Mode::Full);
         assert_eq!(replica.lookup(&key(probe)), Lookup::Unknown);
+        assert_eq!(replica.contains(&key(probe)), None);
         join(&mut replica, &mut Mirror::default(), &owner);
         let expected = match content(&replica).get(&key(probe)) {
             Some((value, revision)) => Lookup::Hit(value.clone(), *revision),
             None => Lookup::Absent,
         };
+        let there = Some(expected != Lookup::Absent);
+        prop_assert_eq!(replica.contains(&key(probe)), there);
         prop_assert_eq!(replica.lookup(&key(probe)), expected);
     }
 }
