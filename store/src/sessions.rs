@@ -103,8 +103,15 @@ impl Sessions {
         match session.results.check(sequence) {
             Check::Repeat(recorded) => Ok(Seen::Decided(recorded.clone())),
             Check::Forgotten => Err(unknown("its result is no longer kept")),
-            Check::New if session.pending.insert(sequence) => Ok(Seen::New),
-            Check::New => Ok(Seen::Pending),
+            Check::New if session.pending.contains(&sequence) => Ok(Seen::Pending),
+            // As in `Results::check`: left over on a connection that its client has given up.
+            Check::New if session.pending.last() > Some(&sequence) => {
+                Err(unknown("a later one is being decided"))
+            }
+            Check::New => {
+                session.pending.insert(sequence);
+                Ok(Seen::New)
+            }
         }
     }
 

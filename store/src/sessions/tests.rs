@@ -69,6 +69,19 @@ fn operation_of_which_nothing_came_can_be_asked_again() {
 }
 
 #[test]
+fn operation_that_comes_after_a_later_one_is_never_run() {
+    let mut sessions = open();
+    assert_eq!(sessions.begin(&asked(3, 1), 0), Ok(Seen::New));
+    let late = sessions.begin(&asked(2, 1), 0).unwrap_err();
+    assert_eq!(late.kind, ErrorKind::OutcomeUnknown);
+    assert_eq!(sessions.begin(&asked(4, 1), 0), Ok(Seen::New));
+    sessions.finish(asked(3, 1).origin, Sequence(1), kept(5), 0);
+    sessions.cancel(asked(4, 1).origin);
+    assert!(sessions.begin(&asked(2, 1), 0).is_err());
+    assert_eq!(sessions.begin(&asked(4, 1), 0), Ok(Seen::New));
+}
+
+#[test]
 fn unknown_session_and_foreign_peer_are_never_run() {
     let mut sessions = open();
     let mut foreign = asked(1, 1);
