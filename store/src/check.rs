@@ -2,7 +2,8 @@
 //!
 //! `FORMAT`, `MANIFEST`, segments, footers and snapshots are read whole, each byte under its
 //! checksum, and what they say of each other is compared. The index is compared entry by entry
-//! with what snapshot and log say. Nothing is changed.
+//! with what snapshot and log say; if it differs, it is made again at the next open. Nothing else is
+//! changed.
 //!
 //! Not here: putting things right.
 

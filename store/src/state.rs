@@ -14,6 +14,7 @@
 //! When the index fails or panics, whoever notices makes it again ([`rebuild`]) and goes on.
 
 mod advance;
+pub(crate) mod home;
 mod rebuild;
 
 #[cfg(test)]
@@ -237,8 +238,21 @@ impl DictState {
     /// on.
     pub fn release_index(&self) {
         let _mover = self.mover();
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        *index = Arc::new(ClosedIndex);
+        let closed: Arc<dyn Index> = Arc::new(ClosedIndex);
+        let mut index = {
+            let mut slot = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *slot, closed)
+        };
+        // While somebody still reads, it is not closed; and a failed one is never dropped.
+        if Arc::get_mut(&mut index).is_none() {
+            return;
+        }
+        drop(index);
+        if self.options.index == IndexKind::Sled
+            && let Err(error) = home::end(&self.options.index_directory)
+        {
+            tracing::warn!(%error, "the index was closed and may be made again");
+        }
     }
 
     /// Whether so much waits for the index that it should not wait for more.

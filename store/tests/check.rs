@@ -12,7 +12,7 @@ use std::path::Path;
 use harness::random::Random;
 use harness::work::*;
 use harness::*;
-use objsync_store::IndexKind;
+use objsync_store::{IndexKind, Store};
 
 #[test]
 fn check_finds_any_damaged_byte_and_says_where() {
@@ -84,7 +84,7 @@ fn check_names_the_revisions_and_keys_that_damage_hits() {
 fn check_finds_an_index_that_differs_and_calls_it_a_cache() {
     let directory = tempfile::tempdir().unwrap();
     let aside = tempfile::tempdir().unwrap();
-    closed_store(directory.path());
+    let model = closed_store(directory.path());
     // An index with other entries under the same mark.
     let mark = sled_copy(&directory.path().join("index"), &aside.path().join("index"));
     assert!(mark > 10, "{mark} entries");
@@ -98,6 +98,13 @@ fn check_finds_an_index_that_differs_and_calls_it_a_cache() {
         .find(|problem| problem.key_count == 1)
         .unwrap_or_else(|| panic!("{report:?}"));
     assert!(problem.is_cache && problem.file.ends_with("index"));
+    let store = Store::open(directory.path(), options(IndexKind::Sled)).unwrap();
+    assert_is(&store, &model);
+    store.close().unwrap();
+    assert!(
+        check(directory.path()).problems.is_empty(),
+        "it was made again"
+    );
 }
 
 /// Copies an index but for one entry; tells how many it copied.

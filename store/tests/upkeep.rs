@@ -312,3 +312,23 @@ fn read_ten(store: &Store) {
     assert_eq!(keys, expected, "at revision {}", reader.position().revision);
     assert_eq!(store.count(NS).unwrap(), 10);
 }
+
+/// What a killed process leaves: the files as they are, the index in the middle of its work.
+#[test]
+fn store_that_was_never_closed_comes_back_whole_from_its_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let mut random = Random::new(11);
+    let mut model = Model::new();
+    let store = open(directory.path(), options(IndexKind::Sled));
+    for round in 0..8 {
+        write(&store, &mut model, &mut random, 60 << 10);
+        let copied = copies.path().join(round.to_string());
+        copy_settled(directory.path(), &copied);
+        let left = Store::open(&copied, options(IndexKind::Sled)).unwrap();
+        assert_is(&left, &model);
+        left.close().unwrap();
+        let report = check(&copied);
+        assert!(report.problems.is_empty(), "{report:?}");
+    }
+}

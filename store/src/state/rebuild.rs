@@ -1,7 +1,6 @@
 //! Opening the index, and making it again from snapshot and log.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -10,7 +9,7 @@ use objsync_proto::effect::Change;
 use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::wire::Entry;
 
-use super::{DictState, Mover, Room, StateOptions};
+use super::{DictState, Mover, Room, StateOptions, home};
 use crate::error::StoreError;
 use crate::index::{Index, IndexBatch, IndexChange, MemoryIndex, SledIndex};
 use crate::options::IndexKind;
@@ -131,6 +130,10 @@ impl DictState {
 
 /// The index that is there, if its mark is on the history.
 fn reuse(options: &StateOptions) -> Result<Filled, StoreError> {
+    if !home::is_trusted(&options.index_directory) {
+        let what = "the machine stopped while it was open".to_owned();
+        return Err(StoreError::Index { what });
+    }
     let index = open_index(options)?;
     let mark = index.mark()?;
     let revision = mark.and_then(|mark| options.history.revision_of(&mark));
@@ -148,7 +151,10 @@ fn reuse(options: &StateOptions) -> Result<Filled, StoreError> {
 
 fn open_index(options: &StateOptions) -> Result<Arc<dyn Index>, StoreError> {
     Ok(match options.index {
-        IndexKind::Sled => Arc::new(SledIndex::open(&options.index_directory)?),
+        IndexKind::Sled => {
+            home::begin(&options.index_directory)?;
+            Arc::new(SledIndex::open(&options.index_directory)?)
+        }
         IndexKind::Memory => Arc::new(MemoryIndex::default()),
     })
 }
@@ -156,7 +162,7 @@ fn open_index(options: &StateOptions) -> Result<Arc<dyn Index>, StoreError> {
 /// Moves the index aside and fills a new one from snapshot and log, at least up to `to`.
 fn make_again(options: &StateOptions, to: Revision) -> Result<Filled, StoreError> {
     if options.index == IndexKind::Sled {
-        move_aside(&options.index_directory)?;
+        home::move_aside(&options.index_directory)?;
     }
     let index = open_index(options)?;
     let mut filled = load_snapshot(options, index)?;
@@ -164,20 +170,6 @@ fn make_again(options: &StateOptions, to: Revision) -> Result<Filled, StoreError
         replay_log(options, &mut filled, to)?;
     }
     Ok(filled)
-}
-
-/// Gives the directory another name, in place of what had that name.
-fn move_aside(directory: &Path) -> Result<(), StoreError> {
-    let aside = directory.with_added_extension("failed");
-    for path in [directory, &aside] {
-        if !path.exists() && path == directory {
-            return Ok(());
-        }
-        if path == aside && path.exists() {
-            std::fs::remove_dir_all(path).map_err(|e| StoreError::io("remove", path, e))?;
-        }
-    }
-    std::fs::rename(directory, &aside).map_err(|e| StoreError::io("rename", directory, e))
 }
 
 fn load_snapshot(options: &StateOptions, index: Arc<dyn Index>) -> Result<Filled, StoreError> {

@@ -308,6 +308,25 @@ fn index_that_was_deleted_is_made_again() {
 }
 
 #[test]
+fn index_that_was_open_when_the_machine_stopped_is_made_again() {
+    let mut rig = filled_rig(IndexKind::Sled);
+    let loads = rig.past.loads.load(Ordering::SeqCst);
+    rig.state = None;
+    std::fs::write(rig.directory.path().join("index.state"), "another run").unwrap();
+    rig.reopen();
+    assert!(rig.past.loads.load(Ordering::SeqCst) > loads, "made again");
+    assert_content_is_whole(&mut rig);
+    rig.state().release_index();
+    rig.readers.clear();
+    std::fs::remove_dir_all(rig.directory.path().join("index.failed")).unwrap();
+    rig.reopen();
+    assert!(
+        !rig.directory.path().join("index.failed").exists(),
+        "closed and trusted"
+    );
+}
+
+#[test]
 fn index_of_another_history_is_made_again_and_the_old_one_set_aside() {
     let mut rig = filled_rig(IndexKind::Sled);
     rig.past.name.fetch_add(1, Ordering::SeqCst);

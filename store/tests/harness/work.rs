@@ -95,14 +95,7 @@ pub fn files(directory: &Path, suffix: &str) -> Vec<std::path::PathBuf> {
 }
 
 pub fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to.join(entry.file_name())),
-            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
-        }
-    }
+    try_copy(from, to).unwrap();
 }
 
 /// A closed store with several segments, footers, a snapshot and an index.
@@ -118,4 +111,24 @@ pub fn closed_store(directory: &Path) -> Model {
     });
     store.close().unwrap();
     model
+}
+
+/// Copies a directory whose files come and go; again, if one went meanwhile.
+pub fn copy_settled(from: &Path, to: &Path) {
+    while try_copy(from, to).is_err() {
+        std::fs::remove_dir_all(to).unwrap();
+    }
+}
+
+fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => try_copy(&entry.path(), &to)?,
+            false => drop(std::fs::copy(entry.path(), to)?),
+        }
+    }
+    Ok(())
 }
