@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
+use objsync_proto::limits::{LINK_BYTES_MAX, LINK_HOSTS_MAX};
 use objsync_proto::wire::{Grant, Request};
 use objsync_server::{Identity, identity};
 
@@ -62,6 +63,9 @@ impl Link {
     }
 
     fn read(text: &str) -> Option<Self> {
+        if text.len() > LINK_BYTES_MAX {
+            return None;
+        }
         let (place, query) = text.strip_prefix(Self::SCHEME)?.split_once('?')?;
         let (hosts, namespace) = place.split_once('/').unwrap_or((place, ""));
         let hosts: Vec<String> = hosts.split(',').map(str::to_owned).collect();
@@ -69,7 +73,7 @@ impl Link {
             host.rsplit_once(':')
                 .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok())
         };
-        if !hosts.iter().all(address) {
+        if hosts.len() > LINK_HOSTS_MAX || !hosts.iter().all(address) {
             return None;
         }
         let (mut server, mut secret) = (None, None);

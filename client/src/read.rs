@@ -53,10 +53,11 @@ pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
 /// How many keys there are.
 pub(crate) async fn count(core: Arc<Core>) -> Result<u64> {
     core.readable().await?;
-    if core.owner().is_none() && core.replica.extent() == Extent::Whole {
-        if let Some(count) = core.replica.count() {
-            return Ok(count);
-        }
+    if core.owner().is_none()
+        && core.replica.extent() == Extent::Whole
+        && let Some(count) = core.replica.count()
+    {
+        return Ok(count);
     }
     if core.config.options.range.is_some() {
         return count_in_range(core).await;

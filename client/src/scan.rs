@@ -144,10 +144,10 @@ impl Source {
         if let Some(owner) = core.owner() {
             return Self::Store(owner.reader());
         }
-        if core.replica.extent() == Extent::Whole {
-            if let Some(pin) = core.replica.pin() {
-                return Self::Replica(pin);
-            }
+        if core.replica.extent() == Extent::Whole
+            && let Some(pin) = core.replica.pin()
+        {
+            return Self::Replica(pin);
         }
         let (sink, stream) = mpsc::channel(PAGES_AHEAD);
         let what = FeedKind::Entries { reverse };

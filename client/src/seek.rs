@@ -183,10 +183,10 @@ fn attempt(core: &Core) -> Result<Attempt> {
         ));
     };
     let process = process::current()?;
-    if let Ok(id) = DirectoryId::of(&directory) {
-        if let Some(owned) = process.owner_of(id) {
-            return share(config, owned);
-        }
+    if let Ok(id) = DirectoryId::of(&directory)
+        && let Some(owned) = process.owner_of(id)
+    {
+        return share(config, owned);
     }
     let mut nobody = String::from("nobody serves it");
     if !config.must_own() {
@@ -224,10 +224,10 @@ fn share(config: &Config, owned: OwnedUse) -> Result<Attempt> {
 /// Takes the lock, opens the store and serves it.
 fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
     let config = &core.config;
-    if let Place::Loopback(_) = config.place {
-        if let Some(parent) = directory.parent() {
-            home::make_private(parent)?;
-        }
+    if let Place::Loopback(_) = config.place
+        && let Some(parent) = directory.parent()
+    {
+        home::make_private(parent)?;
     }
     let options = StoreOptions {
         durability: config.options.serve_durability,

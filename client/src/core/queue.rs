@@ -42,7 +42,6 @@ impl Core {
     }
 
     /// Hands a write over. Gives it back when too many are unanswered.
-    #[expect(clippy::result_large_err, reason = "the operation is tried again")]
     pub(crate) fn submit(
         &self,
         operation: Operation,

@@ -52,10 +52,10 @@ impl Dict {
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
         let core = self.core()?;
         core.check_open()?;
-        if core.owner().is_none() {
-            if let Some(has) = core.replica.has(key, core.acked()) {
-                return Ok(has);
-            }
+        if core.owner().is_none()
+            && let Some(has) = core.replica.has(key, core.acked())
+        {
+            return Ok(has);
         }
         self.get(key).map(|value| value.is_some())
     }

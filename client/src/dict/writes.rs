@@ -139,7 +139,6 @@ impl Dict {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape of every step")]
 fn acknowledged(outcome: Outcome, ack: Ack) -> Result<Step<Ack>> {
     match outcome {
         Outcome::Done => Ok(Step::Done(ack)),

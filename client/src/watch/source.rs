@@ -66,11 +66,12 @@ impl Source {
             return Ok((Self::Store(cursor), position));
         }
         let is_followed = matches!(core.replica.extent(), Extent::Whole | Extent::Partial);
-        if is_followed && since.is_none() {
-            if let Some(tap) = core.replica.tap(range.clone()) {
-                let position = tap.position();
-                return Ok((Self::Tap(tap), position));
-            }
+        if is_followed
+            && since.is_none()
+            && let Some(tap) = core.replica.tap(range.clone())
+        {
+            let position = tap.position();
+            return Ok((Self::Tap(tap), position));
         }
         let position = core.sync().await?;
         let revision = since.unwrap_or(position.revision);

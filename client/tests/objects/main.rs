@@ -1,5 +1,13 @@
 //! Objects as programs use them: through one process, two, or eight that race.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test that cannot go on stops"
+)]
+
 mod children;
 mod fork;
 mod model;
