@@ -9,15 +9,18 @@
 //! | [`store`] | the handle that callers hold |
 //! | [`options`] | what a store is opened with |
 //! | [`error`] | why a call failed |
-//! | [`commit`] | the writer: a role that any caller may take, with group commit |
+//! | `commit` | the writer: a role that any caller may take, with group commit |
 //! | [`frame`] | how a batch of transactions stands in the log |
 //! | [`log`] | segments: append, roll, read, and what a torn tail is |
-//! | [`recovery`] | from files to a running store |
+//! | `recovery` | from files to a running store |
 //! | [`epoch`] | changes of owner, and which positions are on this history |
 //! | [`sessions`], [`grants`] | who may repeat what, and who gets in |
 //! | [`feed`] | the shared ring of what was committed |
 //! | [`surfaces`], [`dict`] | who applies effects; the dictionary is the first |
-//! | [`recent`], [`index`], [`reader`] | where values are found |
+//! | [`state`], `recent`, [`index`], [`reader`] | where values are found, at which revision |
+//! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
+//! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
+//! | [`check`](mod@check) | reads every byte of a closed store |
 //! | [`disk`], [`clock`] | the world outside, as traits |
 
 #![cfg_attr(

@@ -11,7 +11,7 @@
 //!   both durable and committed, nor the oldest pin.
 //! * Only who holds `mover` changes the index or relies on it to stand still.
 //!
-//! When the index fails or panics, whoever notices makes it again ([`rebuild`]) and goes on.
+//! When the index fails or panics, whoever notices makes it again (`rebuild.rs`) and goes on.
 
 mod advance;
 pub(crate) mod home;

@@ -7,7 +7,7 @@
 //!   is killed. How far behind a power cut leaves the index does not matter: the mark tells.
 //! * The mark is opaque here; who gives it also says whether it still lies on the log's history.
 //!
-//! [`sled`] is the only file that names sled. `conformance` holds what every index must do.
+//! `sled.rs` is the only file that names sled. `conformance` holds what every index must do.
 
 mod closed;
 mod memory;
