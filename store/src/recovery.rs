@@ -16,7 +16,6 @@ use objsync_proto::ids::{Epoch, EpochName, Revision, StoreId};
 use objsync_proto::limits::REVISION_STEP;
 
 use crate::authority::{Alone, Authority, AuthorityKind};
-use crate::catalog::Catalog;
 use crate::commit::{Batch, Queue, Writer};
 use crate::core::{Core, System};
 use crate::dict::DictSurface;
@@ -180,48 +179,37 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         tail,
     } = parts;
     let known = manifest.get();
-    let (disk, clock) = (options.disk.clone(), options.clock.clone());
     let committed = tail.info.last;
     let epoch = epochs
         .current()
         .ok_or_else(|| StoreError::corrupt(directory, 0, "the log has no epoch"))?;
-    let epochs = Arc::new(RwLock::new(epochs));
     let mut closed = layout.closed;
     closed.extend(tail.closed);
     if !options.readonly {
         let ids: Vec<_> = closed.iter().map(|info| info.id).collect();
-        keeper::clean(&*disk, directory, &known, &ids)?;
+        keeper::clean(&*options.disk, directory, &known, &ids)?;
     }
-    let snapshots = Arc::new(snapshots);
-    let segments = Arc::new(Segments::new(disk.clone(), directory.to_owned(), closed));
     let poison = Arc::new(Poison::default());
+    let opened = tail.opened(directory);
     let open = OpenSegment::new(
-        tail.opened(directory),
+        opened,
         poison.clone(),
-        clock.clone(),
+        options.clock.clone(),
         &options.limits,
     );
-    let open = Arc::new(open);
+    let segments = Segments::new(options.disk.clone(), directory.to_owned(), closed);
     let history = Arc::new(LogHistory {
-        disk: disk.clone(),
+        disk: options.disk.clone(),
         directory: directory.to_owned(),
         store: known.store,
-        epochs: epochs.clone(),
-        segments: segments.clone(),
-        open: open.clone(),
-        snapshots: snapshots.clone(),
+        epochs: Arc::new(RwLock::new(epochs)),
+        segments: Arc::new(segments),
+        open: Arc::new(open),
+        snapshots: Arc::new(snapshots),
     });
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
-    let mut surfaces = Surfaces::default();
-    surfaces.register(Arc::new(DictSurface::new(state.clone())));
-    replay::replay_surfaces(&surfaces, &history, committed)?;
     let writer = (!options.readonly).then(|| Writer {
-        log: tail.writer(
-            directory,
-            &options,
-            known.store,
-            (&segments, &open, &poison),
-        ),
+        log: tail.writer(&options, &history, &poison),
         builder: BatchBuilder::default(),
         epoch: epoch.number,
         last: tail.last,
@@ -229,38 +217,47 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         batch: Batch::default(),
         closed: false,
     });
-    let mut catalog = Catalog::default();
-    replay::load_catalog(&state, &mut catalog)?;
     Ok(Core {
+        surfaces: open_surfaces(&state, &history, committed)?,
+        catalog: RwLock::new(replay::load_catalog(&state)?),
         directory: directory.to_owned(),
         durability: options.durability,
         limits: options.limits,
-        disk,
         authority: authority_of(known.authority),
         store: known.store,
         epoch,
-        epochs,
+        epochs: history.epochs.clone(),
         manifest,
-        segments,
-        open,
+        segments: history.segments.clone(),
+        open: history.open.clone(),
+        snapshots: history.snapshots.clone(),
         history,
-        snapshots,
         poison,
         queue: Queue::default(),
         writer: Mutex::new(writer),
         appended: AtomicU64::new(committed.0),
         state,
-        surfaces,
         system: Mutex::new(system),
-        catalog: RwLock::new(catalog),
         stamps: Stamps::default(),
         feed: Feed::new(committed, options.limits.ring_bytes_max),
         upkeep: Upkeep::default(),
         lock: Mutex::new(lock),
         is_closed: AtomicBool::new(false),
-        start_ms: clock.monotonic_ms(),
-        clock,
+        start_ms: options.clock.monotonic_ms(),
+        disk: options.disk,
+        clock: options.clock,
     })
+}
+
+fn open_surfaces(
+    state: &Arc<DictState>,
+    history: &LogHistory,
+    committed: Revision,
+) -> Result<Surfaces, StoreError> {
+    let mut surfaces = Surfaces::default();
+    surfaces.register(Arc::new(DictSurface::new(state.clone())));
+    replay::replay_surfaces(&surfaces, history, committed)?;
+    Ok(surfaces)
 }
 
 fn authority_of(kind: AuthorityKind) -> Box<dyn Authority> {

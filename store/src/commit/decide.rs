@@ -21,7 +21,7 @@ use crate::frame::{FrameKind, TransactionHead};
 use crate::grants::GrantEvent;
 use crate::log::FrameStart;
 use crate::sessions::{Seen, SessionEvent};
-use crate::store::{Answer, Submission};
+use crate::store::{Answer, Submission, SubmissionOrigin};
 
 /// Whether the batch goes on.
 #[expect(clippy::large_enum_variant, reason = "made and matched in one place")]
@@ -31,6 +31,15 @@ enum Next {
     Keep(Job),
     /// This was the last job of the batch.
     Stop,
+}
+
+/// What is known of an operation with an origin.
+enum Begun {
+    New,
+    /// Its first coming is in this batch.
+    Pending,
+    /// It is answered as it was, or must not be decided.
+    Settled(Result<Given, StoreError>),
 }
 
 impl Core {
@@ -93,23 +102,16 @@ impl Core {
             namespace, origin, ..
         } = submission;
         if let Some(asked) = origin {
-            let seen = self.system().sessions.begin(&asked, batch.time_ms);
-            match seen {
-                Ok(Seen::New) => {}
-                Ok(Seen::Decided(kept)) => {
+            match self.begin(&asked, batch.time_ms, level) {
+                Begun::New => {}
+                Begun::Settled(result) => {
                     batch.raise(level);
-                    let answer = self.repeat(kept, level);
-                    batch.push(reply, What::Settled(answer));
+                    batch.push(reply, What::Settled(result));
                     return Next::Go;
                 }
-                // The first of the two is in this batch.
-                Ok(Seen::Pending) => {
+                Begun::Pending => {
                     let request = Request::Write(submission);
                     return Next::Keep(Job { request, reply });
-                }
-                Err(failure) => {
-                    batch.push(reply, What::Settled(Err(failure.into())));
-                    return Next::Go;
                 }
             }
         }
@@ -154,6 +156,17 @@ impl Core {
         Next::Go
     }
 
+    /// Whether an operation with an origin is to be decided.
+    fn begin(&self, asked: &SubmissionOrigin, now_ms: u64, level: Durability) -> Begun {
+        let seen = self.system().sessions.begin(asked, now_ms);
+        match seen {
+            Ok(Seen::New) => Begun::New,
+            Ok(Seen::Pending) => Begun::Pending,
+            Ok(Seen::Decided(recorded)) => Begun::Settled(Ok(repeat(recorded, level))),
+            Err(failure) => Begun::Settled(Err(failure.into())),
+        }
+    }
+
     fn evaluate(
         &self,
         overlay: &Overlay,
@@ -188,17 +201,6 @@ impl Core {
             durability,
         };
         Given::Answer(Answer { outcome, ack })
-    }
-
-    /// The first answer of an operation that came again.
-    fn repeat(&self, kept: Recorded, durability: Durability) -> Result<Given, StoreError> {
-        let ack = Ack {
-            revision: kept.revision,
-            epoch: kept.epoch,
-            durability,
-        };
-        let outcome = kept.result;
-        Ok(Given::Answer(Answer { outcome, ack }))
     }
 
     fn decide_open_session(
@@ -347,6 +349,17 @@ impl Core {
             system.sessions.cancel(origin);
         }
     }
+}
+
+/// The first answer of an operation that came again.
+fn repeat(recorded: Recorded, durability: Durability) -> Given {
+    let ack = Ack {
+        revision: recorded.revision,
+        epoch: recorded.epoch,
+        durability,
+    };
+    let outcome = recorded.result;
+    Given::Answer(Answer { outcome, ack })
 }
 
 /// Changes up to this size are kept in memory of their own.

@@ -159,3 +159,78 @@ impl Inner {
         self.jobs.push_back(job);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use objsync_proto::ids::PeerKey;
+
+    use super::super::job::Given;
+    use super::*;
+
+    fn request() -> Request {
+        Request::OpenSession(PeerKey([0; 32]))
+    }
+
+    #[test]
+    fn first_comer_leads_alone_and_the_next_one_leads_after_it() {
+        let queue = Queue::default();
+        assert!(matches!(queue.enter(request()), Lead::Alone(_)));
+        assert!(!queue.enter_if_free());
+        let Lead::Wait(slot) = queue.enter(request()) else {
+            panic!("somebody leads");
+        };
+        queue.leave();
+        assert!(slot.wait().is_none(), "it is to lead");
+        let mut jobs = queue.take();
+        assert_eq!(jobs.len(), 1);
+        let job = jobs.pop_front().unwrap();
+        job.reply.give(Ok(Given::Nothing), &mut None);
+        assert!(matches!(slot.wait(), Some(Ok(Given::Nothing))));
+        queue.leave();
+        assert!(queue.enter_if_free());
+    }
+
+    #[test]
+    fn what_is_given_back_comes_before_what_came_later() {
+        let queue = Queue::default();
+        assert!(queue.enter_if_free());
+        let numbered = |number: u8| Job {
+            request: Request::OpenSession(PeerKey([number; 32])),
+            reply: ReplyTo::Inline.into(),
+        };
+        queue.push(numbered(1));
+        queue.push(numbered(2));
+        let taken = queue.take();
+        queue.push(numbered(3));
+        queue.give_back(taken);
+        let order = queue.take().into_iter().map(|job| match job.request {
+            Request::OpenSession(peer) => peer.0[0],
+            _ => 0,
+        });
+        assert_eq!(order.collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn reply_that_is_lost_answers_that_the_outcome_is_unknown() {
+        let slot = Arc::new(Slot::default());
+        drop(Job {
+            request: request(),
+            reply: ReplyTo::Slot(slot.clone()).into(),
+        });
+        let answer = slot.wait().unwrap().unwrap_err();
+        assert_eq!(answer.kind(), ErrorKind::OutcomeUnknown);
+    }
+
+    #[test]
+    fn queue_over_its_bound_refuses_at_once() {
+        let queue = Queue::default();
+        queue.inner().bytes = QUEUE_BYTES_MAX;
+        let slot = Arc::new(Slot::default());
+        queue.push(Job {
+            request: request(),
+            reply: ReplyTo::Slot(slot.clone()).into(),
+        });
+        let answer = slot.wait().unwrap().unwrap_err();
+        assert_eq!(answer.kind(), ErrorKind::Unavailable);
+    }
+}

@@ -158,7 +158,8 @@ pub(super) fn replay_surfaces(
 }
 
 /// The catalog, as the dictionary has it.
-pub(super) fn load_catalog(state: &DictState, catalog: &mut Catalog) -> Result<(), StoreError> {
+pub(super) fn load_catalog(state: &DictState) -> Result<Catalog, StoreError> {
+    let mut catalog = Catalog::default();
     let mut rest = KeyRange::default();
     let limits = PageLimits {
         bytes_max: PAGE_BYTES,
@@ -168,15 +169,13 @@ pub(super) fn load_catalog(state: &DictState, catalog: &mut Catalog) -> Result<(
         let at = Revision(u64::MAX);
         let page = state.page_at(NamespaceId::CATALOG, &rest, false, at, limits)?;
         let Some(last) = page.last() else {
-            return Ok(());
+            return Ok(catalog);
         };
         rest.start = objsync_proto::key::successor(&last.key);
         for entry in page {
+            let key = entry.key;
             let value = Some(entry.value);
-            catalog.apply(&Change {
-                key: entry.key,
-                value,
-            });
+            catalog.apply(&Change { key, value });
         }
     }
 }

@@ -12,9 +12,10 @@ use crate::error::StoreError;
 use crate::frame::{
     BatchBuilder, FRAME_ALIGN_BYTES, FRAME_HEADER_BYTES, Frame, FrameHeader, FrameKind, HeaderSeed,
 };
+use crate::history::LogHistory;
 use crate::log::{
-    FrameStart, LogReader, LogWriter, OpenSegment, Opened, SEGMENT_HEADER_BYTES, SegmentHeader,
-    SegmentInfo, Segments, segment_path,
+    FrameStart, LogReader, LogWriter, Opened, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentInfo,
+    segment_path,
 };
 use crate::options::StoreOptions;
 use crate::poison::Poison;
@@ -43,20 +44,19 @@ impl Tail {
 
     pub(super) fn writer(
         &self,
-        directory: &Path,
         options: &StoreOptions,
-        store: StoreId,
-        (segments, open, poison): (&Arc<Segments>, &Arc<OpenSegment>, &Arc<Poison>),
+        history: &LogHistory,
+        poison: &Arc<Poison>,
     ) -> LogWriter {
         LogWriter {
             disk: options.disk.clone(),
             clock: options.clock.clone(),
             entropy: options.entropy.clone(),
-            directory: directory.to_owned(),
-            store,
+            directory: history.directory.clone(),
+            store: history.store,
             segment_bytes: options.limits.segment_bytes,
-            segments: segments.clone(),
-            open: open.clone(),
+            segments: history.segments.clone(),
+            open: history.open.clone(),
             poison: poison.clone(),
             file: self.file.clone(),
             seed: self.seed,
