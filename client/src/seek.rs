@@ -121,6 +121,7 @@ async fn become_owner(core: &Arc<Core>, calls: &mut Calls, owned: OwnedUse) -> R
         .map_err(|stopped| ObjectError::stopped(&stopped))??;
     core.become_owner(side, |side| calls.take_over(side, peer));
     core.replica.end_taps();
+    core.replica.retire();
     Ok(())
 }
 

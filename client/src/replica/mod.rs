@@ -70,6 +70,8 @@ pub(crate) struct Replica {
     /// Counts what makes all stamps old at once.
     resets: AtomicU32,
     taps: Mutex<Vec<Weak<Tap>>>,
+    /// Moments held for scans.
+    pin_count: AtomicU32,
     changed: Notify,
 }
 
@@ -96,6 +98,7 @@ impl Replica {
             stamps: Stamps::default(),
             resets: AtomicU32::new(0),
             taps: Mutex::default(),
+            pin_count: AtomicU32::new(0),
             changed: Notify::new(),
         }
     }
@@ -155,12 +158,15 @@ impl Replica {
 
     /// Holds this moment for a scan; none when not everything is held.
     pub(crate) fn pin(&self) -> Option<Pin> {
-        self.write().pin().ok().map(|id| Pin { id })
+        let id = self.write().pin().ok()?;
+        self.pin_count.fetch_add(1, Ordering::AcqRel);
+        Some(Pin { id })
     }
 
     /// Lets go of a moment.
     pub(crate) fn unpin(&self, pin: &Pin) {
         self.write().unpin(pin.id);
+        self.pin_count.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Entries of a range as of a pinned moment, stored values.
@@ -232,6 +238,17 @@ impl Replica {
         for tap in self.taps().drain(..).filter_map(|tap| tap.upgrade()) {
             tap.end();
         }
+    }
+
+    /// This process owns the store now: what was held is in the store, and its memory is free
+    /// again, unless a scan is still at it.
+    pub(crate) fn retire(&self) {
+        let mut machine = self.write();
+        if self.pin_count.load(Ordering::Acquire) == 0 {
+            *machine = Machine::new(KeyRange::default(), Mode::default());
+        }
+        drop(machine);
+        self.changed.notify_waiters();
     }
 
     /// A connection was welcomed by an owner at `owner`; its subscription starts from what this

@@ -24,6 +24,14 @@ pub(crate) fn wait_for(child: i32) -> i32 {
     status
 }
 
+/// Stops a process, so that it hangs with all that it holds.
+pub(crate) fn stop(process: u32) {
+    // SAFETY: takes any numbers.
+    unsafe {
+        libc::kill(process.cast_signed(), libc::SIGSTOP);
+    }
+}
+
 /// Ends a process, which need not be a child of this one.
 pub(crate) fn end(process: i32) {
     // SAFETY: takes any numbers.

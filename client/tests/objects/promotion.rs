@@ -3,8 +3,9 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use objsync::{Dict, Options};
+use objsync::{Dict, ErrorKind, Options};
 
+use crate::children;
 use crate::peer::{Peer, k, text, until, v};
 
 /// A port that nobody has, to be used at once.
@@ -31,6 +32,40 @@ fn another_carries_on_soon_after_the_owner_is_killed() {
     assert_eq!(text(&dict, "a").as_deref(), Some("1"));
     println!("the first write after the kill took {took:?}");
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn owner_that_hangs_is_not_overtaken_and_its_pid_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let owner = Peer::open(&path);
+    children::stop(owner.pid());
+    let options = Options {
+        timeout: Duration::from_millis(1500),
+        ..Options::default()
+    };
+    let error = Dict::open(&path, options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let pid = owner.pid().to_string();
+    assert!(error.to_string().contains(&pid), "{error}");
+}
+
+#[test]
+fn scan_goes_on_from_its_moment_when_the_handle_becomes_the_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let owner = Peer::open(&path);
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    let value = v(&"x".repeat(1000));
+    dict.update((0..1000).map(|number| (k(&format!("{number:04}")), value.clone())))
+        .unwrap();
+    let mut scan = dict.scan(Default::default(), false).unwrap();
+    let first = scan.next_page().unwrap();
+    owner.kill();
+    dict.set(&k("9999"), v("new")).wait().unwrap();
+    assert_eq!(dict.status().role.to_string(), "owner");
+    assert_eq!(first.len() + scan.map(Result::unwrap).count(), 1000);
+    assert_eq!(dict.len().unwrap(), 1001);
 }
 
 #[test]
