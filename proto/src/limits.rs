@@ -39,7 +39,11 @@ pub const SESSION_IDLE_MS: u64 = 24 * 3600 * 1000;
 /// Most connections an owner accepts at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Most subscriptions of one connection.
-pub const SUBSCRIPTIONS_MAX: usize = 4_096;
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+/// Most states and fetches that are sent on one connection at once; more wait for their turn.
+pub const STATES_IN_FLIGHT_MAX: usize = 64;
+/// Most threads that wait for the disk on behalf of peers.
+pub const DISK_THREADS_MAX: usize = 16;
 /// Most unanswered requests of one connection that are not writes.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 
@@ -56,10 +60,10 @@ pub const GRANT_RIGHTS_MAX: usize = 64;
 /// Longest scope, label or right of a grant, in bytes of UTF-8.
 pub const GRANT_TEXT_BYTES_MAX: usize = 255;
 
-/// Bytes that a peer may send on one stream before the receiver has read them.
+/// Bytes that a client may send on its stream before the owner has read them.
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-/// Bytes that a peer may send on all streams before the receiver has read them.
-pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Bytes that an owner may send on one stream before the client has read them.
+pub const FEED_WINDOW_BYTES: u32 = 2 << 20;
 /// Bytes that a peer may send before it is welcomed.
 pub const HELLO_WINDOW_BYTES: u32 = 64 << 10;
 /// Bytes kept for one connection until they are acknowledged.

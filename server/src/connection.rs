@@ -19,8 +19,8 @@ use std::time::Duration;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::{
-    CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_MS, HELLO_BYTES_MAX,
-    REQUESTS_IN_FLIGHT_MAX, SESSION_BYTES_MAX,
+    FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_MS, HELLO_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
+    SESSION_BYTES_MAX, STREAM_WINDOW_BYTES,
 };
 use objsync_proto::wire::{Hello, ToOwner, ToPeer};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -97,7 +97,7 @@ pub(crate) async fn attend(
             return Err(Dropped::Refused(failure));
         }
     };
-    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
+    connection.set_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES));
     // Answers go before events and bulk data that wait for room on the wire.
     let _ = send.set_priority(1);
     let peer = Arc::new(peer);

@@ -126,7 +126,8 @@ impl Subscription {
     /// Sends the next part of the log, or the state where the log begins later.
     async fn catch_up(&mut self) -> Result<(), Unsendable> {
         let (store, cursor) = (self.peer.serving.store.clone(), self.cursor);
-        let read = tokio::task::spawn_blocking(move || store.read_log(cursor, FEED_FRAME_BYTES));
+        let serving = &self.peer.serving;
+        let read = serving.apart(move || store.read_log(cursor, FEED_FRAME_BYTES));
         match read.await?? {
             LogRead::Transactions(batch) if batch.is_empty() => self.rest().await,
             LogRead::Transactions(batch) => self.send(batch.iter()).await,
@@ -149,8 +150,10 @@ impl Subscription {
 
     async fn try_send_state(&mut self) -> Result<(), Unsendable> {
         self.stream.put(&Feed::Reset);
-        let store = &self.peer.serving.store;
-        let mut pages = Pages::new(store, self.namespace, self.range.clone(), false);
+        // Refused only by a semaphore that is closed, which nobody does.
+        let _turn = Arc::clone(&self.peer.states).acquire_owned().await;
+        let serving = &self.peer.serving;
+        let mut pages = Pages::new(serving, self.namespace, self.range.clone(), false);
         while let Some(page) = pages.next().await? {
             self.stream.put(&Feed::Entries(page));
             self.stream.flush().await?;

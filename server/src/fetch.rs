@@ -43,7 +43,9 @@ async fn send_pages(
         reverse,
         ..
     } = wanted;
-    let mut pages = Pages::new(&peer.serving.store, namespace, range, reverse);
+    // Refused only by a semaphore that is closed, which nobody does.
+    let _turn = Arc::clone(&peer.states).acquire_owned().await;
+    let mut pages = Pages::new(&peer.serving, namespace, range, reverse);
     while let Some(page) = pages.next().await? {
         stream.put(&Feed::Entries(page));
         stream.flush().await?;

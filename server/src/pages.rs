@@ -6,15 +6,17 @@ use objsync_proto::ids::{NamespaceId, Position};
 use objsync_proto::key::successor;
 use objsync_proto::limits::FEED_FRAME_BYTES;
 use objsync_proto::wire::{Entry, KeyRange};
-use objsync_store::{Reader, Store, StoreError};
-use tokio::task::JoinHandle;
+use objsync_store::{Reader, StoreError};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::feed_stream::Unsendable;
+use crate::serving::Serving;
 
-type Page = Result<Vec<Entry>, StoreError>;
+type Page = Result<Result<Vec<Entry>, StoreError>, JoinError>;
 
 /// Pages of a pinned reader. At most two are in memory: the one given out and the next.
 pub(crate) struct Pages {
+    serving: Arc<Serving>,
     reader: Arc<Reader>,
     namespace: NamespaceId,
     reverse: bool,
@@ -26,13 +28,14 @@ pub(crate) struct Pages {
 impl Pages {
     /// Pins the present revision and begins to read.
     pub(crate) fn new(
-        store: &Store,
+        serving: &Arc<Serving>,
         namespace: NamespaceId,
         range: KeyRange,
         reverse: bool,
     ) -> Self {
         let mut pages = Self {
-            reader: Arc::new(store.reader()),
+            serving: Arc::clone(serving),
+            reader: Arc::new(serving.store.reader()),
             namespace,
             reverse,
             rest: range,
@@ -52,7 +55,7 @@ impl Pages {
         let Some(reading) = self.next.take() else {
             return Ok(None);
         };
-        let page = reading.await??;
+        let page = reading.await???;
         let Some(last) = page.last() else {
             return Ok(None);
         };
@@ -68,8 +71,17 @@ impl Pages {
     fn read(&self) -> JoinHandle<Page> {
         let (reader, namespace) = (Arc::clone(&self.reader), self.namespace);
         let (range, reverse) = (self.rest.clone(), self.reverse);
-        tokio::task::spawn_blocking(move || {
-            reader.page(namespace, &range, reverse, FEED_FRAME_BYTES)
-        })
+        let serving = Arc::clone(&self.serving);
+        let read = move || reader.page(namespace, &range, reverse, FEED_FRAME_BYTES);
+        tokio::spawn(async move { serving.apart(read).await })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // A page that nobody will send need not be read.
+        if let Some(reading) = self.next.take() {
+            reading.abort();
+        }
     }
 }

@@ -6,6 +6,7 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{NamespaceId, PeerKey, SessionId};
 use objsync_proto::limits::{
     NAMESPACE_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SESSION_BYTES_MAX, SESSION_RESULTS_MAX,
+    STATES_IN_FLIGHT_MAX,
 };
 use objsync_proto::wire::{Hello, Welcome};
 use tokio::sync::Semaphore;
@@ -29,6 +30,8 @@ pub(crate) struct Peer {
     pub(crate) writes: Arc<Semaphore>,
     /// Requests that may still be begun before one is answered.
     pub(crate) requests: Arc<Semaphore>,
+    /// States and fetches that may still be begun before one is sent.
+    pub(crate) states: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -95,6 +98,7 @@ impl Peer {
             answers: Answers::default(),
             writes: Arc::new(Semaphore::new(SESSION_BYTES_MAX)),
             requests: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+            states: Arc::new(Semaphore::new(STATES_IN_FLIGHT_MAX)),
             state: Mutex::new(State { namespace, session }),
         };
         Ok((peer, welcome))

@@ -56,8 +56,10 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
 async fn apart(peer: &Arc<Peer>, id: u64, work: impl FnOnce(&Peer) -> Answered + Send + 'static) {
     let place = Arc::clone(&peer.requests).acquire_owned().await;
     let peer = Arc::clone(peer);
-    tokio::task::spawn_blocking(move || {
-        let reply = work(&peer);
+    tokio::spawn(async move {
+        let worker = Arc::clone(&peer);
+        let worked = peer.serving.apart(move || work(&worker)).await;
+        let reply = worked.unwrap_or_else(|_| Err(stopped()));
         peer.answers.push(&ToPeer::Reply(id, reply));
         drop(place);
     });
@@ -95,9 +97,9 @@ fn barrier(peer: &Peer, streams: &mut Streams, id: u64) -> Answered {
 async fn create_namespace(peer: &Arc<Peer>, content: Vec<Change>) -> Answered {
     peer.may_write()?;
     let worker = Arc::clone(peer);
-    let made = tokio::task::spawn_blocking(move || {
-        worker.serving.store.create_namespace(&worker.name, content)
-    });
+    let made = peer
+        .serving
+        .apart(move || worker.serving.store.create_namespace(&worker.name, content));
     let (namespace, created) = made.await.map_err(|_| stopped())?.map_err(failure)?;
     peer.set_namespace(namespace);
     Ok(Reply::Namespace { namespace, created })

@@ -8,11 +8,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
-use objsync_proto::limits::WRITES_BYTES_MAX;
+use objsync_proto::limits::{DISK_THREADS_MAX, WRITES_BYTES_MAX};
 use objsync_proto::wire::{Grant, OwnerStatus};
 use objsync_store::{Store, StoreError};
 use quinn::Connection;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::closing;
@@ -37,6 +38,8 @@ pub(crate) struct Serving {
     pub(crate) refusals: Refusals,
     /// Bytes of writes that may still be given to the store, by all peers together.
     pub(crate) writes: Arc<Semaphore>,
+    /// Places on threads that may wait for the disk.
+    disk_threads: Arc<Semaphore>,
     started: Instant,
     handshakes: AtomicUsize,
     subscriptions: AtomicU32,
@@ -66,11 +69,30 @@ impl Serving {
             stopping: CancellationToken::new(),
             refusals: Refusals::new(now),
             writes: Arc::new(Semaphore::new(WRITES_BYTES_MAX)),
+            disk_threads: Arc::new(Semaphore::new(DISK_THREADS_MAX)),
             started: now,
             handshakes: AtomicUsize::new(0),
             subscriptions: AtomicU32::new(0),
             peers: Mutex::default(),
         }
+    }
+
+    /// Runs what may wait for the disk on another thread, after its turn has come.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, the work is not begun, or is done and its result dropped.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        // Refused only by a semaphore that is closed, which nobody does.
+        let place = Arc::clone(&self.disk_threads).acquire_owned().await;
+        tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(place);
+            done
+        })
+        .await
     }
 
     /// What `peer` may do in a dictionary now.

@@ -13,7 +13,7 @@ use crate::peer::{Peer, Session};
 pub(crate) async fn open(peer: &Arc<Peer>) -> Result<(), Dropped> {
     peer.may_write().map_err(Dropped::Refused)?;
     let (store, key) = (peer.serving.store.clone(), peer.key);
-    let opened = tokio::task::spawn_blocking(move || store.open_session(key)).await;
+    let opened = peer.serving.apart(move || store.open_session(key)).await;
     let session = match opened {
         Ok(opened) => opened.map_err(|error| Dropped::Refused(error.to_failure()))?,
         Err(_) => return Err(Dropped::Refused(stopped())),
@@ -31,7 +31,10 @@ pub(crate) async fn close(peer: &Arc<Peer>) -> Result<(), Dropped> {
     all_returned(&peer.writes, SESSION_BYTES_MAX).await;
     peer.set_session(Session::None);
     let store = peer.serving.store.clone();
-    let closed = tokio::task::spawn_blocking(move || store.close_session(session)).await;
+    let closed = peer
+        .serving
+        .apart(move || store.close_session(session))
+        .await;
     if let Ok(Err(error)) = closed {
         // The peer has no use for it any more; it ends when it has been idle for long enough.
         tracing::debug!(%error, "a session stays open");

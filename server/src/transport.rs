@@ -53,6 +53,7 @@ pub fn server_config(identity: &Identity, peer: IpAddr) -> Result<ServerConfig, 
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(limits::STREAM_WINDOW_BYTES))
         // Widened when the peer is welcomed.
         .receive_window(VarInt::from_u32(limits::HELLO_WINDOW_BYTES));
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
@@ -76,7 +77,10 @@ pub fn client_config(
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(bounded(limits::SUBSCRIPTIONS_MAX))
-        .receive_window(VarInt::from_u32(limits::CONNECTION_WINDOW_BYTES));
+        .stream_receive_window(VarInt::from_u32(limits::FEED_WINDOW_BYTES))
+        // Room for every stream: if they shared less, those that nobody reads would take it all
+        // and stop the others, the one with the answers too.
+        .receive_window(feed_windows());
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
     Ok((config, seen))
@@ -133,7 +137,6 @@ fn shared_transport(near: bool) -> TransportConfig {
     transport
         .keep_alive_interval(Some(Duration::from_millis(limits::KEEP_ALIVE_MS)))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle_timeout_ms()))))
-        .stream_receive_window(VarInt::from_u32(limits::STREAM_WINDOW_BYTES))
         .send_window(limits::SEND_WINDOW_BYTES)
         // On a path where nothing is known, 100 ms is more than most take and less than a stall.
         .initial_rtt(Duration::from_millis(100))
@@ -163,6 +166,12 @@ impl ConnectionIdGenerator for RandomIds {
 
 fn idle_timeout_ms() -> u32 {
     u32::try_from(limits::IDLE_TIMEOUT_MS).unwrap_or(u32::MAX)
+}
+
+fn feed_windows() -> VarInt {
+    let streams = u64::try_from(limits::SUBSCRIPTIONS_MAX + 1).unwrap_or(u64::MAX);
+    let bytes = streams.saturating_mul(limits::FEED_WINDOW_BYTES.into());
+    VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
 }
 
 fn bounded(count: usize) -> VarInt {

@@ -1,13 +1,15 @@
 //! Following changes: from the start, from a position, from before the log, by range, slowly.
 
 use objsync_proto::effect::Change;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{EpochName, Position};
 use objsync_proto::key;
+use objsync_proto::limits::SUBSCRIPTIONS_MAX;
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{Feed, KeyRange, Reply, Request};
 use objsync_store::StoreLimits;
 
-use crate::peer::{Client, NAMESPACE, Owner, change, changes, put, within};
+use crate::peer::{Client, Inbox, NAMESPACE, Owner, change, changes, put, within};
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs
@@ -245,6 +247,61 @@ async fn fetch_sends_a_range_once_either_way() {
             "and ends"
         );
     }
+}
+
+#[tokio::test]
+async fn more_states_than_are_sent_at_once_all_come_in_the_end() {
+    let owner = Owner::start();
+    let mut writer = writer(&owner).await;
+    writer.put("big", &"x".repeat(1 << 20)).await;
+    // None is read before all are asked for, and together they are more than the wire holds.
+    const COUNT: usize = SUBSCRIPTIONS_MAX;
+    for subscription in 0..COUNT as u64 {
+        let request = Request::Fetch {
+            subscription,
+            range: KeyRange::default(),
+            reverse: false,
+        };
+        assert_eq!(writer.request(request).await, Ok(Reply::Done));
+    }
+    for _ in 0..COUNT {
+        let stream = within(writer.connection.accept_uni()).await.unwrap();
+        let mut inbox = Inbox::new(stream);
+        assert!(matches!(
+            within(inbox.next::<Feed>()).await,
+            Ok(Some(Feed::Start { .. }))
+        ));
+        assert!(matches!(
+            within(inbox.next::<Feed>()).await,
+            Ok(Some(Feed::Entries(_)))
+        ));
+        assert!(matches!(
+            within(inbox.next::<Feed>()).await,
+            Ok(Some(Feed::Complete { .. }))
+        ));
+    }
+}
+
+#[tokio::test]
+async fn subscription_over_the_limit_is_refused_and_the_others_go_on() {
+    let owner = Owner::start();
+    let mut writer = writer(&owner).await;
+    let subscribe = |subscription| Request::Subscribe {
+        subscription,
+        range: KeyRange::default(),
+        since: None,
+    };
+    for subscription in 0..SUBSCRIPTIONS_MAX as u64 {
+        assert_eq!(
+            writer.request(subscribe(subscription)).await,
+            Ok(Reply::Done)
+        );
+    }
+    let refused = writer.request(subscribe(u64::MAX)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Full);
+    let stop = Request::Unsubscribe { subscription: 0 };
+    assert_eq!(writer.request(stop).await, Ok(Reply::Done));
+    assert_eq!(writer.request(subscribe(u64::MAX)).await, Ok(Reply::Done));
 }
 
 #[tokio::test]
