@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
-use objsync_proto::limits::{LINK_BYTES_MAX, LINK_HOSTS_MAX};
+use objsync_proto::link::{HostPort, LinkError};
 use objsync_proto::wire::{Grant, Request};
 use objsync_server::{Identity, identity};
 
@@ -54,41 +54,15 @@ impl Link {
     /// # Errors
     /// `Invalid`, without repeating the secret.
     pub fn parse(text: &str) -> Result<Self> {
-        Self::read(text).ok_or_else(|| {
-            ObjectError::new(
-                ErrorKind::Invalid,
-                "this is no link: it is objsync://host:port/namespace?server=<64 hex>&key=<64 hex>",
-            )
-        })
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        if text.len() > LINK_BYTES_MAX {
-            return None;
-        }
-        let (place, query) = text.strip_prefix(Self::SCHEME)?.split_once('?')?;
-        let (hosts, namespace) = place.split_once('/').unwrap_or((place, ""));
-        let hosts: Vec<String> = hosts.split(',').map(str::to_owned).collect();
-        let address = |host: &String| {
-            host.rsplit_once(':')
-                .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok())
-        };
-        if hosts.len() > LINK_HOSTS_MAX || !hosts.iter().all(address) {
-            return None;
-        }
-        let (mut server, mut secret) = (None, None);
-        for pair in query.split('&') {
-            match pair.split_once('=')? {
-                ("server", hex) => server = from_hex(hex),
-                ("key", hex) => secret = from_hex(hex),
-                _ => {}
-            }
-        }
-        Some(Self {
-            hosts,
-            namespace: percent_decoded(namespace)?,
-            server: PeerKey(server?),
-            secret: secret?,
+        let link: objsync_proto::link::Link = text.parse().map_err(|error: LinkError| {
+            // What is wrong, never what was read: it may hold the secret.
+            ObjectError::new(ErrorKind::Invalid, error.to_string())
+        })?;
+        Ok(Self {
+            hosts: link.hosts.iter().map(HostPort::to_string).collect(),
+            namespace: link.namespace,
+            server: link.server,
+            secret: *link.secret.reveal(),
         })
     }
 }
@@ -182,38 +156,6 @@ fn server_of(core: &Core) -> Result<(PeerKey, String)> {
         Phase::Peer { address, .. } => Ok((key, address.to_string())),
         _ => Err(core.unreachable(core.config.options.timeout)),
     }
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |ascii: u8| {
-            char::from(ascii)
-                .to_digit(16)
-                .and_then(|n| u8::try_from(n).ok())
-        };
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            let digits = std::str::from_utf8(&digits).ok()?.to_owned();
-            bytes.push(u8::from_str_radix(&digits, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -97,10 +97,6 @@ impl NamespaceId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerKey(pub [u8; 32]);
 
-/// SHA-256 of a public key: names a store's key in a link.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyHash(pub [u8; 32]);
-
 /// The name of a chunk of a large value: SHA-256 of its plain bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkId(pub [u8; 32]);
@@ -151,15 +147,6 @@ pub struct Ack {
     pub epoch: Epoch,
     /// The level that was reached before the answer.
     pub durability: Durability,
-}
-
-impl PeerKey {
-    /// The hash that names this key in a link.
-    #[must_use]
-    pub fn hash(&self) -> KeyHash {
-        use sha2::Digest;
-        KeyHash(sha2::Sha256::digest(self.0).into())
-    }
 }
 
 impl Revision {
@@ -264,7 +251,7 @@ macro_rules! hex {
         }
     )*};
 }
-hex!(StoreId, EpochName, PeerKey, ChunkId, KeyHash);
+hex!(StoreId, EpochName, PeerKey, ChunkId);
 
 /// A text that is not the lower-case hex of an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,12 +1,13 @@
 //! Links: how somebody who is not the owner's own user is let in.
 //!
-//! `objsync://host:port[,host:port]/namespace?server=<hash>&key=<secret>`, hash and secret in hex.
+//! `objsync://host:port[,host:port]/namespace?server=<key>&key=<secret>`, both in hex: the public key
+//! that the server must prove, and the seed of the key to come with.
 //! Whoever holds a link has its rights, so it is shown only by [`Link::reveal`].
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ids::{KeyHash, parse_hex};
+use crate::ids::{PeerKey, parse_hex};
 use crate::limits::{LINK_BYTES_MAX, LINK_HOSTS_MAX, NAMESPACE_BYTES_MAX};
 
 const SCHEME: &str = "objsync://";
@@ -18,8 +19,8 @@ pub struct Link {
     pub hosts: Vec<HostPort>,
     /// The dictionary it is for; empty for one that the holder chooses.
     pub namespace: String,
-    /// The hash of the store's key.
-    pub server: KeyHash,
+    /// The store's public key, which whoever serves it must prove.
+    pub server: PeerKey,
     /// The key to come with.
     pub secret: Secret,
 }
@@ -139,7 +140,7 @@ impl FromStr for Link {
         Ok(Self {
             hosts,
             namespace,
-            server: KeyHash(server),
+            server: PeerKey(server),
             secret: Secret(secret),
         })
     }
@@ -243,7 +244,7 @@ mod tests {
                 "[::1]:9".parse().unwrap(),
             ],
             namespace: namespace.into(),
-            server: KeyHash([0xAB; 32]),
+            server: PeerKey([0xAB; 32]),
             secret: Secret::new([0x5E; 32]),
         }
     }
@@ -251,7 +252,7 @@ mod tests {
     proptest! {
         #[test]
         fn link_comes_back_from_its_text(namespace in ".{0,30}", server: [u8; 32], seed: [u8; 32]) {
-            let (server, secret) = (KeyHash(server), Secret::new(seed));
+            let (server, secret) = (PeerKey(server), Secret::new(seed));
             let link = Link { server, secret, ..link(&namespace) };
             prop_assert_eq!(link.reveal().parse::<Link>(), Ok(link));
         }
