@@ -205,6 +205,9 @@ fn inline_write_is_given_back_when_it_would_wait() {
     let store = open(directory.path(), options_on(&SimDisk::new()));
     let synced = submission(put("a", "1"), Durability::Sync);
     assert!(store.try_execute_inline(synced).is_err());
+    let larger_than_the_file = put("a", &"x".repeat(1 << 20));
+    let grows = submission(larger_than_the_file, Durability::Buffered);
+    assert!(store.try_execute_inline(grows).is_err());
     let buffered = submission(put("a", "1"), Durability::Buffered);
     let answer = store.try_execute_inline(buffered).unwrap().unwrap();
     assert_eq!(answer.ack.durability, Durability::Buffered);

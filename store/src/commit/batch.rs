@@ -59,6 +59,9 @@ pub(crate) enum Event {
 }
 
 impl Batch {
+    /// Memory kept from one batch to the next.
+    const DECIDED_COUNT_KEPT: usize = 1024;
+
     pub(crate) fn begin(&mut self, time_ms: u64) {
         debug_assert!(self.decided.is_empty());
         self.time_ms = time_ms;
@@ -131,6 +134,7 @@ impl Batch {
             };
             decided.reply.give(result, &mut inline);
         }
+        self.decided.shrink_to(Self::DECIDED_COUNT_KEPT);
         inline
     }
 }

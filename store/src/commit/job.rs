@@ -10,8 +10,8 @@ use crate::error::StoreError;
 use crate::grants::GrantEvent;
 use crate::store::{Answer, Done, Submission};
 
-/// Bytes that a job counts beside what it carries.
-const JOB_BYTES: usize = 256;
+/// Bytes that a request counts beside what it carries.
+const REQUEST_BYTES: usize = 256;
 
 /// A request with its way back.
 pub(crate) struct Job {
@@ -113,10 +113,17 @@ impl ReplyTo {
 impl Job {
     /// Bytes it counts towards the bound of the queue.
     pub(crate) fn bytes(&self) -> usize {
-        JOB_BYTES
-            + match &self.request {
-                Request::Write(submission) => operation_bytes(&submission.operation),
-                Request::CreateNamespace { content, .. } => changes_bytes(content),
+        self.request.bytes()
+    }
+}
+
+impl Request {
+    /// Bytes in memory, and at most in the log, about.
+    pub(crate) fn bytes(&self) -> usize {
+        REQUEST_BYTES
+            + match self {
+                Self::Write(submission) => operation_bytes(&submission.operation),
+                Self::CreateNamespace { content, .. } => changes_bytes(content),
                 _ => 0,
             }
     }

@@ -105,6 +105,7 @@ impl Core {
     ) -> Result<Result<Given, StoreError>, Request> {
         let unsynced = self.open.unsynced();
         let waits = self.state.is_full()
+            || !self.open.has_room(request.bytes() as u64)
             || unsynced.bytes >= self.limits.unsynced_bytes_max
             || unsynced.age_ms >= self.limits.unsynced_ms_max;
         if waits || self.is_closed() || !self.queue.enter_if_free() {

@@ -130,6 +130,12 @@ impl OpenSegment {
         Ok(self.state().synced)
     }
 
+    /// Whether so many bytes more need neither a larger file nor the next segment.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        let state = self.state();
+        state.info.bytes + bytes <= state.allocated.min(self.segment_bytes)
+    }
+
     /// Tells that frames up to `info.bytes` are with the operating system. Those that nobody is
     /// about to sync are left to the flusher.
     pub(crate) fn appended(&self, info: SegmentInfo, now_ms: u64, sync_follows: bool) {
