@@ -216,21 +216,42 @@ pub(crate) struct Pages {
     what: What,
 }
 
+/// A scan that goes back to its place when its call ends, or is cancelled.
+struct TakenScan {
+    scan: Option<Scan>,
+    place: Arc<Mutex<Option<Scan>>>,
+}
+
+impl TakenScan {
+    fn take(place: &Arc<Mutex<Option<Scan>>>) -> Option<Self> {
+        let scan = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        scan.is_some().then(|| Self {
+            scan,
+            place: Arc::clone(place),
+        })
+    }
+}
+
+impl Drop for TakenScan {
+    fn drop(&mut self) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = self.scan.take();
+    }
+}
+
 #[pymethods]
 impl Pages {
     /// Completes with a list of the next entries; an empty one is the end.
     fn next_page(&self, calls: &Calls, future: &Object<'_>) -> PyResult<()> {
-        let place = Arc::clone(&self.scan);
-        let taken = place.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut scan) = taken else {
+        let Some(mut taken) = TakenScan::take(&self.scan) else {
             let message = String::from("another task waits for this iterator's next entry");
             return Err(errors::invalid(future.py(), message));
         };
         let what = self.what;
         let call = async move {
-            let page = scan.next_page_async().await;
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(scan);
-            page
+            match &mut taken.scan {
+                Some(scan) => scan.next_page_async().await,
+                None => Ok(Vec::new()),
+            }
         };
         calls.start(future, call, move |py, page: Vec<(Bytes, Bytes)>| {
             let objects: PyResult<Vec<_>> = page

@@ -68,14 +68,14 @@ impl Wake for CallWaker {
 
 impl Calls {
     /// Starts a call and completes `future` with what `convert` makes of its answer.
-    pub(crate) fn start<T: 'static>(
+    pub(crate) fn start<T>(
         &self,
         future: &Bound<'_, PyAny>,
         call: impl Future<Output = Result<T, ObjectError>> + Send + 'static,
         convert: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
     ) -> PyResult<()>
     where
-        T: Send,
+        T: Send + 'static,
     {
         let answered = async move {
             let answer = call.await?;
@@ -117,12 +117,18 @@ impl Calls {
     }
 }
 
+fn is_done(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    future
+        .call_method0(intern!(future.py(), "done"))?
+        .is_truthy()
+}
+
 fn complete(
     py: Python<'_>,
     future: &Bound<'_, PyAny>,
     result: Result<Answer, ObjectError>,
 ) -> PyResult<()> {
-    if future.call_method0(intern!(py, "done"))?.is_truthy()? {
+    if is_done(future)? {
         return Ok(());
     }
     let object = match result {
@@ -172,7 +178,12 @@ impl Calls {
                 .unwrap_or_else(PoisonError::into_inner),
         );
         for number in numbers {
-            if let Some((call, future)) = self.take(number) {
+            let Some((call, future)) = self.take(number) else {
+                continue;
+            };
+            // A call whose future was cancelled is dropped, not polled: polled, it would take an
+            // event that nobody then gets.
+            if !is_done(future.bind(py))? {
                 self.step(number, call, future.bind(py))?;
             }
         }

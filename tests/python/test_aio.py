@@ -146,16 +146,41 @@ def test_closing_ends_a_watch_that_is_awaited(made: aio.Object) -> None:
     run(main())
 
 
-def test_cancelled_call_disturbs_no_other(made: aio.Object) -> None:
+def test_cancelled_wait_for_an_event_loses_no_event(made: aio.Object) -> None:
     async def main() -> None:
         async with made as d, d.watch() as w:
-            waiting = asyncio.ensure_future(anext(aiter(w)))
-            await asyncio.sleep(0)
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            await d.set("a", 1)
-            assert await d["a"] == 1
+            for number in range(20):
+                waiting = asyncio.ensure_future(anext(aiter(w)))
+                await asyncio.sleep(0)
+                if number % 2:
+                    # The event is on its way, and arrives after nobody waits any more.
+                    written = d.set("key", number)
+                    waiting.cancel()
+                    await written
+                else:
+                    waiting.cancel()
+                    await d.set("key", number)
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+                event = await anext(aiter(w))
+                assert event.value == number
+
+    run(main())
+
+
+def test_iteration_goes_on_after_a_cancelled_step(made: aio.Object) -> None:
+    async def main() -> None:
+        async with made as d:
+            await d.update((number, number) for number in range(1000))
+            entries = d.keys()
+            assert await anext(entries) == 0
+            for _ in range(998):
+                step = asyncio.ensure_future(anext(entries))
+                await asyncio.sleep(0)
+                if not step.done():
+                    step.cancel()
+                    break
+            assert [key async for key in entries][-1] == 999
 
     run(main())
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 
-from objsync import _loop, _registry
+from objsync import _registry
 from objsync._native import Events, native
 from objsync._records import Event
 
@@ -71,6 +71,8 @@ class Watch:
         return self
 
     async def __anext__(self) -> Event:
+        from objsync import _loop  # asyncio takes longer to import than all of this package
+
         event: Event | None = await _loop.call(native.next_event, self._events)
         if event is None:
             raise StopAsyncIteration

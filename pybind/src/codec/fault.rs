@@ -100,11 +100,12 @@ impl Fault {
     }
 
     /// The Python exception that says all this.
-    pub(crate) fn raise(self: Box<Self>, py: Python<'_>) -> PyErr {
+    pub(crate) fn raise(self, py: Python<'_>) -> PyErr {
         let path = self.path();
         match self.problem {
             Problem::Type { type_name, remedy } => {
-                let message = format!("{path} is a {type_name}, which cannot be stored: {remedy}");
+                let message =
+                    format!("{path} is of type {type_name}, which cannot be stored: {remedy}");
                 errors::unserialisable(py, message, path, type_name)
             }
             Problem::Invalid(why) => errors::invalid(py, format!("{path} {why}")),
