@@ -105,15 +105,20 @@ class Program:
             pipe.close()
 
 
+def program() -> str:
+    """The program `objsync`, which `make` puts beside Python."""
+    beside = Path(sys.executable).parent / "objsync"
+    found = str(beside) if beside.exists() else shutil.which("objsync")
+    assert found, "the program objsync is not installed: make install-dev"
+    return found
+
+
 class Server(Program):
     """`objsync serve` on a free port of this machine."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
-        beside = Path(sys.executable).parent / "objsync"
-        program = str(beside) if beside.exists() else shutil.which("objsync")
-        assert program, "the program objsync is not installed: make install-dev"
         self.directory = directory
-        self._start([program, "--json", "serve", "--port", "0", "--data-dir", str(directory), *arguments])
+        self._start([program(), "--json", "serve", "--port", "0", "--data-dir", str(directory), *arguments])
         line = self.next_line(time.monotonic() + DEADLINE_S)
         assert line, self.errors()
         self.address: str = json.loads(line)["address"]
