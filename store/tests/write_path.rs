@@ -286,3 +286,40 @@ fn grants_and_their_revocation_survive_reopening() {
     let store = Store::open(directory.path(), options_on(&disk)).unwrap();
     assert_eq!(store.grants(), [grant(2)]);
 }
+
+#[test]
+fn operation_queued_twice_is_run_once_and_answered_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), options_on(&SimDisk::new()));
+    let peer = objsync_proto::ids::PeerKey([1; 32]);
+    let session = store.open_session(peer).unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    for place in 0..200_u64 {
+        let origin = objsync_store::SubmissionOrigin {
+            origin: objsync_proto::ids::Origin {
+                session,
+                sequence: objsync_proto::ids::Sequence(1 + place / 2),
+            },
+            floor: objsync_proto::ids::Sequence(1),
+            peer,
+        };
+        let increment = Operation::Increment {
+            key: key_of("n"),
+            by: 1,
+        };
+        let asked = objsync_store::Submission {
+            origin: Some(origin),
+            ..submission(increment, Durability::Sync)
+        };
+        let send = send.clone();
+        let done = Box::new(move |result: Result<objsync_store::Answer, StoreError>| {
+            send.send(result.unwrap()).unwrap();
+        });
+        store.submit(asked, done);
+    }
+    let answers: Vec<_> = receive.iter().take(200).collect();
+    for (count, pair) in (1..).zip(answers.chunks(2)) {
+        assert_eq!(pair[0].outcome, Ok(Outcome::Number(count)));
+        assert_eq!(pair[0], pair[1]);
+    }
+}
