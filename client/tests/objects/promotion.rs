@@ -1,6 +1,7 @@
 //! Who takes over when the owner goes, and what becomes of what was in flight.
 
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use objsync::{Dict, ErrorKind, Options};
@@ -8,13 +9,18 @@ use objsync::{Dict, ErrorKind, Options};
 use crate::children;
 use crate::peer::{Peer, k, text, until, v};
 
-/// A port that nobody has, to be used at once.
+/// A port that nobody has, and that the kernel gives to nobody who asks for any: the clients of
+/// other tests do.
 fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let of_this_process = u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port =
+            20_000 + of_this_process.wrapping_add(NEXT.fetch_add(997, Ordering::Relaxed)) % 12_000;
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 #[test]
