@@ -72,6 +72,21 @@ struct Mover {
     counts: HashMap<NamespaceId, u64>,
 }
 
+impl Mover {
+    /// Whether the index has a key. Of a namespace without keys that is known without a look.
+    fn has(
+        &self,
+        index: &dyn Index,
+        namespace: NamespaceId,
+        key: &[u8],
+    ) -> Result<bool, StoreError> {
+        match self.counts.get(&namespace) {
+            None | Some(0) => Ok(false),
+            Some(_) => index.contains(namespace, key),
+        }
+    }
+}
+
 /// Where writers wait while the recent map is full.
 #[derive(Default)]
 struct Room {
@@ -161,11 +176,11 @@ impl DictState {
             return Ok(self.recent().count(namespace, at));
         }
         let index = self.index();
-        let result = self.resolve_all(&mut self.mover());
+        let result = self.resolve_all(&self.mover());
         match result {
             Err(StoreError::Index { what }) => {
                 self.replace_broken(&index, &what)?;
-                self.resolve_all(&mut self.mover())?;
+                self.resolve_all(&self.mover())?;
             }
             result => result?,
         }
@@ -296,13 +311,15 @@ impl DictState {
 
     /// Looks up every key whose presence in the index is not known. The index stands still
     /// meanwhile, because the caller holds `mover`.
-    fn resolve_all(&self, _mover: &mut Mover) -> Result<(), StoreError> {
+    fn resolve_all(&self, mover: &Mover) -> Result<(), StoreError> {
         let index = self.index();
         loop {
-            let (keys, number) = self.recent().unresolved(RESOLVE_COUNT);
+            let (mut keys, number) = self.recent().unresolved(RESOLVE_COUNT);
+            // Neighbours lie in one page of the index.
+            keys.sort_unstable();
             let mut answers = Vec::with_capacity(keys.len());
             for (namespace, key) in keys {
-                let in_index = index.contains(namespace, &key)?;
+                let in_index = mover.has(&*index, namespace, &key)?;
                 answers.push((namespace, key, in_index));
             }
             let is_last = answers.len() < RESOLVE_COUNT;

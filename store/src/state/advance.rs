@@ -45,7 +45,9 @@ impl DictState {
         let Some((upto, mut moves)) = self.next_moves(to) else {
             return Ok(false);
         };
-        self.resolve_moves(index, &mut moves)?;
+        // Neighbours lie in one page of the index.
+        moves.sort_unstable_by(|a, b| (a.namespace, &a.key).cmp(&(b.namespace, &b.key)));
+        self.resolve_moves(&mover, index, &mut moves)?;
         let counts = changed_counts(&mover, &moves);
         let changes = moves.into_iter().map(|one| IndexChange {
             namespace: one.namespace,
@@ -85,11 +87,16 @@ impl DictState {
     }
 
     /// Looks up which keys the index has, where that is not known.
-    fn resolve_moves(&self, index: &dyn Index, moves: &mut [Move]) -> Result<(), StoreError> {
+    fn resolve_moves(
+        &self,
+        mover: &Mover,
+        index: &dyn Index,
+        moves: &mut [Move],
+    ) -> Result<(), StoreError> {
         let unknown = moves.iter_mut().filter(|one| one.in_index.is_none());
         let mut found = Vec::new();
         for one in unknown {
-            let in_index = index.contains(one.namespace, &one.key)?;
+            let in_index = mover.has(index, one.namespace, &one.key)?;
             one.in_index = Some(in_index);
             found.push((one.namespace, one.key.clone(), in_index));
         }
