@@ -28,7 +28,7 @@ use crate::frame::BatchBuilder;
 use crate::history::LogHistory;
 use crate::keeper;
 use crate::lock::Lock;
-use crate::log::{OpenSegment, SegmentHeader, Segments};
+use crate::log::{LogWriter, OpenSegment, SegmentHeader, Segments};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::{IndexKind, StoreOptions};
 use crate::poison::Poison;
@@ -180,9 +180,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     } = parts;
     let known = manifest.get();
     let committed = tail.info.last;
-    let epoch = epochs
-        .current()
-        .ok_or_else(|| StoreError::corrupt(directory, 0, "the log has no epoch"))?;
+    let epoch = current(&epochs, directory)?;
     let mut closed = layout.closed;
     closed.extend(tail.closed);
     if !options.readonly {
@@ -190,9 +188,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         keeper::clean(&*options.disk, directory, &known, &ids)?;
     }
     let poison = Arc::new(Poison::default());
-    let opened = tail.opened(directory);
     let open = OpenSegment::new(
-        opened,
+        tail.opened(directory),
         poison.clone(),
         options.clock.clone(),
         &options.limits,
@@ -208,15 +205,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         snapshots: Arc::new(snapshots),
     });
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
-    let writer = (!options.readonly).then(|| Writer {
-        log: tail.writer(&options, &history, &poison),
-        builder: BatchBuilder::default(),
-        epoch: epoch.number,
-        last: tail.last,
-        revision_max: known.revision_max,
-        batch: Batch::default(),
-        closed: false,
-    });
+    let log = tail.writer(&options, &history, &poison);
+    let writer = (!options.readonly).then(|| writer(log, epoch, tail.last, &known));
     Ok(Core {
         surfaces: open_surfaces(&state, &history, committed)?,
         catalog: RwLock::new(replay::load_catalog(&state)?),
@@ -247,6 +237,25 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         disk: options.disk,
         clock: options.clock,
     })
+}
+
+/// The epoch that was just begun, or that a reader found.
+fn current(epochs: &Epochs, directory: &Path) -> Result<Epoch, StoreError> {
+    let none = || StoreError::corrupt(directory, 0, "the log has no epoch");
+    epochs.current().ok_or_else(none)
+}
+
+/// A writer that goes on after `last`.
+fn writer(log: LogWriter, epoch: Epoch, last: Revision, known: &Manifest) -> Writer {
+    Writer {
+        log,
+        builder: BatchBuilder::default(),
+        epoch: epoch.number,
+        last,
+        revision_max: known.revision_max,
+        batch: Batch::default(),
+        closed: false,
+    }
 }
 
 fn open_surfaces(
