@@ -70,7 +70,7 @@ def test_old_pickle_is_known_as_one_and_never_loaded(folder: Path) -> None:
     ("host", "port", "text"),
     [("localhost", None, "localhost"), ("localhost:", None, "localhost:"), (":80", None, ":80"),
      ("localhost", 0, "port 0"), ("localhost", 65_536, "65536"), ("localhost", -1, "port -1"),
-     ("localhost:http", None, "localhost:http"), ("objsync://nowhere", None, "no link"), ("", None, "''|\"\"")],
+     ("localhost:http", None, "localhost:http"), ("objsync://nowhere", None, "link"), ("", None, "''|\"\"")],
 )  # fmt: skip
 def test_address_that_is_none_is_a_value_error_naming_it(host: str, port: int | None, text: str) -> None:
     with pytest.raises(ValueError, match=text):
@@ -94,6 +94,22 @@ def test_somebody_else_at_the_port_is_named_and_not_overtaken(folder: Path) -> N
         taken: int = other.getsockname()[1]
         with pytest.raises((ConnectionError, PermissionError), match=str(taken)):
             NetworkObject("127.0.0.1", taken, timeout=SHORT_S)
+
+
+def test_link_of_another_server_is_refused(port: int) -> None:
+    link = f"objsync://127.0.0.1:{port}/default?server={'ab' * 32}&key={'cd' * 32}"
+    with NetworkObject("127.0.0.1", port, {"a": 1}) as d:
+        with pytest.raises(PermissionError):
+            NetworkObject(link, timeout=SHORT_S)
+        assert d == {"a": 1}
+
+
+def test_refused_link_does_not_repeat_its_secret(port: int) -> None:
+    link = f"objsync://127.0.0.1:{port}/default?server={'ab' * 32}&key={'cd' * 32}"
+    for wrong in (link, link[:-1], link + "0", link.replace("server", "sever")):
+        with pytest.raises(errors.Error) as caught:
+            NetworkObject(wrong, timeout=SHORT_S)
+        assert "cdcd" not in str(caught.value)
 
 
 def test_garbage_at_the_port_disturbs_nobody(port: int) -> None:

@@ -295,6 +295,10 @@ def test_read_only_handle_refuses_writes(folder: Path) -> None:
         for call in [lambda: reader.set("a", 2), lambda: reader.incr("n"), lambda: reader.clear()]:
             with pytest.raises(PermissionError):
                 call()
+        with pytest.raises(PermissionError), reader.pipeline() as p:
+            p["a"] = 2
+        with pytest.raises(PermissionError), reader.batch() as b:
+            b["a"] = 2
         d["a"] = 3
         reader.sync()
         assert reader["a"] == 3
