@@ -316,6 +316,17 @@ impl Recent {
         }
     }
 
+    /// Tells that the index has, or lacks, a key by a batch that was applied in part.
+    pub(crate) fn correct(&mut self, namespace: NamespaceId, key: &[u8], in_index: bool) {
+        let node = self
+            .nodes
+            .get_mut(&namespace)
+            .and_then(|nodes| nodes.get_mut(key));
+        if let Some(node) = node {
+            node.in_index = Some(in_index);
+        }
+    }
+
     /// How many keys there are as of `at`, which is not far behind the newest revision. Exact
     /// once everything is resolved.
     pub(crate) fn count(&self, namespace: NamespaceId, at: Revision) -> u64 {

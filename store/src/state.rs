@@ -70,6 +70,8 @@ pub struct DictState {
 struct Mover {
     /// Keys in the index, by namespace.
     counts: HashMap<NamespaceId, u64>,
+    /// The revision of its mark.
+    mark: Revision,
 }
 
 impl Mover {
@@ -172,8 +174,11 @@ impl DictState {
     pub fn count(&self, namespace: NamespaceId) -> Result<u64, StoreError> {
         // The committed revision is read first: what is applied later is taken off again.
         let at = self.committed();
-        if self.recent().unresolved(1).0.is_empty() {
-            return Ok(self.recent().count(namespace, at));
+        let (unresolved, number) = self.recent().unresolved(1);
+        if unresolved.is_empty() {
+            let mut recent = self.recent_mut();
+            recent.resolved_up_to(number);
+            return Ok(recent.count(namespace, at));
         }
         let index = self.index();
         let result = self.resolve_all(&self.mover());

@@ -24,8 +24,11 @@ impl DictState {
     /// # Errors
     /// The index failed, and so did making it again.
     pub fn advance(&self, to: Revision) -> Result<bool, StoreError> {
+        let mut mover = self.mover();
         let index = self.index();
-        let result = match self.advance_index(&*index, to) {
+        let result = self.advance_index(&mut mover, &*index, to);
+        drop(mover);
+        let result = match result {
             Err(StoreError::Index { what }) => self.replace_broken(&index, &what).map(|()| true),
             result => result,
         };
@@ -36,34 +39,64 @@ impl DictState {
         result
     }
 
+    /// As [`DictState::advance`], by who holds `mover`, and on the index that is in place then.
     pub(super) fn advance_index(
         &self,
+        mover: &mut Mover,
         index: &dyn Index,
         to: Revision,
     ) -> Result<bool, StoreError> {
-        let mut mover = self.mover();
         let Some((upto, mut moves)) = self.next_moves(to) else {
             return Ok(false);
         };
         // Neighbours lie in one page of the index.
         moves.sort_unstable_by(|a, b| (a.namespace, &a.key).cmp(&(b.namespace, &b.key)));
-        self.resolve_moves(&mover, index, &mut moves)?;
-        let counts = changed_counts(&mover, &moves);
-        let changes = moves.into_iter().map(|one| IndexChange {
-            namespace: one.namespace,
-            key: one.key,
-            entry: one.entry,
-        });
-        index.apply(&IndexBatch {
-            changes: changes.collect(),
-            counts: counts.iter().map(|(n, c)| (*n, *c)).collect(),
-            mark: Some(self.options.history.mark_at(upto)),
-        })?;
-        mover.counts.extend(counts);
+        self.resolve_moves(mover, index, &mut moves)?;
+        self.apply_moves(mover, index, (upto, &moves))?;
         self.indexed.store(upto.0, Ordering::SeqCst);
         while self.recent_mut().retire(upto, RETIRE_COUNT) {}
         self.tell_waiters();
         Ok(true)
+    }
+
+    /// Applies moves in pieces, so that readers of the index never wait for a large transaction.
+    ///
+    /// All pieces but the last keep the mark as it was: what they add of later revisions is hidden
+    /// by the recent map, and replayed after a crash. Each carries the counts of what it holds.
+    fn apply_moves(
+        &self,
+        mover: &mut Mover,
+        index: &dyn Index,
+        (upto, moves): (Revision, &[Move]),
+    ) -> Result<(), StoreError> {
+        let mut applied = 0;
+        for piece in pieces(moves) {
+            let is_last = applied + piece.len() == moves.len();
+            let at = if is_last { upto } else { mover.mark };
+            let counts = changed_counts(mover, piece);
+            let changes = piece.iter().cloned().map(|one| IndexChange {
+                namespace: one.namespace,
+                key: one.key,
+                entry: one.entry,
+            });
+            let result = index.apply(&IndexBatch {
+                changes: changes.collect(),
+                counts: counts.iter().map(|(n, c)| (*n, *c)).collect(),
+                mark: Some(self.options.history.mark_at(at)),
+            });
+            if let Err(error) = result {
+                // The index may go on later: it has the pieces before.
+                let mut recent = self.recent_mut();
+                for one in &moves[..applied] {
+                    recent.correct(one.namespace, &one.key, one.entry.is_some());
+                }
+                return Err(error);
+            }
+            mover.counts.extend(counts);
+            applied += piece.len();
+        }
+        mover.mark = upto;
+        Ok(())
     }
 
     /// What moves next: nothing past a reader, unless it is too old or stands in the way of
@@ -108,6 +141,22 @@ impl DictState {
         }
         Ok(())
     }
+}
+
+/// Cuts moves into pieces of about a batch.
+fn pieces(mut moves: &[Move]) -> impl Iterator<Item = &[Move]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let is_inside = |one: &&Move| {
+            let fits = bytes < BATCH_BYTES;
+            bytes += one.key.len() + one.entry.as_ref().map_or(0, |entry| entry.value.len());
+            fits
+        };
+        let count = moves.iter().take(BATCH_COUNT).take_while(is_inside).count();
+        let (piece, rest) = moves.split_at(count);
+        moves = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// The counts of the namespaces whose number of keys the moves change.

@@ -91,6 +91,7 @@ impl DictState {
             index: RwLock::new(filled.index),
             mover: Mutex::new(Mover {
                 counts: filled.counts.into_iter().collect(),
+                mark: filled.revision,
             }),
             pins: Arc::default(),
             committed: filled.revision.0.into(),
@@ -121,6 +122,7 @@ impl DictState {
                 .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::clone(&filled.index);
             self.recent_mut().rebase(filled.revision, &filled.counts);
             mover.counts = filled.counts.iter().copied().collect();
+            mover.mark = filled.revision;
             self.indexed.store(filled.revision.0, Ordering::SeqCst);
         }
         self.tell_waiters();
@@ -220,12 +222,13 @@ fn replay_log(options: &StateOptions, filled: &mut Filled, to: Revision) -> Resu
         },
     );
     let index = Arc::clone(&filled.index);
+    let advance = |to| ahead.advance_index(&mut ahead.mover(), &*index, to);
     history.replay(filled.revision, to, &mut |revision, changes| {
         ahead.apply_all(revision, changes);
-        while ahead.recent_bytes() > REPLAY_BYTES && ahead.advance_index(&*index, revision)? {}
+        while ahead.recent_bytes() > REPLAY_BYTES && advance(revision)? {}
         Ok(())
     })?;
-    while ahead.advance_index(&*index, to)? {}
+    while advance(to)? {}
     filled.counts = ahead.mover().counts.iter().map(|(n, c)| (*n, *c)).collect();
     filled.revision = ahead.indexed();
     Ok(())

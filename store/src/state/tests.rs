@@ -11,7 +11,7 @@ use super::*;
 use crate::reader::Reader;
 use crate::test_random::Random;
 
-use past::{BrokenIndex, Past, StillClock};
+use past::{BrokenIndex, Past, StillClock, StoppingIndex};
 
 struct Rig {
     directory: tempfile::TempDir,
@@ -75,17 +75,22 @@ impl Rig {
             let namespace = 1 + self.random.below(2) as u32;
             let key = self.random.key();
             let value = (self.random.below(3) > 0).then(|| self.random.value());
-            self.state().apply(
-                Revision(self.applied),
-                NamespaceId(namespace),
-                &Bytes::copy_from_slice(&key),
-                value.clone().map(Bytes::from),
-            );
-            let mut model = lock(&self.past.model);
-            let versions = model.entry((namespace, key)).or_default();
-            versions.retain(|(revision, _)| *revision != self.applied);
-            versions.push((self.applied, value));
+            self.put(namespace, &key, value);
         }
+    }
+
+    /// A change of the transaction `applied`.
+    fn put(&self, namespace: u32, key: &[u8], value: Option<Vec<u8>>) {
+        self.state().apply(
+            Revision(self.applied),
+            NamespaceId(namespace),
+            &Bytes::copy_from_slice(key),
+            value.clone().map(Bytes::from),
+        );
+        let mut model = lock(&self.past.model);
+        let versions = model.entry((namespace, key.to_vec())).or_default();
+        versions.retain(|(revision, _)| *revision != self.applied);
+        versions.push((self.applied, value));
     }
 
     fn commit(&mut self) {
@@ -449,4 +454,47 @@ fn writer_that_waits_for_room_is_told_when_writes_are_refused_or_the_index_is_st
     rig.state()
         .wait_for_room(&|| Err(StoreError::Closed))
         .unwrap();
+}
+
+/// A transaction larger than a batch of the index goes in pieces. What a full disk or a crash
+/// between two of them leaves behind must not be counted twice.
+#[test]
+fn transaction_that_is_half_in_the_index_is_whole_to_readers_and_after_reopening() {
+    for is_crash in [false, true] {
+        let mut rig = filled_rig(IndexKind::Sled);
+        rig.applied += 1;
+        for number in 0..3000_u32 {
+            let key = number.to_be_bytes();
+            let value = (number % 3 > 0).then(|| vec![1]);
+            rig.put(1, &key, value);
+        }
+        rig.committed = rig.applied;
+        rig.state().publish(Revision(rig.committed));
+        let whole = Arc::clone(&*rig.state().index.read().unwrap());
+        let stopping = StoppingIndex::new(Arc::clone(&whole), 1);
+        *rig.state().index.write().unwrap() = Arc::new(stopping);
+        let stopped = rig.state().advance(Revision(rig.committed));
+        assert!(matches!(stopped, Err(StoreError::Closed)));
+        assert!(
+            whole.contains(NamespaceId(1), &[0, 0, 0, 1]).unwrap(),
+            "the first piece"
+        );
+        assert!(
+            !whole
+                .contains(NamespaceId(1), &2999_u32.to_be_bytes())
+                .unwrap()
+        );
+        *rig.state().index.write().unwrap() = whole;
+        if is_crash {
+            rig.reopen();
+        }
+        assert_content_is_whole(&mut rig);
+        while rig.state().advance(Revision(rig.committed)).unwrap() {}
+        assert_content_is_whole(&mut rig);
+        let counts: BTreeMap<_, _> = rig.state().index().counts().unwrap().into_iter().collect();
+        assert_eq!(
+            counts[&NamespaceId(1)],
+            rig.past.at(1, rig.committed).len() as u64
+        );
+    }
 }

@@ -155,3 +155,52 @@ impl Index for BrokenIndex {
         Vec::new()
     }
 }
+
+/// Applies so many batches, then answers that it is closed.
+pub(super) struct StoppingIndex {
+    inner: Arc<dyn Index>,
+    applies_left: AtomicU64,
+}
+
+impl StoppingIndex {
+    pub(super) fn new(inner: Arc<dyn Index>, applies: u64) -> Self {
+        Self {
+            inner,
+            applies_left: applies.into(),
+        }
+    }
+}
+
+impl Index for StoppingIndex {
+    fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        self.inner.get(namespace, key)
+    }
+    fn scan(
+        &self,
+        namespace: NamespaceId,
+        range: &KeyRange,
+        reverse: bool,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.inner.scan(namespace, range, reverse, visit)
+    }
+    fn apply(&self, batch: &IndexBatch) -> Result<(), StoreError> {
+        if self.applies_left.load(Ordering::SeqCst) == 0 {
+            return Err(StoreError::Closed);
+        }
+        self.applies_left.fetch_sub(1, Ordering::SeqCst);
+        self.inner.apply(batch)
+    }
+    fn mark(&self) -> Result<Option<Bytes>, StoreError> {
+        self.inner.mark()
+    }
+    fn counts(&self) -> Result<Vec<(NamespaceId, u64)>, StoreError> {
+        self.inner.counts()
+    }
+    fn bytes(&self) -> u64 {
+        self.inner.bytes()
+    }
+    fn inherited_fds(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
+}
