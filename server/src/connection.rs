@@ -1,6 +1,6 @@
 //! One connection, from its hello to its end.
 //!
-//! Trail of a write: [`attend`] -> [`operate`] -> [`write::submit`](crate::write::submit) ->
+//! Trail of a write: [`attend`] -> [`operate`] -> [`write::submit`] ->
 //! `Store::submit` -> [`Answers::push`](crate::answers::Answers::push) -> the same stream.
 //!
 //! Invariants
