@@ -9,7 +9,7 @@ use objsync_proto::wire::codec::{self, OPTIONAL_TYPE};
 use objsync_proto::wire::{Hello, KeyRange, Request, ToOwner, Write};
 use tokio::net::UdpSocket;
 
-use crate::memory::resident_bytes;
+use crate::memory::{in_own_process, resident_bytes};
 use crate::peer::{Client, NAMESPACE, Owner, change, connect, encoded, put, reason, within};
 use crate::random::Random;
 
@@ -332,6 +332,9 @@ fn same_seed_makes_the_same_damage() {
 
 #[tokio::test]
 async fn peer_that_reads_no_answers_is_held_and_others_are_not() {
+    if !in_own_process("hostile::peer_that_reads_no_answers_is_held_and_others_are_not") {
+        return;
+    }
     let owner = Owner::start();
     let mut writer = owner.client().await;
     writer.open_session().await;

@@ -13,7 +13,7 @@ use objsync_server::{ServeOptions, Server, ServerError, local};
 use objsync_store::StoreLimits;
 use tokio::runtime::Handle;
 
-use crate::memory::resident_bytes;
+use crate::memory::{in_own_process, resident_bytes};
 use crate::peer::{Client, NAMESPACE, Owner, PATIENCE, put, within};
 
 #[tokio::test]
@@ -223,6 +223,9 @@ impl Drop for Relay {
 
 #[tokio::test]
 async fn hundred_idle_connections_take_little_memory() {
+    if !in_own_process("lifecycle::hundred_idle_connections_take_little_memory") {
+        return;
+    }
     let owner = Owner::start();
     let mut warm = owner.client().await;
     warm.subscribe(None).await.state().await;
