@@ -37,7 +37,9 @@ use crate::process;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 /// How often deadlines are looked at while nobody is found.
 const TICK: Duration = Duration::from_millis(20);
-/// How long an owner may take to say who it is.
+/// How long an owner may take to say who it is, and which part of the handle's own timeout: a
+/// caller that gives up is to hear who it was that hung.
+const INFO_TIMEOUT_PART: u32 = 4;
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -189,9 +191,15 @@ fn attempt(core: &Core) -> Result<Attempt> {
     {
         return share(config, owned);
     }
-    let mut nobody = String::from("nobody serves it");
+    let mut nobody = match config.place {
+        Place::Loopback(address) if is_port_held(address.port()) => String::from(
+            "the port is held by another user or another program; another user's store takes a link",
+        ),
+        _ => String::from("nobody serves it"),
+    };
     if !config.must_own() {
-        match local::connect(&directory, INFO_TIMEOUT) {
+        let timeout = INFO_TIMEOUT.min(config.options.timeout / INFO_TIMEOUT_PART);
+        match local::connect(&directory, timeout) {
             Ok((info, stream)) => return Ok(Attempt::Owner(info, stream)),
             Err(error) if is_fatal(&error) => return Err(error.into()),
             Err(ServerError::Io { source, .. }) if is_absent(&source) => {}
@@ -278,6 +286,21 @@ fn serve(core: &Core, directory: &Path, store: Store) -> Result<OwnedUse> {
             }
         }
     }
+}
+
+/// Whether somebody on this machine has the UDP port, going by the kernel's list. Only a hint for
+/// people: binding it to find out would be in the way of an owner that starts.
+fn is_port_held(port: u16) -> bool {
+    let wanted = format!(":{port:04X}");
+    ["/proc/net/udp", "/proc/net/udp6"]
+        .iter()
+        .filter_map(|list| std::fs::read_to_string(list).ok())
+        .any(|list| {
+            let mut locals = list
+                .lines()
+                .filter_map(|line| line.split_whitespace().nth(1));
+            locals.any(|local| local.ends_with(&wanted))
+        })
 }
 
 fn is_port_taken(error: &ObjectError) -> bool {

@@ -181,6 +181,20 @@ fn port_held_by_another_program_is_denied_naming_the_store() {
 }
 
 #[test]
+fn held_port_is_told_apart_from_one_where_nobody_serves() {
+    let home = tempfile::tempdir().unwrap();
+    let held = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut peer = Peer::start(home.path());
+    let said = peer.ask(&format!("connect-only {}", held.local_addr().unwrap()));
+    assert!(
+        said.starts_with("Unavailable") && said.contains("takes a link"),
+        "{said}"
+    );
+    let said = peer.ask(&format!("connect-only 127.0.0.1:{}", free_port()));
+    assert!(said.contains("nobody serves it"), "{said}");
+}
+
+#[test]
 fn port_held_by_another_store_is_denied_naming_both() {
     let folder = tempfile::tempdir().unwrap();
     let stranger = Dict::open(folder.path().join("other"), Options::default()).unwrap();
