@@ -1,8 +1,9 @@
 //! How a thread waits: it spins for as long as an answer usually takes, then sleeps.
 //!
-//! Waking a sleeping core costs about 30 us, which is most of a round trip between two processes
-//! of one machine. So a waiting thread first looks at an atomic for some tens of microseconds,
-//! yielding the core between looks; whoever wakes it then needs no system call.
+//! Waking a sleeping core costs some 50 us, which is most of a round trip between two processes of
+//! one machine. So a thread whose last wait was short looks at an atomic for a while, yielding the
+//! core between looks; whoever wakes it then needs no system call. A thread that waited for long
+//! sleeps at once, so nobody spins for what comes seldom (docs/decisions/0007).
 
 use std::cell::Cell;
 use std::future::Future;
@@ -17,10 +18,8 @@ use crate::error::{ObjectError, Result};
 
 /// How often a sleeping thread asks whether it was interrupted.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
-/// Longest time a thread spins before it sleeps.
-const SPIN_MAX: Duration = Duration::from_micros(150);
-/// Shortest, after spinning was in vain for some time; none on one core.
-const SPIN_MIN: Duration = Duration::from_micros(8);
+/// How long a thread spins before it sleeps, if its last wait was over within that time.
+const SPIN_MAX: Duration = Duration::from_micros(400);
 
 static INTERRUPT_CHECK: OnceLock<fn() -> bool> = OnceLock::new();
 
@@ -56,6 +55,7 @@ pub(crate) fn block_until<T>(
         if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
             return Ok(Some(value));
         }
+        let start = Instant::now();
         if parker.spin() {
             continue;
         }
@@ -69,6 +69,8 @@ pub(crate) fn block_until<T>(
                 return Ok(None);
             }
         }
+        let was_short = start.elapsed() < SPIN_MAX;
+        let _ = WAS_SHORT.try_with(|short| short.set(was_short));
     }
 }
 
@@ -85,8 +87,8 @@ struct Parker {
 thread_local! {
     static PARKER: Arc<Parker> =
         Arc::new(Parker { state: AtomicU8::new(AWAKE), thread: std::thread::current() });
-    /// How long this thread spins next time.
-    static SPIN: Cell<Duration> = const { Cell::new(SPIN_MAX) };
+    /// Whether this thread's last wait was short: the next one will most likely be too.
+    static WAS_SHORT: Cell<bool> = const { Cell::new(true) };
 }
 
 impl Parker {
@@ -100,28 +102,18 @@ impl Parker {
         })
     }
 
-    /// Looks at the state for a while; true when it was woken meanwhile. What was in vain is
-    /// tried for half as long next time, what helped for twice as long.
+    /// Looks at the state for a while; true when it was woken meanwhile.
     fn spin(&self) -> bool {
-        if !*MANY_CORES {
-            return self.state.load(Ordering::Acquire) == WOKEN;
-        }
-        let limit = SPIN.try_with(Cell::get).unwrap_or(SPIN_MIN);
+        let worth_it = *MANY_CORES && WAS_SHORT.try_with(Cell::get).unwrap_or(false);
         let start = Instant::now();
-        loop {
-            for _ in 0..32 {
-                if self.state.load(Ordering::Acquire) == WOKEN {
-                    let _ = SPIN.try_with(|spin| spin.set((limit * 2).min(SPIN_MAX)));
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if start.elapsed() >= limit {
-                let _ = SPIN.try_with(|spin| spin.set((limit / 2).max(SPIN_MIN)));
+        while self.state.load(Ordering::Acquire) != WOKEN {
+            if !worth_it || start.elapsed() >= SPIN_MAX {
                 return false;
             }
+            // Whoever is to answer may need this very core.
             std::thread::yield_now();
         }
+        true
     }
 
     /// Sleeps until woken (true), or until it is time to look around (false).
