@@ -33,7 +33,7 @@ def packages(text: Iterable[str]) -> Iterator[dict[str, str]]:
 
 
 def digest(d: Mapping) -> str:
-    content = sorted((key, sorted(value.items())) for key, value in d.items() if key[0] != "(")
+    content = sorted((k, sorted(v.items())) for k, v in d.items() if isinstance(v, dict))
     return f"{len(content)} packages, {hashlib.sha256(repr(content).encode()).hexdigest()}"
 
 
