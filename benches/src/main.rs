@@ -2,10 +2,12 @@
 //! figure. `benches/run` runs it, and the Python figures, and makes the table.
 //!
 //! [`local`] one process and its own store; [`network`] two processes and a server; [`memory`] what
-//! a server and a full copy take. Each figure is a sample of single calls, or a rate over many.
+//! a server and a full copy take; [`floor`] what a durable write costs beyond the disk. Each figure
+//! is a sample of single calls, or a rate over many.
 
 mod data;
 mod figure;
+mod floor;
 mod local;
 mod memory;
 mod network;
@@ -25,6 +27,10 @@ struct Arguments {
     /// A tenth of the work: to see that it runs, not to quote
     #[arg(long)]
     quick: bool,
+
+    /// Measure this part only
+    #[arg(long, value_enum)]
+    part: Option<Part>,
 
     /// The program `objsync` that serves
     #[arg(long, value_name = "PROGRAM", default_value = "objsync")]
@@ -47,6 +53,15 @@ struct Arguments {
     hold: Option<String>,
 }
 
+/// What is measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Local,
+    Network,
+    Memory,
+    Floor,
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(address) = &arguments.watch {
@@ -60,7 +75,16 @@ fn main() -> Result<()> {
         None => tempfile::tempdir()?,
     };
     let scale = if arguments.quick { 10 } else { 1 };
-    local::measure(folder.path(), scale)?;
-    network::measure(folder.path(), &arguments.program, scale)?;
-    memory::measure(folder.path(), &arguments.program, scale)
+    let (folder, program) = (folder.path(), &*arguments.program);
+    for part in [Part::Local, Part::Network, Part::Memory, Part::Floor] {
+        if arguments.part.is_none_or(|only| only == part) {
+            match part {
+                Part::Local => local::measure(folder, scale)?,
+                Part::Network => network::measure(folder, program, scale)?,
+                Part::Memory => memory::measure(folder, program, scale)?,
+                Part::Floor => floor::measure(folder, program, scale)?,
+            }
+        }
+    }
+    Ok(())
 }
