@@ -44,7 +44,9 @@ fn one_by_one(d: &Dict, folder: &Path, payload: &Bytes, count: u32) -> Result<()
     let blocks = Blocks::create(&folder.join("floor-blocks"), count)?;
     let (mut sets, mut syncs) = (Vec::new(), Vec::new());
     for (number, key) in (0..).zip(data::keys("floor", count)?) {
-        sets.push(timed(|| Ok(d.set(&key, payload.clone()).wait().map(drop)?))?);
+        sets.push(timed(|| {
+            Ok(d.set(&key, payload.clone()).wait().map(drop)?)
+        })?);
         syncs.push(timed(|| blocks.write(number))?);
     }
     let (set, sync) = (median(&sets), median(&syncs));
