@@ -13,7 +13,7 @@ use crate::{Result, data, figure, network};
 /// Bytes of each value.
 const VALUE_BYTES: usize = 100;
 /// Bytes that one set of such a value appends to the log: its frame, with key and head.
-const BLOCK_BYTES: u64 = 256;
+const BLOCK_BYTES: usize = 256;
 /// How often a pipeline is timed; the median counts.
 const ROUNDS: usize = 5;
 
@@ -82,15 +82,14 @@ impl Blocks {
             .create_new(true)
             .mode(0o600)
             .open(path)?;
-        let bytes = usize::try_from(u64::from(count) * BLOCK_BYTES)?;
-        file.write_all_at(&vec![0; bytes], 0)?;
+        file.write_all_at(&vec![0; count as usize * BLOCK_BYTES], 0)?;
         file.sync_all()?;
         Ok(Self(file))
     }
 
     fn write(&self, number: u64) -> Result<()> {
-        let block = [0xa5; BLOCK_BYTES as usize];
-        self.0.write_all_at(&block, number * BLOCK_BYTES)?;
+        let block = [0xa5; BLOCK_BYTES];
+        self.0.write_all_at(&block, number * BLOCK_BYTES as u64)?;
         Ok(self.0.sync_data()?)
     }
 }
