@@ -172,3 +172,83 @@ fn apply(state: &mut BTreeMap<String, i64>, client: u64, op: Op) -> i64 {
         Kind::Shared | Kind::Chain => 0,
     }
 }
+
+/// What one client was told: two puts and a batch that were answered, one that was not.
+#[cfg(test)]
+fn noted() -> (Ledger, BTreeMap<String, i64>) {
+    let mut ledger = Ledger::default();
+    let mut content = BTreeMap::new();
+    let ops = [Kind::Put, Kind::Batch, Kind::Own, Kind::Put].into_iter();
+    for (kind, number) in ops.zip(1..) {
+        let op = Op {
+            kind,
+            slot: 0,
+            number,
+        };
+        ledger.note(1, &Event::Started(op));
+        if number < 4 {
+            let revision = if kind == Kind::Own {
+                0
+            } else {
+                u64::try_from(number).unwrap()
+            };
+            ledger.note(
+                1,
+                &Event::Answered {
+                    revision,
+                    result: 1,
+                },
+            );
+            apply(&mut content, 1, op);
+        }
+    }
+    (ledger, content)
+}
+
+#[test]
+fn ledger_takes_what_was_answered_with_or_without_what_was_not() {
+    let (mut ledger, mut content) = noted();
+    ledger.check(&content, &[]);
+    let (mut again, _) = noted();
+    content.insert(name(1, Kind::Put, 0), 4);
+    again.check(&content, &[]);
+    // From then on it is what there was.
+    again.check(&content, &[1]);
+}
+
+#[test]
+fn ledger_notices_what_is_lost_torn_stale_strange_or_done_twice() {
+    let spoil: [fn(&mut BTreeMap<String, i64>); 6] = [
+        |content| _ = content.remove(&name(1, Kind::Put, 0)),
+        |content| _ = content.remove(&name(1, Kind::Batch, 3)),
+        |content| _ = content.insert(name(1, Kind::Batch, 2), 1),
+        |content| _ = content.insert(name(1, Kind::Own, 0), 2),
+        |content| _ = content.insert(name(2, Kind::Put, 0), 1),
+        |content| _ = content.insert(SHARED.to_owned(), 1),
+    ];
+    for (number, spoil) in spoil.iter().enumerate() {
+        let (mut ledger, mut content) = noted();
+        spoil(&mut content);
+        let checked = std::panic::catch_unwind(move || ledger.check(&content, &[]));
+        assert!(checked.is_err(), "spoiled by {number}");
+    }
+}
+
+#[test]
+fn ledger_notices_a_revision_that_is_given_twice_and_a_wrong_answer() {
+    let answers = [(Kind::Put, 2, 1), (Kind::Own, 0, 3), (Kind::Swap, 0, 0)];
+    for (kind, revision, result) in answers {
+        let (mut ledger, content) = noted();
+        ledger.check(&content, &[]);
+        let op = Op {
+            kind,
+            slot: 0,
+            number: 9,
+        };
+        ledger.note(1, &Event::Started(op));
+        let noted = std::panic::catch_unwind(move || {
+            ledger.note(1, &Event::Answered { revision, result });
+        });
+        assert!(noted.is_err(), "{kind:?}");
+    }
+}

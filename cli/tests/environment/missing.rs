@@ -76,7 +76,7 @@ fn directory_of_another_user_is_denied_by_name() {
     let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
     // Who is not root makes a directory that is closed to itself.
     if !is_root {
-        std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o000)).unwrap();
     }
     // The other user has to find the program, and to have a home.
     let program = world.path("objsync");
