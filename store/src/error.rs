@@ -179,6 +179,7 @@ impl StoreError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
             io::ErrorKind::FileTooLarge => Self::FileLimit { path },
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnlyDisk { path },
+            io::ErrorKind::InvalidData => Self::corrupt(&path, 0, source.to_string()),
             _ => Self::Io {
                 op,
                 path,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use objsync_proto::ids::Revision;
+use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
 use super::SegmentInfo;
 use crate::clock::Clock;
@@ -95,7 +96,7 @@ impl OpenSegment {
             poison,
             clock,
             flush_delay_ms: limits.flush_delay_ms,
-            segment_bytes: limits.segment_bytes,
+            segment_bytes: limits.segment_bytes.min(SEGMENT_BYTES_MAX / 2),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use objsync_proto::ids::{FrameIndex, Revision, StoreId};
+use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
 use super::layout::Layout;
 use crate::disk::DiskFile;
@@ -54,7 +55,8 @@ impl Tail {
             entropy: options.entropy.clone(),
             directory: history.directory.clone(),
             store: history.store,
-            segment_bytes: options.limits.segment_bytes,
+            // A last frame may still go over it.
+            segment_bytes: options.limits.segment_bytes.min(SEGMENT_BYTES_MAX / 2),
             segments: history.segments.clone(),
             open: history.open.clone(),
             poison: poison.clone(),
