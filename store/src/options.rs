@@ -1,11 +1,13 @@
 //! What a store is opened with.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use objsync_proto::ids::Durability;
 
 use crate::clock::{Clock, Entropy, RealClock, RealEntropy};
 use crate::disk::{Disk, RealDisk};
+use crate::index::{IndexHome, MemoryHome, SledHome};
 
 /// How to open a store. The default makes one where there is none and syncs every write.
 #[derive(Clone)]
@@ -20,6 +22,9 @@ pub struct StoreOptions {
     pub limits: StoreLimits,
     /// Where the index is kept. Default: sled, in `index/`.
     pub index: IndexKind,
+    /// Start the store's own threads. Default: yes. Without them `Store::step` does their work,
+    /// one piece at a time, so that a test decides the order of everything.
+    pub threads: bool,
     /// Open on a network file system too, where the lock may not hold. Default: no.
     pub force_network_fs: bool,
     /// Where files are. Default: the real disk.
@@ -38,6 +43,7 @@ impl Default for StoreOptions {
             durability: Durability::default(),
             limits: StoreLimits::default(),
             index: IndexKind::default(),
+            threads: true,
             force_network_fs: false,
             disk: Arc::new(RealDisk),
             clock: Arc::new(RealClock::default()),
@@ -47,13 +53,26 @@ impl Default for StoreOptions {
 }
 
 /// Where the index of a store is kept. It is a cache either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Default)]
 pub enum IndexKind {
     /// In `index/`, by sled.
     #[default]
     Sled,
     /// In memory, made again at each open.
     Memory,
+    /// There.
+    Home(Arc<dyn IndexHome>),
+}
+
+impl IndexKind {
+    /// The home of the index of the store in `directory`.
+    pub(crate) fn home(&self, directory: &Path) -> Arc<dyn IndexHome> {
+        match self {
+            Self::Sled => Arc::new(SledHome::new(directory.join("index"))),
+            Self::Memory => Arc::new(MemoryHome),
+            Self::Home(home) => Arc::clone(home),
+        }
+    }
 }
 
 /// Sizes and times of a store: policies, none of them part of the format.

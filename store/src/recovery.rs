@@ -30,7 +30,7 @@ use crate::keeper;
 use crate::lock::Lock;
 use crate::log::{LogWriter, OpenSegment, SegmentHeader, Segments};
 use crate::manifest::{Manifest, ManifestFile};
-use crate::options::{IndexKind, StoreOptions};
+use crate::options::StoreOptions;
 use crate::poison::Poison;
 use crate::snapshot::Snapshots;
 use crate::stamps::Stamps;
@@ -203,12 +203,14 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         segments: Arc::new(segments),
         open: Arc::new(open),
         snapshots: Arc::new(snapshots),
+        footers: Mutex::default(),
+        readonly: options.readonly,
     });
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
     let log = tail.writer(&options, &history, &poison);
     let writer = (!options.readonly).then(|| writer(log, epoch, tail.last, &known));
+    replay_surfaces(&state, &history, committed)?;
     Ok(Core {
-        surfaces: open_surfaces(&state, &history, committed)?,
         catalog: RwLock::new(replay::load_catalog(&state)?),
         directory: directory.to_owned(),
         durability: options.durability,
@@ -233,6 +235,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         upkeep: Upkeep::default(),
         lock: Mutex::new(lock),
         is_closed: AtomicBool::new(false),
+        has_threads: options.threads && !options.readonly,
         start_ms: options.clock.monotonic_ms(),
         disk: options.disk,
         clock: options.clock,
@@ -258,15 +261,15 @@ fn writer(log: LogWriter, epoch: Epoch, last: Revision, known: &Manifest) -> Wri
     }
 }
 
-fn open_surfaces(
+/// Brings every surface that keeps its own index to the end of the log.
+fn replay_surfaces(
     state: &Arc<DictState>,
     history: &LogHistory,
     committed: Revision,
-) -> Result<Surfaces, StoreError> {
+) -> Result<(), StoreError> {
     let mut surfaces = Surfaces::default();
     surfaces.register(Arc::new(DictSurface::new(state.clone())));
-    replay::replay_surfaces(&surfaces, history, committed)?;
-    Ok(surfaces)
+    replay::replay_surfaces(&surfaces, history, committed)
 }
 
 fn authority_of(kind: AuthorityKind) -> Box<dyn Authority> {
@@ -280,13 +283,8 @@ fn open_state(
     options: &StoreOptions,
     (history, end): (&Arc<LogHistory>, Revision),
 ) -> Result<DictState, StoreError> {
-    let index = match options.readonly {
-        true => IndexKind::Memory,
-        false => options.index,
-    };
     let state = StateOptions {
-        index_directory: directory.join("index"),
-        index,
+        home: options.index.home(directory),
         limits: options.limits,
         clock: options.clock.clone(),
         history: history.clone(),

@@ -11,6 +11,7 @@
 
 mod block;
 mod cursor;
+mod range;
 mod read;
 mod write;
 
@@ -24,6 +25,7 @@ use objsync_proto::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::log::SegmentId;
 
 pub use cursor::TableCursor;
+pub use range::TableRange;
 pub use read::Table;
 pub(crate) use read::read_exact;
 pub use write::TableWriter;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::disk::RealDisk;
-use crate::test_log::{STORE, change, record_of, write_segment};
+use crate::test_log::{STORE, change, write_segment};
 
 fn segment(directory: &Path) -> SegmentInfo {
     let first = vec![
@@ -16,7 +16,7 @@ fn segment(directory: &Path) -> SegmentInfo {
 }
 
 fn open(directory: &Path, info: SegmentInfo) -> Footer {
-    Footer::open_or_write(&RealDisk, directory, STORE, info, &record_of).unwrap()
+    Footer::open_or_write(&RealDisk, directory, STORE, info).unwrap()
 }
 
 #[test]

@@ -8,7 +8,6 @@
 //! of a key tells the kind: see docs/format.md, "Index".
 
 use std::ops::{Bound, ControlFlow};
-use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -182,10 +181,6 @@ impl Index for SledIndex {
     fn bytes(&self) -> u64 {
         guard("size", || self.db.size_on_disk()).unwrap_or(0)
     }
-
-    fn inherited_fds(&self) -> Vec<RawFd> {
-        open_below(&self.directory).unwrap_or_default()
-    }
 }
 
 impl Drop for SledIndex {
@@ -260,20 +255,6 @@ fn decode_entry(bytes: &[u8]) -> Result<Stored, StoreError> {
     })
 }
 
-/// This process's descriptors of files below `directory`.
-fn open_below(directory: &Path) -> std::io::Result<Vec<RawFd>> {
-    let directory = directory.canonicalize()?;
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let entry = entry?;
-        let is_ours = std::fs::read_link(entry.path()).is_ok_and(|to| to.starts_with(&directory));
-        if let (true, Ok(number)) = (is_ours, entry.file_name().to_string_lossy().parse()) {
-            found.push(number);
-        }
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::conformance;
@@ -330,12 +311,5 @@ mod tests {
         let mut elsewhere = whole;
         elsewhere[0] = 1;
         assert!(decode_entry(&elsewhere).is_err());
-    }
-
-    #[test]
-    fn child_is_told_the_descriptors_of_the_index() {
-        let directory = tempfile::tempdir().unwrap();
-        let index = SledIndex::open(directory.path()).unwrap();
-        assert!(!index.inherited_fds().is_empty());
     }
 }
