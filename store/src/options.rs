@@ -66,9 +66,10 @@ pub enum IndexKind {
 
 impl IndexKind {
     /// The home of the index of the store in `directory`.
-    pub(crate) fn home(&self, directory: &Path) -> Arc<dyn IndexHome> {
+    pub(crate) fn home(&self, directory: &Path, limits: &StoreLimits) -> Arc<dyn IndexHome> {
+        let cache_bytes = limits.index_cache_bytes;
         match self {
-            Self::Sled => Arc::new(SledHome::new(directory.join("index"))),
+            Self::Sled => Arc::new(SledHome::new(directory.join("index"), cache_bytes)),
             Self::Memory => Arc::new(MemoryHome),
             Self::Home(home) => Arc::clone(home),
         }
@@ -91,6 +92,9 @@ pub struct StoreLimits {
     pub snapshot_log_bytes: u64,
     /// Bytes of changes kept in memory for all subscribers together. Default: 64 MiB.
     pub ring_bytes_max: usize,
+    /// Bytes that the index may hold of its pages in memory; what it takes beside that grows with
+    /// the number of keys. Default: 64 MiB.
+    pub index_cache_bytes: u64,
     /// A sync of buffered writes starts within this many milliseconds. Default: 50.
     pub flush_delay_ms: u64,
     /// Writers wait while the oldest unsynced write is older, milliseconds. Default: 1,000.
@@ -99,6 +103,22 @@ pub struct StoreLimits {
     pub unsynced_bytes_max: u64,
     /// A pinned reader expires after this many milliseconds. Default: 60,000.
     pub reader_ms_max: u64,
+}
+
+impl StoreLimits {
+    /// The defaults, with as much memory: a quarter each for the recent map, the ring and the
+    /// index. The last quarter is for decoded values, which the store does not keep.
+    #[must_use]
+    pub fn within(memory_bytes: u64) -> Self {
+        let quarter = memory_bytes / 4;
+        let in_memory = usize::try_from(quarter).unwrap_or(usize::MAX);
+        Self {
+            recent_bytes_max: in_memory,
+            ring_bytes_max: in_memory,
+            index_cache_bytes: quarter,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for StoreLimits {
@@ -110,6 +130,7 @@ impl Default for StoreLimits {
             retention_ms: 3600 * 1000,
             snapshot_log_bytes: 64 << 20,
             ring_bytes_max: objsync_proto::limits::RING_BYTES_MAX,
+            index_cache_bytes: 64 << 20,
             flush_delay_ms: 50,
             unsynced_ms_max: 1_000,
             unsynced_bytes_max: 64 << 20,

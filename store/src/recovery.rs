@@ -28,7 +28,7 @@ use crate::frame::BatchBuilder;
 use crate::history::LogHistory;
 use crate::keeper;
 use crate::lock::Lock;
-use crate::log::{LogWriter, OpenSegment, SegmentHeader, Segments};
+use crate::log::{LogWriter, OpenSegment, SegmentHeader, SegmentInfo, Segments};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::StoreOptions;
 use crate::poison::Poison;
@@ -183,10 +183,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let epoch = current(&epochs, directory)?;
     let mut closed = layout.closed;
     closed.extend(tail.closed);
-    if !options.readonly {
-        let ids: Vec<_> = closed.iter().map(|info| info.id).collect();
-        keeper::clean(&*options.disk, directory, &known, &ids)?;
-    }
+    clean(directory, &options, &known, &closed)?;
     let poison = Arc::new(Poison::default());
     let open = OpenSegment::new(
         tail.opened(directory),
@@ -242,6 +239,20 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     })
 }
 
+/// Removes what an earlier owner did not come to finish, or to remove.
+fn clean(
+    directory: &Path,
+    options: &StoreOptions,
+    known: &Manifest,
+    closed: &[SegmentInfo],
+) -> Result<(), StoreError> {
+    if options.readonly {
+        return Ok(());
+    }
+    let ids: Vec<_> = closed.iter().map(|info| info.id).collect();
+    keeper::clean(&*options.disk, directory, known, &ids)
+}
+
 /// The epoch that was just begun, or that a reader found.
 fn current(epochs: &Epochs, directory: &Path) -> Result<Epoch, StoreError> {
     let none = || StoreError::corrupt(directory, 0, "the log has no epoch");
@@ -284,7 +295,7 @@ fn open_state(
     (history, end): (&Arc<LogHistory>, Revision),
 ) -> Result<DictState, StoreError> {
     let state = StateOptions {
-        home: options.index.home(directory),
+        home: options.index.home(directory, &options.limits),
         limits: options.limits,
         clock: options.clock.clone(),
         history: history.clone(),

@@ -198,6 +198,14 @@ impl Store {
         core.state.count(namespace)
     }
 
+    /// How many keys a dictionary has, if that is known without walking over all of them.
+    #[must_use]
+    pub fn count_at_once(&self, namespace: NamespaceId) -> Option<u64> {
+        let core = self.core();
+        core.refuse_if_closed().ok()?;
+        core.state.count_at_once(namespace)
+    }
+
     /// A reader of everything as of now.
     #[must_use]
     pub fn reader(&self) -> Reader {

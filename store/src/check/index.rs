@@ -15,6 +15,9 @@ use crate::index::{Difference, Index, IndexHome, LayeredIndex, SledHome, compare
 use crate::log::SegmentInfo;
 use crate::snapshot::Snapshot;
 
+/// What sled may hold in memory while it is compared.
+const CACHE_BYTES: u64 = 64 << 20;
+
 /// Compares the index with snapshot and log as of its mark. Everything else was found sound.
 pub(super) fn check(
     files: &Files,
@@ -22,7 +25,7 @@ pub(super) fn check(
     meter: &mut Meter<'_>,
 ) -> Result<(), StoreError> {
     let directory = files.directory.join("index");
-    let home = SledHome::new(directory.clone());
+    let home = SledHome::new(directory.clone(), CACHE_BYTES);
     let before = report.problems.len();
     let compared = match home.reuse() {
         Ok(None) => return Ok(()),

@@ -52,13 +52,18 @@ pub struct SledIndex {
 }
 
 impl SledIndex {
-    /// Opens the index in `directory`, or makes an empty one. Takes about a third of a second
-    /// per million keys.
+    /// As [`SledIndex::open_with`], with a cache of 64 MiB.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_with(directory, CACHE_BYTES)
+    }
+
+    /// Opens the index in `directory`, or makes an empty one; it may hold so many bytes of its
+    /// pages in memory. Takes about a third of a second per million keys.
+    pub fn open_with(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let config = sled::Config::new()
             .path(directory)
             .mode(sled::Mode::HighThroughput)
-            .cache_capacity(CACHE_BYTES)
+            .cache_capacity(cache_bytes)
             .flush_every_ms(None);
         let mut tries = OPEN_TRY_COUNT;
         let db = guard("open", || {

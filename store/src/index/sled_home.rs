@@ -30,18 +30,26 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct SledHome {
     directory: PathBuf,
+    cache_bytes: u64,
 }
 
 impl SledHome {
-    /// In `directory`, which need not be there.
+    /// In `directory`, which need not be there; sled holds up to `cache_bytes` of its pages in
+    /// memory.
     #[must_use]
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    pub fn new(directory: PathBuf, cache_bytes: u64) -> Self {
+        Self {
+            directory,
+            cache_bytes,
+        }
     }
 
     fn open(&self) -> Result<Arc<dyn Index>, StoreError> {
         self.write_state(OPEN)?;
-        Ok(Arc::new(SledIndex::open(&self.directory)?))
+        Ok(Arc::new(SledIndex::open_with(
+            &self.directory,
+            self.cache_bytes,
+        )?))
     }
 
     fn write_state(&self, state: &[u8]) -> Result<(), StoreError> {

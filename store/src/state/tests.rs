@@ -47,7 +47,9 @@ impl Rig {
 
     fn options(&self) -> StateOptions {
         StateOptions {
-            home: self.kind.home(self.directory.path()),
+            home: self
+                .kind
+                .home(self.directory.path(), &StoreLimits::default()),
             limits: StoreLimits {
                 recent_bytes_max: 100_000,
                 ..StoreLimits::default()
