@@ -1,7 +1,7 @@
 //! Snapshot and footers as an index: everything as of one revision, without any index of its own.
 //!
 //! It stands in for the real index while that is opened or made again, and reads the past. A read
-//! looks into the footers from the newest on and then into the snapshot, each a block of 64 KiB,
+//! looks into the footers from the newest on and then into the snapshot, each a block of 16 KiB,
 //! so it costs some ten times what the real index takes. Its files stay readable while it lives,
 //! whatever is removed meanwhile.
 

@@ -181,6 +181,30 @@ pub(super) fn take_entries(
     }
 }
 
+/// The entry of a key among those of a block.
+pub(super) fn find_entry(
+    plain: &Bytes,
+    count: u32,
+    (section, key): (Section, &[u8]),
+) -> Result<Option<TableEntry>, Malformed> {
+    let mut reader = BytesReader::new(plain);
+    for _ in 0..count {
+        let found = reader.sized_slice()?;
+        let revision = Revision(reader.varint()?);
+        let payload = reader.sized_slice()?;
+        if found < key {
+            continue;
+        }
+        return Ok((found == key).then(|| TableEntry {
+            section,
+            key: plain.slice_ref(found),
+            revision,
+            payload: plain.slice_ref(payload),
+        }));
+    }
+    Ok(None)
+}
+
 pub(super) fn put_ref(buffer: &mut Vec<u8>, block: &BlockRef) {
     put_varint(buffer, u64::from(block.section.surface.0));
     put_varint(buffer, u64::from(block.section.namespace.0));

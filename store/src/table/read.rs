@@ -7,7 +7,7 @@ use bytes::Bytes;
 use objsync_proto::wire::KeyRange;
 
 use super::block::{
-    BLOCK_HEADER_BYTES, BlockHeader, BlockKind, BlockRef, decode_head, decode_trailer,
+    BLOCK_HEADER_BYTES, BlockHeader, BlockKind, BlockRef, decode_head, decode_trailer, find_entry,
     take_entries, take_refs,
 };
 use super::{
@@ -110,9 +110,10 @@ impl Table {
         let Some(place) = self.block_of(section, key) else {
             return Ok(None);
         };
-        let entries = self.block(place)?;
-        let found = entries.binary_search_by(|entry| entry.key[..].cmp(key));
-        Ok(found.ok().map(|found| entries[found].clone()))
+        let offset = self.blocks[place].offset;
+        let (header, plain) = self.read_block(offset, BlockKind::Entries)?;
+        find_entry(&plain, header.count, (section, key))
+            .map_err(|malformed| self.corrupt(offset, malformed))
     }
 
     /// The entries of a range of one section, in key order or against it.
