@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Index, IndexHome, Reused, SledIndex};
 use crate::disk::{RealDisk, read_file, replace_file};
@@ -31,6 +32,7 @@ const READ_BYTES: usize = 1 << 20;
 pub struct SledHome {
     directory: PathBuf,
     cache_bytes: u64,
+    fuse: Option<Arc<AtomicU64>>,
 }
 
 impl SledHome {
@@ -41,15 +43,30 @@ impl SledHome {
         Self {
             directory,
             cache_bytes,
+            fuse: None,
+        }
+    }
+
+    /// The first index that is opened panics once the fuse has been counted down to 0 by its
+    /// calls. For tests of what becomes of a store whose index panics.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_fuse(self, fuse: Arc<AtomicU64>) -> Self {
+        Self {
+            fuse: Some(fuse),
+            ..self
         }
     }
 
     fn open(&self) -> Result<Arc<dyn Index>, StoreError> {
         self.write_state(OPEN)?;
-        Ok(Arc::new(SledIndex::open_with(
-            &self.directory,
-            self.cache_bytes,
-        )?))
+        let mut index = SledIndex::open_with(&self.directory, self.cache_bytes)?;
+        if let Some(fuse) = &self.fuse
+            && fuse.load(Ordering::SeqCst) > 0
+        {
+            index.set_fuse(Arc::clone(fuse));
+        }
+        Ok(Arc::new(index))
     }
 
     fn write_state(&self, state: &[u8]) -> Result<(), StoreError> {
