@@ -132,8 +132,11 @@ impl Footer {
         store: StoreId,
         info: SegmentInfo,
     ) -> Result<Self, StoreError> {
+        let is_sound = |footer: &Self| {
+            footer.table.head().store == store && footer.table.check_blocks().is_ok()
+        };
         match Self::open(disk, directory, info) {
-            Ok(footer) if footer.table.head().store == store => Ok(footer),
+            Ok(footer) if is_sound(&footer) => Ok(footer),
             _ => {
                 write(disk, directory, store, info)?;
                 Self::open(disk, directory, info)

@@ -206,6 +206,9 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
     let log = tail.writer(&options, &history, &poison);
     let writer = (!options.readonly).then(|| writer(log, epoch, tail.last, &known));
+    if !options.readonly {
+        state.want_index();
+    }
     replay_surfaces(&state, &history, committed)?;
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),

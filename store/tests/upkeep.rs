@@ -239,6 +239,7 @@ fn files_of_a_snapshot_that_was_not_finished_are_removed() {
 fn reopening_at_once_finds_the_index_free() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path(), options(IndexKind::Sled));
+    wait_for_index(&store);
     store.close().unwrap();
     for _ in 0..10 {
         let store = Store::open(directory.path(), options(IndexKind::Sled)).unwrap();

@@ -58,6 +58,13 @@ fn footer_that_is_damaged_or_of_another_segment_is_made_again() {
     std::fs::write(&path, b"no table at all").unwrap();
     open(directory.path(), info);
     assert_eq!(std::fs::read(&path).unwrap(), good);
+    for place in 0..good.len() {
+        let mut bad = good.clone();
+        bad[place] ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        open(directory.path(), info);
+        assert_eq!(std::fs::read(&path).unwrap(), good, "byte {place}");
+    }
     let longer = SegmentInfo {
         last: Revision(16),
         ..info

@@ -144,9 +144,12 @@ impl DictState {
             counts: None,
             mark: end,
         };
-        let state = Self::over(options, index, mover);
-        state.build.want();
-        Ok(state)
+        Ok(Self::over(options, index, mover))
+    }
+
+    /// Asks for the index to be opened, or made again, by whoever waits for that.
+    pub fn want_index(&self) {
+        self.build.want();
     }
 
     fn over(options: StateOptions, index: Arc<dyn Index>, mover: Mover) -> Self {

@@ -54,7 +54,7 @@ impl DictState {
         // It may have panicked: dropping it could hang. It keeps its memory and its files.
         std::mem::forget(Arc::clone(broken));
         self.put_stand_in(&mut mover, self.indexed())?;
-        self.build.want();
+        self.want_index();
         Ok(())
     }
 

@@ -125,11 +125,16 @@ impl BlockHeader {
         Ok(header)
     }
 
-    /// The plain bytes of a block.
-    pub(super) fn open(&self, stored: Vec<u8>) -> Result<Bytes, Malformed> {
-        if crc32c::crc32c(&stored) != self.crc {
-            return Err(Malformed("the block's checksum is wrong"));
+    /// That the stored bytes are those the header is of.
+    pub(super) fn check(&self, stored: &[u8]) -> Result<(), Malformed> {
+        match crc32c::crc32c(stored) == self.crc {
+            true => Ok(()),
+            false => Err(Malformed("the block's checksum is wrong")),
         }
+    }
+
+    /// The plain bytes of a block, which was checked.
+    pub(super) fn open(&self, stored: Vec<u8>) -> Result<Bytes, Malformed> {
         let plain = match self.codec {
             RAW => stored,
             ZSTD => zstd::bulk::decompress(&stored, self.plain_bytes)

@@ -128,6 +128,14 @@ impl Table {
         TableCursor::from_block(self.clone(), 0)
     }
 
+    /// That every block of entries is what was written, by its checksum.
+    pub(crate) fn check_blocks(&self) -> Result<(), StoreError> {
+        for block in &self.blocks {
+            self.read_stored(block.offset, BlockKind::Entries)?;
+        }
+        Ok(())
+    }
+
     /// Reads every block and hands each entry to `is_right`; tells the blocks that are damaged, or
     /// have an entry that is not.
     pub(crate) fn check(
@@ -237,6 +245,18 @@ impl Table {
     }
 
     fn read_block(&self, offset: u64, kind: BlockKind) -> Result<(BlockHeader, Bytes), StoreError> {
+        let (header, stored) = self.read_stored(offset, kind)?;
+        let plain = header.open(stored);
+        let plain = plain.map_err(|malformed| self.corrupt(offset, malformed))?;
+        Ok((header, plain))
+    }
+
+    /// A block as it is stored; its checksum is right.
+    fn read_stored(
+        &self,
+        offset: u64,
+        kind: BlockKind,
+    ) -> Result<(BlockHeader, Vec<u8>), StoreError> {
         let located = |malformed| self.corrupt(offset, malformed);
         let mut header = [0; BLOCK_HEADER_BYTES];
         read_exact(&*self.file, &self.path, &mut header, offset)?;
@@ -247,8 +267,8 @@ impl Table {
         let mut stored = vec![0; header.stored_bytes];
         let at = offset + BLOCK_HEADER_BYTES as u64;
         read_exact(&*self.file, &self.path, &mut stored, at)?;
-        let plain = header.open(stored).map_err(located)?;
-        Ok((header, plain))
+        header.check(&stored).map_err(located)?;
+        Ok((header, stored))
     }
 
     fn corrupt(&self, offset: u64, malformed: Malformed) -> StoreError {
