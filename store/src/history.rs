@@ -131,7 +131,11 @@ impl LogHistory {
         {
             return Ok(None);
         }
-        let wanted = segments.iter().take_while(|info| info.before < revision);
+        // A segment without transactions is what an owner that was killed at once leaves.
+        let wanted = segments
+            .iter()
+            .filter(|info| info.before < info.last)
+            .take_while(|info| info.before < revision);
         let layers = wanted.map(|info| match info.id < open.id && info.last <= revision {
             true => self.footer(*info),
             false => Footer::in_memory(&*self.disk, &self.directory, self.store, (*info, revision)),

@@ -18,9 +18,6 @@ use crate::recovery;
 use crate::snapshot::{self, Snapshot, SnapshotPlan, snapshot_directory, snapshot_path};
 use crate::trim::{self, Trim};
 
-/// Most segments that one snapshot takes in: each is an open file.
-const SNAPSHOT_SEGMENTS_MAX: usize = 128;
-
 impl Core {
     /// Makes the footers of closed segments, and a snapshot if one is due, and removes what may go.
     pub(crate) fn keep(&self) -> Result<(), StoreError> {
@@ -52,7 +49,6 @@ impl Core {
             return Ok(false);
         };
         let previous = self.snapshots.newest()?;
-        let due = &due[..due.len().min(SNAPSHOT_SEGMENTS_MAX)];
         let system = self.system_after(previous.as_ref(), due)?;
         let footers = due.iter().map(|info| self.history.footer(*info));
         let footers = footers.collect::<Result<Vec<_>, _>>()?;

@@ -94,8 +94,12 @@ fn newest_beyond(closed: &[SegmentInfo], now_ms: u64, limits: &StoreLimits) -> O
     beyond.map(|info| info.id)
 }
 
+/// Most segments that one snapshot takes in, or that wait for one: whoever reads over snapshot and
+/// footers holds two files open for each.
+pub const SNAPSHOT_SEGMENTS_MAX: usize = 128;
+
 /// The closed segments that the next snapshot takes in, if it is time to make one: once they hold
-/// more than `limits.snapshot_log_bytes`, and than half of the last snapshot.
+/// more than `limits.snapshot_log_bytes`, and than half of the last snapshot, or are very many.
 #[must_use]
 pub fn due<'a>(
     closed: &'a [SegmentInfo],
@@ -108,7 +112,9 @@ pub fn due<'a>(
     let bytes: u64 = since.iter().map(|info| info.bytes).sum();
     let half = newest.map_or(0, |snapshot| snapshot.bytes / 2);
     let moved = since.last()?.last > newest.map_or(Revision(0), |snapshot| snapshot.revision);
-    (moved && bytes >= limits.snapshot_log_bytes.max(half)).then_some(since)
+    let is_due =
+        bytes >= limits.snapshot_log_bytes.max(half) || since.len() >= SNAPSHOT_SEGMENTS_MAX;
+    (moved && is_due).then_some(&since[..since.len().min(SNAPSHOT_SEGMENTS_MAX)])
 }
 
 #[cfg(test)]
@@ -247,5 +253,13 @@ mod tests {
             "less than half of it"
         );
         assert_eq!(due_ids(Some(snapshot(6, 0))), None, "nothing new");
+        let many: Vec<_> = (1..=130).map(|id| segment(id, 1, 0)).collect();
+        let taken = |count: usize| due(&many[..count], None, &limits()).map(<[_]>::len);
+        assert_eq!(taken(127), None);
+        assert_eq!(
+            taken(130),
+            Some(128),
+            "an owner that is killed often leaves many"
+        );
     }
 }
