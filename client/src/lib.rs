@@ -28,7 +28,7 @@
 //! | `connection`, `calls`, `replica`, `read` | being a peer |
 //! | `process`, `generation`, `fork` | what a process has one of, and what a fork does to it |
 //! | `wait` | how a thread waits |
-//! | [`home`], `link`, `config`, `options` | where things lie, and what a handle was asked for |
+//! | [`home`], `link`, `config`, `options`, `memory` | where things lie, and what a handle was asked for |
 
 pub mod aio;
 mod calls;
@@ -42,6 +42,7 @@ mod fork;
 mod generation;
 pub mod home;
 mod link;
+mod memory;
 mod objects;
 mod operations;
 mod options;
@@ -68,7 +69,7 @@ pub use objsync_proto::ids::{
 pub use objsync_proto::key::Key;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
-pub use objsync_proto::wire::{Grant, KeyRange, OwnerStatus};
+pub use objsync_proto::wire::{Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
 pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};
 
@@ -76,6 +77,7 @@ pub use crate::check::check;
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};
 pub use crate::link::{GrantRequest, Link};
+pub use crate::memory::{memory_bytes, parse_memory};
 pub use crate::objects::{
     Batch, CompressedDiskObject, DiskObject, Entries, NetworkObject, Object, TypedPipeline,
 };

@@ -43,6 +43,11 @@ pub struct Options {
     pub recover: bool,
     /// The level of writes that name none, for every handle, while this one is the owner.
     pub serve_durability: Durability,
+    /// Bytes that the store may take in memory while this handle is the owner: for changes ahead
+    /// of the index, the ring of events, the index's cache and decoded values together. What the
+    /// index takes beyond its cache is not in it. At least 16 MiB; none for
+    /// [`memory_bytes`](crate::memory_bytes).
+    pub memory_bytes: Option<u64>,
     /// Use a directory on a network file system, where locks may not hold.
     pub force_network_fs: bool,
 }
@@ -62,6 +67,7 @@ impl Default for Options {
             link: None,
             recover: false,
             serve_durability: Durability::Sync,
+            memory_bytes: None,
             force_network_fs: false,
         }
     }

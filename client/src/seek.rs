@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
+use objsync_proto::limits::MEMORY_BYTES_MIN;
 use objsync_proto::wire::OwnerInfo;
 use objsync_server::{Identity, ServerError, dial, identity, local};
-use objsync_store::{Store, StoreError, StoreOptions};
+use objsync_store::{Store, StoreError, StoreLimits, StoreOptions};
 use tokio::net::UnixStream;
 
 use crate::calls::Calls;
@@ -241,9 +242,14 @@ fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
     {
         home::make_private(parent)?;
     }
+    let memory_bytes = match config.options.memory_bytes {
+        Some(bytes) => bytes.max(MEMORY_BYTES_MIN),
+        None => crate::memory_bytes()?,
+    };
     let options = StoreOptions {
         durability: config.options.serve_durability,
         force_network_fs: config.options.force_network_fs,
+        limits: StoreLimits::within(memory_bytes),
         ..StoreOptions::default()
     };
     core.enter(Phase::Seeking {

@@ -76,7 +76,7 @@ impl Status {
             status.position = Some(position);
             status.newest = position.revision;
             status.peers = Some(owner.owned().peers());
-            status.keys = owner.store().count(owner.namespace()).ok();
+            status.keys = owner.store().count_at_once(owner.namespace());
             status.owner_pid = Some(std::process::id());
         } else {
             let applied = Revision(core.replica.applied());

@@ -85,8 +85,11 @@ pub const REPLICA_BYTES_AUTO: u64 = 256 << 20;
 pub const PIN_BYTES_MAX: u64 = 64 << 20;
 /// Most iterations over a replica that are open at once; one more ends the oldest.
 pub const PINS_MAX: usize = 1_024;
-/// Bytes of decoded values held before a store or a replica.
-pub const DECODED_CACHE_BYTES: usize = 64 << 20;
+/// Bytes that a store may take in memory unless told otherwise: a quarter each for changes ahead
+/// of the index, the ring of events, the index's cache, and decoded values.
+pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
+/// Least bytes that a store can be told to take in memory.
+pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
 
 /// A peer sends something at least this often.
 pub const KEEP_ALIVE_MS: u64 = 1_000;

@@ -9,16 +9,17 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use objsync::limits::DECODED_CACHE_BYTES;
+use objsync::limits::MEMORY_BYTES_DEFAULT;
 use objsync::{Dict, Stamp};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::codec::{Decoded, Fresh};
 
-const GENERATION_BYTES_MAX: usize = DECODED_CACHE_BYTES / 2;
-/// Values above this are decoded each time.
-const ENTRY_BYTES_MAX: usize = GENERATION_BYTES_MAX / 16;
+/// A generation takes an eighth of the memory of a store: both take a quarter.
+const GENERATION_SHARE: u64 = 8;
+/// Values above this part of a generation are decoded each time.
+const ENTRY_SHARE: usize = 16;
 /// What an entry takes besides its value: itself, its key, its place in the dict.
 const ENTRY_BYTES: usize = 200;
 
@@ -27,6 +28,7 @@ pub(crate) struct Cache {
     young: Py<PyDict>,
     old: Py<PyDict>,
     young_bytes: AtomicUsize,
+    generation_bytes_max: usize,
 }
 
 /// One decoded value.
@@ -40,10 +42,14 @@ struct Entry {
 
 impl Cache {
     pub(crate) fn new(py: Python<'_>) -> Self {
+        // A variable that makes no sense is refused where a store is opened.
+        let memory_bytes = objsync::memory_bytes().unwrap_or(MEMORY_BYTES_DEFAULT);
         Self {
             young: PyDict::new(py).unbind(),
             old: PyDict::new(py).unbind(),
             young_bytes: AtomicUsize::new(0),
+            generation_bytes_max: usize::try_from(memory_bytes / GENERATION_SHARE)
+                .unwrap_or(usize::MAX),
         }
     }
 
@@ -79,7 +85,7 @@ impl Cache {
         stamp: Stamp,
         value: Decoded<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if value.weight_bytes > ENTRY_BYTES_MAX {
+        if value.weight_bytes > self.generation_bytes_max / ENTRY_SHARE {
             return Ok(value.object);
         }
         let fresh = Fresh::plan(&value.object);
@@ -110,7 +116,7 @@ impl Cache {
     ) -> PyResult<()> {
         let young = self.young.bind(key.py());
         // Replaced entries are counted again: the generation only turns a little earlier.
-        if self.young_bytes.fetch_add(weight_bytes, Ordering::Relaxed) > GENERATION_BYTES_MAX {
+        if self.young_bytes.fetch_add(weight_bytes, Ordering::Relaxed) > self.generation_bytes_max {
             let old = self.old.bind(key.py());
             old.clear();
             old.update(young.as_mapping())?;

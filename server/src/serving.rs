@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
 use objsync_proto::limits::{DISK_THREADS_MAX, WRITES_BYTES_MAX};
-use objsync_proto::wire::{Grant, OwnerStatus};
+use objsync_proto::wire::{Grant, IndexBuild, OwnerStatus};
 use objsync_store::{Store, StoreError};
 use quinn::Connection;
 use tokio::sync::{Semaphore, watch};
@@ -151,6 +151,11 @@ impl Serving {
             log_bytes: store.log_bytes,
             snapshot_bytes: store.snapshot_bytes,
             index_bytes: store.index_bytes,
+            index_build: store.index_build.map(|build| IndexBuild {
+                revision: build.revision,
+                done_count: build.done_count,
+                total_count: build.total_count,
+            }),
             uptime_s: self.started.elapsed().as_secs(),
         }
     }

@@ -28,7 +28,6 @@ use crate::snapshot::Snapshots;
 use crate::stamps::Stamps;
 use crate::state::DictState;
 use crate::status::{Marks, StoreStatus};
-use crate::surfaces::Surfaces;
 use crate::upkeep::Upkeep;
 
 /// An open store.
@@ -57,7 +56,6 @@ pub(crate) struct Core {
     pub(crate) appended: AtomicU64,
 
     pub(crate) state: Arc<DictState>,
-    pub(crate) surfaces: Surfaces,
     pub(crate) system: Mutex<System>,
     pub(crate) catalog: RwLock<Catalog>,
     pub(crate) stamps: Stamps,
@@ -66,6 +64,8 @@ pub(crate) struct Core {
     pub(crate) upkeep: Upkeep,
     pub(crate) lock: Mutex<Option<Lock>>,
     pub(crate) is_closed: AtomicBool,
+    /// The store has threads of its own; if not, a test does their work.
+    pub(crate) has_threads: bool,
     pub(crate) start_ms: u64,
 }
 
@@ -132,7 +132,10 @@ impl Core {
     /// How far each step of the write path is.
     pub(crate) fn marks(&self) -> Marks {
         // The index is read first: it follows the others, and they only grow.
-        let indexed = self.state.indexed();
+        let indexed = match self.state.build_progress() {
+            None => self.state.indexed(),
+            Some(building) => building.revision,
+        };
         let durable = self.open.durable();
         let committed = self.committed();
         Marks {
@@ -152,6 +155,7 @@ impl Core {
             log_bytes: self.segments.closed_bytes() + open_bytes,
             snapshot_bytes: self.snapshots.bytes(),
             index_bytes: self.state.index_bytes(),
+            index_build: self.state.build_progress(),
             recent_bytes: self.state.recent_bytes() as u64,
             sessions: u32::try_from(self.system().sessions.count()).unwrap_or(u32::MAX),
             uptime_ms: self.clock.monotonic_ms().saturating_sub(self.start_ms),
@@ -176,7 +180,7 @@ impl Core {
             true => self.end_log(),
             false => Ok(()),
         };
-        self.let_go();
+        self.let_go(ended.is_ok());
         ended
     }
 
@@ -188,7 +192,7 @@ impl Core {
         let killed = io::Error::other("the store was killed");
         self.poison
             .set(&StoreError::io("keep", &self.directory, killed));
-        self.let_go();
+        self.let_go(false);
     }
 
     /// The last frame, and the manifest that says where it is.
@@ -204,10 +208,10 @@ impl Core {
         })
     }
 
-    fn let_go(&self) {
+    fn let_go(&self, is_clean: bool) {
         self.state.close();
         self.stop_threads();
-        self.state.release_index();
+        self.state.release_index(is_clean);
         *self.writer() = None;
         // Last of all: from here on another process may own the directory.
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -50,10 +50,6 @@ impl Surface for DictSurface {
         DICT_SECTION
     }
 
-    fn record(&self, effect: &Effect) -> Result<Option<Change>, Malformed> {
-        decode_change(&effect.body).map(Some)
-    }
-
     fn apply(&self, revision: Revision, effect: &Effect) -> Result<(), StoreError> {
         if revision > self.mark() {
             let change = decode_change(&effect.body)?;
@@ -75,6 +71,11 @@ impl Surface for DictSurface {
         // Values of this format name no chunks.
         Ok(())
     }
+}
+
+/// What footers and snapshots keep of an effect of the dictionary.
+pub(crate) fn record(effect: &Effect) -> Result<Option<Change>, Malformed> {
+    decode_change(&effect.body).map(Some)
 }
 
 /// The key is removed.

@@ -10,22 +10,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use objsync_proto::effect::{Change, Effect};
+use objsync_proto::effect::Change;
 use objsync_proto::ids::{Revision, StoreId};
 
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, MemoryDisk, OpenMode};
 use crate::error::StoreError;
-use crate::frame::{BytesReader, FRAME_HEADER_BYTES, Frame, Malformed, put_varint};
+use crate::frame::{
+    BytesReader, FRAME_HEADER_BYTES, Frame, FrameKind, LoggedTransaction, Malformed, put_varint,
+};
+use crate::history::located;
 use crate::log::{LogReader, SegmentId, SegmentInfo, log_directory, segment_path};
+use crate::surfaces::record_of;
 use crate::table::{Section, Table, TableHead, TableKind, TableWriter, read_exact};
 
 /// The key is removed.
 const DELETED: u8 = 0;
 /// The key has a value: offset, length and CRC-32C follow.
 const IN_SEGMENT: u8 = 1;
-
-/// What an effect puts or removes in its surface's section; none if nothing is kept of it.
-pub type RecordOf<'a> = dyn Fn(&Effect) -> Result<Option<Change>, Malformed> + 'a;
 
 /// Where the value of an entry stands in its segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,24 +57,19 @@ pub fn write(
     directory: &Path,
     store: StoreId,
     info: SegmentInfo,
-    record_of: &RecordOf<'_>,
 ) -> Result<(), StoreError> {
-    let mut keys = Keys::default();
-    for read in LogReader::segment(disk, directory, info)? {
-        let (place, frame) = read?;
-        keys.add_frame(&frame, place.offset, record_of)
-            .map_err(|malformed| {
-                StoreError::corrupt(&segment_path(directory, info.id), place.offset, malformed.0)
-            })?;
-    }
-    let head = TableHead {
+    let keys = Keys::read(disk, directory, info, info.last)?;
+    let path = footer_path(directory, info.id);
+    keys.write(TableWriter::create(disk, &path, head(store, info))?)
+}
+
+fn head(store: StoreId, info: SegmentInfo) -> TableHead {
+    TableHead {
         kind: TableKind::Footer,
         store,
         revision: info.last,
         segment: info.id,
-    };
-    let writer = TableWriter::create(disk, &footer_path(directory, info.id), head)?;
-    keys.write(writer)
+    }
 }
 
 impl Footer {
@@ -83,7 +79,7 @@ impl Footer {
     /// [`StoreError::Corrupt`] also if it is the footer of another segment.
     pub fn open(disk: &dyn Disk, directory: &Path, info: SegmentInfo) -> Result<Self, StoreError> {
         let path = footer_path(directory, info.id);
-        let table = Arc::new(Table::open(disk, &path, TableKind::Footer)?);
+        let table = Table::open(disk, &path, TableKind::Footer)?;
         let head = table.head();
         if head.segment != info.id || head.revision != info.last {
             return Err(StoreError::corrupt(
@@ -92,16 +88,41 @@ impl Footer {
                 "it belongs to another segment",
             ));
         }
+        Self::over(table, disk, directory, info)
+    }
+
+    fn over(
+        table: Table,
+        disk: &dyn Disk,
+        directory: &Path,
+        info: SegmentInfo,
+    ) -> Result<Self, StoreError> {
         let segment_path = segment_path(directory, info.id);
         let segment = disk
             .open(&segment_path, OpenMode::Read)
             .map_err(|error| StoreError::io("open", &segment_path, error))?;
         Ok(Self {
-            table,
+            table: Arc::new(table),
             segment,
             segment_path,
             segment_bytes: info.bytes,
         })
+    }
+
+    /// A footer that is nowhere but in memory, about the packed size of its keys: of a segment
+    /// that is still written, or of the part of one up to a revision.
+    pub fn in_memory(
+        disk: &dyn Disk,
+        directory: &Path,
+        store: StoreId,
+        (info, to): (SegmentInfo, Revision),
+    ) -> Result<Self, StoreError> {
+        let memory = MemoryDisk::default();
+        let path = footer_path(directory, info.id);
+        let keys = Keys::read(disk, directory, info, to)?;
+        keys.write(TableWriter::create(&memory, &path, head(store, info))?)?;
+        let table = Table::open(&memory, &path, TableKind::Footer)?;
+        Self::over(table, disk, directory, info)
     }
 
     /// Opens the footer of a closed segment, and makes it if it is missing or of no use.
@@ -110,23 +131,32 @@ impl Footer {
         directory: &Path,
         store: StoreId,
         info: SegmentInfo,
-        record_of: &RecordOf<'_>,
     ) -> Result<Self, StoreError> {
+        let is_sound = |footer: &Self| {
+            footer.table.head().store == store && footer.table.check_blocks().is_ok()
+        };
         match Self::open(disk, directory, info) {
-            Ok(footer) if footer.table.head().store == store => Ok(footer),
+            Ok(footer) if is_sound(&footer) => Ok(footer),
             _ => {
-                write(disk, directory, store, info, record_of)?;
+                write(disk, directory, store, info)?;
                 Self::open(disk, directory, info)
             }
         }
     }
 
+    /// Whether an entry of the footer has a value; if not, the key was removed.
+    pub fn has_value(&self, payload: &Bytes) -> Result<bool, StoreError> {
+        Ok(self.place(payload)?.is_some())
+    }
+
+    fn place(&self, payload: &Bytes) -> Result<Option<ValuePlace>, StoreError> {
+        ValuePlace::take(payload)
+            .map_err(|malformed| StoreError::corrupt(&self.segment_path, 0, malformed.0))
+    }
+
     /// The value of an entry of the footer; none if the key was removed.
     pub fn value(&self, payload: &Bytes) -> Result<Option<Vec<u8>>, StoreError> {
-        let place = ValuePlace::take(payload);
-        let place =
-            place.map_err(|malformed| StoreError::corrupt(&self.segment_path, 0, malformed.0))?;
-        let Some(place) = place else {
+        let Some(place) = self.place(payload)? else {
             return Ok(None);
         };
         let corrupt = |what| StoreError::corrupt(&self.segment_path, place.offset, what);
@@ -188,14 +218,30 @@ struct KeyRecord {
 }
 
 impl Keys {
-    fn add_frame(
-        &mut self,
-        frame: &Frame,
-        offset: u64,
-        record_of: &RecordOf<'_>,
-    ) -> Result<(), Malformed> {
+    /// The keys of the transactions of a segment up to a revision.
+    fn read(
+        disk: &dyn Disk,
+        directory: &Path,
+        info: SegmentInfo,
+        to: Revision,
+    ) -> Result<Self, StoreError> {
+        let mut keys = Self::default();
+        for read in LogReader::segment(disk, directory, info)? {
+            let (place, frame) = read?;
+            if frame.header.before() >= to && frame.header.kind == FrameKind::Transactions {
+                break;
+            }
+            let added = keys.add_frame(&frame, place.offset, to);
+            located(added, &segment_path(directory, info.id), place.offset)?;
+        }
+        Ok(keys)
+    }
+
+    fn add_frame(&mut self, frame: &Frame, offset: u64, to: Revision) -> Result<(), Malformed> {
         let body_at = offset + FRAME_HEADER_BYTES as u64;
-        for logged in frame.transactions()? {
+        let transactions = frame.transactions()?.into_iter();
+        let is_wanted = |logged: &LoggedTransaction| logged.transaction.revision <= to;
+        for logged in transactions.take_while(is_wanted) {
             for effect in &logged.transaction.effects {
                 let Some(Change { key, value }) = record_of(effect)? else {
                     continue;

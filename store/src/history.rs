@@ -1,7 +1,8 @@
 //! The history as others read it: the log from a revision on, and what marks of it mean.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use objsync_proto::effect::Effect;
@@ -13,9 +14,11 @@ use crate::disk::Disk;
 use crate::epoch::Epochs;
 use crate::error::StoreError;
 use crate::feed::Published;
+use crate::footer::Footer;
 use crate::frame::{BytesReader, LoggedTransaction, Malformed, put_varint};
-use crate::log::{LogReader, OpenSegment, Segments, segment_path};
-use crate::snapshot::Snapshots;
+use crate::index::{Index, LayeredIndex, compare};
+use crate::log::{LogReader, OpenSegment, SegmentId, SegmentInfo, Segments, segment_path};
+use crate::snapshot::{Snapshot, Snapshots};
 use crate::state::{Changes, History};
 use crate::table::TableEntry;
 
@@ -28,7 +31,14 @@ pub(crate) struct LogHistory {
     pub(crate) segments: Arc<Segments>,
     pub(crate) open: Arc<OpenSegment>,
     pub(crate) snapshots: Arc<Snapshots>,
+    /// Held while a footer is looked for and, if need be, made.
+    pub(crate) footers: Mutex<()>,
+    /// Nothing may be written.
+    pub(crate) readonly: bool,
 }
+
+/// How often files are looked for anew when some were removed meanwhile.
+const TRY_COUNT: u32 = 8;
 
 /// What the log had after a revision.
 pub(crate) enum Walk {
@@ -74,6 +84,64 @@ impl LogHistory {
             }
         }
         Ok(Walk::Done)
+    }
+
+    /// The footer of a closed segment; made if it is missing, in memory if it cannot be written.
+    pub(crate) fn footer(&self, info: SegmentInfo) -> Result<Footer, StoreError> {
+        let _turn = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (disk, directory) = (&*self.disk, &*self.directory);
+        let opened = match self.readonly {
+            true => Footer::open(disk, directory, info),
+            false => Footer::open_or_write(disk, directory, self.store, info),
+        };
+        match opened {
+            Ok(footer) if footer.table.head().store == self.store => Ok(footer),
+            // Damage of the segment itself, and whatever else fails, is met again.
+            _ => Footer::in_memory(disk, directory, self.store, (info, info.last)),
+        }
+    }
+
+    /// Everything as of a revision, from snapshot and footers; none if it is before what is kept.
+    pub(crate) fn layered_at(
+        &self,
+        revision: Revision,
+    ) -> Result<Option<LayeredIndex>, StoreError> {
+        let mut tries = TRY_COUNT;
+        loop {
+            tries -= 1;
+            match self.try_layered_at(revision) {
+                // What was trimmed meanwhile is not needed by what the next look finds.
+                Err(error) if is_removed(&error) && tries > 0 => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn try_layered_at(&self, revision: Revision) -> Result<Option<LayeredIndex>, StoreError> {
+        let open = self.open.info();
+        let snapshot = self.snapshots.newest_at(revision)?;
+        let covered = snapshot.as_ref().map_or(SegmentId(0), Snapshot::segment);
+        // The open segment was looked at first: it may have been closed since.
+        let mut segments = self.segments.closed();
+        segments.retain(|info| info.id > covered && info.id < open.id);
+        segments.push(open);
+        if segments
+            .first()
+            .is_some_and(|first| first.id != covered.next())
+        {
+            return Ok(None);
+        }
+        // A segment without transactions is what an owner that was killed at once leaves.
+        let wanted = segments
+            .iter()
+            .filter(|info| info.before < info.last)
+            .take_while(|info| info.before < revision);
+        let layers = wanted.map(|info| match info.id < open.id && info.last <= revision {
+            true => self.footer(*info),
+            false => Footer::in_memory(&*self.disk, &self.directory, self.store, (*info, revision)),
+        });
+        let layers = layers.collect::<Result<_, _>>()?;
+        Ok(Some(LayeredIndex::new(snapshot, layers, revision)))
     }
 
     fn epochs(&self) -> std::sync::RwLockReadGuard<'_, Epochs> {
@@ -140,12 +208,44 @@ impl History for LogHistory {
         })?;
         match walk {
             Walk::Done => Ok(()),
-            Walk::Trimmed => Err(StoreError::corrupt(
+            Walk::Trimmed => Err(StoreError::Index {
+                what: format!("what follows revision {after} is no longer in the log"),
+            }),
+        }
+    }
+
+    fn entry_count(&self) -> u64 {
+        let newest = self.snapshots.newest().ok().flatten();
+        newest.map_or(0, |snapshot| snapshot.table().entry_count())
+    }
+
+    fn stand_in(&self, revision: Revision) -> Result<Arc<dyn Index>, StoreError> {
+        match self.layered_at(revision)? {
+            Some(layered) => Ok(Arc::new(layered)),
+            None => Err(StoreError::corrupt(
                 &crate::log::log_directory(&self.directory),
                 0,
-                format!("what follows revision {after} is missing"),
+                format!("the log does not reach back from revision {revision} to a snapshot"),
             )),
         }
+    }
+
+    fn difference(
+        &self,
+        index: &dyn Index,
+        revision: Revision,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(then) = self.layered_at(revision)? else {
+            return Ok(Some("its mark is before what is kept".to_owned()));
+        };
+        let now = self.stand_in(self.open.info().last)?;
+        let mut found = None;
+        let compared = compare(index, (&then, &*now), is_stopped, &mut |difference| {
+            found = Some(difference.to_string());
+            ControlFlow::Break(())
+        });
+        compared.map(|_| found)
     }
 }
 

@@ -7,29 +7,36 @@
 
 use std::path::Path;
 
-use objsync_proto::effect::{Change, Effect};
-
 use crate::core::{Core, System};
 use crate::disk::Disk;
 use crate::epoch::Epochs;
 use crate::error::StoreError;
 use crate::footer::footer_path;
-use crate::frame::Malformed;
 use crate::log::{SegmentId, SegmentInfo, log_directory};
 use crate::manifest::Manifest;
 use crate::recovery;
 use crate::snapshot::{self, Snapshot, SnapshotPlan, snapshot_directory, snapshot_path};
-use crate::surfaces::Surfaces;
 use crate::trim::{self, Trim};
 
-/// Most segments that one snapshot takes in: each is an open file.
-const SNAPSHOT_SEGMENTS_MAX: usize = 128;
-
 impl Core {
-    /// Makes a snapshot if one is due, and removes what may go.
+    /// Makes the footers of closed segments, and a snapshot if one is due, and removes what may go.
     pub(crate) fn keep(&self) -> Result<(), StoreError> {
+        self.make_footers()?;
         while self.make_snapshot()? {}
         self.trim()
+    }
+
+    /// The next snapshot, and whoever opens the store, finds them there.
+    fn make_footers(&self) -> Result<(), StoreError> {
+        let covered = self.snapshots.list().pop();
+        let covered = covered.map_or(SegmentId(0), |snapshot| snapshot.segment);
+        for info in self.segments.closed() {
+            self.refuse_if_closed()?;
+            if info.id > covered {
+                self.history.footer(info)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the snapshot that is due; tells whether there was one.
@@ -42,16 +49,16 @@ impl Core {
             return Ok(false);
         };
         let previous = self.snapshots.newest()?;
-        let due = &due[..due.len().min(SNAPSHOT_SEGMENTS_MAX)];
         let system = self.system_after(previous.as_ref(), due)?;
+        let footers = due.iter().map(|info| self.history.footer(*info));
+        let footers = footers.collect::<Result<Vec<_>, _>>()?;
         let made = snapshot::write(&SnapshotPlan {
             disk: &*self.disk,
             directory: &self.directory,
             store: self.store,
             previous: previous.as_ref(),
-            segments: due,
+            footers: &footers,
             system: &system,
-            record_of: &|effect| record_of(&self.surfaces, effect),
             is_stopped: &|| self.is_closed(),
         })?;
         let revision = made.revision();
@@ -162,13 +169,5 @@ fn remove(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
             Err(StoreError::io("remove", path, error))
         }
         _ => Ok(()),
-    }
-}
-
-/// What a snapshot keeps of an effect.
-fn record_of(surfaces: &Surfaces, effect: &Effect) -> Result<Option<Change>, Malformed> {
-    match surfaces.get(effect.surface) {
-        Some(surface) => surface.record(effect),
-        None => Err(Malformed("an effect of an unknown surface")),
     }
 }

@@ -20,6 +20,7 @@
 //! | [`state`], `recent`, [`index`], [`reader`] | where values are found, at which revision |
 //! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
+//! | [`steps`] | the work of these threads, one piece at a time |
 //! | [`check`](mod@check) | reads every byte of a closed store |
 //! | [`disk`], [`clock`] | the world outside, as traits |
 
@@ -52,6 +53,7 @@ mod keeper;
 pub mod lock;
 pub mod log;
 pub mod manifest;
+mod merge;
 pub mod options;
 mod pins;
 pub mod poison;
@@ -63,6 +65,7 @@ pub mod snapshot;
 pub mod stamps;
 pub mod state;
 pub mod status;
+pub mod steps;
 pub mod store;
 pub mod surfaces;
 pub mod table;
@@ -79,5 +82,7 @@ pub use feed::{Feed, FeedRead, Published};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use reader::Reader;
 pub use stamps::Stamp;
+pub use state::BuildProgress;
 pub use status::{Marks, StoreStatus};
+pub use steps::Step;
 pub use store::{Answer, LogRead, Store, Stored, Submission, SubmissionOrigin};

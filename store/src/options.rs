@@ -1,11 +1,13 @@
 //! What a store is opened with.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use objsync_proto::ids::Durability;
 
 use crate::clock::{Clock, Entropy, RealClock, RealEntropy};
 use crate::disk::{Disk, RealDisk};
+use crate::index::{IndexHome, MemoryHome, SledHome};
 
 /// How to open a store. The default makes one where there is none and syncs every write.
 #[derive(Clone)]
@@ -20,6 +22,9 @@ pub struct StoreOptions {
     pub limits: StoreLimits,
     /// Where the index is kept. Default: sled, in `index/`.
     pub index: IndexKind,
+    /// Start the store's own threads. Default: yes. Without them `Store::step` does their work,
+    /// one piece at a time, so that a test decides the order of everything.
+    pub threads: bool,
     /// Open on a network file system too, where the lock may not hold. Default: no.
     pub force_network_fs: bool,
     /// Where files are. Default: the real disk.
@@ -38,6 +43,7 @@ impl Default for StoreOptions {
             durability: Durability::default(),
             limits: StoreLimits::default(),
             index: IndexKind::default(),
+            threads: true,
             force_network_fs: false,
             disk: Arc::new(RealDisk),
             clock: Arc::new(RealClock::default()),
@@ -47,13 +53,27 @@ impl Default for StoreOptions {
 }
 
 /// Where the index of a store is kept. It is a cache either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Default)]
 pub enum IndexKind {
     /// In `index/`, by sled.
     #[default]
     Sled,
     /// In memory, made again at each open.
     Memory,
+    /// There.
+    Home(Arc<dyn IndexHome>),
+}
+
+impl IndexKind {
+    /// The home of the index of the store in `directory`.
+    pub(crate) fn home(&self, directory: &Path, limits: &StoreLimits) -> Arc<dyn IndexHome> {
+        let cache_bytes = limits.index_cache_bytes;
+        match self {
+            Self::Sled => Arc::new(SledHome::new(directory.join("index"), cache_bytes)),
+            Self::Memory => Arc::new(MemoryHome),
+            Self::Home(home) => Arc::clone(home),
+        }
+    }
 }
 
 /// Sizes and times of a store: policies, none of them part of the format.
@@ -72,6 +92,9 @@ pub struct StoreLimits {
     pub snapshot_log_bytes: u64,
     /// Bytes of changes kept in memory for all subscribers together. Default: 64 MiB.
     pub ring_bytes_max: usize,
+    /// Bytes that the index may hold of its pages in memory; what it takes beside that grows with
+    /// the number of keys. Default: 64 MiB.
+    pub index_cache_bytes: u64,
     /// A sync of buffered writes starts within this many milliseconds. Default: 50.
     pub flush_delay_ms: u64,
     /// Writers wait while the oldest unsynced write is older, milliseconds. Default: 1,000.
@@ -80,6 +103,22 @@ pub struct StoreLimits {
     pub unsynced_bytes_max: u64,
     /// A pinned reader expires after this many milliseconds. Default: 60,000.
     pub reader_ms_max: u64,
+}
+
+impl StoreLimits {
+    /// The defaults, with as much memory: a quarter each for the recent map, the ring and the
+    /// index. The last quarter is for decoded values, which the store does not keep.
+    #[must_use]
+    pub fn within(memory_bytes: u64) -> Self {
+        let quarter = memory_bytes / 4;
+        let in_memory = usize::try_from(quarter).unwrap_or(usize::MAX);
+        Self {
+            recent_bytes_max: in_memory,
+            ring_bytes_max: in_memory,
+            index_cache_bytes: quarter,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for StoreLimits {
@@ -91,6 +130,7 @@ impl Default for StoreLimits {
             retention_ms: 3600 * 1000,
             snapshot_log_bytes: 64 << 20,
             ring_bytes_max: objsync_proto::limits::RING_BYTES_MAX,
+            index_cache_bytes: 64 << 20,
             flush_delay_ms: 50,
             unsynced_ms_max: 1_000,
             unsynced_bytes_max: 64 << 20,

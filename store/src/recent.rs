@@ -29,8 +29,9 @@ pub(crate) struct Recent {
     retired_count: u64,
     /// Entries of the queue below this number belong to keys whose `in_index` is known.
     resolved_count: u64,
-    /// Keys by namespace at the newest revision, as far as keys are resolved.
-    totals: HashMap<NamespaceId, i64>,
+    /// Keys by namespace at the newest revision, as far as keys are resolved; none while nobody has
+    /// counted those of the index.
+    totals: Option<HashMap<NamespaceId, i64>>,
     bytes: usize,
 }
 
@@ -83,15 +84,20 @@ pub(crate) struct RecentPage {
 }
 
 impl Recent {
-    /// Starts with the number of keys that the index has.
-    pub(crate) fn new(counts: &[(NamespaceId, u64)]) -> Self {
+    /// Starts with the number of keys that the index has, if known.
+    pub(crate) fn new(counts: Option<&[(NamespaceId, u64)]>) -> Self {
         let total = |(namespace, count): &(NamespaceId, u64)| {
             (*namespace, i64::try_from(*count).unwrap_or(i64::MAX))
         };
         Self {
-            totals: counts.iter().map(total).collect(),
+            totals: counts.map(|counts| counts.iter().map(total).collect()),
             ..Self::default()
         }
+    }
+
+    /// Whether the number of keys in the index is known.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.totals.is_some()
     }
 
     /// Bytes in memory, about.
@@ -130,8 +136,8 @@ impl Recent {
         };
         debug_assert!(node.latest.revision <= revision, "revisions go up");
         let old = std::mem::replace(&mut node.latest, version);
-        if node.in_index.is_some() {
-            *self.totals.entry(namespace).or_default() +=
+        if let (Some(_), Some(totals)) = (node.in_index, &mut self.totals) {
+            *totals.entry(namespace).or_default() +=
                 i64::from(exists) - i64::from(old.value.is_some());
         }
         self.bytes += added;
@@ -265,8 +271,9 @@ impl Recent {
         }
     }
 
-    /// The index was made again as of `upto`, with these counts: everything is to be asked anew.
-    pub(crate) fn rebase(&mut self, upto: Revision, counts: &[(NamespaceId, u64)]) {
+    /// Another index is in place, as of `upto`, with these counts if they are known: everything is
+    /// to be asked anew.
+    pub(crate) fn rebase(&mut self, upto: Revision, counts: Option<&[(NamespaceId, u64)]>) {
         self.retire(upto, usize::MAX);
         for node in self.nodes.values_mut().flat_map(BTreeMap::values_mut) {
             node.in_index = None;
@@ -311,8 +318,10 @@ impl Recent {
             && node.in_index.is_none()
         {
             node.in_index = Some(in_index);
-            *self.totals.entry(namespace).or_default() +=
-                i64::from(node.latest.value.is_some()) - i64::from(in_index);
+            if let Some(totals) = &mut self.totals {
+                *totals.entry(namespace).or_default() +=
+                    i64::from(node.latest.value.is_some()) - i64::from(in_index);
+            }
         }
     }
 
@@ -330,7 +339,9 @@ impl Recent {
     /// How many keys there are as of `at`, which is not far behind the newest revision. Exact
     /// once everything is resolved.
     pub(crate) fn count(&self, namespace: NamespaceId, at: Revision) -> u64 {
-        let mut total = self.totals.get(&namespace).copied().unwrap_or(0);
+        let totals = self.totals.as_ref();
+        let total = totals.and_then(|totals| totals.get(&namespace));
+        let mut total = total.copied().unwrap_or(0);
         let later = self.queue.iter().rev();
         for queued in later.take_while(|queued| queued.revision > at) {
             let node = self.node(queued).filter(|_| queued.namespace == namespace);
@@ -345,15 +356,6 @@ impl Recent {
             }
         }
         u64::try_from(total).unwrap_or(0)
-    }
-
-    /// The namespaces that have or had keys.
-    pub(crate) fn namespaces(&self) -> Vec<NamespaceId> {
-        self.totals
-            .keys()
-            .chain(self.nodes.keys())
-            .copied()
-            .collect()
     }
 
     fn node(&self, queued: &Queued) -> Option<&Node> {

@@ -28,9 +28,9 @@ use crate::frame::BatchBuilder;
 use crate::history::LogHistory;
 use crate::keeper;
 use crate::lock::Lock;
-use crate::log::{LogWriter, OpenSegment, SegmentHeader, Segments};
+use crate::log::{LogWriter, OpenSegment, SegmentHeader, SegmentInfo, Segments};
 use crate::manifest::{Manifest, ManifestFile};
-use crate::options::{IndexKind, StoreOptions};
+use crate::options::StoreOptions;
 use crate::poison::Poison;
 use crate::snapshot::Snapshots;
 use crate::stamps::Stamps;
@@ -183,10 +183,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let epoch = current(&epochs, directory)?;
     let mut closed = layout.closed;
     closed.extend(tail.closed);
-    if !options.readonly {
-        let ids: Vec<_> = closed.iter().map(|info| info.id).collect();
-        keeper::clean(&*options.disk, directory, &known, &ids)?;
-    }
+    clean(directory, &options, &known, &closed)?;
     let poison = Arc::new(Poison::default());
     let open = OpenSegment::new(
         tail.opened(directory),
@@ -203,12 +200,17 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         segments: Arc::new(segments),
         open: Arc::new(open),
         snapshots: Arc::new(snapshots),
+        footers: Mutex::default(),
+        readonly: options.readonly,
     });
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
     let log = tail.writer(&options, &history, &poison);
     let writer = (!options.readonly).then(|| writer(log, epoch, tail.last, &known));
+    if !options.readonly {
+        state.want_index();
+    }
+    replay_surfaces(&state, &history, committed)?;
     Ok(Core {
-        surfaces: open_surfaces(&state, &history, committed)?,
         catalog: RwLock::new(replay::load_catalog(&state)?),
         directory: directory.to_owned(),
         durability: options.durability,
@@ -233,10 +235,25 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         upkeep: Upkeep::default(),
         lock: Mutex::new(lock),
         is_closed: AtomicBool::new(false),
+        has_threads: options.threads && !options.readonly,
         start_ms: options.clock.monotonic_ms(),
         disk: options.disk,
         clock: options.clock,
     })
+}
+
+/// Removes what an earlier owner did not come to finish, or to remove.
+fn clean(
+    directory: &Path,
+    options: &StoreOptions,
+    known: &Manifest,
+    closed: &[SegmentInfo],
+) -> Result<(), StoreError> {
+    if options.readonly {
+        return Ok(());
+    }
+    let ids: Vec<_> = closed.iter().map(|info| info.id).collect();
+    keeper::clean(&*options.disk, directory, known, &ids)
 }
 
 /// The epoch that was just begun, or that a reader found.
@@ -258,15 +275,15 @@ fn writer(log: LogWriter, epoch: Epoch, last: Revision, known: &Manifest) -> Wri
     }
 }
 
-fn open_surfaces(
+/// Brings every surface that keeps its own index to the end of the log.
+fn replay_surfaces(
     state: &Arc<DictState>,
     history: &LogHistory,
     committed: Revision,
-) -> Result<Surfaces, StoreError> {
+) -> Result<(), StoreError> {
     let mut surfaces = Surfaces::default();
     surfaces.register(Arc::new(DictSurface::new(state.clone())));
-    replay::replay_surfaces(&surfaces, history, committed)?;
-    Ok(surfaces)
+    replay::replay_surfaces(&surfaces, history, committed)
 }
 
 fn authority_of(kind: AuthorityKind) -> Box<dyn Authority> {
@@ -280,13 +297,8 @@ fn open_state(
     options: &StoreOptions,
     (history, end): (&Arc<LogHistory>, Revision),
 ) -> Result<DictState, StoreError> {
-    let index = match options.readonly {
-        true => IndexKind::Memory,
-        false => options.index,
-    };
     let state = StateOptions {
-        index_directory: directory.join("index"),
-        index,
+        home: options.index.home(directory, &options.limits),
         limits: options.limits,
         clock: options.clock.clone(),
         history: history.clone(),

@@ -6,8 +6,6 @@
 //!
 //! The table of bytes is in docs/format.md, "Snapshots".
 
-mod merge;
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,11 +15,10 @@ use objsync_proto::wire::KeyRange;
 
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::footer::{Footer, RecordOf};
-use crate::log::{SegmentId, SegmentInfo};
+use crate::footer::Footer;
+use crate::log::SegmentId;
+use crate::merge::{Merge, Source};
 use crate::table::{Section, Table, TableHead, TableKind, TableWriter};
-
-use merge::Merge;
 
 /// The system section is cut into entries of this many bytes.
 const SYSTEM_PIECE_BYTES: usize = 1 << 20;
@@ -56,12 +53,10 @@ pub struct SnapshotPlan<'a> {
     pub store: StoreId,
     /// The newest snapshot that is there.
     pub previous: Option<&'a Snapshot>,
-    /// The closed segments since, oldest first; at least one.
-    pub segments: &'a [SegmentInfo],
+    /// The footers of the closed segments since, oldest first; at least one.
+    pub footers: &'a [Footer],
     /// Sessions, grants and epochs as of the end of the last of these segments.
     pub system: &'a [u8],
-    /// What is kept of an effect.
-    pub record_of: &'a RecordOf<'a>,
     /// Asked now and then: the store is closing, and the snapshot has time until it is opened.
     pub is_stopped: &'a dyn Fn() -> bool,
 }
@@ -80,21 +75,19 @@ pub fn snapshot_path(directory: &Path, revision: Revision) -> PathBuf {
 
 /// Makes a snapshot. It is durable, and not yet named in the manifest, when this returns.
 pub fn write(plan: &SnapshotPlan<'_>) -> Result<Snapshot, StoreError> {
-    let Some(last) = plan.segments.last() else {
+    let Some(last) = plan.footers.last().map(|footer| footer.table.head()) else {
         return Err(StoreError::corrupt(
             plan.directory,
             0,
             "no segment to make a snapshot of",
         ));
     };
-    let path = snapshot_path(plan.directory, last.last);
+    let path = snapshot_path(plan.directory, last.revision);
     let head = TableHead {
         kind: TableKind::Snapshot,
         store: plan.store,
-        revision: last.last,
-        segment: last.id,
+        ..*last
     };
-    let footers = open_footers(plan)?;
     let directory = snapshot_directory(plan.directory);
     plan.disk
         .create_dir(&directory)
@@ -102,25 +95,23 @@ pub fn write(plan: &SnapshotPlan<'_>) -> Result<Snapshot, StoreError> {
         .map_err(|error| StoreError::io("create", &directory, error))?;
     let mut writer = TableWriter::create(plan.disk, &path, head)?;
     for (index, piece) in (0_u32..).zip(plan.system.chunks(SYSTEM_PIECE_BYTES)) {
-        writer.push(Section::SYSTEM, &index.to_be_bytes(), last.last, piece)?;
+        writer.push(Section::SYSTEM, &index.to_be_bytes(), head.revision, piece)?;
     }
-    let previous = plan.previous.map(|snapshot| snapshot.table.iter());
-    for (count, entry) in Merge::new(previous, &footers)?.enumerate() {
+    let previous = plan.previous.iter();
+    let previous = previous.map(|snapshot| Source::snapshot(snapshot.table.iter()));
+    let footers = plan.footers.iter();
+    let footers = footers.map(|footer| Source::footer(footer, footer.table.iter()));
+    let merge = Merge::new(previous.chain(footers).collect(), false)?;
+    for (count, merged) in merge.enumerate() {
         if count % STOP_CHECK_COUNT == 0 && (plan.is_stopped)() {
             return Err(StoreError::Closed);
         }
-        let entry = entry?;
-        writer.push(entry.section, &entry.key, entry.revision, &entry.payload)?;
+        if let Some(entry) = merged?.resolve()? {
+            writer.push(entry.section, &entry.key, entry.revision, &entry.payload)?;
+        }
     }
     writer.finish()?;
-    Snapshot::open(plan.disk, plan.directory, last.last)
-}
-
-fn open_footers(plan: &SnapshotPlan<'_>) -> Result<Vec<Footer>, StoreError> {
-    let open = |info: &SegmentInfo| {
-        Footer::open_or_write(plan.disk, plan.directory, plan.store, *info, plan.record_of)
-    };
-    plan.segments.iter().map(open).collect()
+    Snapshot::open(plan.disk, plan.directory, head.revision)
 }
 
 impl Snapshot {
@@ -173,7 +164,10 @@ impl Snapshot {
     /// Sessions, grants and epochs.
     pub fn system(&self) -> Result<Bytes, StoreError> {
         let mut system = BytesMut::new();
-        for piece in self.table.range(Section::SYSTEM, KeyRange::default()) {
+        for piece in self
+            .table
+            .range(Section::SYSTEM, KeyRange::default(), false)
+        {
             system.extend_from_slice(&piece?.payload);
         }
         Ok(system.freeze())
@@ -215,7 +209,13 @@ impl Snapshots {
 
     /// Opens the newest.
     pub fn newest(&self) -> Result<Option<Snapshot>, StoreError> {
-        let newest = self.lock().last().copied();
+        self.newest_at(Revision(u64::MAX))
+    }
+
+    /// Opens the newest that is not later than a revision.
+    pub fn newest_at(&self, revision: Revision) -> Result<Option<Snapshot>, StoreError> {
+        let list = self.list();
+        let newest = list.iter().rfind(|info| info.revision <= revision);
         newest
             .map(|info| Snapshot::open(&*self.disk, &self.directory, info.revision))
             .transpose()

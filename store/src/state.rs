@@ -11,18 +11,19 @@
 //!   both durable and committed, nor the oldest pin.
 //! * Only who holds `mover` changes the index or relies on it to stand still.
 //!
-//! When the index fails or panics, whoever notices makes it again (`rebuild.rs`) and goes on.
+//! A state begins over a *stand-in* made of snapshot and footers, which is there at once, and
+//! goes back to one when the index fails or panics. The index is opened, compared or made again
+//! beside it (`build.rs`) and takes its place when it has caught up.
 
 mod advance;
-pub(crate) mod home;
-mod rebuild;
+mod build;
+mod stand_in;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -32,20 +33,20 @@ use objsync_proto::ids::{NamespaceId, Revision};
 
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::index::{ClosedIndex, Index};
-use crate::options::{IndexKind, StoreLimits};
+use crate::index::{ClosedIndex, Index, IndexHome};
+use crate::options::StoreLimits;
 use crate::pins::{Pin, Pins};
 use crate::recent::Recent;
 use crate::store::Stored;
 
-pub use rebuild::{Changes, History};
+use build::Build;
+pub use build::{BuildProgress, Changes, History};
 
 /// What the state of the dictionary is opened with.
+#[derive(Clone)]
 pub struct StateOptions {
-    /// Where the index is kept, if it is kept.
-    pub index_directory: PathBuf,
-    /// How it is kept.
-    pub index: IndexKind,
+    /// Where the index is kept.
+    pub home: Arc<dyn IndexHome>,
     /// Bounds of the recent map and of readers.
     pub limits: StoreLimits,
     /// How old readers are.
@@ -64,12 +65,13 @@ pub struct DictState {
     committed: AtomicU64,
     indexed: AtomicU64,
     room: Room,
+    build: Build,
 }
 
 /// What changes with the index.
 struct Mover {
-    /// Keys in the index, by namespace.
-    counts: HashMap<NamespaceId, u64>,
+    /// Keys in the index, by namespace; none of a stand-in.
+    counts: Option<HashMap<NamespaceId, u64>>,
     /// The revision of its mark.
     mark: Revision,
 }
@@ -82,9 +84,9 @@ impl Mover {
         namespace: NamespaceId,
         key: &[u8],
     ) -> Result<bool, StoreError> {
-        match self.counts.get(&namespace) {
-            None | Some(0) => Ok(false),
-            Some(_) => index.contains(namespace, key),
+        match &self.counts {
+            Some(counts) if counts.get(&namespace).is_none_or(|count| *count == 0) => Ok(false),
+            _ => index.contains(namespace, key),
         }
     }
 }
@@ -136,7 +138,7 @@ impl DictState {
         Revision(self.committed.load(Ordering::SeqCst))
     }
 
-    /// The revision of the index.
+    /// The revision of the index, or of what stands in for it.
     #[must_use]
     pub fn indexed(&self) -> Revision {
         Revision(self.indexed.load(Ordering::SeqCst))
@@ -170,35 +172,39 @@ impl DictState {
     }
 
     /// How many keys a dictionary has. The first call after many writes looks each of their keys
-    /// up in the index.
+    /// up in the index; the first one over a stand-in walks over all keys.
     pub fn count(&self, namespace: NamespaceId) -> Result<u64, StoreError> {
         // The committed revision is read first: what is applied later is taken off again.
         let at = self.committed();
+        loop {
+            let index = self.index();
+            match self.try_count(namespace, at) {
+                Err(StoreError::Index { what }) => self.replace_broken(&index, &what)?,
+                other => return other,
+            }
+        }
+    }
+
+    /// As [`DictState::count`]; none while a stand-in answers that nobody has counted.
+    #[must_use]
+    pub fn count_at_once(&self, namespace: NamespaceId) -> Option<u64> {
+        let is_counted = self.recent().is_counted();
+        is_counted.then(|| self.count(namespace).ok())?
+    }
+
+    fn try_count(&self, namespace: NamespaceId, at: Revision) -> Result<u64, StoreError> {
         let (unresolved, number) = self.recent().unresolved(1);
         if unresolved.is_empty() {
             let mut recent = self.recent_mut();
             recent.resolved_up_to(number);
-            return Ok(recent.count(namespace, at));
-        }
-        let index = self.index();
-        let result = self.resolve_all(&self.mover());
-        match result {
-            Err(StoreError::Index { what }) => {
-                self.replace_broken(&index, &what)?;
-                self.resolve_all(&self.mover())?;
+            if recent.is_counted() {
+                return Ok(recent.count(namespace, at));
             }
-            result => result?,
         }
+        let mover = self.mover();
+        self.count_stand_in(&mover)?;
+        self.resolve_all(&mover)?;
         Ok(self.recent().count(namespace, at))
-    }
-
-    /// The namespaces that have or had keys.
-    #[must_use]
-    pub fn namespaces(&self) -> Vec<NamespaceId> {
-        let mut namespaces = self.recent().namespaces();
-        namespaces.sort_unstable();
-        namespaces.dedup();
-        namespaces
     }
 
     /// Pins the committed revision.
@@ -254,10 +260,10 @@ impl DictState {
         }
     }
 
-    /// Lets go of the index's files, so that another process can have them. Reads fail from now
-    /// on.
-    pub fn release_index(&self) {
-        let _mover = self.mover();
+    /// Lets go of the index's files, so that another process can have them; notes that they are
+    /// whole, if this is a clean end. Reads fail from now on.
+    pub fn release_index(&self, is_clean: bool) {
+        let mover = self.mover();
         let closed: Arc<dyn Index> = Arc::new(ClosedIndex);
         let mut index = {
             let mut slot = self.index.write().unwrap_or_else(PoisonError::into_inner);
@@ -268,10 +274,11 @@ impl DictState {
             return;
         }
         drop(index);
-        if self.options.index == IndexKind::Sled
-            && let Err(error) = home::end(&self.options.index_directory)
+        if is_clean
+            && mover.counts.is_some()
+            && let Err(error) = self.options.home.closed()
         {
-            tracing::warn!(%error, "the index was closed and may be made again");
+            tracing::warn!(%error, "the index was closed and will be compared when it is opened");
         }
     }
 
@@ -284,6 +291,7 @@ impl DictState {
     /// Wakes whoever waits for room; later waits fail.
     pub fn close(&self) {
         self.room.is_closed.store(true, Ordering::SeqCst);
+        self.build.close();
         self.tell_waiters();
     }
 
@@ -296,10 +304,10 @@ impl DictState {
     /// Descriptors that a forked child must close.
     #[must_use]
     pub fn inherited_fds(&self) -> Vec<RawFd> {
-        self.index().inherited_fds()
+        self.options.home.inherited_fds()
     }
 
-    /// Runs `read` on the index; if that fails, makes the index again and runs it once more.
+    /// Runs `read` on the index; if that fails, puts a stand-in in its place and runs it once more.
     pub(crate) fn with_index<T>(
         &self,
         read: impl Fn(&dyn Index) -> Result<T, StoreError>,

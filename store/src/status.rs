@@ -2,6 +2,8 @@
 
 use objsync_proto::ids::{Position, Revision};
 
+use crate::state::BuildProgress;
+
 /// How far each step of the write path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Marks {
@@ -28,6 +30,8 @@ pub struct StoreStatus {
     pub snapshot_bytes: u64,
     /// Bytes of the index.
     pub index_bytes: u64,
+    /// How far the building of the index is, while snapshot and footers stand in for it.
+    pub index_build: Option<BuildProgress>,
     /// Bytes of changes ahead of the index, in memory.
     pub recent_bytes: u64,
     /// Open sessions.

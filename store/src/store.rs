@@ -24,6 +24,7 @@ use crate::reader::Reader;
 use crate::recovery;
 use crate::stamps::Stamp;
 use crate::status::{Marks, StoreStatus};
+use crate::steps::Step;
 
 /// An open store. Clones share it; the last one to go closes it.
 #[derive(Clone)]
@@ -103,14 +104,21 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] when another process owns it.
     pub fn open(directory: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let readonly = options.readonly;
         let core = Arc::new(recovery::open(directory, options)?);
         let handle = Arc::new(Handle { core: core.clone() });
-        if !readonly {
+        if core.has_threads {
             core.start_threads()?;
             core.index_may_follow();
         }
         Ok(Self { handle })
+    }
+
+    /// Does a piece of the work that the store's own threads do otherwise, in a store that was
+    /// opened without them. Tells whether there was any.
+    #[doc(hidden)]
+    pub fn step(&self, step: Step) -> Result<bool, StoreError> {
+        self.core().refuse_if_closed()?;
+        self.core().step(step)
     }
 
     /// Where it lies.
@@ -188,6 +196,14 @@ impl Store {
         let core = self.core();
         core.refuse_if_closed()?;
         core.state.count(namespace)
+    }
+
+    /// How many keys a dictionary has, if that is known without walking over all of them.
+    #[must_use]
+    pub fn count_at_once(&self, namespace: NamespaceId) -> Option<u64> {
+        let core = self.core();
+        core.refuse_if_closed().ok()?;
+        core.state.count_at_once(namespace)
     }
 
     /// A reader of everything as of now.

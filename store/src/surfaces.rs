@@ -7,7 +7,7 @@ use std::sync::Arc;
 use objsync_proto::effect::{Change, Effect};
 use objsync_proto::ids::{ChunkId, Revision, SurfaceId};
 
-use crate::dict::DICT_BOUNDS;
+use crate::dict::{self, DICT_BOUNDS};
 use crate::error::StoreError;
 use crate::frame::Malformed;
 
@@ -21,9 +21,6 @@ pub trait Surface: Send + Sync + 'static {
 
     /// The number of its section in a snapshot.
     fn snapshot_section(&self) -> u16;
-
-    /// What a snapshot keeps of an effect: a key of its section and its new value, or none.
-    fn record(&self, effect: &Effect) -> Result<Option<Change>, Malformed>;
 
     /// Applies an effect of a transaction that stands in the log. An entry that is already at that
     /// revision or later is left alone.
@@ -74,16 +71,40 @@ impl Surfaces {
     }
 }
 
+/// What can be said of a surface's effects without its state.
+struct Known {
+    id: SurfaceId,
+    bounds: SurfaceBounds,
+    /// A key of its section and its new value; none if a snapshot keeps nothing of the effect.
+    record: fn(&Effect) -> Result<Option<Change>, Malformed>,
+}
+
 /// The surfaces that this program knows.
-const KNOWN: [(SurfaceId, SurfaceBounds); 1] = [(SurfaceId::DICT, DICT_BOUNDS)];
+const KNOWN: [Known; 1] = [Known {
+    id: SurfaceId::DICT,
+    bounds: DICT_BOUNDS,
+    record: dict::record,
+}];
+
+fn known(id: SurfaceId) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.id == id)
+}
+
+/// What footers and snapshots keep of an effect: a key of its surface's section and its new value.
+pub fn record_of(effect: &Effect) -> Result<Option<Change>, Malformed> {
+    match known(effect.surface) {
+        Some(known) => (known.record)(effect),
+        None => Err(Malformed("an effect of an unknown surface")),
+    }
+}
 
 /// That an effect which was read from the log has a surface here, and keeps its bounds.
 ///
 /// # Errors
 /// A reason for the store not to be opened here.
 pub fn check_effect(effect: &Effect) -> Result<(), Unroutable> {
-    let known = KNOWN.iter().find(|(id, _)| *id == effect.surface);
-    let (_, bounds) = known.ok_or(Unroutable::UnknownSurface(effect.surface))?;
+    let known = known(effect.surface).ok_or(Unroutable::UnknownSurface(effect.surface))?;
+    let bounds = known.bounds;
     if effect.body.len() > bounds.effect_bytes_max || effect.chunks.len() > bounds.chunk_count_max {
         return Err(Unroutable::OverBounds(effect.surface));
     }

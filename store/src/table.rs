@@ -11,6 +11,7 @@
 
 mod block;
 mod cursor;
+mod range;
 mod read;
 mod write;
 
@@ -24,12 +25,13 @@ use objsync_proto::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::log::SegmentId;
 
 pub use cursor::TableCursor;
+pub use range::TableRange;
 pub use read::Table;
 pub(crate) use read::read_exact;
 pub use write::TableWriter;
 
-/// A block is closed once its entries take this many bytes.
-const BLOCK_BYTES: usize = 64 << 10;
+/// A block is closed once its entries take this many bytes: what a look for one key reads.
+const BLOCK_BYTES: usize = 16 << 10;
 /// Most plain bytes of a block: closed at once by the largest entry.
 const BLOCK_BYTES_MAX: usize = BLOCK_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX + 64;
 /// Bytes of the header of a table, and of its trailer.

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use objsync_proto::effect::{Change, Effect};
+use objsync_proto::effect::Change;
 use objsync_proto::ids::{FrameIndex, NamespaceId, Revision, StoreId, SurfaceId};
 use objsync_proto::operation::Outcome;
 
-use crate::dict::{change_bytes, decode_change, encode_change};
+use crate::dict::{change_bytes, encode_change};
 use crate::disk::RealDisk;
-use crate::frame::{BatchBuilder, FrameHeader, FrameKind, Malformed, TransactionHead};
+use crate::frame::{BatchBuilder, FrameHeader, FrameKind, TransactionHead};
 use crate::log::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo};
 use crate::state::Changes;
 
@@ -81,11 +81,6 @@ fn add(builder: &mut BatchBuilder, changes: &Changes) {
             },
         );
     }
-}
-
-/// What a footer keeps of an effect.
-pub(crate) fn record_of(effect: &Effect) -> Result<Option<Change>, Malformed> {
-    decode_change(&effect.body).map(Some)
 }
 
 pub(crate) fn change(namespace: u32, key: &[u8], value: Option<&[u8]>) -> (NamespaceId, Change) {

@@ -6,6 +6,8 @@
 //! * A segment goes only if a snapshot that stays covers it: recovery is a snapshot and all
 //!   segments after it.
 //! * From the oldest snapshot that stays, every later revision can be reached.
+//! * Beside the oldest and the newest, snapshots stay that lie a quarter of the retention's bytes
+//!   apart: enough for the oldest to move on, and no more than a few times the live data.
 
 use objsync_proto::ids::Revision;
 
@@ -22,6 +24,9 @@ pub struct Trim {
     pub snapshots: Vec<Revision>,
 }
 
+/// Snapshots between the oldest and the newest stay if they are this part of the retention apart.
+const SPACING_SHARE: u64 = 4;
+
 /// What may go of `closed` and `snapshots`, both oldest first. Retention ends at whichever comes
 /// first, its age or its bytes; the newest snapshot before that end stays, and the log from it on.
 #[must_use]
@@ -31,18 +36,51 @@ pub fn plan(
     now_ms: u64,
     limits: &StoreLimits,
 ) -> Trim {
-    let Some(end) = newest_beyond(closed, now_ms, limits) else {
-        return Trim::default();
-    };
-    let Some(base) = snapshots.iter().rfind(|snapshot| snapshot.segment <= end) else {
-        return Trim::default();
-    };
-    let segments = closed.iter().map(|info| info.id);
-    let older = snapshots.iter().filter(|one| one.revision < base.revision);
+    let base = newest_beyond(closed, now_ms, limits).and_then(|end| {
+        let is_before = |snapshot: &SnapshotInfo| snapshot.segment <= end;
+        snapshots.iter().rposition(is_before)
+    });
+    let segments = base.map_or(SegmentId(0), |base| snapshots[base].segment);
+    let older = &snapshots[..base.unwrap_or(0)];
+    let between = crowded(closed, &snapshots[base.unwrap_or(0)..], limits);
     Trim {
-        segments: segments.take_while(|id| *id <= base.segment).collect(),
-        snapshots: older.map(|one| one.revision).collect(),
+        segments: closed
+            .iter()
+            .map(|info| info.id)
+            .take_while(|id| *id <= segments)
+            .collect(),
+        snapshots: older
+            .iter()
+            .chain(between)
+            .map(|one| one.revision)
+            .collect(),
     }
+}
+
+/// The snapshots but the first and the last that follow one that stays too closely.
+fn crowded<'a>(
+    closed: &[SegmentInfo],
+    snapshots: &'a [SnapshotInfo],
+    limits: &StoreLimits,
+) -> Vec<&'a SnapshotInfo> {
+    let spacing = limits.retention_bytes / SPACING_SHARE;
+    let bytes_between = |from: SegmentId, to: SegmentId| -> u64 {
+        let inside = closed.iter().filter(|info| from < info.id && info.id <= to);
+        inside.map(|info| info.bytes).sum()
+    };
+    let [first, between @ .., _] = snapshots else {
+        return Vec::new();
+    };
+    let mut last = first.segment;
+    let mut crowded = Vec::new();
+    for snapshot in between {
+        if bytes_between(last, snapshot.segment) < spacing {
+            crowded.push(snapshot);
+        } else {
+            last = snapshot.segment;
+        }
+    }
+    crowded
 }
 
 /// The newest segment that retention does not hold.
@@ -56,8 +94,12 @@ fn newest_beyond(closed: &[SegmentInfo], now_ms: u64, limits: &StoreLimits) -> O
     beyond.map(|info| info.id)
 }
 
+/// Most segments that one snapshot takes in, or that wait for one: whoever reads over snapshot and
+/// footers holds two files open for each.
+pub const SNAPSHOT_SEGMENTS_MAX: usize = 128;
+
 /// The closed segments that the next snapshot takes in, if it is time to make one: once they hold
-/// more than `limits.snapshot_log_bytes`, and than half of the last snapshot.
+/// more than `limits.snapshot_log_bytes`, and than half of the last snapshot, or are very many.
 #[must_use]
 pub fn due<'a>(
     closed: &'a [SegmentInfo],
@@ -70,7 +112,9 @@ pub fn due<'a>(
     let bytes: u64 = since.iter().map(|info| info.bytes).sum();
     let half = newest.map_or(0, |snapshot| snapshot.bytes / 2);
     let moved = since.last()?.last > newest.map_or(Revision(0), |snapshot| snapshot.revision);
-    (moved && bytes >= limits.snapshot_log_bytes.max(half)).then_some(since)
+    let is_due =
+        bytes >= limits.snapshot_log_bytes.max(half) || since.len() >= SNAPSHOT_SEGMENTS_MAX;
+    (moved && is_due).then_some(&since[..since.len().min(SNAPSHOT_SEGMENTS_MAX)])
 }
 
 #[cfg(test)]
@@ -140,6 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_that_lie_close_together_go_but_the_first_and_the_last() {
+        let closed: Vec<_> = (1..9).map(|id| segment(id, 50, 5000)).collect();
+        let snapshots: Vec<_> = (1..8).map(|id| snapshot(id, 1)).collect();
+        let limits = StoreLimits {
+            retention_bytes: 400,
+            ..limits()
+        };
+        // A quarter is 100 bytes: every second one stays.
+        let trim = plan(&closed, &snapshots, 5000, &limits);
+        assert_eq!(ids(&trim), (vec![], vec![20, 40, 60]));
+        // What stays is not thinned again.
+        let left: Vec<_> = [1, 3, 5, 7].map(|id| snapshot(id, 1)).to_vec();
+        assert_eq!(plan(&closed, &left, 5000, &limits), Trim::default());
+    }
+
+    #[test]
     fn recovery_is_always_possible_after_a_trim() {
         for seed in 0..2000 {
             let mut random = Random::new(seed);
@@ -160,6 +220,11 @@ mod tests {
                 .iter()
                 .filter(|one| !trim.snapshots.contains(&one.revision));
             let oldest_left = left.min_by_key(|one| one.revision);
+            let newest = snapshots.last().map(|newest| newest.revision);
+            assert!(
+                newest.is_none_or(|newest| !trim.snapshots.contains(&newest)),
+                "seed {seed}: the newest stays"
+            );
             if gone > 0 {
                 let base = oldest_left.expect("a snapshot stays").segment;
                 assert!(trim.segments.iter().all(|id| *id <= base), "seed {seed}");
@@ -188,5 +253,13 @@ mod tests {
             "less than half of it"
         );
         assert_eq!(due_ids(Some(snapshot(6, 0))), None, "nothing new");
+        let many: Vec<_> = (1..=130).map(|id| segment(id, 1, 0)).collect();
+        let taken = |count: usize| due(&many[..count], None, &limits()).map(<[_]>::len);
+        assert_eq!(taken(127), None);
+        assert_eq!(
+            taken(130),
+            Some(128),
+            "an owner that is killed often leaves many"
+        );
     }
 }

@@ -142,6 +142,7 @@ impl Core {
         self.start_thread("objsync-store", Self::serve_queue)?;
         self.start_thread("objsync-flush", Self::serve_flushes)?;
         self.start_thread("objsync-index", Self::serve_index)?;
+        self.start_thread("objsync-build", Self::serve_building)?;
         self.start_thread("objsync-keep", Self::serve_keeping)
     }
 
@@ -206,6 +207,19 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// What the thread that opens the index, or makes it again, does until it is stopped.
+    fn serve_building(&self) {
+        while self.state.wait_until_index_is_wanted() {
+            match self.state.build_index() {
+                Ok(_) | Err(StoreError::Closed) => self.index_may_follow(),
+                Err(error) => {
+                    tracing::warn!(%error, "there is no index yet");
+                    self.state.pause_building(Duration::from_millis(RETRY_MS));
+                }
+            }
+        }
     }
 
     /// Waits for more to gather, for as long as there is room.

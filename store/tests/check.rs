@@ -100,6 +100,7 @@ fn check_finds_an_index_that_differs_and_calls_it_a_cache() {
     assert!(problem.is_cache && problem.file.ends_with("index"));
     let store = Store::open(directory.path(), options(IndexKind::Sled)).unwrap();
     assert_is(&store, &model);
+    wait_for_index(&store);
     store.close().unwrap();
     assert!(
         check(directory.path()).problems.is_empty(),

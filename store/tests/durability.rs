@@ -106,6 +106,29 @@ fn lone_synced_write_costs_one_write_and_one_sync() {
 }
 
 #[test]
+fn change_of_one_key_writes_as_little_in_a_store_of_100_mb_as_in_an_empty_one() {
+    let log_bytes_of_a_change = |store: &Store| {
+        let before = store.status().log_bytes;
+        set(store, "small", "changed");
+        store.status().log_bytes - before
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), StoreOptions::default());
+    let in_empty = log_bytes_of_a_change(&store);
+    let large = "x".repeat(1 << 20);
+    for number in 0..100 {
+        execute(
+            &store,
+            put(&format!("large {number}"), &large),
+            Durability::Buffered,
+        )
+        .unwrap();
+    }
+    assert_eq!(log_bytes_of_a_change(&store), in_empty);
+    assert!(in_empty < 200, "{in_empty} bytes");
+}
+
+#[test]
 fn queued_writes_share_a_sync() {
     let directory = tempfile::tempdir().unwrap();
     let disk = SimDisk::new();

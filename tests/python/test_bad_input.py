@@ -53,6 +53,25 @@ def test_path_that_is_a_file_is_refused_and_left_alone(folder: Path) -> None:
     assert Path("data.obj").read_text() == "hello"
 
 
+def test_damaged_store_names_the_file_and_is_not_emptied(folder: Path) -> None:
+    with DiskObject("data.obj") as d:
+        for number in range(100):
+            d[f"key {number}"] = "x" * 100
+    (segment,) = Path("data.obj/log").glob("*.seg")
+    whole = segment.read_bytes()
+    damaged = bytearray(whole)
+    damaged[5000] ^= 1
+    segment.write_bytes(damaged)
+    for _ in range(2):
+        with pytest.raises(errors.CorruptError, match=r"\.seg is damaged at byte \d+") as raised:
+            DiskObject("data.obj")
+        assert isinstance(raised.value, OSError)
+        assert segment.read_bytes() == damaged, "nothing was changed"
+    segment.write_bytes(whole)
+    with DiskObject("data.obj") as d:
+        assert d == {f"key {number}": "x" * 100 for number in range(100)}
+
+
 def test_old_pickle_is_known_as_one_and_never_loaded(folder: Path) -> None:
     class Bomb:
         def __reduce__(self) -> Any:

@@ -37,6 +37,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]
     durability: Durability,
 
+    /// What the store may take in memory for recent changes and caches together, such as 512MiB
+    #[arg(long, value_name = "SIZE", env = "OBJSYNC_MEMORY", default_value = "256MiB", value_parser = objsync::parse_memory)]
+    memory: u64,
+
     /// Use a directory on a network file system, where locks may not hold
     #[arg(long)]
     force_network_fs: bool,
@@ -82,6 +86,7 @@ impl Serve {
                 .unwrap_or(Options::default().namespace),
             serve_durability: self.durability,
             force_network_fs: self.force_network_fs,
+            memory_bytes: Some(self.memory),
             timeout: connection.timeout,
             ..Options::default()
         };

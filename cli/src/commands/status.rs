@@ -1,6 +1,7 @@
 //! `objsync status`: how a store and its owner are.
 
 use clap::Args;
+use objsync::{IndexBuild, Revision};
 use serde_json::json;
 
 use crate::args::Connection;
@@ -36,6 +37,11 @@ impl Status {
                 "log_bytes": owner.log_bytes,
                 "snapshot_bytes": owner.snapshot_bytes,
                 "index_bytes": owner.index_bytes,
+                "index_build": owner.index_build.map(|build| json!({
+                    "revision": build.revision.0,
+                    "done": build.done_count,
+                    "total": build.total_count,
+                })),
                 "uptime_s": owner.uptime_s,
             });
             output.line(&status.to_string())?;
@@ -74,8 +80,22 @@ impl Status {
             ),
             ("log", output::bytes(owner.log_bytes)),
             ("snapshots", output::bytes(owner.snapshot_bytes)),
-            ("index", output::bytes(owner.index_bytes)),
+            ("index", index(owner.index_bytes, owner.index_build)),
         ]))?;
         Ok(Answer::Yes)
+    }
+}
+
+/// The index, or how far it is while snapshot and footers answer in its place.
+fn index(bytes: u64, build: Option<IndexBuild>) -> String {
+    let Some(build) = build else {
+        return output::bytes(bytes);
+    };
+    if build.revision > Revision(0) {
+        return format!("reads the log up to revision {}", build.revision);
+    }
+    match (build.done_count * 100).checked_div(build.total_count) {
+        Some(percent) => format!("is made again, {percent} % of the snapshot"),
+        None => String::from("is opened"),
     }
 }

@@ -3,7 +3,9 @@
 use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
-use super::{Entry, Event, Grant, Hello, KeyRange, OwnerStatus, Reply, Request, Welcome, Write};
+use super::{
+    Entry, Event, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, Welcome, Write,
+};
 use crate::effect::Change;
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{
@@ -67,8 +69,9 @@ record! {
     Welcome { program, position, namespace, may_write, durability, session_known }
     OwnerStatus {
         program, pid, address, directory, position, durable, indexed, keys, peers, subscriptions,
-        log_bytes, snapshot_bytes, index_bytes, uptime_s
+        log_bytes, snapshot_bytes, index_bytes, index_build, uptime_s
     }
+    IndexBuild { revision, done_count, total_count }
     Entry { key, value, revision }
     Event { revision, time_ms, origin, changes }
 }

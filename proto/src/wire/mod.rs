@@ -255,8 +255,21 @@ pub struct OwnerStatus {
     pub snapshot_bytes: u64,
     /// Bytes of the index.
     pub index_bytes: u64,
+    /// How far the building of the index is; none when it is in place.
+    pub index_build: Option<IndexBuild>,
     /// Seconds since this owner opened the store.
     pub uptime_s: u64,
+}
+
+/// How far an index is that is opened or made again, while snapshot and footers answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexBuild {
+    /// Revision up to which it holds everything.
+    pub revision: Revision,
+    /// Entries of the snapshot that it holds.
+    pub done_count: u64,
+    /// Entries of the snapshot; 0 while the index that was there is opened.
+    pub total_count: u64,
 }
 
 /// From the owner to a subscriber or fetcher, on a one-way stream.

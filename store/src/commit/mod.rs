@@ -59,8 +59,16 @@ impl Core {
     /// Has a request decided, and waits until it is answered.
     pub(crate) fn run_here(&self, request: Request) -> Result<Given, StoreError> {
         self.refuse_if_closed()?;
-        self.state.wait_for_room(&|| self.poison.check())?;
+        self.wait_for_room()?;
         self.run_anyway(request)
+    }
+
+    /// Waits until the recent map has room.
+    fn wait_for_room(&self) -> Result<(), StoreError> {
+        match self.has_threads {
+            true => self.state.wait_for_room(&|| self.poison.check()),
+            false => self.make_room(),
+        }
     }
 
     /// As [`Core::run_here`], on a store that is closing too.
@@ -125,16 +133,20 @@ impl Core {
     /// What the store's own thread does until it is stopped.
     pub(crate) fn serve_queue(&self) {
         while self.queue.wait_for_lead() {
-            if let Err(error) = self.state.wait_for_room(&|| self.poison.check()) {
-                let mut jobs = self.queue.take();
-                refuse_all(&mut jobs, &error);
-                self.queue.leave();
-                continue;
-            }
-            let jobs = self.queue.take();
-            // The store refuses writes after a panic, but somebody has to say so.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.lead(jobs)));
+            self.lead_queued();
         }
+    }
+
+    /// Runs what is queued, as the store's own thread does. For who leads.
+    pub(crate) fn lead_queued(&self) {
+        if let Err(error) = self.wait_for_room() {
+            let mut jobs = self.queue.take();
+            refuse_all(&mut jobs, &error);
+            return self.queue.leave();
+        }
+        let jobs = self.queue.take();
+        // The store refuses writes after a panic, but somebody has to say so.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.lead(jobs)));
     }
 
     /// One batch, from decision to answers. What does not go into it stays in `jobs`.

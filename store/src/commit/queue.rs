@@ -59,6 +59,14 @@ impl Queue {
         is_free
     }
 
+    /// Takes the lead if nobody has it and something is queued.
+    pub(crate) fn enter_if_queued(&self) -> bool {
+        let mut inner = self.inner();
+        let is_wanted = !inner.is_led && !inner.jobs.is_empty();
+        inner.is_led |= is_wanted;
+        is_wanted
+    }
+
     /// Queues a job for the store's own thread, or answers it at once.
     pub(crate) fn push(&self, job: Job) {
         if let Err((job, error)) = self.try_push(job) {

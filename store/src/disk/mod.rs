@@ -3,12 +3,14 @@
 //! Tests put a disk of their own behind it to refuse, forget and tear what a real one may.
 //! There is no memory map: a read that fails is an error value, never a signal.
 
+mod memory;
 mod real;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use memory::MemoryDisk;
 pub use real::RealDisk;
 pub(crate) use real::refuse_other_than_file;
 
@@ -58,6 +60,10 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes`. After an error any part of them may be there.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts the file to its first `bytes` bytes. Durable after [`DiskFile::sync_data`]; until then a
+    /// power cut may bring what was cut off back, or leave zeros in its place.
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
+
     /// Makes the content, and what is needed to find it, survive a power cut.
     fn sync_data(&self) -> io::Result<()>;
     /// Length in bytes.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::disk::RealDisk;
-use crate::test_log::{STORE, change, record_of, write_segment};
+use crate::test_log::{STORE, change, write_segment};
 
 fn segment(directory: &Path) -> SegmentInfo {
     let first = vec![
@@ -16,7 +16,7 @@ fn segment(directory: &Path) -> SegmentInfo {
 }
 
 fn open(directory: &Path, info: SegmentInfo) -> Footer {
-    Footer::open_or_write(&RealDisk, directory, STORE, info, &record_of).unwrap()
+    Footer::open_or_write(&RealDisk, directory, STORE, info).unwrap()
 }
 
 #[test]
@@ -58,6 +58,13 @@ fn footer_that_is_damaged_or_of_another_segment_is_made_again() {
     std::fs::write(&path, b"no table at all").unwrap();
     open(directory.path(), info);
     assert_eq!(std::fs::read(&path).unwrap(), good);
+    for place in 0..good.len() {
+        let mut bad = good.clone();
+        bad[place] ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        open(directory.path(), info);
+        assert_eq!(std::fs::read(&path).unwrap(), good, "byte {place}");
+    }
     let longer = SegmentInfo {
         last: Revision(16),
         ..info

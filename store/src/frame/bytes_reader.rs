@@ -75,16 +75,17 @@ impl<'a> BytesReader<'a> {
 
     /// Takes a length, and that many bytes.
     pub fn sized(&mut self) -> Result<Bytes, Malformed> {
-        let count = self.number::<usize>()?;
-        self.take(count)
+        let taken = self.sized_slice()?;
+        Ok(self.bytes.slice_ref(taken))
     }
 
-    /// Takes `count` bytes.
-    pub fn take(&mut self, count: usize) -> Result<Bytes, Malformed> {
+    /// As [`BytesReader::sized`], for bytes that are only looked at.
+    pub fn sized_slice(&mut self) -> Result<&'a [u8], Malformed> {
+        let count = self.number::<usize>()?;
         if count > self.remaining() {
             return Err(Malformed("a length past the end"));
         }
-        let taken = self.bytes.slice(self.at..self.at + count);
+        let taken = &self.bytes[self.at..self.at + count];
         self.at += count;
         Ok(taken)
     }

@@ -1,7 +1,5 @@
 //! What stands in the place of an index once its store is closed.
 
-use std::os::fd::RawFd;
-
 use bytes::Bytes;
 use objsync_proto::ids::NamespaceId;
 use objsync_proto::wire::KeyRange;
@@ -42,9 +40,5 @@ impl Index for ClosedIndex {
 
     fn bytes(&self) -> u64 {
         0
-    }
-
-    fn inherited_fds(&self) -> Vec<RawFd> {
-        Vec::new()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, ControlFlow};
-use std::os::fd::RawFd;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -139,9 +138,5 @@ impl Index for MemoryIndex {
 
     fn bytes(&self) -> u64 {
         self.read().bytes
-    }
-
-    fn inherited_fds(&self) -> Vec<RawFd> {
-        Vec::new()
     }
 }

@@ -10,22 +10,29 @@
 //! `sled.rs` is the only file that names sled. `conformance` holds what every index must do.
 
 mod closed;
+mod compare;
+mod home;
+mod layered;
 mod memory;
 mod sled;
+mod sled_home;
 
 #[cfg(test)]
 mod conformance;
 
 use std::ops::ControlFlow;
-use std::os::fd::RawFd;
 
 use bytes::Bytes;
 use objsync_proto::ids::NamespaceId;
 use objsync_proto::wire::KeyRange;
 
 pub(crate) use closed::ClosedIndex;
+pub(crate) use compare::{Difference, compare};
+pub use home::{IndexHome, MemoryHome, Reused};
+pub(crate) use layered::LayeredIndex;
 pub use memory::MemoryIndex;
 pub use sled::SledIndex;
+pub use sled_home::SledHome;
 
 use crate::error::StoreError;
 use crate::store::Stored;
@@ -62,9 +69,6 @@ pub trait Index: Send + Sync + 'static {
 
     /// Bytes it takes, on disk or in memory.
     fn bytes(&self) -> u64;
-
-    /// Descriptors that a forked child must close.
-    fn inherited_fds(&self) -> Vec<RawFd>;
 }
 
 /// Takes one entry of a scan.

@@ -8,9 +8,10 @@
 //! of a key tells the kind: see docs/format.md, "Index".
 
 use std::ops::{Bound, ControlFlow};
-use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,16 +51,22 @@ pub struct SledIndex {
     directory: PathBuf,
     db: sled::Db,
     free_bytes_min: u64,
+    fuse: Option<Arc<AtomicU64>>,
 }
 
 impl SledIndex {
-    /// Opens the index in `directory`, or makes an empty one. Takes about a third of a second
-    /// per million keys.
+    /// As [`SledIndex::open_with`], with a cache of 64 MiB.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_with(directory, CACHE_BYTES)
+    }
+
+    /// Opens the index in `directory`, or makes an empty one; it may hold so many bytes of its
+    /// pages in memory. Takes about a third of a second per million keys.
+    pub fn open_with(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let config = sled::Config::new()
             .path(directory)
             .mode(sled::Mode::HighThroughput)
-            .cache_capacity(CACHE_BYTES)
+            .cache_capacity(cache_bytes)
             .flush_every_ms(None);
         let mut tries = OPEN_TRY_COUNT;
         let db = guard("open", || {
@@ -75,11 +82,31 @@ impl SledIndex {
             directory: directory.to_owned(),
             db,
             free_bytes_min: FREE_BYTES_MIN,
+            fuse: None,
         })
     }
-}
 
-impl SledIndex {
+    /// Panics inside the call that counts the fuse down to 0, and in every one after it. For
+    /// tests of what becomes of a store whose index panics.
+    pub(super) fn set_fuse(&mut self, fuse: Arc<AtomicU64>) {
+        self.fuse = Some(fuse);
+    }
+
+    /// Runs one call of sled; its errors and its panics become errors of the index.
+    fn guard<T>(
+        &self,
+        what: &str,
+        call: impl FnOnce() -> sled::Result<T>,
+    ) -> Result<T, StoreError> {
+        guard(what, || {
+            if let Some(fuse) = &self.fuse {
+                let left = fuse.load(Ordering::SeqCst).saturating_sub(1);
+                fuse.store(left, Ordering::SeqCst);
+                assert!(left > 0, "the fuse of a test");
+            }
+            call()
+        })
+    }
     fn refuse_if_full(&self) -> Result<(), StoreError> {
         let path = &self.directory;
         let disk = rustix::fs::statvfs(path)
@@ -93,12 +120,12 @@ impl SledIndex {
 
 impl Index for SledIndex {
     fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        let entry = guard("get", || self.db.get(entry_key(namespace, key)))?;
+        let entry = self.guard("get", || self.db.get(entry_key(namespace, key)))?;
         entry.map(|entry| decode_entry(&entry)).transpose()
     }
 
     fn contains(&self, namespace: NamespaceId, key: &[u8]) -> Result<bool, StoreError> {
-        guard("contains", || {
+        self.guard("contains", || {
             self.db.contains_key(entry_key(namespace, key))
         })
     }
@@ -120,7 +147,7 @@ impl Index for SledIndex {
         };
         let mut entries = self.db.range((start, end));
         loop {
-            let next = guard("scan", || {
+            let next = self.guard("scan", || {
                 let next = if reverse {
                     entries.next_back()
                 } else {
@@ -155,16 +182,16 @@ impl Index for SledIndex {
             Some(mark) => writes.insert(MARK_KEY, &mark[..]),
             None => writes.remove(MARK_KEY),
         }
-        guard("apply", || self.db.apply_batch(writes))
+        self.guard("apply", || self.db.apply_batch(writes))
     }
 
     fn mark(&self) -> Result<Option<Bytes>, StoreError> {
-        let mark = guard("mark", || self.db.get(MARK_KEY))?;
+        let mark = self.guard("mark", || self.db.get(MARK_KEY))?;
         Ok(mark.map(|mark| Bytes::copy_from_slice(&mark)))
     }
 
     fn counts(&self) -> Result<Vec<(NamespaceId, u64)>, StoreError> {
-        let counts = guard("counts", || {
+        let counts = self.guard("counts", || {
             let counts = self.db.scan_prefix([COUNT_KIND]);
             counts.collect::<Result<Vec<_>, _>>()
         })?;
@@ -180,11 +207,7 @@ impl Index for SledIndex {
     }
 
     fn bytes(&self) -> u64 {
-        guard("size", || self.db.size_on_disk()).unwrap_or(0)
-    }
-
-    fn inherited_fds(&self) -> Vec<RawFd> {
-        open_below(&self.directory).unwrap_or_default()
+        self.guard("size", || self.db.size_on_disk()).unwrap_or(0)
     }
 }
 
@@ -197,7 +220,6 @@ impl Drop for SledIndex {
     }
 }
 
-/// Runs one call of sled; its errors and its panics become errors of the index.
 fn guard<T>(what: &str, call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
@@ -260,20 +282,6 @@ fn decode_entry(bytes: &[u8]) -> Result<Stored, StoreError> {
     })
 }
 
-/// This process's descriptors of files below `directory`.
-fn open_below(directory: &Path) -> std::io::Result<Vec<RawFd>> {
-    let directory = directory.canonicalize()?;
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let entry = entry?;
-        let is_ours = std::fs::read_link(entry.path()).is_ok_and(|to| to.starts_with(&directory));
-        if let (true, Ok(number)) = (is_ours, entry.file_name().to_string_lossy().parse()) {
-            found.push(number);
-        }
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::conformance;
@@ -330,12 +338,5 @@ mod tests {
         let mut elsewhere = whole;
         elsewhere[0] = 1;
         assert!(decode_entry(&elsewhere).is_err());
-    }
-
-    #[test]
-    fn child_is_told_the_descriptors_of_the_index() {
-        let directory = tempfile::tempdir().unwrap();
-        let index = SledIndex::open(directory.path()).unwrap();
-        assert!(!index.inherited_fds().is_empty());
     }
 }

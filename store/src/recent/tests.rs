@@ -28,7 +28,7 @@ fn resolve_all(recent: &mut Recent, in_index: bool) {
 
 #[test]
 fn each_revision_has_its_own_version() {
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(Some(&[]));
     put(&mut recent, 2, b"k", Some(b"two"));
     put(&mut recent, 4, b"k", None);
     put(&mut recent, 6, b"k", Some(b"six"));
@@ -42,7 +42,7 @@ fn each_revision_has_its_own_version() {
 
 #[test]
 fn later_change_of_one_transaction_takes_the_place_of_the_earlier() {
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(Some(&[]));
     put(&mut recent, 1, b"k", Some(b"first"));
     let bytes = recent.bytes();
     put(&mut recent, 1, b"k", Some(b"other"));
@@ -54,7 +54,7 @@ fn later_change_of_one_transaction_takes_the_place_of_the_earlier() {
 
 #[test]
 fn batch_holds_each_key_once_and_ends_between_transactions() {
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(Some(&[]));
     put(&mut recent, 1, b"a", Some(b"1"));
     put(&mut recent, 2, b"a", Some(b"2"));
     put(&mut recent, 2, b"b", Some(b"2"));
@@ -75,7 +75,7 @@ fn batch_holds_each_key_once_and_ends_between_transactions() {
 
 #[test]
 fn everything_is_given_back_when_all_has_moved() {
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(Some(&[]));
     for revision in 1..100 {
         put(&mut recent, revision, b"hot", Some(b"value"));
     }
@@ -99,7 +99,7 @@ fn everything_is_given_back_when_all_has_moved() {
 
 #[test]
 fn page_says_how_far_it_looked() {
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(Some(&[]));
     for key in [b"a", b"b", b"c", b"d"] {
         put(&mut recent, 1, key, Some(b"v"));
     }
@@ -119,7 +119,7 @@ fn page_says_how_far_it_looked() {
 
 #[test]
 fn count_leaves_out_what_is_not_committed_yet() {
-    let mut recent = Recent::new(&[(NAMESPACE, 10)]);
+    let mut recent = Recent::new(Some(&[(NAMESPACE, 10)]));
     put(&mut recent, 1, b"new", Some(b"v"));
     put(&mut recent, 2, b"new", None);
     put(&mut recent, 3, b"new", Some(b"v"));
@@ -133,7 +133,7 @@ fn count_leaves_out_what_is_not_committed_yet() {
 #[test]
 fn adding_a_version_does_not_depend_on_how_many_there_are() {
     let mut random = Random::new(3);
-    let mut recent = Recent::default();
+    let mut recent = Recent::new(Some(&[]));
     for revision in 1..=20_000 {
         let key = Bytes::copy_from_slice(&(random.next() % 10_000).to_be_bytes());
         recent.apply(Revision(revision), NAMESPACE, &key, Some(key.clone()));

@@ -4,7 +4,8 @@ use objsync_proto::ids::NamespaceId;
 
 use super::*;
 use crate::disk::RealDisk;
-use crate::test_log::{STORE, change, record_of, write_segment};
+use crate::log::SegmentInfo;
+use crate::test_log::{STORE, change, write_segment};
 use crate::test_random::Random;
 
 type Model = BTreeMap<(u32, Vec<u8>), (u64, Vec<u8>)>;
@@ -15,6 +16,11 @@ struct Rig {
     model: Model,
     revision: u64,
     next_segment: u64,
+}
+
+fn footers(directory: &Path, segments: &[SegmentInfo]) -> Vec<Footer> {
+    let open = |info: &SegmentInfo| Footer::open_or_write(&RealDisk, directory, STORE, *info);
+    segments.iter().map(open).collect::<Result<_, _>>().unwrap()
 }
 
 impl Rig {
@@ -59,14 +65,14 @@ impl Rig {
 
     fn snapshot(&self, previous: Option<&Snapshot>, segments: &[SegmentInfo]) -> Snapshot {
         let system = format!("system state at {}", self.revision);
+        let footers = footers(self.directory.path(), segments);
         write(&SnapshotPlan {
             disk: &RealDisk,
             directory: self.directory.path(),
             store: STORE,
             previous,
-            segments,
+            footers: &footers,
             system: system.as_bytes(),
-            record_of: &record_of,
             is_stopped: &|| false,
         })
         .unwrap()
@@ -142,9 +148,8 @@ fn system_section_larger_than_a_piece_comes_back_whole() {
         directory: rig.directory.path(),
         store: STORE,
         previous: None,
-        segments: &segments,
+        footers: &footers(rig.directory.path(), &segments),
         system: &system,
-        record_of: &record_of,
         is_stopped: &|| false,
     })
     .unwrap();
@@ -156,7 +161,7 @@ fn system_section_larger_than_a_piece_comes_back_whole() {
 }
 
 #[test]
-fn damaged_segment_makes_no_snapshot() {
+fn damaged_segment_makes_no_footer() {
     let mut rig = Rig::new(3);
     let info = rig.segment();
     let path = crate::log::segment_path(rig.directory.path(), info.id);
@@ -165,16 +170,7 @@ fn damaged_segment_makes_no_snapshot() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let made = write(&SnapshotPlan {
-        disk: &RealDisk,
-        directory: rig.directory.path(),
-        store: STORE,
-        previous: None,
-        segments: &[info],
-        system: b"",
-        record_of: &record_of,
-        is_stopped: &|| false,
-    });
+    let made = Footer::open_or_write(&RealDisk, rig.directory.path(), STORE, info);
     assert!(matches!(made.map(|_| ()), Err(StoreError::Corrupt { .. })));
-    assert!(!snapshot_path(rig.directory.path(), info.last).exists());
+    assert!(!crate::footer::footer_path(rig.directory.path(), info.id).exists());
 }

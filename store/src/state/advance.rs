@@ -15,18 +15,21 @@ const BATCH_COUNT: usize = 1024;
 /// Bytes per batch, one transaction above.
 const BATCH_BYTES: usize = 1 << 20;
 /// Versions let go of per taking of the recent map's lock: what a writer waits for at most.
-const RETIRE_COUNT: usize = 128;
+pub(super) const RETIRE_COUNT: usize = 128;
 
 impl DictState {
     /// Moves a batch into the index, towards `to`: the lower of durable and committed. Tells
     /// whether it moved one, so that there may be more. Any thread may call it.
     ///
     /// # Errors
-    /// The index failed, and so did making it again.
+    /// The index failed, and so did putting a stand-in in its place.
     pub fn advance(&self, to: Revision) -> Result<bool, StoreError> {
         let mut mover = self.mover();
         let index = self.index();
-        let result = self.advance_index(&mut mover, &*index, to);
+        let result = match mover.counts {
+            Some(_) => self.advance_index(&mut mover, &*index, to),
+            None => self.advance_stand_in(&mut mover, to),
+        };
         drop(mover);
         let result = match result {
             Err(StoreError::Index { what }) => self.replace_broken(&index, &what).map(|()| true),
@@ -92,20 +95,24 @@ impl DictState {
                 }
                 return Err(error);
             }
-            mover.counts.extend(counts);
+            mover.counts.get_or_insert_default().extend(counts);
             applied += piece.len();
         }
         mover.mark = upto;
         Ok(())
     }
 
+    /// How far towards `to` the index may go: past no reader that is not too old.
+    pub(super) fn bound(&self, to: Revision) -> Revision {
+        let now_ms = self.options.clock.monotonic_ms();
+        let too_old_ms = now_ms.saturating_sub(self.options.limits.reader_ms_max);
+        self.pins.bound(to, too_old_ms)
+    }
+
     /// What moves next: nothing past a reader, unless it is too old or stands in the way of
     /// writers.
     fn next_moves(&self, to: Revision) -> Option<(Revision, Vec<Move>)> {
-        let limits = &self.options.limits;
-        let now_ms = self.options.clock.monotonic_ms();
-        let too_old_ms = now_ms.saturating_sub(limits.reader_ms_max);
-        let mut bound = self.pins.bound(to, too_old_ms);
+        let mut bound = self.bound(to);
         let mut moves = self.recent().next_moves(bound, BATCH_COUNT, BATCH_BYTES);
         if moves.is_none() && bound < to && self.is_full() {
             tracing::info!("readers expire: the recent map is full");
@@ -167,7 +174,9 @@ fn changed_counts(mover: &Mover, moves: &[Move]) -> HashMap<NamespaceId, u64> {
         if one.in_index == Some(exists) {
             continue;
         }
-        let before = mover.counts.get(&one.namespace).copied().unwrap_or(0);
+        let counts = mover.counts.as_ref();
+        let before = counts.and_then(|counts| counts.get(&one.namespace));
+        let before = before.copied().unwrap_or(0);
         let count = changed.entry(one.namespace).or_insert(before);
         *count = if exists {
             *count + 1

@@ -8,6 +8,7 @@ use objsync_proto::ids::{Epoch, EpochName, Position, StoreId};
 use objsync_proto::wire::{Entry, KeyRange};
 
 use super::*;
+use crate::options::IndexKind;
 use crate::reader::Reader;
 use crate::test_random::Random;
 
@@ -46,8 +47,9 @@ impl Rig {
 
     fn options(&self) -> StateOptions {
         StateOptions {
-            index_directory: self.directory.path().join("index"),
-            index: self.kind,
+            home: self
+                .kind
+                .home(self.directory.path(), &StoreLimits::default()),
             limits: StoreLimits {
                 recent_bytes_max: 100_000,
                 ..StoreLimits::default()
@@ -63,6 +65,19 @@ impl Rig {
         let state = DictState::open(self.options(), Revision(self.applied)).unwrap();
         self.state = Some(Arc::new(state));
         (self.committed, self.durable) = (self.applied, self.applied);
+    }
+
+    /// As a clean end does.
+    fn close(&mut self) {
+        self.readers.clear();
+        if let Some(state) = self.state.take() {
+            state.release_index(true);
+        }
+    }
+
+    fn build(&self) {
+        self.state().build_index().unwrap();
+        assert!(!self.state().stands_in());
     }
 
     fn state(&self) -> &Arc<DictState> {
@@ -192,8 +207,9 @@ impl Rig {
     }
 
     fn disturb(&mut self) {
-        match self.random.below(4) {
+        match self.random.below(6) {
             0 => self.reopen(),
+            4 | 5 => self.build(),
             1 => *self.state().index.write().unwrap() = Arc::new(BrokenIndex),
             2 => self.past.snapshot.store(self.durable, Ordering::SeqCst),
             _ => {
@@ -226,10 +242,10 @@ fn read_all(
     }
 }
 
-fn random_work_agrees_with_the_model(kind: IndexKind, seeds: std::ops::Range<u64>, steps: u64) {
+fn random_work_agrees_with_the_model(kind: &IndexKind, seeds: std::ops::Range<u64>, steps: u64) {
     for seed in seeds {
         println!("seed {seed}");
-        let mut rig = Rig::new(kind, seed);
+        let mut rig = Rig::new(kind.clone(), seed);
         for _ in 0..steps {
             rig.step();
         }
@@ -238,14 +254,15 @@ fn random_work_agrees_with_the_model(kind: IndexKind, seeds: std::ops::Range<u64
 
 #[test]
 fn random_work_over_a_memory_index_agrees_with_the_model() {
-    random_work_agrees_with_the_model(IndexKind::Memory, 0..30, 600);
+    random_work_agrees_with_the_model(&IndexKind::Memory, 0..30, 600);
 }
 
 #[test]
 fn random_work_over_sled_agrees_with_the_model() {
-    random_work_agrees_with_the_model(IndexKind::Sled, 100..104, 300);
+    random_work_agrees_with_the_model(&IndexKind::Sled, 100..104, 300);
 }
 
+/// Content that a stand-in had, an index has taken over, and all of it is in the index.
 fn filled_rig(kind: IndexKind) -> Rig {
     let mut rig = Rig::new(kind, 1);
     for _ in 0..200 {
@@ -253,6 +270,7 @@ fn filled_rig(kind: IndexKind) -> Rig {
     }
     (rig.committed, rig.durable) = (rig.applied, rig.applied);
     rig.state().publish(Revision(rig.committed));
+    rig.build();
     while rig.state().advance(Revision(rig.durable)).unwrap() {}
     rig
 }
@@ -288,18 +306,63 @@ fn assert_content_is_whole(rig: &mut Rig) {
     }
 }
 
+/// How often an index was filled from a snapshot.
+fn loads(rig: &Rig) -> u64 {
+    rig.past.loads.load(Ordering::SeqCst)
+}
+
 #[test]
 fn clean_reopening_uses_the_index_that_is_there() {
     let mut rig = filled_rig(IndexKind::Sled);
-    let loads = rig.past.loads.load(Ordering::SeqCst);
+    let before = (loads(&rig), rig.past.comparisons.load(Ordering::SeqCst));
+    rig.close();
     rig.reopen();
-    assert_eq!(
-        rig.past.loads.load(Ordering::SeqCst),
-        loads,
-        "not made again"
-    );
+    assert_content_is_whole(&mut rig);
+    rig.build();
+    let after = (loads(&rig), rig.past.comparisons.load(Ordering::SeqCst));
+    assert_eq!(after, before, "neither made again nor compared");
     assert!(rig.state().is_indexed(), "and nothing had to be replayed");
     assert_content_is_whole(&mut rig);
+}
+
+#[test]
+fn index_of_a_killed_owner_is_compared_and_used() {
+    let mut rig = filled_rig(IndexKind::Sled);
+    let before = loads(&rig);
+    rig.reopen();
+    rig.build();
+    assert_eq!(loads(&rig), before, "not made again");
+    assert_eq!(rig.past.comparisons.load(Ordering::SeqCst), 1);
+    assert_content_is_whole(&mut rig);
+}
+
+#[test]
+fn index_of_a_killed_owner_that_differs_answers_nobody() {
+    for is_missing in [false, true] {
+        let mut rig = filled_rig(IndexKind::Sled);
+        let before = loads(&rig);
+        let (key, entry) = rig.past.at(1, rig.committed).pop_first().unwrap();
+        let index = Arc::clone(&*rig.state().index.read().unwrap());
+        let wrong = crate::index::stored(b"another value", entry.revision.0);
+        index
+            .apply(&crate::index::IndexBatch {
+                changes: vec![crate::index::IndexChange {
+                    namespace: NamespaceId(1),
+                    key: key.into(),
+                    entry: (!is_missing).then_some(wrong),
+                }],
+                counts: Vec::new(),
+                mark: index.mark().unwrap(),
+            })
+            .unwrap();
+        drop(index);
+        rig.reopen();
+        assert_content_is_whole(&mut rig);
+        rig.build();
+        assert!(loads(&rig) > before, "made again");
+        assert_content_is_whole(&mut rig);
+        assert!(rig.directory.path().join("index.failed").exists());
+    }
 }
 
 #[test]
@@ -310,25 +373,8 @@ fn index_that_was_deleted_is_made_again() {
     std::fs::remove_dir_all(rig.directory.path().join("index")).unwrap();
     rig.reopen();
     assert_content_is_whole(&mut rig);
-}
-
-#[test]
-fn index_that_was_open_when_the_machine_stopped_is_made_again() {
-    let mut rig = filled_rig(IndexKind::Sled);
-    let loads = rig.past.loads.load(Ordering::SeqCst);
-    rig.state = None;
-    std::fs::write(rig.directory.path().join("index.state"), "another run").unwrap();
-    rig.reopen();
-    assert!(rig.past.loads.load(Ordering::SeqCst) > loads, "made again");
+    rig.build();
     assert_content_is_whole(&mut rig);
-    rig.state().release_index();
-    rig.readers.clear();
-    std::fs::remove_dir_all(rig.directory.path().join("index.failed")).unwrap();
-    rig.reopen();
-    assert!(
-        !rig.directory.path().join("index.failed").exists(),
-        "closed and trusted"
-    );
 }
 
 #[test]
@@ -336,8 +382,29 @@ fn index_of_another_history_is_made_again_and_the_old_one_set_aside() {
     let mut rig = filled_rig(IndexKind::Sled);
     rig.past.name.fetch_add(1, Ordering::SeqCst);
     rig.reopen();
+    rig.build();
     assert_content_is_whole(&mut rig);
     assert!(rig.directory.path().join("index.failed").exists());
+}
+
+/// Writers go on over a stand-in, which follows once it has to.
+#[test]
+fn stand_in_follows_the_log_when_the_recent_map_fills() {
+    let mut rig = Rig::new(IndexKind::Memory, 3);
+    for _ in 0..40 {
+        while !rig.state().is_filling() {
+            rig.transact();
+        }
+        (rig.committed, rig.durable) = (rig.applied, rig.applied);
+        rig.state().publish(Revision(rig.committed));
+        assert_content_is_whole(&mut rig);
+        assert!(rig.state().advance(Revision(rig.durable)).unwrap());
+        assert!(rig.state().is_indexed());
+        assert_content_is_whole(&mut rig);
+    }
+    assert!(rig.state().stands_in());
+    rig.build();
+    assert_content_is_whole(&mut rig);
 }
 
 #[test]
@@ -346,7 +413,7 @@ fn damaged_files_of_the_index_are_replaced() {
         println!("seed {seed}");
         let mut random = Random::new(seed);
         let mut rig = filled_rig(IndexKind::Sled);
-        rig.state = None;
+        rig.close();
         let file = rig.directory.path().join("index/db");
         let mut bytes = std::fs::read(&file).unwrap();
         for _ in 0..200 {
@@ -355,6 +422,8 @@ fn damaged_files_of_the_index_are_replaced() {
         }
         std::fs::write(&file, &bytes).unwrap();
         rig.reopen();
+        assert_content_is_whole(&mut rig);
+        rig.build();
         assert_content_is_whole(&mut rig);
     }
 }
@@ -367,6 +436,9 @@ fn index_that_fails_while_open_is_made_again_under_readers_and_writers() {
     rig.committed = rig.applied;
     rig.state().publish(Revision(rig.committed));
     assert!(rig.state().advance(Revision(rig.committed)).unwrap());
+    assert!(rig.state().stands_in());
+    assert_content_is_whole(&mut rig);
+    rig.build();
     assert_content_is_whole(&mut rig);
 }
 
@@ -486,7 +558,11 @@ fn transaction_that_is_half_in_the_index_is_whole_to_readers_and_after_reopening
         );
         *rig.state().index.write().unwrap() = whole;
         if is_crash {
+            let before = loads(&rig);
             rig.reopen();
+            rig.build();
+            let is_made_again = loads(&rig) > before;
+            println!("made again: {is_made_again}");
         }
         assert_content_is_whole(&mut rig);
         while rig.state().advance(Revision(rig.committed)).unwrap() {}

@@ -125,11 +125,16 @@ impl BlockHeader {
         Ok(header)
     }
 
-    /// The plain bytes of a block.
-    pub(super) fn open(&self, stored: Vec<u8>) -> Result<Bytes, Malformed> {
-        if crc32c::crc32c(&stored) != self.crc {
-            return Err(Malformed("the block's checksum is wrong"));
+    /// That the stored bytes are those the header is of.
+    pub(super) fn check(&self, stored: &[u8]) -> Result<(), Malformed> {
+        match crc32c::crc32c(stored) == self.crc {
+            true => Ok(()),
+            false => Err(Malformed("the block's checksum is wrong")),
         }
+    }
+
+    /// The plain bytes of a block, which was checked.
+    pub(super) fn open(&self, stored: Vec<u8>) -> Result<Bytes, Malformed> {
         let plain = match self.codec {
             RAW => stored,
             ZSTD => zstd::bulk::decompress(&stored, self.plain_bytes)
@@ -179,6 +184,30 @@ pub(super) fn take_entries(
         true => Ok(entries),
         false => Err(Malformed("entries out of order")),
     }
+}
+
+/// The entry of a key among those of a block.
+pub(super) fn find_entry(
+    plain: &Bytes,
+    count: u32,
+    (section, key): (Section, &[u8]),
+) -> Result<Option<TableEntry>, Malformed> {
+    let mut reader = BytesReader::new(plain);
+    for _ in 0..count {
+        let found = reader.sized_slice()?;
+        let revision = Revision(reader.varint()?);
+        let payload = reader.sized_slice()?;
+        if found < key {
+            continue;
+        }
+        return Ok((found == key).then(|| TableEntry {
+            section,
+            key: plain.slice_ref(found),
+            revision,
+            payload: plain.slice_ref(payload),
+        }));
+    }
+    Ok(None)
 }
 
 pub(super) fn put_ref(buffer: &mut Vec<u8>, block: &BlockRef) {

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use objsync_proto::wire::KeyRange;
 
 use super::block::{
-    BLOCK_HEADER_BYTES, BlockHeader, BlockKind, BlockRef, decode_head, decode_trailer,
+    BLOCK_HEADER_BYTES, BlockHeader, BlockKind, BlockRef, decode_head, decode_trailer, find_entry,
     take_entries, take_refs,
 };
-use super::{EDGE_BYTES, Section, TableCursor, TableEntry, TableHead, TableKind, Trailer};
+use super::{
+    EDGE_BYTES, Section, TableCursor, TableEntry, TableHead, TableKind, TableRange, Trailer,
+};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
 use crate::frame::Malformed;
@@ -105,46 +107,33 @@ impl Table {
 
     /// The entry of a key.
     pub fn get(&self, section: Section, key: &[u8]) -> Result<Option<TableEntry>, StoreError> {
-        let is_before = |block: &BlockRef| (block.section, &block.first_key[..]) <= (section, key);
-        let Some(place) = self.blocks.partition_point(is_before).checked_sub(1) else {
+        let Some(place) = self.block_of(section, key) else {
             return Ok(None);
         };
-        if self.blocks[place].section != section {
-            return Ok(None);
-        }
-        let entries = self.block(place)?;
-        let found = entries.binary_search_by(|entry| entry.key[..].cmp(key));
-        Ok(found.ok().map(|found| entries[found].clone()))
+        let offset = self.blocks[place].offset;
+        let (header, plain) = self.read_block(offset, BlockKind::Entries)?;
+        find_entry(&plain, header.count, (section, key))
+            .map_err(|malformed| self.corrupt(offset, malformed))
     }
 
-    /// The entries of a range of one section, in order.
-    pub fn range(
-        self: &Arc<Self>,
-        section: Section,
-        range: KeyRange,
-    ) -> impl Iterator<Item = Result<TableEntry, StoreError>> + use<> {
-        let start = (section, &range.start[..]);
-        let is_before = |block: &BlockRef| (block.section, &block.first_key[..]) <= start;
-        let first = self.blocks.partition_point(is_before).saturating_sub(1);
-        let end = range.end.clone();
-        TableCursor::from_block(self.clone(), first)
-            .skip_while(move |entry| {
-                let before =
-                    |entry: &TableEntry| (entry.section, &entry.key) < (section, &range.start);
-                entry.as_ref().is_ok_and(before)
-            })
-            .take_while(move |entry| {
-                let inside = |entry: &TableEntry| {
-                    entry.section == section && end.as_ref().is_none_or(|end| entry.key < *end)
-                };
-                entry.as_ref().map_or(true, inside)
-            })
+    /// The entries of a range of one section, in key order or against it.
+    #[must_use]
+    pub fn range(self: &Arc<Self>, section: Section, range: KeyRange, reverse: bool) -> TableRange {
+        TableRange::new(self.clone(), section, range, reverse)
     }
 
     /// All entries, in order.
     #[must_use]
     pub fn iter(self: &Arc<Self>) -> TableCursor {
         TableCursor::from_block(self.clone(), 0)
+    }
+
+    /// That every block of entries is what was written, by its checksum.
+    pub(crate) fn check_blocks(&self) -> Result<(), StoreError> {
+        for block in &self.blocks {
+            self.read_stored(block.offset, BlockKind::Entries)?;
+        }
+        Ok(())
     }
 
     /// Reads every block and hands each entry to `is_right`; tells the blocks that are damaged, or
@@ -174,6 +163,32 @@ impl Table {
 
     pub(super) fn block_count(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// The block in which a key of a section would stand: the last that begins at or before it, or
+    /// the first of the section; none if the section is not there.
+    pub(super) fn block_of(&self, section: Section, key: &[u8]) -> Option<usize> {
+        let start = (section, key);
+        let is_before = |block: &BlockRef| (block.section, &block.first_key[..]) <= start;
+        let after = self.blocks.partition_point(is_before);
+        let is_in = |place: &usize| self.blocks[*place].section == section;
+        let before = after.checked_sub(1).filter(is_in);
+        before.or(Some(after).filter(|place| *place < self.blocks.len() && is_in(place)))
+    }
+
+    /// The last block of a section.
+    pub(super) fn last_block(&self, section: Section) -> Option<usize> {
+        let after = self
+            .blocks
+            .partition_point(|block| block.section <= section);
+        let last = after.checked_sub(1)?;
+        (self.blocks[last].section == section).then_some(last)
+    }
+
+    /// Section and first key of a block.
+    pub(super) fn block_start(&self, place: usize) -> Option<(Section, &[u8])> {
+        let block = self.blocks.get(place)?;
+        Some((block.section, &block.first_key))
     }
 
     /// The entries of a block.
@@ -230,6 +245,18 @@ impl Table {
     }
 
     fn read_block(&self, offset: u64, kind: BlockKind) -> Result<(BlockHeader, Bytes), StoreError> {
+        let (header, stored) = self.read_stored(offset, kind)?;
+        let plain = header.open(stored);
+        let plain = plain.map_err(|malformed| self.corrupt(offset, malformed))?;
+        Ok((header, plain))
+    }
+
+    /// A block as it is stored; its checksum is right.
+    fn read_stored(
+        &self,
+        offset: u64,
+        kind: BlockKind,
+    ) -> Result<(BlockHeader, Vec<u8>), StoreError> {
         let located = |malformed| self.corrupt(offset, malformed);
         let mut header = [0; BLOCK_HEADER_BYTES];
         read_exact(&*self.file, &self.path, &mut header, offset)?;
@@ -240,8 +267,8 @@ impl Table {
         let mut stored = vec![0; header.stored_bytes];
         let at = offset + BLOCK_HEADER_BYTES as u64;
         read_exact(&*self.file, &self.path, &mut stored, at)?;
-        let plain = header.open(stored).map_err(located)?;
-        Ok((header, plain))
+        header.check(&stored).map_err(located)?;
+        Ok((header, stored))
     }
 
     fn corrupt(&self, offset: u64, malformed: Malformed) -> StoreError {

@@ -73,7 +73,17 @@ fn table_gives_back_what_was_written_by_key_by_range_and_whole() {
                 .filter(|((s, key), _)| *s == section && range.contains(key))
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
-            assert_eq!(collect(table.range(section, range)), expected);
+            assert_eq!(
+                collect(table.range(section, range.clone(), false)),
+                expected
+            );
+            let keys = |reverse| {
+                let entries = table.range(section, range.clone(), reverse);
+                entries.map(|entry| entry.unwrap().key).collect::<Vec<_>>()
+            };
+            let mut forward = keys(false);
+            forward.reverse();
+            assert_eq!(keys(true), forward);
         }
         for ((section, key), (revision, value)) in model.iter().take(200) {
             let entry = table.get(*section, key).unwrap().unwrap();
@@ -110,7 +120,7 @@ fn empty_table_has_nothing() {
     let table = write(&directory.path().join("t"), &Model::new());
     assert_eq!(table.iter().count(), 0);
     assert!(table.get(Section::SYSTEM, b"").unwrap().is_none());
-    let all = table.range(Section::SYSTEM, KeyRange::default());
+    let all = table.range(Section::SYSTEM, KeyRange::default(), false);
     assert_eq!(all.count(), 0);
 }
 

@@ -341,6 +341,14 @@ impl DiskFile for SimFile {
         })
     }
 
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.with(|state, file| {
+            let content = &mut state.files[file].now;
+            content.truncate(usize::try_from(bytes).unwrap());
+            Ok(())
+        })
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.with(|state, file| {
             state.sync_count += 1;

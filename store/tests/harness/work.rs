@@ -42,6 +42,14 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until the index is in place and has everything that is durable.
+pub fn wait_for_index(store: &Store) {
+    wait_until("the index", || {
+        let marks = store.marks();
+        store.status().index_build.is_none() && marks.indexed == marks.durable
+    });
+}
+
 pub type Model = BTreeMap<Bytes, Bytes>;
 
 /// Writes about `bytes` of random changes, which the model follows.
@@ -106,9 +114,7 @@ pub fn closed_store(directory: &Path) -> Model {
     write(&store, &mut model, &mut random, 150 << 10);
     store.flush(store.position().revision).unwrap();
     wait_until("a snapshot", || store.status().snapshot_bytes > 0);
-    wait_until("the index", || {
-        store.marks().indexed == store.marks().durable
-    });
+    wait_for_index(&store);
     store.close().unwrap();
     model
 }

@@ -7,7 +7,7 @@ use objsync_proto::effect::Change;
 use objsync_proto::wire::{Entry, KeyRange};
 
 use super::super::*;
-use crate::index::{IndexBatch, Visit, stored};
+use crate::index::{IndexBatch, IndexChange, MemoryIndex, Visit, stored};
 
 pub(super) type Model = BTreeMap<(u32, Vec<u8>), Vec<(u64, Option<Vec<u8>>)>>;
 
@@ -18,6 +18,7 @@ pub(super) struct Past {
     pub(super) snapshot: AtomicU64,
     pub(super) name: AtomicU64,
     pub(super) loads: AtomicU64,
+    pub(super) comparisons: AtomicU64,
     /// Nothing can be made again.
     pub(super) is_gone: AtomicBool,
 }
@@ -69,7 +70,7 @@ impl History for Past {
         self.loads.fetch_add(1, Ordering::SeqCst);
         if self.is_gone.load(Ordering::SeqCst) {
             return Err(StoreError::NotFound {
-                directory: PathBuf::new(),
+                directory: std::path::PathBuf::new(),
             });
         }
         let snapshot = self.snapshot.load(Ordering::SeqCst);
@@ -111,6 +112,57 @@ impl History for Past {
         log.into_iter()
             .try_for_each(|(revision, changes)| each(Revision(revision), changes))
     }
+
+    fn entry_count(&self) -> u64 {
+        let snapshot = self.snapshot.load(Ordering::SeqCst);
+        (1..3).map(|n| self.at(n, snapshot).len() as u64).sum()
+    }
+
+    fn stand_in(&self, revision: Revision) -> Result<Arc<dyn Index>, StoreError> {
+        if self.is_gone.load(Ordering::SeqCst) {
+            return Err(StoreError::NotFound {
+                directory: std::path::PathBuf::new(),
+            });
+        }
+        let index = MemoryIndex::default();
+        let mut batch = IndexBatch::default();
+        for namespace in [1, 2].map(NamespaceId) {
+            let entries = self.at(namespace.0, revision.0);
+            batch.counts.push((namespace, entries.len() as u64));
+            batch
+                .changes
+                .extend(entries.into_iter().map(|(key, entry)| IndexChange {
+                    namespace,
+                    key: key.into(),
+                    entry: Some(entry),
+                }));
+        }
+        index.apply(&batch)?;
+        Ok(Arc::new(index))
+    }
+
+    fn difference(
+        &self,
+        index: &dyn Index,
+        revision: Revision,
+        _: &dyn Fn() -> bool,
+    ) -> Result<Option<String>, StoreError> {
+        self.comparisons.fetch_add(1, Ordering::SeqCst);
+        for namespace in [1, 2] {
+            let mut found = BTreeMap::new();
+            let whole = KeyRange::default();
+            index.scan(NamespaceId(namespace), &whole, false, &mut |key, entry| {
+                if entry.revision <= revision {
+                    found.insert(key.to_vec(), entry);
+                }
+                ControlFlow::Continue(())
+            })?;
+            if found != self.at(namespace, revision.0) {
+                return Ok(Some("the test's index differs".to_owned()));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Answers everything with an error, as an index does that panicked.
@@ -150,9 +202,6 @@ impl Index for BrokenIndex {
     }
     fn bytes(&self) -> u64 {
         0
-    }
-    fn inherited_fds(&self) -> Vec<RawFd> {
-        Vec::new()
     }
 }
 
@@ -199,8 +248,5 @@ impl Index for StoppingIndex {
     }
     fn bytes(&self) -> u64 {
         self.inner.bytes()
-    }
-    fn inherited_fds(&self) -> Vec<RawFd> {
-        Vec::new()
     }
 }

@@ -13,8 +13,8 @@ use crate::ids::{
 };
 use crate::operation::{Operation, Outcome};
 use crate::wire::{
-    Entry, Event, Feed, Grant, Hello, KeyRange, OwnerStatus, Reply, Request, ToOwner, ToPeer,
-    Welcome, Write,
+    Entry, Event, Feed, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, ToOwner,
+    ToPeer, Welcome, Write,
 };
 
 pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
@@ -194,6 +194,11 @@ pub(super) fn status() -> impl Strategy<Value = OwnerStatus> {
             log_bytes: n[3],
             snapshot_bytes: n[4],
             index_bytes: n[5],
+            index_build: (small[0] % 2 == 0).then_some(IndexBuild {
+                revision: Revision(n[0]),
+                done_count: n[1],
+                total_count: n[2],
+            }),
             uptime_s: n[6],
         })
 }

@@ -20,7 +20,9 @@ use crate::limits::{
 use crate::operation::{Operation, Outcome};
 use crate::wire::codec::{feed_type, to_owner_type, to_peer_type};
 use crate::wire::fields::Field;
-use crate::wire::{Event, Feed, Hello, Reply, Request, ToOwner, ToPeer, Welcome, Write};
+use crate::wire::{
+    Event, Feed, Hello, IndexBuild, Reply, Request, ToOwner, ToPeer, Welcome, Write,
+};
 
 fn page() -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
@@ -152,6 +154,11 @@ fn structs_have_as_many_fields_as_the_page_says() {
         namespace: String::new(),
         session: None,
     };
+    let build = IndexBuild {
+        revision: Revision(1),
+        done_count: 1,
+        total_count: 1,
+    };
     let welcome = Welcome {
         program: String::new(),
         position,
@@ -175,11 +182,12 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("KeyRange", fields(&sample(any::range()))),
         ("Grant", fields(&sample(any::grant()))),
         ("OwnerStatus", fields(&sample(any::status()))),
+        ("IndexBuild", fields(&build)),
         ("Failure", fields(&sample(any::failure()))),
     ] {
         assert_eq!(found, on_page(name), "{name}");
     }
-    assert_eq!(rows.len(), 15, "every struct of the page is compared");
+    assert_eq!(rows.len(), 16, "every struct of the page is compared");
 }
 
 #[test]
