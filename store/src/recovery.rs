@@ -185,12 +185,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     closed.extend(tail.closed);
     clean(directory, &options, &known, &closed)?;
     let poison = Arc::new(Poison::default());
-    let open = OpenSegment::new(
-        tail.opened(directory),
-        poison.clone(),
-        options.clock.clone(),
-        &options.limits,
-    );
+    let (opened, clock) = (tail.opened(directory), options.clock.clone());
+    let open = OpenSegment::new(opened, poison.clone(), clock, &options.limits);
     let segments = Segments::new(options.disk.clone(), directory.to_owned(), closed);
     let history = Arc::new(LogHistory {
         disk: options.disk.clone(),
