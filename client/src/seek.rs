@@ -257,7 +257,7 @@ fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
         opening: true,
     });
     let served = match Store::open(directory, options.clone()) {
-        Err(error) if config.options.readonly && can_still_be_read(&error) => {
+        Err(error) if config.options.readonly && error.is_unwritable() => {
             only_read(directory, options)
         }
         opened => opened
@@ -269,15 +269,6 @@ fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
         opening: false,
     });
     served
-}
-
-/// Whether a store that could not be opened for this reason can be opened for reading: nothing can
-/// be written there, by others neither.
-fn can_still_be_read(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Full { .. } | StoreError::FileLimit { .. } | StoreError::ReadOnlyDisk { .. }
-    )
 }
 
 /// Opens a store as it lies there, without lock and socket, for this handle alone.

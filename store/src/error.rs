@@ -161,6 +161,15 @@ impl StoreError {
         }
     }
 
+    /// Whether nothing can be written there, by others neither: what is there can still be read.
+    #[must_use]
+    pub fn is_unwritable(&self) -> bool {
+        matches!(
+            self,
+            Self::Full { .. } | Self::FileLimit { .. } | Self::ReadOnlyDisk { .. }
+        )
+    }
+
     /// This error as it crosses the wire.
     #[must_use]
     pub fn to_failure(&self) -> Failure {
