@@ -148,11 +148,19 @@ fn begin_epoch(
         true => kept,
         false => kept.max(known.revision_max),
     };
-    manifest.update(|manifest| {
+    let claim = |manifest: &mut Manifest| {
         manifest.clean_end = None;
         manifest.epoch_max = epoch.number;
         manifest.revision_max = Revision(last.0 + REVISION_STEP);
-    })?;
+    };
+    match manifest.update(claim) {
+        // The last owner may have left room in the log that it did not use.
+        Err(StoreError::Full { .. }) => {
+            tail::give_back(directory, options, layout)?;
+            manifest.update(claim)?;
+        }
+        claimed => claimed?,
+    }
     let start = EpochStart { epoch, after: kept };
     let mut tail = match layout.is_clean {
         true => tail::go_on(directory, options, layout, start)?,

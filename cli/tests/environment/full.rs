@@ -87,3 +87,29 @@ fn full_disk_refuses_writes_with_17_and_nothing_acknowledged_is_lost() {
         },
     );
 }
+
+#[test]
+fn store_is_made_written_and_opened_where_its_index_has_no_room() {
+    in_own_mounts(
+        "full::store_is_made_written_and_opened_where_its_index_has_no_room",
+        || {
+            let world = World::new();
+            let disk = world.path("disk");
+            // The index wants 16 MiB free before it writes anything.
+            mount_memory(&disk, 6 << 20);
+            let store = disk.join("store");
+            let mut writes = Writes::of_bytes(1_000);
+            for signal in ["KILL", "TERM", "KILL"] {
+                let mut server = world.serve(text(&store));
+                let dict = join(&store);
+                writes.check(&dict);
+                writes.some(&dict, 200);
+                writes.check(&dict);
+                drop(dict);
+                server.signal(signal);
+                server.end();
+            }
+            world.run(&["check", text(&store)]).ok();
+        },
+    );
+}
