@@ -2,10 +2,14 @@
 //! figure. `benches/run` runs it, and the Python figures, and makes the table.
 //!
 //! [`local`] one process and its own store; [`network`] two processes and a server; [`memory`] what
-//! a server and a full copy take. Each figure is a sample of single calls, or a rate over many.
+//! a server and a full copy take; [`floor`] what a durable write costs beyond the disk; [`growth`],
+//! on demand, what a store of many keys takes. Each figure is a sample of single calls, or a rate
+//! over many.
 
 mod data;
 mod figure;
+mod floor;
+mod growth;
 mod local;
 mod memory;
 mod network;
@@ -26,6 +30,10 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
 
+    /// Measure this part only
+    #[arg(long, value_enum)]
+    part: Option<Part>,
+
     /// The program `objsync` that serves
     #[arg(long, value_name = "PROGRAM", default_value = "objsync")]
     program: PathBuf,
@@ -33,6 +41,14 @@ struct Arguments {
     /// Where stores are made [default: the temporary folder]
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
+
+    /// How many keys `growth` fills a store with
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000_000)]
+    keys: u32,
+
+    /// Runs as a process of `growth`, in that directory
+    #[arg(long, value_enum, hide = true, requires = "directory")]
+    child: Option<growth::child::Role>,
 
     /// Runs as the second process of `seen`: watch at this address and print the delays
     #[arg(long, value_name = "ADDRESS", hide = true, requires = "count")]
@@ -47,6 +63,17 @@ struct Arguments {
     hold: Option<String>,
 }
 
+/// What is measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Local,
+    Network,
+    Memory,
+    Floor,
+    /// Not measured unless asked for: it takes minutes and gigabytes
+    Growth,
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(address) = &arguments.watch {
@@ -55,12 +82,24 @@ fn main() -> Result<()> {
     if let Some(address) = &arguments.hold {
         return memory::hold(address);
     }
+    if let (Some(role), Some(directory)) = (arguments.child, &arguments.directory) {
+        return growth::child::run(role, directory, arguments.keys);
+    }
     let folder = match &arguments.directory {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
     };
     let scale = if arguments.quick { 10 } else { 1 };
-    local::measure(folder.path(), scale)?;
-    network::measure(folder.path(), &arguments.program, scale)?;
-    memory::measure(folder.path(), &arguments.program, scale)
+    let (folder, program) = (folder.path(), &*arguments.program);
+    let all = [Part::Local, Part::Network, Part::Memory, Part::Floor];
+    for part in arguments.part.map_or(all.to_vec(), |part| vec![part]) {
+        match part {
+            Part::Local => local::measure(folder, scale)?,
+            Part::Network => network::measure(folder, program, scale)?,
+            Part::Memory => memory::measure(folder, program, scale)?,
+            Part::Floor => floor::measure(folder, program, scale)?,
+            Part::Growth => growth::measure(folder, arguments.keys)?,
+        }
+    }
+    Ok(())
 }

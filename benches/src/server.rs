@@ -48,10 +48,16 @@ impl Drop for Server {
 
 /// Bytes of memory that a process holds.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    memory_bytes(pid, "VmRSS")
+}
+
+/// One of the numbers that the system gives for the memory of a process.
+pub(crate) fn memory_bytes(pid: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line
-        .and_then(|line| line.split_whitespace().next())
-        .ok_or("no VmRSS")?;
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let number = lines
+        .find(|(name, _)| *name == field)
+        .and_then(|(_, rest)| rest.split_whitespace().next())
+        .ok_or_else(|| format!("no {field} of process {pid}"))?;
     Ok(number.parse::<u64>()? << 10)
 }

@@ -11,6 +11,7 @@ mod input;
 mod json;
 mod output;
 mod progress;
+mod signals;
 mod target;
 
 use std::process::ExitCode;
@@ -20,7 +21,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let output = output::Output::new(cli.json);
-    match commands::run(&cli, &output) {
+    let ran = signals::survive_file_limit().and_then(|()| commands::run(&cli, &output));
+    match ran {
         Ok(answer) => answer.into(),
         Err(failure) => failure.report(&output),
     }

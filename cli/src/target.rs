@@ -82,7 +82,12 @@ impl Connection {
         }
     }
 
-    /// Opens the dictionary meant, for commands that read.
+    /// Opens the dictionary meant, for commands that read: where nothing can be written too.
+    pub(crate) fn open_to_read(&self) -> Result<Dict, Failure> {
+        self.open_with(IfMissing::Refuse, |options| options.readonly = true)
+    }
+
+    /// Opens the dictionary meant, which must be there.
     pub(crate) fn open(&self) -> Result<Dict, Failure> {
         self.open_with(IfMissing::Refuse, |_| {})
     }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use objsync_proto::error::ErrorKind;
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Welcome};
@@ -234,12 +234,22 @@ impl Connection<'_> {
                         None => self.calls.replied(&self.core.replica, number, reply),
                     }
                 }
-                ToPeer::Goodbye(failure) => return Err(ended_by(self.core, failure.into())),
+                ToPeer::Goodbye(failure) => return Err(self.sent_away(failure)),
                 ToPeer::Welcome(_) => return Err(End::Failed(out_of_turn())),
             }
         }
         self.calls.deliver(self.core);
         Ok(())
+    }
+
+    /// The owner ends the connection. Where that is about a write only, the handle goes on: its
+    /// reads need no session, and the next write may fare better.
+    fn sent_away(&mut self, failure: Failure) -> End {
+        if self.calls.session.refused(&failure) {
+            self.calls.deliver(self.core);
+            return End::Lost(failure.to_string());
+        }
+        ended_by(self.core, failure.into())
     }
 
     /// Subscribes for the replica, from where it stands.
@@ -350,10 +360,10 @@ impl Connection<'_> {
         let _ = tokio::time::timeout(Duration::from_millis(200), said).await;
     }
 
-    fn stopped(&self, error: &dyn std::error::Error) -> End {
+    fn stopped(&mut self, error: &dyn std::error::Error) -> End {
         match self.quic.close_reason() {
             Some(reason) => match closing::failure(&reason) {
-                Some(failure) => ended_by(self.core, failure.into()),
+                Some(failure) => self.sent_away(failure),
                 None => End::Lost(reason.to_string()),
             },
             None => End::Lost(error.to_string()),

@@ -95,7 +95,14 @@ impl ObjectError {
             Self::Store(error) => error.kind(),
             Self::Server(error) => error.kind(),
             Self::NotADirectory { .. } => ErrorKind::Invalid,
-            Self::Unreachable { .. } | Self::Io { .. } => ErrorKind::Unavailable,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    ErrorKind::Denied
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
+                _ => ErrorKind::Unavailable,
+            },
+            Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Unanswered { .. } => ErrorKind::OutcomeUnknown,
             Self::Closed { .. } => ErrorKind::Closed,
             Self::Interrupted { .. } => ErrorKind::Interrupted,

@@ -23,7 +23,9 @@ pub struct Options {
     pub content: Option<Vec<Change>>,
     /// The level of this handle's writes; none for the owner's default, which is `sync`.
     pub durability: Option<Durability>,
-    /// Refuse every write through this handle with `Denied`.
+    /// Refuse every write through this handle with `Denied`. Then a store that nobody has open is
+    /// opened where nothing can be written too, on a full disk or a read-only file system: as it
+    /// lies there, held in memory, for this handle alone.
     pub readonly: bool,
     /// zstd level for values written by this handle; none to store them as they are.
     pub compression: Option<i32>,

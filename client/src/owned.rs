@@ -57,18 +57,28 @@ pub(crate) struct Owned {
 impl Owned {
     /// Starts to serve a store that was just opened, for one user.
     pub(crate) fn start(store: Store, listen: SocketAddr) -> Result<OwnedUse> {
+        let owned = Self::only_read(store)?;
+        owned.listen(listen)?;
+        Ok(owned)
+    }
+
+    /// A store that is served to nobody, for one user.
+    pub(crate) fn only_read(store: Store) -> Result<OwnedUse> {
         let directory = std::path::absolute(store.directory())
             .map_err(ObjectError::io("look at", store.directory()))?;
         let id = DirectoryId::of(&directory).map_err(ObjectError::io("look at", &directory))?;
-        let owned = OwnedUse::new(Arc::new(Self {
+        Ok(OwnedUse::new(Arc::new(Self {
             store,
             directory,
             id,
             servers: Mutex::new(Vec::new()),
             users: AtomicU32::new(1),
-        }));
-        owned.listen(listen)?;
-        Ok(owned)
+        })))
+    }
+
+    /// Whether it is served to nobody.
+    pub(crate) fn is_private(&self) -> bool {
+        self.servers().is_empty()
     }
 
     /// Serves at one more address; a fixed port is remembered as leading to this directory.

@@ -212,7 +212,10 @@ fn attempt(core: &Core) -> Result<Attempt> {
     }
     match own(core, &directory) {
         Ok(owned) => {
-            process.add_owner(&owned);
+            // Who may write must not find one that cannot.
+            if !owned.is_private() {
+                process.add_owner(&owned);
+            }
             Ok(Attempt::Owned(owned))
         }
         Err(ObjectError::Store(locked @ StoreError::Locked { .. })) => {
@@ -253,15 +256,30 @@ fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
         reason: None,
         opening: true,
     });
-    let opened = Store::open(directory, options);
-    let served = opened
-        .map_err(ObjectError::from)
-        .and_then(|store| serve(core, directory, store));
+    let served = match Store::open(directory, options.clone()) {
+        Err(error) if config.options.readonly && error.is_unwritable() => {
+            only_read(directory, options)
+        }
+        opened => opened
+            .map_err(ObjectError::from)
+            .and_then(|store| serve(core, directory, store)),
+    };
     core.enter(Phase::Seeking {
         reason: None,
         opening: false,
     });
     served
+}
+
+/// Opens a store as it lies there, without lock and socket, for this handle alone.
+fn only_read(directory: &Path, options: StoreOptions) -> Result<OwnedUse> {
+    let options = StoreOptions {
+        readonly: true,
+        ..options
+    };
+    let store = Store::open(directory, options)?;
+    tracing::info!(directory = %directory.display(), "opened for reading only");
+    Owned::only_read(store)
 }
 
 /// Binds and serves. The port of an owner that has just died may take the kernel a moment.

@@ -98,5 +98,7 @@ pub const IDLE_TIMEOUT_MS: u64 = 3_000;
 /// How long a call waits by default before it raises.
 pub const CALL_TIMEOUT_MS: u64 = 5_000;
 
+/// Bytes of the longest segment of the log that is looked through for its end.
+pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// Revisions are set aside on disk in steps of this many, so that none is used twice.
 pub const REVISION_STEP: u64 = 1_000_000;

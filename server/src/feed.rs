@@ -117,7 +117,7 @@ impl Subscription {
                 .read(self.cursor, FEED_FRAME_BYTES)
             {
                 FeedRead::Published(batch) => self.send(batch.iter().map(Arc::as_ref)).await?,
-                FeedRead::UpToDate => self.rest().await?,
+                FeedRead::UpToDate(revision) => self.rest(revision).await?,
                 FeedRead::Behind => self.catch_up().await?,
             }
         }
@@ -127,9 +127,11 @@ impl Subscription {
     async fn catch_up(&mut self) -> Result<(), Unsendable> {
         let (store, cursor) = (self.peer.serving.store.clone(), self.cursor);
         let serving = &self.peer.serving;
+        // The log has all that is committed, also revisions that no transaction has.
+        let committed = store.position().revision;
         let read = serving.apart(move || store.read_log(cursor, FEED_FRAME_BYTES));
         match read.await?? {
-            LogRead::Transactions(batch) if batch.is_empty() => self.rest().await,
+            LogRead::Transactions(batch) if batch.is_empty() => self.rest(committed).await,
             LogRead::Transactions(batch) => self.send(batch.iter()).await,
             LogRead::Trimmed => self.send_state().await,
         }
@@ -184,7 +186,7 @@ impl Subscription {
             self.stream.put_events(&events);
             self.told_at = Instant::now();
         }
-        self.send_barriers(false);
+        self.send_barriers(self.cursor);
         self.stream.flush().await?;
         // A subscriber that reads fast could keep the thread to itself.
         tokio::task::yield_now().await;
@@ -222,9 +224,10 @@ impl Subscription {
             .is_some_and(|origin| self.peer.session() == Session::Open(origin.session))
     }
 
-    /// Nothing is left to send: says so where somebody waits to hear it, then waits for more.
-    async fn rest(&mut self) -> Result<(), Unsendable> {
-        self.send_barriers(true);
+    /// Nothing is left to send up to a revision: says so where somebody waits to hear it, then
+    /// waits for more.
+    async fn rest(&mut self, revision: Revision) -> Result<(), Unsendable> {
+        self.send_barriers(revision.max(self.cursor));
         if self.owed {
             self.send_bookmark();
         }
@@ -246,12 +249,12 @@ impl Subscription {
         self.mark_told(self.cursor);
     }
 
-    /// Sends the barriers that the cursor has passed; all of them when nothing is left to send,
-    /// for a revision may be committed that no transaction has.
-    fn send_barriers(&mut self, up_to_date: bool) {
+    /// Sends the barriers up to a revision, before which nothing is left to send. A barrier that is
+    /// ahead of it waits: its subscriber would pass over the changes between.
+    fn send_barriers(&mut self, revision: Revision) {
         let (cursor, before) = (self.cursor, self.barriers.len());
         while let Some(&Barrier { id, position }) = self.barriers.front()
-            && (up_to_date || position.revision <= cursor)
+            && position.revision <= revision
         {
             self.barriers.pop_front();
             let position = self.at(cursor.max(position.revision));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::limits::SESSION_BYTES_MAX;
 use objsync_proto::wire::ToPeer;
+use objsync_store::StoreError;
 
-use crate::connection::{Dropped, all_returned};
+use crate::connection::{Dropped, all_returned, closed};
 use crate::peer::{Peer, Session};
 
 /// Opens a session. Later frames of the stream wait: they are writes in it.
@@ -15,12 +16,20 @@ pub(crate) async fn open(peer: &Arc<Peer>) -> Result<(), Dropped> {
     let (store, key) = (peer.serving.store.clone(), peer.key);
     let opened = peer.serving.apart(move || store.open_session(key)).await;
     let session = match opened {
-        Ok(opened) => opened.map_err(|error| Dropped::Refused(error.to_failure()))?,
+        Ok(opened) => opened.map_err(|error| Dropped::Refused(refusal(&error)))?,
         Err(_) => return Err(Dropped::Refused(stopped())),
     };
     peer.set_session(Session::Open(session));
     peer.answers.push(&ToPeer::Opened(session));
     Ok(())
+}
+
+/// Why there is no session: the peer's writes fail with it, unless another owner will take them.
+fn refusal(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Closed => closed(),
+        other => other.to_failure(),
+    }
 }
 
 /// Ends the session once its writes are answered.

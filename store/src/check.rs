@@ -159,7 +159,7 @@ pub fn check(
     // On read-only media there is no lock to take, and nobody who could write.
     let _lock = match Lock::take(directory, true) {
         Ok(lock) => Some(lock),
-        Err(StoreError::Io { .. }) => None,
+        Err(StoreError::Io { .. } | StoreError::ReadOnlyDisk { .. }) => None,
         Err(error) => return Err(error),
     };
     let files = Files::find(directory, &mut report)?;

@@ -70,6 +70,20 @@ pub enum StoreError {
         path: PathBuf,
     },
 
+    /// The system allows this process no larger files (`ulimit -f`). Nothing was written.
+    #[error("{} may not grow: this process is allowed no larger files (ulimit -f)", path.display())]
+    FileLimit {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+
+    /// The file system takes no writes. It can be read.
+    #[error("{} lies on a read-only file system; open the store with readonly, or remount it", path.display())]
+    ReadOnlyDisk {
+        /// The file that could not be written.
+        path: PathBuf,
+    },
+
     /// A write or a sync failed after bytes were handed to the system: it may have happened.
     #[error("the write may or may not be kept: {cause}")]
     OutcomeUnknown {
@@ -132,10 +146,10 @@ impl StoreError {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::NotAStore { .. } | Self::NetworkFileSystem { .. } => ErrorKind::Invalid,
-            Self::ReadOnly { .. } => ErrorKind::Denied,
+            Self::ReadOnly { .. } | Self::ReadOnlyDisk { .. } => ErrorKind::Denied,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Corrupt { .. } | Self::Index { .. } => ErrorKind::Corrupt,
-            Self::Full { .. } => ErrorKind::Full,
+            Self::Full { .. } | Self::FileLimit { .. } => ErrorKind::Full,
             Self::OutcomeUnknown { .. } => ErrorKind::OutcomeUnknown,
             Self::Poisoned { .. } | Self::Closed => ErrorKind::Closed,
             Self::SnapshotExpired { .. } => ErrorKind::Conflict,
@@ -147,6 +161,15 @@ impl StoreError {
         }
     }
 
+    /// Whether nothing can be written there, by others neither: what is there can still be read.
+    #[must_use]
+    pub fn is_unwritable(&self) -> bool {
+        matches!(
+            self,
+            Self::Full { .. } | Self::FileLimit { .. } | Self::ReadOnlyDisk { .. }
+        )
+    }
+
     /// This error as it crosses the wire.
     #[must_use]
     pub fn to_failure(&self) -> Failure {
@@ -156,12 +179,16 @@ impl StoreError {
         }
     }
 
-    /// The system refused `op` on `path`; a full disk becomes [`StoreError::Full`].
+    /// The system refused `op` on `path`: a full disk becomes [`StoreError::Full`], and each limit
+    /// that a caller would act on becomes an error of its own.
     #[must_use]
     pub fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            io::ErrorKind::FileTooLarge => Self::FileLimit { path },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnlyDisk { path },
+            io::ErrorKind::InvalidData => Self::corrupt(&path, 0, source.to_string()),
             _ => Self::Io {
                 op,
                 path,

@@ -99,8 +99,9 @@ impl Published {
 pub enum FeedRead {
     /// The next transactions.
     Published(Vec<Arc<Published>>),
-    /// There is nothing after the follower's revision yet.
-    UpToDate,
+    /// There is nothing after the follower's revision up to this one. It may be behind what readers
+    /// see by what is just being published.
+    UpToDate(Revision),
     /// The ring no longer holds what comes next: read the log.
     Behind,
 }
@@ -162,7 +163,8 @@ impl Feed {
             .entries
             .partition_point(|entry| entry.revision <= after);
         if start == ring.entries.len() {
-            return FeedRead::UpToDate;
+            let last = ring.entries.back();
+            return FeedRead::UpToDate(last.map_or(ring.after, |last| last.revision));
         }
         let mut bytes = 0;
         let mut read = Vec::new();
@@ -288,12 +290,18 @@ mod tests {
     #[test]
     fn follower_reads_what_came_after_it_in_order() {
         let feed = Feed::new(Revision(10), usize::MAX);
-        assert!(matches!(feed.read(Revision(10), 1), FeedRead::UpToDate));
+        assert!(matches!(
+            feed.read(Revision(10), 1),
+            FeedRead::UpToDate(Revision(10))
+        ));
         feed.publish([11, 12, 15].map(published).into_iter());
         assert_eq!(revisions(feed.read(Revision(10), usize::MAX)), [11, 12, 15]);
         assert_eq!(revisions(feed.read(Revision(12), usize::MAX)), [15]);
         assert_eq!(revisions(feed.read(Revision(10), 1)), [11], "at least one");
-        assert!(matches!(feed.read(Revision(15), 1), FeedRead::UpToDate));
+        assert!(matches!(
+            feed.read(Revision(15), 1),
+            FeedRead::UpToDate(Revision(15))
+        ));
         assert!(matches!(feed.read(Revision(9), 1), FeedRead::Behind));
     }
 

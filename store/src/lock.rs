@@ -8,8 +8,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock, fstatfs};
+use rustix::fs::{FlockOperation, OFlags, flock, fstatfs};
 
+use crate::disk::refuse_other_than_file;
 use crate::error::StoreError;
 
 /// The lock of a store, held while this lives.
@@ -28,7 +29,10 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // Its text is replaced below: that of another file, to which a link leads, must not be.
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(&path)
+            .and_then(|file| refuse_other_than_file(&file).map(|()| file))
             .map_err(|error| StoreError::io("open", &path, error))?;
         if !force_network_fs && let Some(kind) = network_file_system(&file) {
             let directory = directory.to_owned();

@@ -148,11 +148,19 @@ fn begin_epoch(
         true => kept,
         false => kept.max(known.revision_max),
     };
-    manifest.update(|manifest| {
+    let claim = |manifest: &mut Manifest| {
         manifest.clean_end = None;
         manifest.epoch_max = epoch.number;
         manifest.revision_max = Revision(last.0 + REVISION_STEP);
-    })?;
+    };
+    match manifest.update(claim) {
+        // The last owner may have left room in the log that it did not use.
+        Err(StoreError::Full { .. }) => {
+            tail::give_back(directory, options, layout)?;
+            manifest.update(claim)?;
+        }
+        claimed => claimed?,
+    }
     let start = EpochStart { epoch, after: kept };
     let mut tail = match layout.is_clean {
         true => tail::go_on(directory, options, layout, start)?,
@@ -185,12 +193,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     closed.extend(tail.closed);
     clean(directory, &options, &known, &closed)?;
     let poison = Arc::new(Poison::default());
-    let open = OpenSegment::new(
-        tail.opened(directory),
-        poison.clone(),
-        options.clock.clone(),
-        &options.limits,
-    );
+    let (opened, clock) = (tail.opened(directory), options.clock.clone());
+    let open = OpenSegment::new(opened, poison.clone(), clock, &options.limits);
     let segments = Segments::new(options.disk.clone(), directory.to_owned(), closed);
     let history = Arc::new(LogHistory {
         disk: options.disk.clone(),

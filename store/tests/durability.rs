@@ -157,6 +157,7 @@ fn promises_of_the_documentation_name_tests_that_exist() {
         let source = match file {
             "durability" => include_str!("durability.rs"),
             "faults" => include_str!("faults.rs"),
+            "hostile" => include_str!("hostile.rs"),
             "power_cut" => include_str!("power_cut.rs"),
             "recovery" => include_str!("recovery.rs"),
             other => panic!("docs/durability.md names tests/{other}.rs"),

@@ -8,6 +8,7 @@ use harness::disk::SimDisk;
 use harness::*;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Durability;
+use objsync_store::disk::{Disk, OpenMode};
 use objsync_store::{Store, StoreError};
 
 #[test]
@@ -96,6 +97,44 @@ fn full_disk_answers_full_and_the_store_goes_on_once_there_is_room() {
     let store = Store::open(directory.path(), options_on(&disk)).unwrap();
     assert_eq!(store.count(NS).unwrap(), written + 1);
     assert_eq!(get(&store, &format!("k{written}")), None);
+}
+
+#[test]
+fn disk_that_the_log_itself_has_filled_opens_again_and_takes_a_small_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new();
+    let store = open(directory.path(), options_on(&disk));
+    set(&store, "a", "1");
+    // What lies behind the last frame is room that only the log can use.
+    disk.limit(Some(disk.bytes()));
+    store.kill();
+    drop(store);
+    let store = Store::open(directory.path(), options_on(&disk)).unwrap();
+    assert_eq!(get(&store, "a").as_deref(), Some("1"));
+    set(&store, "b", "2");
+    store.kill();
+    drop(store);
+    let store = Store::open(directory.path(), options_on(&disk)).unwrap();
+    assert_eq!(get(&store, "b").as_deref(), Some("2"));
+}
+
+#[test]
+fn step_that_does_not_fit_leaves_its_room_to_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new();
+    let store = open(directory.path(), options_on(&disk));
+    set(&store, "a", "1");
+    disk.limit(Some(disk.bytes() + 10_000));
+    let large = "x".repeat(60_000);
+    let mut refused = false;
+    for number in 0..3 {
+        let put = put(&format!("k{number}"), &large);
+        refused |= execute(&store, put, Durability::Sync).is_err();
+    }
+    assert!(refused, "there was no room");
+    let file = directory.path().join("beside");
+    let room = disk.open(&file, OpenMode::Create).unwrap();
+    room.write_all_at(&[1; 4_000], 0).unwrap();
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn index_of_an_older_copy_of_the_store_is_made_again() {
     let mut model = Model::new();
     let store = open(directory.path(), options(IndexKind::Sled));
     write(&store, &mut model, &mut random, 30 << 10);
+    wait_for_index(&store);
     store.close().unwrap();
     drop(store);
     let other = aside.path().join("other");

@@ -29,7 +29,7 @@ pub(crate) struct Export {
 impl Export {
     /// Writes one line an entry, in key order.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
-        let dict = connection.open()?;
+        let dict = connection.open_to_read()?;
         let range = self
             .prefix
             .as_deref()

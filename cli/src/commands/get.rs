@@ -23,7 +23,7 @@ impl Get {
     /// Prints text bare and all else as JSON; with `--json`, text is JSON too.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         let key = self.form.read(&self.key)?;
-        let dict = connection.open()?;
+        let dict = connection.open_to_read()?;
         let Some(payload) = dict.get(&key)? else {
             output.note(&format!("no key {}", self.key));
             return Ok(Answer::No);

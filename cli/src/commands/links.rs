@@ -15,7 +15,7 @@ pub(crate) struct Links {}
 impl Links {
     /// Prints one grant a line: the key's start, what for, which rights, whose.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
-        let grants = connection.open()?.grants().wait()?;
+        let grants = connection.open_to_read()?.grants().wait()?;
         for grant in &grants {
             output.line(&if output.json() {
                 as_json(grant)

@@ -46,7 +46,7 @@ impl Ls {
     /// Prints one key a line, all as of one moment.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         let range = self.range()?;
-        let dict = connection.open()?;
+        let dict = connection.open_to_read()?;
         let scan = if self.values {
             dict.scan(range, self.reverse)?
         } else {

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use objsync::{Dict, Durability, ErrorKind, Options, home};
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Connection;
 use crate::exit::{Answer, Failure};
 use crate::output::{Colour, Output};
+use crate::signals::{Signals, runtime};
 
 /// What a shell calls an end by Ctrl-C.
 const EXIT_AT_ONCE: i32 = 130;
@@ -159,48 +159,6 @@ impl Serve {
              \nCtrl-C stops; what was acknowledged stays on disk."
         )
     }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// From now on both are caught. Call it within a runtime.
-    fn new() -> Result<Self, Failure> {
-        let catch = |kind| {
-            signal(kind).map_err(|source| Failure::Io {
-                op: "catch signals of",
-                path: PathBuf::from("this process"),
-                source,
-            })
-        };
-        Ok(Self {
-            terminate: catch(SignalKind::terminate())?,
-            interrupt: catch(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// A runtime for signals only; the store and its server have their own threads.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Failure::Io {
-            op: "start",
-            path: PathBuf::from("the thread for signals"),
-            source,
-        })
 }
 
 /// Refused peers, damage and the like go to standard error; `OBJSYNC_LOG` says how much.

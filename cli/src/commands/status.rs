@@ -15,7 +15,7 @@ pub(crate) struct Status {}
 impl Status {
     /// Asks the owner; one round trip.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
-        let dict = connection.open()?;
+        let dict = connection.open_to_read()?;
         let owner = dict.owner_status().wait()?;
         let own = dict.status();
         if output.json() {

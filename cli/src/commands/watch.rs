@@ -35,7 +35,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Prints until stopped, over reconnects and changes of owner.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
-        let dict = connection.open()?;
+        let dict = connection.open_to_read()?;
         let range = self
             .prefix
             .as_deref()

@@ -39,7 +39,11 @@ impl World {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_objsync"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_objsync")), arguments)
+    }
+
+    fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.folder.path())
@@ -89,7 +93,12 @@ impl World {
 
     /// Starts the program and leaves it running.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = self.command(arguments).spawn().unwrap();
+        self.start_as(Path::new(env!("CARGO_BIN_EXE_objsync")), arguments)
+    }
+
+    /// As [`World::start`], by another program that becomes it.
+    pub(crate) fn start_as(&self, program: &Path, arguments: &[&str]) -> Running {
+        let mut child = self.command_of(program, arguments).spawn().unwrap();
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {

@@ -203,7 +203,7 @@ impl Cursor {
         loop {
             let read = match self.store.feed().read(after, READ_BYTES) {
                 FeedRead::Published(read) => read,
-                FeedRead::UpToDate => {
+                FeedRead::UpToDate(_) => {
                     self.committed.notified().await;
                     continue;
                 }

@@ -216,6 +216,21 @@ impl ClientSession {
         }
     }
 
+    /// The owner ends the connection for this reason. If that is its answer to the session that was
+    /// asked for, what waits completes with it: none of it was sent. Tells whether it was.
+    pub fn refused(&mut self, failure: &Failure) -> bool {
+        // An owner that goes is no answer: there is or will be another one.
+        let is_answer =
+            self.connection == Connection::Opening && failure.kind != ErrorKind::Unavailable;
+        if is_answer {
+            for place in 0..self.slots.len() {
+                self.settle(place, Err(failure.clone()));
+            }
+            self.move_floor();
+        }
+        is_answer
+    }
+
     /// The owner has answered a write. An answer to a call that is done is ignored.
     pub fn answered(&mut self, sequence: Sequence, result: Result<(Outcome, Ack), Failure>) {
         let was_sent = sequence >= self.floor && sequence <= self.sent && self.id.is_some();

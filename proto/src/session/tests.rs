@@ -97,6 +97,31 @@ fn open() -> ClientSession {
 }
 
 #[test]
+fn refused_session_ends_what_waited_for_it_and_nothing_of_it_was_sent() {
+    let full = Failure::new(ErrorKind::Full, "no room");
+    let mut session = ClientSession::new();
+    submit(&mut session, 1, FAR_MS);
+    session.connected(false);
+    assert!(!session.refused(&full), "no session was asked for yet");
+    assert_eq!(sent(&mut session), ["open"]);
+    let gone = Failure::new(ErrorKind::Unavailable, "the owner goes");
+    assert!(!session.refused(&gone), "there will be another owner");
+    assert_eq!(session.waiting(), 1);
+    assert!(session.refused(&full));
+    let done = session.completion().unwrap();
+    assert_eq!((done.call, done.result), (CallId(1), Err(full)));
+    assert!(session.is_settled());
+    session.disconnected();
+    submit(&mut session, 2, FAR_MS);
+    session.connected(false);
+    assert_eq!(
+        sent(&mut session),
+        ["open"],
+        "the next one is asked for anew"
+    );
+}
+
+#[test]
 fn session_opens_with_the_first_write_and_not_before() {
     let mut session = ClientSession::new();
     session.connected(false);

@@ -285,7 +285,8 @@ class DiskObject(Object):
         durability: ``"sync"``: a write that returned survives a power cut. ``"buffered"``: it
             survives the end of the process, and a power cut after about a second.
         namespace: Which dictionary of the store.
-        readonly: Refuse every write through this handle with `DeniedError`.
+        readonly: Refuse every write through this handle with `DeniedError`. A store that nobody
+            has open can then be read on a full disk or a read-only file system too.
 
     Raises:
         InvalidError: The path is a file, or an argument is wrong.

@@ -384,3 +384,46 @@ async fn dictionaries_do_not_see_each_other() {
     assert_eq!(changes(&seen[0]), [("b".to_owned(), Some("2".to_owned()))]);
     assert_eq!(here.get("b").await, None);
 }
+
+/// A barrier that was asked for between the moment a change became visible and the moment
+/// followers could read it told them that they had it: they passed over it when it came.
+#[tokio::test]
+async fn barrier_never_passes_a_change_that_is_just_being_committed() {
+    let owner = Owner::start();
+    let mut client = owner.client().await;
+    let mut events = client.subscribe(Some(owner.store.position())).await;
+    assert_eq!(events.next().await, Feed::Resume);
+    let (store, one) = (owner.store.clone(), batch(&owner, vec![change("a", "1")]));
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = std::sync::Arc::clone(&is_over);
+    let writer = std::thread::spawn(move || {
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            store.execute(one.clone()).unwrap().outcome.unwrap();
+        }
+    });
+    let (mut passed, mut barriers) = (0, 0);
+    let asking = tokio::spawn(async move {
+        for _ in 0..3_000 {
+            let asked = client.request(Request::Barrier).await;
+            assert!(matches!(asked, Ok(Reply::Position(_))));
+        }
+        client
+    });
+    while barriers < 3_000 {
+        match events.next().await {
+            Feed::Events(events) => {
+                let late = events.iter().find(|event| event.revision.0 <= passed);
+                assert!(late.is_none(), "{late:?} after a barrier at {passed}");
+            }
+            Feed::Barrier { position, .. } => {
+                passed = position.revision.0;
+                barriers += 1;
+            }
+            Feed::Bookmark { position } => passed = position.revision.0,
+            other => panic!("{other:?}"),
+        }
+    }
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.join().unwrap();
+    asking.await.unwrap();
+}

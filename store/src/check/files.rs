@@ -134,13 +134,18 @@ fn report_missing(
     let (Some(first), Some(last)) = (first, last) else {
         return;
     };
-    for id in (first.0..=last.0).map(SegmentId) {
-        if ids.binary_search(&id).is_err() {
-            let path = segment_path(directory, id);
-            report
-                .problems
-                .push(Problem::new(&path, 0, "it is missing"));
+    let mut next = first.0;
+    // Names may lie far apart: a gap is one problem.
+    for id in ids.iter().map(|id| id.0).chain([last.0.saturating_add(1)]) {
+        if id > next {
+            let path = segment_path(directory, SegmentId(next));
+            let what = match id - next {
+                1 => String::from("it is missing"),
+                count => format!("it is missing, and {} segments after it", count - 1),
+            };
+            report.problems.push(Problem::new(&path, 0, what));
         }
+        next = id.saturating_add(1);
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) fn check(
     let compared = match home.reuse() {
         Ok(None) => return Ok(()),
         // sled writes when it opens; where that cannot be, the index is not looked at.
-        Err(StoreError::Io { .. } | StoreError::Full { .. }) => return Ok(()),
+        Err(StoreError::Io { .. }) => return Ok(()),
+        Err(error) if error.is_unwritable() => return Ok(()),
         Ok(Some(reused)) => compare_all(files, &*reused.index, report),
         Err(error) => Err(error),
     };

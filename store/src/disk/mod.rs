@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub(crate) use memory::MemoryDisk;
 pub use real::RealDisk;
+pub(crate) use real::refuse_other_than_file;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,8 @@ pub enum OpenMode {
 
 /// Where a store keeps its files.
 pub trait Disk: Send + Sync + 'static {
-    /// Opens `path`. A new file is readable and writable by its user alone.
+    /// Opens `path`, which must be a regular file. A new file is readable and writable by its user
+    /// alone. What is written to is never reached through a link.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives `from` the name `to`, replacing what had it. Durable after [`Disk::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;

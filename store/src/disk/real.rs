@@ -2,9 +2,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use super::{Disk, DiskFile, OpenMode};
 
@@ -16,13 +18,29 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).mode(0o600);
-        match mode {
-            OpenMode::Read => &mut options,
-            OpenMode::Write => options.write(true),
-            OpenMode::Create => options.write(true).create_new(true),
-            OpenMode::Replace => options.write(true).create(true).truncate(true),
+        let flags = match mode {
+            OpenMode::Read => OFlags::NONBLOCK,
+            // What is written to lies in the store, and not where a link leads.
+            OpenMode::Write => {
+                options.write(true);
+                OFlags::NONBLOCK | OFlags::NOFOLLOW
+            }
+            OpenMode::Create | OpenMode::Replace => {
+                options.write(true).create_new(true);
+                OFlags::NONBLOCK
+            }
         };
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        if mode == OpenMode::Replace {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let file = options
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)?;
+        refuse_other_than_file(&file)?;
+        Ok(Arc::new(RealFile(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -65,6 +83,17 @@ impl Disk for RealDisk {
     }
 }
 
+/// A pipe, a device or a folder in the place of a file would never end, or have no end.
+pub(crate) fn refuse_other_than_file(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is no regular file",
+        )),
+    }
+}
+
 struct RealFile(File);
 
 impl DiskFile for RealFile {
@@ -86,7 +115,15 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.0.sync_data()?;
+        // What is in a file without a name is gone with the process, synced or not.
+        match self.0.metadata()?.nlink() {
+            0 => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the file was removed while it was open",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn bytes(&self) -> io::Result<u64> {

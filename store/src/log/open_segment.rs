@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use objsync_proto::ids::Revision;
+use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
 use super::SegmentInfo;
 use crate::clock::Clock;
@@ -95,7 +96,7 @@ impl OpenSegment {
             poison,
             clock,
             flush_delay_ms: limits.flush_delay_ms,
-            segment_bytes: limits.segment_bytes,
+            segment_bytes: limits.segment_bytes.min(SEGMENT_BYTES_MAX / 2),
         }
     }
 
@@ -225,16 +226,12 @@ impl OpenSegment {
         };
         let step_end = start + step_bytes(start).min(step_max);
         let wished = step_end.min(self.segment_bytes).max(end);
-        let reached = match file.write_zeros(start, wished) {
-            Ok(()) => wished,
-            // A step may not fit where what is needed does.
-            Err(_) if wished > end => {
-                let written = file.write_zeros(start, end);
-                written.map_err(|error| StoreError::io("grow", &path, error))?;
-                end
-            }
-            Err(error) => return Err(StoreError::io("grow", &path, error)),
+        // A step may not fit where what is needed does.
+        let reached = match grow_file(&*file, start, wished) {
+            Err(_) if wished > end => grow_file(&*file, start, end).map(|()| end),
+            grown => grown.map(|()| wished),
         };
+        let reached = reached.map_err(|error| StoreError::io("grow", &path, error))?;
         let mut state = self.state();
         if state.info.id == id {
             state.allocated = reached;
@@ -295,6 +292,14 @@ impl State {
             stopped: false,
         }
     }
+}
+
+/// Writes zeros up to `end`, or leaves the room that did not suffice to others.
+fn grow_file(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<()> {
+    file.write_zeros(start, end).inspect_err(|_| {
+        // If that fails too, zeros lie there, as they may.
+        let _ = file.truncate(start);
+    })
 }
 
 fn step_bytes(allocated: u64) -> u64 {

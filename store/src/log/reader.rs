@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::ids::FrameIndex;
+use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
 use super::{Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, segment_path};
 use crate::disk::{Disk, DiskFile, OpenMode};
@@ -47,6 +48,10 @@ impl SegmentReader {
         let file_bytes = file
             .bytes()
             .map_err(|error| StoreError::io("read", &path, error))?;
+        if end.is_none() && file_bytes > SEGMENT_BYTES_MAX {
+            let what = format!("{file_bytes} bytes; the limit is {SEGMENT_BYTES_MAX} bytes");
+            return Err(StoreError::corrupt(&path, 0, what));
+        }
         Ok(Self {
             header,
             path,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use objsync_proto::ids::{FrameIndex, Revision, StoreId};
+use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
 use super::layout::Layout;
 use crate::disk::DiskFile;
@@ -19,6 +20,9 @@ use crate::log::{
 };
 use crate::options::StoreOptions;
 use crate::poison::Poison;
+
+/// Bytes read at once.
+const WINDOW_BYTES: usize = 256 << 10;
 
 /// The segment that is written on.
 pub(super) struct Tail {
@@ -54,7 +58,8 @@ impl Tail {
             entropy: options.entropy.clone(),
             directory: history.directory.clone(),
             store: history.store,
-            segment_bytes: options.limits.segment_bytes,
+            // A last frame may still go over it.
+            segment_bytes: options.limits.segment_bytes.min(SEGMENT_BYTES_MAX / 2),
             segments: history.segments.clone(),
             open: history.open.clone(),
             poison: poison.clone(),
@@ -84,6 +89,37 @@ pub(super) fn only_read(
         seed: header.seed(),
         next_index: layout.tail.next_index,
     })
+}
+
+/// Gives the zeros at the end of the last segment back to the disk, and nothing else: they count
+/// for nothing, and a torn frame before them stays for who looks into it.
+pub(super) fn give_back(
+    directory: &Path,
+    options: &StoreOptions,
+    layout: &Layout,
+) -> Result<(), StoreError> {
+    let info = layout.tail.info;
+    let path = segment_path(directory, info.id);
+    let (_, file) = super::open_for_writing(directory, options, info.id)?;
+    let end = end_of_content(&*file, info.bytes);
+    end.and_then(|end| file.truncate(end))
+        .map_err(|error| StoreError::io("cut", &path, error))
+}
+
+/// Where the zeros at the end of a file begin, but not before `from`.
+fn end_of_content(file: &dyn DiskFile, from: u64) -> std::io::Result<u64> {
+    let mut window = vec![0; WINDOW_BYTES];
+    let (mut offset, mut end) = (from, from);
+    loop {
+        let count = file.read_at(&mut window, offset)?;
+        if count == 0 {
+            return Ok(end);
+        }
+        if let Some(last) = window[..count].iter().rposition(|byte| *byte != 0) {
+            end = offset + last as u64 + 1;
+        }
+        offset += count as u64;
+    }
 }
 
 /// Goes on behind the end mark of a store that was closed.

@@ -1,0 +1,250 @@
+//! A client in a process of its own: it writes as fast as it is answered, and keeps a journal.
+//!
+//! It is this test binary again, running [`a_client_does_what_it_is_told`] only.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
+
+use objsync::{Change, Dict, Durability, KeyRange, Options, Pending, ReplicaMode, Result, Target};
+
+use crate::journal::{BATCH_COUNT, Event, Kind, Op, blob, encoded, name, number_in, payload};
+use crate::random::Random;
+
+/// Set in a process that is to be a client.
+pub(crate) const TOLD: &str = "OBJSYNC_TEST_CLIENT";
+/// What a line of the journal starts with, so that the test harness's own lines differ.
+pub(crate) const MARK: &str = "> ";
+/// How long a call may take: longer than any restart, so that no outcome stays unknown.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// How many keys a client puts to.
+const SLOT_COUNT: u64 = 6;
+/// Most operations in flight.
+const BURST_MAX: u64 = 12;
+
+#[test]
+fn a_client_does_what_it_is_told() {
+    if std::env::var_os(TOLD).is_some() {
+        return obey();
+    }
+    let op = Op {
+        kind: Kind::Batch,
+        slot: 2,
+        number: 7,
+    };
+    for event in [Event::Started(op), Event::Stopped, Event::Wrong("x".into())] {
+        assert_eq!(
+            Event::read(event.line().trim_start_matches("wrong ")),
+            event
+        );
+    }
+}
+
+/// One client.
+struct Client {
+    id: u64,
+    random: Random,
+    /// One handle whose writes are synced, one whose are buffered.
+    handles: [Dict; 2],
+    told: Receiver<String>,
+    number: i64,
+    /// What its own number is, by what it was answered.
+    swap: Option<i64>,
+    role: String,
+}
+
+fn obey() {
+    let (sender, told) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(std::result::Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let line = told.recv().unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["connect", address, promote, id, seed] = words[..] else {
+        panic!("{line:?} comes before connect");
+    };
+    let handles = [Durability::Sync, Durability::Buffered]
+        .map(|level| connect(address, promote == "promote", level));
+    say(&Event::Ready);
+    let mut client = Client {
+        id: id.parse().unwrap(),
+        random: Random::new(seed.parse().unwrap()),
+        handles,
+        told,
+        number: 0,
+        swap: None,
+        role: String::new(),
+    };
+    client.obey();
+}
+
+fn connect(address: &str, promote: bool, level: Durability) -> Dict {
+    let options = Options {
+        durability: Some(level),
+        promote,
+        replica: ReplicaMode::Full,
+        timeout: TIMEOUT,
+        ..Options::default()
+    };
+    Dict::connect(&Target::parse(address).unwrap(), options).unwrap()
+}
+
+fn say(event: &Event) {
+    println!("{MARK}{}", event.line());
+}
+
+impl Client {
+    fn obey(&mut self) {
+        while let Ok(line) = self.told.recv() {
+            match &line[..] {
+                "go" => self.work(&Kind::SMALL),
+                "go heavy" => self.work(&[Kind::Blob, Kind::Batch, Kind::Own]),
+                "report" => self.handles.iter().for_each(report),
+                other => say(&Event::Wrong(format!("{other} is nothing to do"))),
+            }
+        }
+    }
+
+    /// Writes until told to stop.
+    fn work(&mut self, kinds: &[Kind]) {
+        while self.told.try_recv() == Err(TryRecvError::Empty) {
+            let burst = 1 + self.random.below(BURST_MAX);
+            if let Err(error) = self.burst(kinds, burst) {
+                return say(&Event::Wrong(error.to_string()));
+            }
+            let role = self.handles[0].status().role.to_string();
+            if role != self.role {
+                say(&Event::Role(role.clone()));
+                self.role = role;
+            }
+        }
+        say(&Event::Stopped);
+    }
+
+    /// Starts several operations at once, waits for all of them, and reads what it wrote.
+    fn burst(&mut self, kinds: &[Kind], count: u64) -> Result<()> {
+        let dict = self.random.pick(&[0, 1]);
+        let dict = self.handles[dict].clone();
+        let ops: Vec<Op> = (0..count).map(|_| self.next_op(kinds)).collect();
+        let mut lines = String::new();
+        for op in &ops {
+            let _ = writeln!(lines, "{MARK}{}", Event::Started(*op).line());
+        }
+        print!("{lines}");
+        let started: Result<Vec<_>> = ops.iter().map(|op| self.start(&dict, *op)).collect();
+        for (op, write) in ops.iter().zip(started?) {
+            let (revision, result) = write.wait()?;
+            say(&Event::Answered { revision, result });
+            if op.kind == Kind::Swap {
+                self.swap = Some(op.number);
+            }
+        }
+        if self.random.one_in(8) {
+            self.read_back(&dict, &ops)?;
+        }
+        Ok(())
+    }
+
+    fn next_op(&mut self, kinds: &[Kind]) -> Op {
+        self.number += 1;
+        let kind = self.random.pick(kinds);
+        let slots = if kind == Kind::Blob { 3 } else { SLOT_COUNT };
+        Op {
+            kind,
+            slot: self.random.below(slots),
+            number: self.number,
+        }
+    }
+
+    fn start(&mut self, dict: &Dict, op: Op) -> Result<Pending<(u64, i64)>> {
+        let key = encoded(&name(self.id, op.kind, op.slot));
+        Ok(match op.kind {
+            Kind::Put => dict
+                .set(&key, payload(op.number))
+                .map(|ack| (ack.revision.0, 1)),
+            Kind::Blob => dict
+                .set(&key, blob(op.number))
+                .map(|ack| (ack.revision.0, 1)),
+            Kind::Batch => dict
+                .batch(batch(self.id, op.number))
+                .map(|ack| (ack.revision.0, 1)),
+            Kind::Delete => dict
+                .delete(&key)
+                .map(|(was, ack)| (if was { ack.revision.0 } else { 0 }, i64::from(was))),
+            Kind::Own | Kind::Shared => dict.incr(&key, 1).map(|number| (0, number)),
+            Kind::Swap => {
+                let expected = self.swap.replace(op.number).map(payload);
+                dict.compare_and_set(&key, expected, Some(payload(op.number)))
+                    .map(|swapped| (0, i64::from(swapped)))
+            }
+            Kind::Chain => {
+                let expected = dict.get(&key)?;
+                let next = expected.as_ref().map_or(0, |it| number_in("chain", it)) + 1;
+                dict.compare_and_set(&key, expected, Some(payload(next)))
+                    .map(|swapped| (0, i64::from(swapped)))
+            }
+        }
+        .start())
+    }
+
+    /// Who wrote reads what it wrote, and sees whole transactions of everybody.
+    fn read_back(&self, dict: &Dict, ops: &[Op]) -> Result<()> {
+        let last = ops.iter().rfind(|op| op.kind == Kind::Own);
+        if let Some(last) = last {
+            let name = name(self.id, last.kind, last.slot);
+            if dict.get(&encoded(&name))?.is_none() {
+                say(&Event::Wrong(format!("{name} is gone")));
+            }
+        }
+        let mut batches: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        for (name, number) in content(dict)?.0 {
+            if let Some((client, _)) = name.split_once("/batch/") {
+                batches.entry(client.to_owned()).or_default().push(number);
+            }
+        }
+        for (client, numbers) in batches {
+            if numbers.len() as u64 != BATCH_COUNT || numbers.iter().any(|it| *it != numbers[0]) {
+                say(&Event::Wrong(format!("half a batch: {client} {numbers:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn batch(client: u64, number: i64) -> Vec<Change> {
+    let change = |slot| Change {
+        key: encoded(&name(client, Kind::Batch, slot)),
+        value: Some(payload(number)),
+    };
+    (0..BATCH_COUNT).map(change).collect()
+}
+
+fn report(dict: &Dict) {
+    let held = dict.sync().wait().and_then(|_| content(dict));
+    match held {
+        Ok((_, hash)) => say(&Event::Replica { hash }),
+        Err(error) => say(&Event::Wrong(error.to_string())),
+    }
+}
+
+/// All entries as of one revision, and what they hash to.
+pub(crate) fn content(dict: &Dict) -> Result<(BTreeMap<String, i64>, u64)> {
+    let mut hasher = DefaultHasher::new();
+    let mut content = BTreeMap::new();
+    for entry in dict.scan(KeyRange::default(), false)? {
+        let (key, value) = entry?;
+        (&key, &value).hash(&mut hasher);
+        let objsync::Key::Str(name) = objsync::key::decode(&key)? else {
+            panic!("a key that nobody wrote: {key:?}");
+        };
+        let number = number_in(&name, &value);
+        content.insert(name, number);
+    }
+    Ok((content, hasher.finish()))
+}
