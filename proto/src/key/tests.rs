@@ -327,6 +327,20 @@ fn key_at_the_limit_is_taken_and_one_byte_more_is_refused() {
         encode(&Key::from(huge)),
         Err(KeyError::TooLong { .. })
     ));
+    // The largest power of two: a few bytes when encoded, and inside a tuple too.
+    let power = [&[0x80][..], &[0; KEY_BYTES_MAX - 1]].concat();
+    let power = Key::from(BigInt::from_parts(false, &power));
+    let inside = Key::Tuple(vec![Key::Tuple(vec![power.clone()])]);
+    for key in [power, inside] {
+        let encoded = encode(&key).unwrap();
+        assert!(encoded.len() < 10);
+        assert_eq!(decode(&encoded).unwrap(), key);
+    }
+    let over = [&[1][..], &[0; KEY_BYTES_MAX]].concat();
+    assert!(matches!(
+        encode(&Key::from(BigInt::from_parts(false, &over))),
+        Err(KeyError::TooLong { .. })
+    ));
     assert!(matches!(
         check(&[0x10; KEY_BYTES_MAX + 1]),
         Err(KeyError::TooLong { .. })

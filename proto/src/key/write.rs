@@ -39,7 +39,15 @@ impl KeyWriter {
     /// # Errors
     /// [`KeyError::TooLong`].
     pub fn big_int(&mut self, value: &BigInt) -> Result<(), KeyError> {
-        self.check_room(value.magnitude().len())?;
+        // Before any work is done on it. What is written is shorter where the number ends in zeros,
+        // and the exponent has room for what is left.
+        let magnitude = value.magnitude();
+        let zeros = magnitude.iter().rev().take_while(|byte| **byte == 0);
+        self.check_room(magnitude.len() - zeros.count())?;
+        if magnitude.len() > KEY_BYTES_MAX {
+            let bytes = magnitude.len();
+            return Err(KeyError::TooLong { bytes });
+        }
         number::write_big(&mut self.out, value);
         Ok(())
     }
