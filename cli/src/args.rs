@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, completion, del, export, get, import, link, links, ls, serve, set, status,
-    unlink, watch,
+    bench, check, completion, del, export, get, history, import, link, links, ls, serve, set,
+    status, unlink, watch,
 };
 
 /// A persistent dictionary that programs share live.
@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Del(del::Del),
     /// List keys, or keys and values
     Ls(ls::Ls),
+    /// Print what a key was, newest first
+    History(history::History),
     /// Print changes as they happen
     Watch(watch::Watch),
     /// Read JSON lines {"key": .., "value": ..} into a dictionary

@@ -110,7 +110,15 @@ impl Failure {
         }
         let (kind, message, hint) = self.parts();
         if output.json() {
-            let error = json!({"kind": kind, "message": message, "hint": hint});
+            let mut error = json!({"kind": kind, "message": message, "hint": hint});
+            if let Self::Object {
+                error: ObjectError::PastRetention { revision, oldest },
+                ..
+            } = &self
+            {
+                error["revision"] = json!(revision.0);
+                error["oldest"] = json!(oldest.0);
+            }
             output.error_line(&json!({ "error": error }).to_string());
         } else {
             output.error(&message, hint.as_deref());

@@ -1,7 +1,7 @@
 //! The program `objsync`: serve, read, write and watch shared dictionaries.
 //!
 //! Trail: [`main`] -> [`args`] (what was asked) -> one file of [`commands`] -> the crate `objsync`.
-//! [`target`] says which dictionary is meant, [`json`] how values are written, [`output`] how
+//! [`target`] says which dictionary is meant, [`moment`] as of when, [`json`] how values are written, [`output`] how
 //! answers look, [`exit`] what a failure is called and what to do about it.
 
 mod args;
@@ -9,6 +9,7 @@ mod commands;
 mod exit;
 mod input;
 mod json;
+mod moment;
 mod output;
 mod progress;
 mod signals;

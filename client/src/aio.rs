@@ -15,6 +15,8 @@
 //! Cancel safety: a write whose future is dropped after its first poll may still happen; one that
 //! was never polled does not. Dropping any other call changes nothing.
 
+mod past;
+
 use std::ops::Deref;
 use std::path::Path;
 
@@ -29,8 +31,11 @@ use crate::dict::Dict;
 use crate::error::Result;
 use crate::objects::{Batch, encoded, pair};
 use crate::options::{Options, Target};
+use crate::scan::Scan;
 use crate::status::Status;
 use crate::watch::Watch;
+
+pub use self::past::PastObject;
 
 /// What the three objects have in common. See [`crate::Object`] for what each call means.
 #[derive(Debug, Clone)]
@@ -235,16 +240,19 @@ impl Object {
     }
 
     async fn collect<V: DeserializeOwned>(&self, range: KeyRange) -> Result<Vec<(Key, V)>> {
-        let mut scan = self.dict.scan_async(range, false).await?;
-        let mut entries = Vec::new();
-        loop {
-            let page = scan.next_page_async().await?;
-            if page.is_empty() {
-                return Ok(entries);
-            }
-            for (key, payload) in page {
-                entries.push((key::decode(&key)?, from_payload(&payload)?));
-            }
+        collect(self.dict.scan_async(range, false).await?).await
+    }
+}
+
+async fn collect<V: DeserializeOwned>(mut scan: Scan) -> Result<Vec<(Key, V)>> {
+    let mut entries = Vec::new();
+    loop {
+        let page = scan.next_page_async().await?;
+        if page.is_empty() {
+            return Ok(entries);
+        }
+        for (key, payload) in page {
+            entries.push((key::decode(&key)?, from_payload(&payload)?));
         }
     }
 }

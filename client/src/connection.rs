@@ -228,7 +228,7 @@ impl Connection<'_> {
                     self.core.note_session(Some(id));
                 }
                 ToPeer::Reply(number, reply) => {
-                    let reply = reply.map_err(ObjectError::from);
+                    let reply = read_reply(reply);
                     match self.asked.remove(&number) {
                         Some(subscription) => self.stream_answered(subscription, reply)?,
                         None => self.calls.replied(&self.core.replica, number, reply),
@@ -297,10 +297,19 @@ impl Connection<'_> {
         let subscription = self.feed_count;
         let range = wanted.range.clone();
         let request = match wanted.what {
-            FeedKind::Entries { reverse } => Request::Fetch {
+            FeedKind::Entries { reverse, at: None } => Request::Fetch {
                 subscription,
                 range,
                 reverse,
+            },
+            FeedKind::Entries {
+                reverse,
+                at: Some(revision),
+            } => Request::FetchAt {
+                subscription,
+                range,
+                reverse,
+                revision,
             },
             FeedKind::Changes(since) => Request::Subscribe {
                 subscription,
@@ -368,6 +377,16 @@ impl Connection<'_> {
             },
             None => End::Lost(error.to_string()),
         }
+    }
+}
+
+/// A reply, or why there is none: one of the reasons is a reply itself, for its numbers.
+fn read_reply(reply: Result<Reply, Failure>) -> Result<Reply> {
+    match reply? {
+        Reply::PastRetention { revision, oldest } => {
+            Err(ObjectError::PastRetention { revision, oldest })
+        }
+        reply => Ok(reply),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Trail of `set`: [`Dict::set`] -> [`Pending::wait`] -> [`crate::core::Core::execute`].
 //! Trail of `get`: [`Dict::get`] -> the store of this process, or [`crate::replica::Replica::find`].
 
+mod past;
 mod reads;
 mod writes;
 
@@ -247,7 +248,7 @@ impl Dict {
 
     /// What is behind the handle in this process; in a forked child it is made at the first call.
     #[inline]
-    fn core(&self) -> Result<&Arc<Core>> {
+    pub(crate) fn core(&self) -> Result<&Arc<Core>> {
         match self.handle.cores.get() {
             Some(core) => Ok(core),
             None => self.handle.reconnect(),
@@ -269,7 +270,11 @@ impl Dict {
         }
     }
 
-    fn call<T, F>(&self, what: &'static str, call: impl FnOnce(Arc<Core>) -> F) -> Pending<T>
+    pub(crate) fn call<T, F>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce(Arc<Core>) -> F,
+    ) -> Pending<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::Revision;
 use objsync_proto::key::KeyError;
 use objsync_proto::stored::StoredError;
 use objsync_proto::value::ValueError;
@@ -25,7 +26,7 @@ pub enum ObjectError {
 
     /// The store that this process owns failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
 
     /// The server, a key or a socket of this process failed.
     #[error("{0}")]
@@ -58,6 +59,15 @@ pub enum ObjectError {
         what: String,
         /// How long the call waited.
         waited: Duration,
+    },
+
+    /// The revision asked for is before what the owner's log and snapshots still tell of.
+    #[error("revision {revision} is no longer kept; the oldest that can be read is {oldest}")]
+    PastRetention {
+        /// The revision asked for.
+        revision: Revision,
+        /// The oldest that can be read.
+        oldest: Revision,
     },
 
     /// The object was closed.
@@ -94,7 +104,7 @@ impl ObjectError {
             Self::Failed(failure) => failure.kind,
             Self::Store(error) => error.kind(),
             Self::Server(error) => error.kind(),
-            Self::NotADirectory { .. } => ErrorKind::Invalid,
+            Self::NotADirectory { .. } | Self::PastRetention { .. } => ErrorKind::Invalid,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     ErrorKind::Denied
@@ -140,6 +150,18 @@ impl ObjectError {
             ErrorKind::Closed,
             format!("a task of the object stopped: {cause}"),
         )
+    }
+}
+
+impl From<StoreError> for ObjectError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // The same, whether this process owns the store or another one.
+            StoreError::PastRetention { revision, oldest } => {
+                Self::PastRetention { revision, oldest }
+            }
+            other => Self::Store(other),
+        }
     }
 }
 

@@ -22,7 +22,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | `objects`, [`aio`] | the typed faces |
-//! | `dict`, `pending`, `pipeline`, `scan`, `watch` | the bytes-level face |
+//! | `dict`, `pending`, `pipeline`, `scan`, `past`, `watch` | the bytes-level face |
 //! | `core` | what is behind a handle: its role, and the calls on their way |
 //! | `seek`, `owned`, `owner` | finding the owner, becoming it, being it |
 //! | `connection`, `calls`, `replica`, `read` | being a peer |
@@ -49,6 +49,7 @@ mod options;
 mod owned;
 mod owner;
 mod parts;
+mod past;
 mod pending;
 mod pipeline;
 mod process;
@@ -79,9 +80,11 @@ pub use crate::error::{ObjectError, Result};
 pub use crate::link::{GrantRequest, Link};
 pub use crate::memory::{memory_bytes, parse_memory};
 pub use crate::objects::{
-    Batch, CompressedDiskObject, DiskObject, Entries, NetworkObject, Object, TypedPipeline,
+    Batch, CompressedDiskObject, DiskObject, Entries, NetworkObject, Object, PastObject,
+    TypedPipeline,
 };
 pub use crate::options::{Options, ReplicaMode, Target, prefix_range};
+pub use crate::past::{Past, Version};
 pub use crate::pending::Pending;
 pub use crate::pipeline::Pipeline;
 pub use crate::scan::Scan;

@@ -1,5 +1,6 @@
 //! Typed objects: any serde type under any key, blocking. [`crate::aio`] has their twins.
 
+mod past;
 mod typed;
 
 use std::marker::PhantomData;
@@ -15,6 +16,8 @@ use objsync_proto::wire::KeyRange;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::past::HISTORY_COUNT;
+pub use self::past::PastObject;
 pub use self::typed::{Batch, Entries, TypedPipeline};
 use crate::dict::Dict;
 use crate::error::Result;

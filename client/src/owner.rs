@@ -199,10 +199,35 @@ fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Re
             }
             Reply::Done
         }
+        Request::At { revision } => Reply::Position(store.at(revision)?.position()),
+        Request::GetAt { key, revision } => {
+            let stored = store.at(revision)?.get(namespace, &key)?;
+            Reply::Entry {
+                entry: stored.map(|stored| (stored.value, stored.revision)),
+                as_of: revision,
+            }
+        }
+        Request::CountAt { revision } => Reply::Count {
+            count: store.at(revision)?.count(namespace)?,
+            as_of: revision,
+        },
+        Request::History {
+            key,
+            before,
+            count_max,
+        } => {
+            let page = store.history(namespace, &key, before, count_max)?;
+            Reply::History {
+                versions: page.versions,
+                before: page.before,
+            }
+        }
         Request::CreateNamespace { .. }
         | Request::Subscribe { .. }
         | Request::Unsubscribe { .. }
-        | Request::Fetch { .. } => {
+        | Request::Fetch { .. }
+        | Request::FetchAt { .. }
+        | Request::Unknown { .. } => {
             let text = "this request is for a connection, and this process owns the store";
             return Err(ObjectError::new(ErrorKind::Invalid, text));
         }

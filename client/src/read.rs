@@ -69,13 +69,6 @@ pub(crate) async fn count(core: Arc<Core>) -> Result<u64> {
 }
 
 async fn count_in_range(core: Arc<Core>) -> Result<u64> {
-    let mut scan = Scan::begin(core, Default::default(), false, false).await?;
-    let mut count = 0;
-    loop {
-        let page = scan.next_page_async().await?;
-        if page.is_empty() {
-            return Ok(count);
-        }
-        count += page.len() as u64;
-    }
+    let scan = Scan::begin(core, Default::default(), false, false).await?;
+    scan.count_entries().await
 }

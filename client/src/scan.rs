@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::Revision;
 use objsync_proto::key;
 use objsync_proto::wire::{Entry, Feed, KeyRange};
-use objsync_store::Reader;
+use objsync_store::{Past, Reader};
 use tokio::sync::mpsc;
 
 use crate::core::{Command, Core, FeedKind, FeedWanted};
@@ -43,6 +44,8 @@ pub struct Scan {
 enum Source {
     /// This process owns the store.
     Store(Reader),
+    /// The same, as of a revision of the past.
+    Past(Past),
     /// The replica holds all of it.
     Replica(Pin),
     /// The owner sends it.
@@ -60,8 +63,32 @@ impl Scan {
         core.readable().await?;
         let range = core.config.clip(range);
         let source = Source::choose(&core, &range, reverse);
+        Ok(Self::over(core, source, (range, reverse), with_values))
+    }
+
+    /// Begins to read a revision of the past: from what this process opened of it, or from the owner.
+    pub(crate) fn begin_at(
+        core: Arc<Core>,
+        (revision, opened): (Revision, Option<Past>),
+        (range, reverse): (KeyRange, bool),
+        with_values: bool,
+    ) -> Self {
+        let range = core.config.clip(range);
+        let source = match opened {
+            Some(past) => Source::Past(past),
+            None => Source::stream(&core, &range, reverse, Some(revision)),
+        };
+        Self::over(core, source, (range, reverse), with_values)
+    }
+
+    fn over(
+        core: Arc<Core>,
+        source: Source,
+        (range, reverse): (KeyRange, bool),
+        with_values: bool,
+    ) -> Self {
         let page = VecDeque::new();
-        Ok(Self {
+        Self {
             core,
             range,
             reverse,
@@ -70,7 +97,7 @@ impl Scan {
             page,
             page_bytes: PAGE_BYTES_FIRST,
             ended: false,
-        })
+        }
     }
 
     /// The next entries, at most some 256 KiB of them; empty at the end. Blocks as [`crate::Dict::get`].
@@ -106,6 +133,18 @@ impl Scan {
         Ok(page)
     }
 
+    /// How many entries are left.
+    pub(crate) async fn count_entries(mut self) -> Result<u64> {
+        let mut count = 0;
+        loop {
+            let page = self.next_page_async().await?;
+            if page.is_empty() {
+                return Ok(count);
+            }
+            count += page.len() as u64;
+        }
+    }
+
     async fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
         let (with_values, bytes) = (self.with_values, self.page_bytes);
         self.page_bytes = (bytes * PAGE_GROWTH).min(PAGE_BYTES_MAX);
@@ -114,6 +153,12 @@ impl Scan {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
                 let entries = reader.page(namespace, &self.range, self.reverse, bytes)?;
+                payloads(entries, with_values)
+            }
+            Source::Past(past) => {
+                let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
+                let namespace = owner.namespace();
+                let entries = past.page(namespace, &self.range, self.reverse, bytes)?;
                 payloads(entries, with_values)
             }
             Source::Replica(pin) => {
@@ -149,8 +194,12 @@ impl Source {
         {
             return Self::Replica(pin);
         }
+        Self::stream(core, range, reverse, None)
+    }
+
+    fn stream(core: &Core, range: &KeyRange, reverse: bool, at: Option<Revision>) -> Self {
         let (sink, stream) = mpsc::channel(PAGES_AHEAD);
-        let what = FeedKind::Entries { reverse };
+        let what = FeedKind::Entries { reverse, at };
         core.push(Command::Feed {
             wanted: FeedWanted {
                 range: range.clone(),

@@ -91,6 +91,25 @@ pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
 /// Least bytes that a store can be told to take in memory.
 pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
 
+/// Most versions of a key in one reply.
+pub const HISTORY_VERSIONS_MAX: usize = 16_384;
+/// Bytes of the versions in one reply, unless a single one is larger.
+pub const HISTORY_BYTES_MAX: usize = 256 << 10;
+/// Bytes of log that are read for one reply, about: the segment in which they are reached is read
+/// to its end.
+pub const HISTORY_LOG_BYTES: u64 = 128 << 20;
+/// Versions of a key that a call lists when it is not told how many.
+pub const HISTORY_COUNT_DEFAULT: u32 = 1_000;
+/// Most revisions of the past that an owner holds open for its peers; the one unused for longest
+/// goes first.
+pub const PASTS_MAX: usize = 8;
+/// A revision of the past that no peer has read for this long is let go.
+pub const PAST_IDLE_MS: u64 = 30_000;
+/// Most reads of the past that are answered on one connection at once; more wait for their turn.
+pub const PAST_READS_IN_FLIGHT_MAX: usize = 4;
+/// Most revisions of the past that are being opened for peers at once; more wait for their turn.
+pub const PASTS_OPENING_MAX: usize = 2;
+
 /// A peer sends something at least this often.
 pub const KEEP_ALIVE_MS: u64 = 1_000;
 /// A connection on which nothing was heard for this long is dead.

@@ -22,7 +22,7 @@ fn no_answer(py: Python<'_>, (): ()) -> PyResult<Py<PyAny>> {
     Ok(py.None())
 }
 
-fn plain<T>(py: Python<'_>, answer: T) -> PyResult<Py<PyAny>>
+pub(crate) fn plain<T>(py: Python<'_>, answer: T) -> PyResult<Py<PyAny>>
 where
     T: for<'py> IntoPyObject<'py>,
 {
@@ -202,10 +202,7 @@ pub(crate) fn pages(
     let (start, stop, prefix) = bounds;
     let range = range_of(start.as_ref(), stop.as_ref(), prefix.as_ref())?;
     let call = what.scan(handle.dict(future.py())?, range, reverse);
-    calls.start(future, call, move |py, scan| {
-        let scan = Arc::new(Mutex::new(Some(scan)));
-        Ok(Py::new(py, Pages { scan, what })?.into_any())
-    })
+    calls.start(future, call, move |py, scan| Pages::of(py, scan, what))
 }
 
 /// An iteration that is read page by page.
@@ -214,6 +211,13 @@ pub(crate) struct Pages {
     /// Away while a page is being read.
     scan: Arc<Mutex<Option<Scan>>>,
     what: What,
+}
+
+impl Pages {
+    pub(crate) fn of(py: Python<'_>, scan: Scan, what: What) -> PyResult<Py<PyAny>> {
+        let scan = Arc::new(Mutex::new(Some(scan)));
+        Ok(Py::new(py, Self { scan, what })?.into_any())
+    }
 }
 
 /// A scan that goes back to its place when its call ends, or is cancelled.

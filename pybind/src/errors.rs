@@ -15,6 +15,10 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
     {
         return raised;
     }
+    if let ObjectError::PastRetention { revision, oldest } = error {
+        let fields = (error.to_string(), revision.0, oldest.0);
+        return build(py, "PastRetentionError", fields);
+    }
     of_kind(py, error.kind(), error.to_string())
 }
 

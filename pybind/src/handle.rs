@@ -9,19 +9,20 @@
 
 use std::sync::OnceLock;
 
-use objsync::{Dict, KeyRange};
+use objsync::{Dict, KeyRange, Revision};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::batch::Batch;
 use crate::cache::Cache;
 use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
+use crate::past::PastHandle;
 use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
-use crate::{errors, options, records, writes};
+use crate::{errors, options, past, records, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
 #[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
@@ -339,6 +340,24 @@ impl Handle {
         since: Option<u64>,
     ) -> PyResult<Events> {
         Events::new(py, self.dict(py)?, range_of(None, None, prefix)?, since)
+    }
+
+    fn _at(&self, py: Python<'_>, revision: u64) -> PyResult<PastHandle> {
+        let past = wait(py, self.dict(py)?.at(Revision(revision)))?;
+        Ok(PastHandle::of(past))
+    }
+
+    #[pyo3(signature = (key, before=None, limit=None))]
+    fn _history<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        before: Option<u64>,
+        limit: Option<usize>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let py = key.py();
+        let key = encode_key(key)?;
+        let versions = wait(py, past::versions(self.dict(py)?, &key, before, limit))?;
+        past::records(py, &key, &versions)
     }
 
     /// The acknowledgement of this handle's newest answered write; ``None`` before the first.

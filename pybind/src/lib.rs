@@ -8,6 +8,7 @@
 //! | [`writes`] | pop, setdefault, compare-and-set, update: writes that look first |
 //! | [`batch`], [`pipeline`] | one transaction; many writes in flight |
 //! | [`scan`], [`watch`] | iteration; changes as they happen |
+//! | [`past`] | a dictionary as it was at a revision; what a key was |
 //! | [`calls`], [`awaitable`] | the same calls for an event loop |
 //! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
 //! | [`errors`], [`records`], [`options`] | exceptions, results and settings, to and from Python |
@@ -21,6 +22,7 @@ mod errors;
 mod handle;
 mod interrupt;
 mod options;
+mod past;
 mod pipeline;
 mod records;
 mod scan;
@@ -46,6 +48,8 @@ mod _objsync {
     use super::calls::Calls;
     #[pymodule_export]
     use super::handle::Handle;
+    #[pymodule_export]
+    use super::past::{PastHandle, at, history, past_contains, past_count, past_get, past_pages};
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! What calls tell about themselves: acknowledgements, events, status, as the named tuples of
 //! `objsync._records`.
 
-use objsync::{Ack, ChangeKind, Status, WatchEvent};
+use objsync::{Ack, ChangeKind, Status, Version, WatchEvent};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -51,6 +51,31 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &WatchEvent) -> PyResult<Bound<
         origin,
     );
     class(py, intern!(py, "Event"))?.call1(fields)
+}
+
+/// `Version(key, value, revision, time, kind, is_oldest_known)`
+pub(crate) fn version<'py>(
+    py: Python<'py>,
+    key: &Bound<'py, PyAny>,
+    version: &Version,
+) -> PyResult<Bound<'py, PyAny>> {
+    let value = match &version.value {
+        Some(payload) => Some(decode(py, payload)?.object),
+        None => None,
+    };
+    let kind = match version.value {
+        Some(_) => intern!(py, "set"),
+        None => intern!(py, "delete"),
+    };
+    let fields = (
+        key,
+        value,
+        version.revision.0,
+        version.time_ms,
+        kind,
+        version.is_oldest_known,
+    );
+    class(py, intern!(py, "version"))?.call1(fields)
 }
 
 /// `Status(role=.., ..)`

@@ -73,7 +73,12 @@ impl ScanIterator {
         reverse: bool,
         what: What,
     ) -> PyResult<Self> {
-        let scan = wait(py, what.scan(dict, range, reverse))?;
+        Self::of(py, what.scan(dict, range, reverse), what)
+    }
+
+    /// Over what was started to be read.
+    pub(crate) fn of(py: Python<'_>, scan: Pending<Scan>, what: What) -> PyResult<Self> {
+        let scan = wait(py, scan)?;
         Ok(Self {
             scan,
             what,

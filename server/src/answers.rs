@@ -6,6 +6,7 @@
 //!
 //! After [`Answers::finish`], or when the peer is gone, further answers are dropped.
 
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -48,13 +49,25 @@ impl Answers {
     pub(crate) fn finish(&self) {
         self.queue().finished = true;
         self.ready.notify_one();
+        self.written.notify_waiters();
     }
 
-    /// Waits until fewer than `ANSWERS_BYTES_MAX` bytes wait to be written.
+    /// Waits until fewer than `ANSWERS_BYTES_MAX` bytes wait to be written, or no more are taken.
+    /// Several may wait.
     pub(crate) async fn room(&self) {
-        while self.queue().bytes.len() >= ANSWERS_BYTES_MAX {
-            self.written.notified().await;
+        loop {
+            let mut written = pin!(self.written.notified());
+            written.as_mut().enable();
+            if self.has_room() {
+                return;
+            }
+            written.await;
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let queue = self.queue();
+        queue.finished || queue.bytes.len() < ANSWERS_BYTES_MAX
     }
 
     /// Writes answers to `stream` as they come, until finished. Only one may run.
@@ -63,7 +76,7 @@ impl Answers {
             let (bytes, finished) = self.take();
             if !bytes.is_empty() {
                 stream.write_chunk(bytes).await?;
-                self.written.notify_one();
+                self.written.notify_waiters();
             } else if finished {
                 return Ok(());
             } else {

@@ -101,6 +101,7 @@ pub(crate) async fn attend(
     // Answers go before events and bulk data that wait for room on the wire.
     let _ = send.set_priority(1);
     let peer = Arc::new(peer);
+    let _end = EndOfAnswers(Arc::clone(&peer));
     peer.answers.push(&ToPeer::Welcome(welcome));
     let both = async {
         let reading = async {
@@ -124,6 +125,15 @@ pub(crate) async fn attend(
             Ok(())
         }
         lost = connection.closed() => Err(lost.into()),
+    }
+}
+
+/// Lets go of who waits for room among the answers of a peer that has gone.
+struct EndOfAnswers(Arc<Peer>);
+
+impl Drop for EndOfAnswers {
+    fn drop(&mut self) {
+        self.0.answers.finish();
     }
 }
 

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::feed_stream::{FeedStream, Unsendable};
-use crate::pages::Pages;
+use crate::pages::{Pages, Source};
 use crate::peer::{Peer, Session};
 use crate::streams::Barrier;
 
@@ -155,7 +155,8 @@ impl Subscription {
         // Refused only by a semaphore that is closed, which nobody does.
         let _turn = Arc::clone(&self.peer.states).acquire_owned().await;
         let serving = &self.peer.serving;
-        let mut pages = Pages::new(serving, self.namespace, self.range.clone(), false);
+        let wanted = (self.namespace, self.range.clone(), false);
+        let mut pages = Pages::new(serving, Source::Now, wanted);
         while let Some(page) = pages.next().await? {
             self.stream.put(&Feed::Entries(page));
             self.stream.flush().await?;

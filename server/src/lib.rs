@@ -10,6 +10,7 @@
 //! | [`server`] | starting, asking, and shutting down |
 //! | `listen`, `connection`, `peer` | the door, one connection, who is at its other end |
 //! | `write`, `session`, `request` | what a peer can ask, one function each |
+//! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
 //! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
 //! | `rights`, `refusals` | who may do what, and log lines about who may not |
 //! | [`closing`] | why a connection was closed |
@@ -35,6 +36,8 @@ pub mod inherited;
 mod listen;
 pub mod local;
 mod pages;
+mod past;
+mod pasts;
 mod peer;
 mod refusals;
 mod request;

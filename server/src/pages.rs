@@ -6,7 +6,7 @@ use objsync_proto::ids::{NamespaceId, Position};
 use objsync_proto::key::successor;
 use objsync_proto::limits::FEED_FRAME_BYTES;
 use objsync_proto::wire::{Entry, KeyRange};
-use objsync_store::{Reader, StoreError};
+use objsync_store::{Past, Reader, StoreError};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::feed_stream::Unsendable;
@@ -14,10 +14,38 @@ use crate::serving::Serving;
 
 type Page = Result<Result<Vec<Entry>, StoreError>, JoinError>;
 
-/// Pages of a pinned reader. At most two are in memory: the one given out and the next.
+/// What pages are read of.
+pub(crate) enum Source {
+    /// The present revision, which is pinned when reading begins.
+    Now,
+    /// One of the past.
+    Past(Past),
+}
+
+#[derive(Clone)]
+enum Open {
+    Reader(Arc<Reader>),
+    Past(Past),
+}
+
+impl Open {
+    fn page(
+        &self,
+        namespace: NamespaceId,
+        range: &KeyRange,
+        reverse: bool,
+    ) -> Result<Vec<Entry>, StoreError> {
+        match self {
+            Self::Reader(reader) => reader.page(namespace, range, reverse, FEED_FRAME_BYTES),
+            Self::Past(past) => past.page(namespace, range, reverse, FEED_FRAME_BYTES),
+        }
+    }
+}
+
+/// Pages as of one revision. At most two are in memory: the one given out and the next.
 pub(crate) struct Pages {
     serving: Arc<Serving>,
-    reader: Arc<Reader>,
+    open: Open,
     namespace: NamespaceId,
     reverse: bool,
     /// What is left after the page being read.
@@ -26,16 +54,19 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Pins the present revision and begins to read.
+    /// Begins to read a range of a dictionary, in one direction.
     pub(crate) fn new(
         serving: &Arc<Serving>,
-        namespace: NamespaceId,
-        range: KeyRange,
-        reverse: bool,
+        source: Source,
+        (namespace, range, reverse): (NamespaceId, KeyRange, bool),
     ) -> Self {
+        let open = match source {
+            Source::Now => Open::Reader(Arc::new(serving.store.reader())),
+            Source::Past(past) => Open::Past(past),
+        };
         let mut pages = Self {
             serving: Arc::clone(serving),
-            reader: Arc::new(serving.store.reader()),
+            open,
             namespace,
             reverse,
             rest: range,
@@ -47,7 +78,10 @@ impl Pages {
 
     /// What the entries are as of.
     pub(crate) fn position(&self) -> Position {
-        self.reader.position()
+        match &self.open {
+            Open::Reader(reader) => reader.position(),
+            Open::Past(past) => past.position(),
+        }
     }
 
     /// The next entries; none at the end.
@@ -69,10 +103,10 @@ impl Pages {
     }
 
     fn read(&self) -> JoinHandle<Page> {
-        let (reader, namespace) = (Arc::clone(&self.reader), self.namespace);
+        let (open, namespace) = (self.open.clone(), self.namespace);
         let (range, reverse) = (self.rest.clone(), self.reverse);
         let serving = Arc::clone(&self.serving);
-        let read = move || reader.page(namespace, &range, reverse, FEED_FRAME_BYTES);
+        let read = move || open.page(namespace, &range, reverse);
         tokio::spawn(async move { serving.apart(read).await })
     }
 }

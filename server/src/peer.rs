@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{NamespaceId, PeerKey, SessionId};
 use objsync_proto::limits::{
-    NAMESPACE_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SESSION_BYTES_MAX, SESSION_RESULTS_MAX,
-    STATES_IN_FLIGHT_MAX,
+    NAMESPACE_BYTES_MAX, PAST_READS_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SESSION_BYTES_MAX,
+    SESSION_RESULTS_MAX, STATES_IN_FLIGHT_MAX,
 };
 use objsync_proto::wire::{Hello, Welcome};
 use tokio::sync::Semaphore;
@@ -32,6 +32,8 @@ pub(crate) struct Peer {
     pub(crate) requests: Arc<Semaphore>,
     /// States and fetches that may still be begun before one is sent.
     pub(crate) states: Arc<Semaphore>,
+    /// Reads of the past that may still be answered at once.
+    pub(crate) past_reads: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -99,6 +101,7 @@ impl Peer {
             writes: Arc::new(Semaphore::new(SESSION_BYTES_MAX)),
             requests: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
             states: Arc::new(Semaphore::new(STATES_IN_FLIGHT_MAX)),
+            past_reads: Arc::new(Semaphore::new(PAST_READS_IN_FLIGHT_MAX)),
             state: Mutex::new(State { namespace, session }),
         };
         Ok((peer, welcome))

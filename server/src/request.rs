@@ -8,12 +8,14 @@ use std::sync::Arc;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{PeerKey, Revision};
-use objsync_proto::wire::{Grant, Reply, Request, ToPeer};
+use objsync_proto::wire::{Grant, KeyRange, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
 use crate::peer::Peer;
+use crate::serving::PROGRAM;
 use crate::session::stopped;
 use crate::streams::Streams;
+use crate::{fetch, past};
 
 type Answered = Result<Reply, Failure>;
 
@@ -35,9 +37,29 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             subscription,
             range,
             reverse,
-        } => peer
-            .may_read()
-            .and_then(|()| streams.fetch(subscription, range, reverse)),
+        } => fetch(peer, streams, (subscription, range, reverse), None).map(|()| Reply::Done),
+        Request::FetchAt {
+            subscription,
+            range,
+            reverse,
+            revision,
+        } => {
+            let at = fetch::At { id, revision };
+            match fetch(peer, streams, (subscription, range, reverse), Some(at)) {
+                // Answered once the revision is open, or is known not to be there.
+                Ok(()) => return,
+                Err(failure) => Err(failure),
+            }
+        }
+        Request::At { revision } => return past::at(peer, id, revision).await,
+        Request::GetAt { key, revision } => return past::get(peer, id, key, revision).await,
+        Request::CountAt { revision } => return past::count(peer, id, revision).await,
+        Request::History {
+            key,
+            before,
+            count_max,
+        } => return past::history(peer, id, key, (before, count_max)).await,
+        Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
         Request::CreateNamespace { content } => create_namespace(peer, content).await,
         Request::Flush { revision } => {
@@ -77,6 +99,29 @@ fn get(peer: &Peer, key: &[u8]) -> Answered {
         .map_or(as_of, |stored| as_of.max(stored.revision));
     let entry = stored.map(|stored| (stored.value, stored.revision));
     Ok(Reply::Entry { entry, as_of })
+}
+
+fn fetch(
+    peer: &Peer,
+    streams: &mut Streams,
+    (id, range, reverse): (u64, KeyRange, bool),
+    at: Option<fetch::At>,
+) -> Result<(), Failure> {
+    peer.may_read()?;
+    let namespace = peer.namespace()?;
+    streams.fetch(fetch::Wanted {
+        id,
+        namespace,
+        range,
+        reverse,
+        at,
+    })
+}
+
+/// A later version of the protocol has more requests than this one.
+fn unknown(number: u8) -> Failure {
+    let text = format!("request {number} is not known to {PROGRAM}, which serves this store");
+    Failure::new(ErrorKind::Unsupported, text)
 }
 
 fn count(peer: &Peer) -> Answered {

@@ -17,6 +17,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::closing;
+use crate::pasts::Pasts;
 use crate::refusals::Refusals;
 use crate::rights::{self, Rights};
 
@@ -43,6 +44,8 @@ pub(crate) struct Serving {
     started: Instant,
     handshakes: AtomicUsize,
     subscriptions: AtomicU32,
+    /// Revisions of the past that are held open.
+    pub(crate) pasts: Pasts,
     peers: Mutex<Peers>,
 }
 
@@ -73,6 +76,7 @@ impl Serving {
             started: now,
             handshakes: AtomicUsize::new(0),
             subscriptions: AtomicU32::new(0),
+            pasts: Pasts::default(),
             peers: Mutex::default(),
         }
     }

@@ -82,20 +82,9 @@ impl Streams {
     }
 
     /// Begins to send the entries of a range.
-    pub(crate) fn fetch(
-        &mut self,
-        id: u64,
-        range: KeyRange,
-        reverse: bool,
-    ) -> Result<Reply, Failure> {
+    pub(crate) fn fetch(&mut self, wanted: fetch::Wanted) -> Result<(), Failure> {
+        let id = wanted.id;
         self.check_free(id)?;
-        let namespace = self.peer.namespace()?;
-        let wanted = fetch::Wanted {
-            id,
-            namespace,
-            range,
-            reverse,
-        };
         let (peer, connection) = (Arc::clone(&self.peer), self.connection.clone());
         let task = self.tasks.spawn(async move {
             fetch::send(peer, connection, wanted).await;
@@ -108,7 +97,7 @@ impl Streams {
                 barriers: None,
             },
         );
-        Ok(Reply::Done)
+        Ok(())
     }
 
     /// Ends a stream. One that has ended by itself is no mistake of the client's.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::Revision;
 
 /// Why a store call failed. Decide with [`StoreError::kind`]; report with `Display`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -116,6 +117,15 @@ pub enum StoreError {
         revision: u64,
     },
 
+    /// The revision asked for is before what log and snapshots still tell of.
+    #[error("revision {revision} is no longer kept; the oldest that can be read is {oldest}")]
+    PastRetention {
+        /// The revision asked for.
+        revision: Revision,
+        /// The oldest that can be read.
+        oldest: Revision,
+    },
+
     /// The index failed; it can be made again from the log.
     #[error("index: {what}")]
     Index {
@@ -145,7 +155,9 @@ impl StoreError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::NotAStore { .. } | Self::NetworkFileSystem { .. } => ErrorKind::Invalid,
+            Self::NotAStore { .. }
+            | Self::NetworkFileSystem { .. }
+            | Self::PastRetention { .. } => ErrorKind::Invalid,
             Self::ReadOnly { .. } | Self::ReadOnlyDisk { .. } => ErrorKind::Denied,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Corrupt { .. } | Self::Index { .. } => ErrorKind::Corrupt,

@@ -281,7 +281,8 @@ pub(crate) fn located<T>(
     result.map_err(|malformed| StoreError::corrupt(path, offset, malformed.0))
 }
 
-fn is_removed(error: &StoreError) -> bool {
+/// Whether a file was removed before it could be opened.
+pub(crate) fn is_removed(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 

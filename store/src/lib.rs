@@ -18,6 +18,7 @@
 //! | [`feed`] | the shared ring of what was committed |
 //! | [`surfaces`], [`dict`] | who applies effects; the dictionary is the first |
 //! | [`state`], `recent`, [`index`], [`reader`] | where values are found, at which revision |
+//! | [`past`], [`versions`] | the state as of an earlier revision; what a key was over time |
 //! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
@@ -55,6 +56,7 @@ pub mod log;
 pub mod manifest;
 mod merge;
 pub mod options;
+pub mod past;
 mod pins;
 pub mod poison;
 pub mod reader;
@@ -75,14 +77,17 @@ mod test_log;
 mod test_random;
 pub mod trim;
 mod upkeep;
+pub mod versions;
 
 pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
+pub use past::Past;
 pub use reader::Reader;
 pub use stamps::Stamp;
 pub use state::BuildProgress;
 pub use status::{Marks, StoreStatus};
 pub use steps::Step;
 pub use store::{Answer, LogRead, Store, Stored, Submission, SubmissionOrigin};
+pub use versions::HistoryPage;

@@ -369,7 +369,7 @@ impl Store {
         self.core().inherited_fds()
     }
 
-    fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Core {
         &self.handle.core
     }
 }

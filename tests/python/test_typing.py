@@ -16,7 +16,9 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
-from objsync import Ack, CompressedDiskObject, DiskObject, Event, NetworkObject, Object, aio
+from objsync import (
+    Ack, CompressedDiskObject, DiskObject, Event, NetworkObject, Object, Past, Version, aio
+)
 
 def fill(d: MutableMapping[Any, Any]) -> None:
     d["a"] = 1
@@ -38,6 +40,9 @@ def use(d: Object) -> Ack:
             seen(event)
     role: str = d.status.role
     print(role, d.compare_and_set("a", 1, 2), d | {"a": 1}, d.copy())
+    past: Past = d.at(7)
+    versions: list[Version] = d.history("a", limit=5)
+    print(past["a"], dict(past.prefix("a")), [version.time for version in versions])
     return d.set("a", 1)
 
 with DiskObject("a", {"b": 1}, durability="buffered") as d:

@@ -5,12 +5,13 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use objsync::{Dict, KeyRange};
+use objsync::KeyRange;
 
 use crate::args::Connection;
 use crate::exit::{Answer, Failure};
 use crate::input;
 use crate::json;
+use crate::moment::{Moment, View};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -24,19 +25,22 @@ pub(crate) struct Export {
     /// Only keys of text that start so
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
+
+    #[command(flatten)]
+    moment: Moment,
 }
 
 impl Export {
     /// Writes one line an entry, in key order.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
-        let dict = connection.open_to_read()?;
+        let view = self.moment.view(connection.open_to_read()?)?;
         let range = self
             .prefix
             .as_deref()
             .map_or_else(KeyRange::default, input::prefix);
         let count = match &self.file {
-            None => write_all(&dict, range, output, &mut output.lines(), Failure::stdout)?,
-            Some(path) => to_file(&dict, range, output, path)?,
+            None => write_all(&view, range, output, &mut output.lines(), Failure::stdout)?,
+            Some(path) => to_file(&view, range, output, path)?,
         };
         output.note(&format!("{count} entries"));
         Ok(Answer::Yes)
@@ -44,7 +48,7 @@ impl Export {
 }
 
 /// A file that is whole when it is there under its name and the program ended well: it is synced.
-fn to_file(dict: &Dict, range: KeyRange, output: &Output, path: &Path) -> Result<u64, Failure> {
+fn to_file(view: &View, range: KeyRange, output: &Output, path: &Path) -> Result<u64, Failure> {
     let failed = |op| {
         move |source| Failure::Io {
             op,
@@ -54,7 +58,7 @@ fn to_file(dict: &Dict, range: KeyRange, output: &Output, path: &Path) -> Result
     };
     let file = File::create_new(path).map_err(failed("create"))?;
     let mut writer = BufWriter::with_capacity(256 << 10, file);
-    let count = write_all(dict, range, output, &mut writer, failed("write"))?;
+    let count = write_all(view, range, output, &mut writer, failed("write"))?;
     let file = writer
         .into_inner()
         .map_err(|error| failed("write")(error.into_error()))?;
@@ -63,15 +67,15 @@ fn to_file(dict: &Dict, range: KeyRange, output: &Output, path: &Path) -> Result
 }
 
 fn write_all(
-    dict: &Dict,
+    view: &View,
     range: KeyRange,
     output: &Output,
     out: &mut impl Write,
     failed: impl Fn(std::io::Error) -> Failure,
 ) -> Result<u64, Failure> {
-    let progress = Progress::of_entries(dict.len()?, output);
+    let progress = Progress::of_entries(view.len()?, output);
     let mut count = 0;
-    for entry in dict.scan(range, false)? {
+    for entry in view.scan(range, false)? {
         let (key, payload) = entry?;
         let line = json::entry_line(&key, Some(&payload))?;
         writeln!(out, "{line}").map_err(&failed)?;

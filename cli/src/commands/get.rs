@@ -6,6 +6,7 @@ use crate::args::Connection;
 use crate::exit::{Answer, Failure};
 use crate::input::KeyForm;
 use crate::json;
+use crate::moment::Moment;
 use crate::output::Output;
 
 /// Arguments of `get`.
@@ -16,6 +17,9 @@ pub(crate) struct Get {
     key: String,
 
     #[command(flatten)]
+    moment: Moment,
+
+    #[command(flatten)]
     form: KeyForm,
 }
 
@@ -23,8 +27,8 @@ impl Get {
     /// Prints text bare and all else as JSON; with `--json`, text is JSON too.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         let key = self.form.read(&self.key)?;
-        let dict = connection.open_to_read()?;
-        let Some(payload) = dict.get(&key)? else {
+        let view = self.moment.view(connection.open_to_read()?)?;
+        let Some(payload) = view.get(&key)? else {
             output.note(&format!("no key {}", self.key));
             return Ok(Answer::No);
         };

@@ -9,6 +9,7 @@ use crate::args::Connection;
 use crate::exit::{Answer, Failure};
 use crate::input::{self, KeyForm};
 use crate::json;
+use crate::moment::Moment;
 use crate::output::Output;
 
 /// Arguments of `ls`.
@@ -39,6 +40,9 @@ pub(crate) struct Ls {
     values: bool,
 
     #[command(flatten)]
+    moment: Moment,
+
+    #[command(flatten)]
     form: KeyForm,
 }
 
@@ -46,11 +50,11 @@ impl Ls {
     /// Prints one key a line, all as of one moment.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         let range = self.range()?;
-        let dict = connection.open_to_read()?;
+        let view = self.moment.view(connection.open_to_read()?)?;
         let scan = if self.values {
-            dict.scan(range, self.reverse)?
+            view.scan(range, self.reverse)?
         } else {
-            dict.keys(range, self.reverse)?
+            view.keys(range, self.reverse)?
         };
         let limit = usize::try_from(self.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let mut out = output.lines();

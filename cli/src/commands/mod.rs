@@ -6,6 +6,7 @@ pub(crate) mod completion;
 pub(crate) mod del;
 pub(crate) mod export;
 pub(crate) mod get;
+pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod link;
 pub(crate) mod links;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Answer, Failure> {
         Command::Set(set) => set.run(connection, output),
         Command::Del(del) => del.run(connection, output),
         Command::Ls(ls) => ls.run(connection, output),
+        Command::History(history) => history.run(connection, output),
         Command::Watch(watch) => watch.run(connection, output),
         Command::Import(import) => import.run(connection, output),
         Command::Export(export) => export.run(connection, output),

@@ -8,6 +8,7 @@ mod moment;
 mod read;
 mod write;
 
+pub(crate) use moment::instant_text;
 use objsync::Bytes;
 use objsync::key;
 use objsync::limits::VALUE_DEPTH_MAX;

@@ -29,6 +29,13 @@ pub(crate) fn date_days(text: &str) -> Option<i32> {
     (year >= 1).then(|| date.to_julian_day() - EPOCH_JULIAN_DAY)
 }
 
+/// `2026-01-02T03:04:05.678000+00:00`, from milliseconds since 1970.
+pub(crate) fn instant_text(time_ms: u64) -> Option<String> {
+    let micros = i64::try_from(time_ms).ok()?.checked_mul(1000)?;
+    let date = date_text(i32::try_from(micros / DAY_US).ok()?)?;
+    Some(format!("{date}T{}+00:00", time_text(micros % DAY_US)))
+}
+
 /// `03:04:05` or `03:04:05.678901`, from microseconds since midnight.
 pub(crate) fn time_text(micros: i64) -> String {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use objsync_proto::ids::Position;
+use objsync_proto::ids::{Position, Revision};
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::{Feed, KeyRange, Reply, Request};
 use tokio::sync::{mpsc, oneshot};
@@ -59,6 +59,8 @@ pub(crate) enum FeedKind {
     Entries {
         /// From the last key to the first.
         reverse: bool,
+        /// Which one; none for the present one.
+        at: Option<Revision>,
     },
     /// Changes after this position.
     Changes(Position),

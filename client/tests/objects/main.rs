@@ -12,6 +12,7 @@ mod children;
 mod fork;
 mod model;
 mod open;
+mod past;
 mod peer;
 mod promotion;
 mod sharing;

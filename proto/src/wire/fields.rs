@@ -62,6 +62,11 @@ impl Reader {
         }
     }
 
+    /// Takes what is left of the frame as read.
+    pub(super) fn pass_over_rest(&mut self) {
+        self.offset = self.body.len();
+    }
+
     fn remaining(&self) -> usize {
         self.body.len() - self.offset
     }

@@ -4,7 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
 use super::{
-    Entry, Event, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, Welcome, Write,
+    Entry, Event, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, Version,
+    Welcome, Write,
 };
 use crate::effect::Change;
 use crate::error::{ErrorKind, Failure};
@@ -74,11 +75,19 @@ record! {
     IndexBuild { revision, done_count, total_count }
     Entry { key, value, revision }
     Event { revision, time_ms, origin, changes }
+    Version { revision, time_ms, value, is_oldest_known }
 }
 
-/// An enum is an array of its variant's number and fields.
+/// An enum is an array of its variant's number and fields. With `unknown`, a number of a later
+/// version is read as that variant, and its fields are passed over: it must be the last thing in
+/// its frame.
 macro_rules! numbered {
-    ($type:ident { $($number:literal => $variant:ident { $($field:tt : $name:ident),* }),* $(,)? }) => {
+    (
+        $type:ident {
+            $($number:literal => $variant:ident { $($field:tt : $name:ident),* }),* $(,)?
+        }
+        $(unknown => $unknown:ident)?
+    ) => {
         impl Field for $type {
             fn put(&self, out: &mut BytesMut) {
                 match self {
@@ -88,6 +97,10 @@ macro_rules! numbered {
                         out.put_u8($number);
                         $($name.put(out);)*
                     })*
+                    $(Self::$unknown { number } => {
+                        put_array(out, 1);
+                        number.put(out);
+                    })?
                 }
             }
 
@@ -101,11 +114,19 @@ macro_rules! numbered {
                         }
                         Ok(Self::$variant { $($field: Field::take(reader)?),* })
                     })*
-                    _ => Err(reader.malformed(concat!("unknown number of ", stringify!($type)))),
+                    number => numbered!(@unknown $type, reader, number $(, $unknown)?),
                 }
             }
         }
     };
+    (@unknown $type:ident, $reader:ident, $number:ident) => {{
+        let _ = $number;
+        Err($reader.malformed(concat!("unknown number of ", stringify!($type))))
+    }};
+    (@unknown $type:ident, $reader:ident, $number:ident, $unknown:ident) => {{
+        $reader.pass_over_rest();
+        Ok(Self::$unknown { number: $number })
+    }};
 }
 
 numbered!(Operation {
@@ -137,7 +158,12 @@ numbered!(Request {
     9 => Grant { 0: grant },
     10 => Grants {},
     11 => Revoke { peer: peer },
-});
+    12 => At { revision: revision },
+    13 => GetAt { key: key, revision: revision },
+    14 => CountAt { revision: revision },
+    15 => FetchAt { subscription: subscription, range: range, reverse: reverse, revision: revision },
+    16 => History { key: key, before: before, count_max: count_max },
+} unknown => Unknown);
 
 numbered!(Reply {
     0 => Done {},
@@ -147,6 +173,8 @@ numbered!(Reply {
     4 => Position { 0: position },
     5 => Status { 0: status },
     6 => Grants { 0: grants },
+    7 => History { versions: versions, before: before },
+    8 => PastRetention { revision: revision, oldest: oldest },
 });
 
 impl Field for ErrorKind {

@@ -124,6 +124,50 @@ pub enum Request {
         /// The grant's key.
         peer: crate::ids::PeerKey,
     },
+    /// Whether a revision of the past can be read; answered by [`Reply::Position`]. This and the
+    /// requests below may be answered by [`Reply::PastRetention`].
+    At {
+        /// Which.
+        revision: Revision,
+    },
+    /// The value of a key as of a revision; answered by [`Reply::Entry`].
+    GetAt {
+        /// The encoded key.
+        key: Bytes,
+        /// As of when.
+        revision: Revision,
+    },
+    /// How many keys there were as of a revision; answered by [`Reply::Count`].
+    CountAt {
+        /// As of when.
+        revision: Revision,
+    },
+    /// As [`Request::Fetch`], as of a revision of the past.
+    FetchAt {
+        /// Chosen by the client, not in use on this connection; shares numbers with subscriptions.
+        subscription: u64,
+        /// Which keys.
+        range: KeyRange,
+        /// From the last key to the first.
+        reverse: bool,
+        /// As of when.
+        revision: Revision,
+    },
+    /// What a key was, newest first; answered by [`Reply::History`].
+    History {
+        /// The encoded key.
+        key: Bytes,
+        /// Only what was before this revision; none for "from the newest on".
+        before: Option<Revision>,
+        /// At most so many versions.
+        count_max: u32,
+    },
+    /// A request of a later version, of which only its number is known; it is answered by a
+    /// failure that says so. Never sent.
+    Unknown {
+        /// Its number.
+        number: u8,
+    },
 }
 
 /// A half-open range of encoded keys.
@@ -224,6 +268,20 @@ pub enum Reply {
     Status(OwnerStatus),
     /// All grants.
     Grants(Vec<Grant>),
+    /// What a key was, newest first, as far as one reply goes.
+    History {
+        /// The versions; may be none although more follow.
+        versions: Vec<Version>,
+        /// Where the next request goes on; none when nothing earlier is kept.
+        before: Option<Revision>,
+    },
+    /// The revision asked for is no longer kept.
+    PastRetention {
+        /// The one asked for.
+        revision: Revision,
+        /// The oldest that can be read.
+        oldest: Revision,
+    },
 }
 
 /// How an owner is, for `status`.
@@ -320,6 +378,20 @@ pub struct Entry {
     pub value: Bytes,
     /// When it was written.
     pub revision: Revision,
+}
+
+/// What a key was from one revision on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The revision that wrote it.
+    pub revision: Revision,
+    /// The owner's clock when it was decided, milliseconds since 1970; none where only a snapshot
+    /// tells of it.
+    pub time_ms: Option<u64>,
+    /// The stored value; none when the key was removed.
+    pub value: Option<Bytes>,
+    /// What came before is no longer kept: this is how the key was at the oldest revision kept.
+    pub is_oldest_known: bool,
 }
 
 /// One transaction as a subscriber sees it.

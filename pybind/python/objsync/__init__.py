@@ -32,8 +32,9 @@ from objsync._objects import (
     Object,
     Pipeline,
 )
-from objsync._records import Ack, Event, Status
-from objsync._views import RangeView
+from objsync._past import Past
+from objsync._records import Ack, Event, Status, Version
+from objsync._views import RangeReader, RangeView
 from objsync._watch import Watch
 from objsync.errors import Error
 
@@ -48,9 +49,12 @@ __all__ = [
     "Missing",
     "NetworkObject",
     "Object",
+    "Past",
     "Pipeline",
+    "RangeReader",
     "RangeView",
     "Status",
+    "Version",
     "Watch",
     "__version__",
     "errors",

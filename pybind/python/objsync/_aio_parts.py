@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from objsync import _loop
-from objsync._native import Events, Handle, Pages, native
+from objsync._native import Events, Handle, Pages, PastHandle, native
 from objsync._records import Ack, Event
 
-__all__ = ["Batch", "Entries", "Opened", "Pipeline", "RangeView", "Watch"]
+__all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView", "Watch"]
 
 UNANSWERED_MAX: Final = 1024
 """Writes of a pipeline in flight before `Pipeline.set` waits for the oldest."""
@@ -50,7 +50,10 @@ class Opened:
 class Entries:
     """Keys, values or items in key order, all of one moment; for ``async for``."""
 
-    def __init__(self, handle: Handle, what: str, bounds: dict[str, Any], reverse: bool) -> None:
+    def __init__(
+        self, handle: Handle | PastHandle, what: str, bounds: dict[str, Any], reverse: bool
+    ) -> None:
+        self._start = native.past_pages if isinstance(handle, PastHandle) else native.pages
         self._scan = (handle, what, tuple(bounds.values()), reverse)
         self._pages: Pages | None = None
         self._ready: deque[Any] = deque()
@@ -61,18 +64,23 @@ class Entries:
     async def __anext__(self) -> Any:
         if not self._ready:
             if self._pages is None:
-                self._pages = await _loop.call(native.pages, *self._scan)
+                self._pages = await _loop.call(self._start, *self._scan)
             self._ready.extend(await _loop.call(self._pages.next_page))
         if not self._ready:
             raise StopAsyncIteration
         return self._ready.popleft()
 
 
-class RangeView:
-    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared."""
+class RangeReader:
+    """A part of a dictionary, by range or prefix of keys, to iterate."""
 
     def __init__(
-        self, handle: Handle, *, start: Any = None, stop: Any = None, prefix: Any = None
+        self,
+        handle: Handle | PastHandle,
+        *,
+        start: Any = None,
+        stop: Any = None,
+        prefix: Any = None,
     ) -> None:
         self._handle = handle
         self._bounds = {"start": start, "stop": stop, "prefix": prefix}
@@ -92,9 +100,68 @@ class RangeView:
     def __aiter__(self) -> AsyncIterator[Any]:
         return self.keys()
 
+
+class RangeView(RangeReader):
+    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared."""
+
+    _handle: Handle
+
     async def clear(self) -> int:
         """Deletes every key; how many there were."""
         return await asyncio.to_thread(self._handle._delete_range, **self._bounds)
+
+
+class Past(RangeReader):
+    """A dictionary as it was at one revision, to read; made by `Object.at`. As `objsync.Past`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj") as d:
+    ...         first = await d.set("a", 1)
+    ...         await d.set("a", 2)
+    ...         past = await d.at(first.revision)
+    ...         return await past["a"], await past.copy(), await d["a"]
+    >>> asyncio.run(main())
+    (1, {'a': 1}, 2)
+    """
+
+    _handle: PastHandle
+
+    def __init__(self, handle: PastHandle) -> None:
+        super().__init__(handle)
+
+    @property
+    def revision(self) -> int:
+        """As of when it is read."""
+        return self._handle.revision
+
+    def __getitem__(self, key: Any) -> asyncio.Future[Any]:
+        return _loop.call(native.past_get, self._handle, key, None, True)
+
+    def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
+        """The value that `key` had; `default` when there was no such key."""
+        return _loop.call(native.past_get, self._handle, key, default, False)
+
+    def contains(self, key: Any) -> asyncio.Future[bool]:
+        """Whether there was such a key."""
+        return _loop.call(native.past_contains, self._handle, key)
+
+    def len(self) -> asyncio.Future[int]:
+        """How many keys there were."""
+        return _loop.call(native.past_count, self._handle)
+
+    def range(self, start: Any = None, stop: Any = None) -> RangeReader:
+        """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
+        return RangeReader(self._handle, start=start, stop=stop)
+
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader:
+        """The entries whose keys begin so (see `objsync.Object.prefix`)."""
+        return RangeReader(self._handle, prefix=prefix)
+
+    async def copy(self) -> dict[Any, Any]:
+        """All of it in a plain dict."""
+        return {key: value async for key, value in self.items()}
 
 
 class Batch:

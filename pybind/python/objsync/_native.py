@@ -9,7 +9,26 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
         f"use the usual build of Python {sys.version_info.major}.{sys.version_info.minor}"
     )
 
-from objsync._objsync import Batch, Calls, Events, Handle, Pages, Pipeline, __version__
+from objsync._objsync import (
+    Batch,
+    Calls,
+    Events,
+    Handle,
+    Pages,
+    PastHandle,
+    Pipeline,
+    __version__,
+)
 from objsync import _objsync as native
 
-__all__ = ["Batch", "Calls", "Events", "Handle", "Pages", "Pipeline", "__version__", "native"]
+__all__ = [
+    "Batch",
+    "Calls",
+    "Events",
+    "Handle",
+    "Pages",
+    "PastHandle",
+    "Pipeline",
+    "__version__",
+    "native",
+]

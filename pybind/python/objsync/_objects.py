@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from objsync import _registry, _settings
 from objsync._native import Batch, Handle, Pipeline
-from objsync._records import Event
+from objsync._past import Past
+from objsync._records import Event, Version
 from objsync._views import Items, Keys, RangeView, Values
 from objsync._watch import Watch
 
@@ -251,6 +252,49 @@ class Object(Handle, MutableMapping[Any, Any]):
         [('set', 'a', 1), ('delete', 'a', None)]
         """
         return Watch(self._watch(prefix, since), callback)
+
+    def at(self, revision: int) -> Past:
+        """The dictionary as it was at a revision, to read: a mapping.
+
+        Every write has one (`Ack.revision`, `Event.revision`, `Version.revision`). A revision that no
+        write of this dictionary has stands for the one before it. Kept are an hour or 1 GiB of log,
+        whichever ends first, and the newest snapshot before that.
+
+        Args:
+            revision: At most the newest one that the owner of the store has.
+
+        Raises:
+            PastRetentionError: It is no longer kept; ``.oldest`` is the oldest that can be read.
+            InvalidError: It is not there yet.
+
+        >>> with DiskObject("data.obj") as d:
+        ...     first = d.set("a", 1).revision
+        ...     d["a"] = 2
+        ...     d.at(first)["a"], d["a"]
+        (1, 2)
+        """
+        return Past(self, self._at(revision))
+
+    def history(
+        self, key: Any, *, limit: int | None = 1000, before: int | None = None
+    ) -> list[Version]:
+        """What `key` was, newest first, as far back as log and snapshots go (see `at`).
+
+        The parts of the log that wrote the key are read for it, so it is not for a hot path.
+
+        Args:
+            key: The key; it need not be there now.
+            limit: At most so many; ``None`` for all, which has to fit into memory.
+            before: Only what was before this revision, to go on where a list ended.
+
+        >>> with DiskObject("data.obj") as d:
+        ...     d["a"] = 1
+        ...     d["a"] = 2
+        ...     del d["a"]
+        ...     [(version.kind, version.value) for version in d.history("a")]
+        [('delete', None), ('set', 2), ('set', 1)]
+        """
+        return self._history(key, before, limit)
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Makes the store reachable at another address too; returns that address.

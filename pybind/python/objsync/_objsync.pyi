@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, final
 
 from typing_extensions import disjoint_base
 
-from objsync._records import Ack, Event, Status
+from objsync._records import Ack, Event, Status, Version
 
 __all__ = [
     "Batch",
@@ -16,9 +16,11 @@ __all__ = [
     "Events",
     "Handle",
     "Pages",
+    "PastHandle",
     "Pipeline",
     "ScanIterator",
     "__version__",
+    "at",
     "connect",
     "contains",
     "count",
@@ -29,10 +31,15 @@ __all__ = [
     "encode_value",
     "flush",
     "get",
+    "history",
     "incr",
     "next_event",
     "open",
     "pages",
+    "past_contains",
+    "past_count",
+    "past_get",
+    "past_pages",
     "set",
     "sync",
     "watch",
@@ -135,6 +142,10 @@ class Handle:
         """
 
     def _watch(self, prefix: Any = None, since: int | None = None) -> Events: ...
+    def _at(self, revision: int) -> PastHandle: ...
+    def _history(
+        self, key: Any, before: int | None = None, limit: int | None = None
+    ) -> list[Version]: ...
     @property
     def last_ack(self) -> Ack | None:
         """The acknowledgement of this handle's newest answered write; ``None`` before the first."""
@@ -159,6 +170,29 @@ class Handle:
         Any other call then raises `ClosedError`. When the last handle of the owning process closes,
         the store does, and another process takes over.
         """
+
+@final
+class PastHandle:
+    """A dictionary as it was at one revision; `objsync.Past` is its public face."""
+
+    @property
+    def revision(self) -> int:
+        """As of when it is read."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        """The value that `key` had; `default` when there was no such key."""
+
+    def __contains__(self, key: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def _scan(
+        self,
+        what: _What | str,
+        start: Any = None,
+        stop: Any = None,
+        prefix: Any = None,
+        reverse: bool = False,
+    ) -> ScanIterator: ...
 
 @final
 class ScanIterator:
@@ -304,6 +338,40 @@ def pages(
     reverse: bool,
 ) -> None:
     """Starts to read keys, values or items; completes with `Pages`."""
+
+def at(calls: Calls, future: _Future, handle: Handle, revision: int) -> None:
+    """The dictionary as it was at a revision; completes with `PastHandle`."""
+
+def history(
+    calls: Calls,
+    future: _Future,
+    handle: Handle,
+    key: Any,
+    before: int | None = None,
+    limit: int | None = None,
+) -> None:
+    """What a key was, newest first; completes with a list of `Version`."""
+
+def past_get(
+    calls: Calls, future: _Future, past: PastHandle, key: Any, default: Any, is_required: bool
+) -> None:
+    """The value a key had; `default` when there was none, or `KeyError` when `is_required`."""
+
+def past_contains(calls: Calls, future: _Future, past: PastHandle, key: Any) -> None:
+    """Whether there was such a key."""
+
+def past_count(calls: Calls, future: _Future, past: PastHandle) -> None:
+    """How many keys there were."""
+
+def past_pages(
+    calls: Calls,
+    future: _Future,
+    past: PastHandle,
+    what: _What | str,
+    bounds: tuple[Any, Any, Any],
+    reverse: bool,
+) -> None:
+    """Starts to read keys, values or items of the past; completes with `Pages`."""
 
 def encode_value(value: Any) -> bytes:
     """The stored bytes of a value, before compression."""

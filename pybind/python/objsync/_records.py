@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["Ack", "Event", "Status"]
+__all__ = ["Ack", "Event", "Status", "Version"]
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Ack(NamedTuple):
@@ -41,6 +44,44 @@ class Event(NamedTuple):
     origin: str | None
     """``"self"`` for a write of this handle, or, where this process owns the store, of any handle in
     it; else the writer's session."""
+
+
+class Version(NamedTuple):
+    """What a key was from one revision on, as `Object.history` lists it.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d:
+    ...     d["a"] = 1
+    ...     version = d.history("a")[0]
+    >>> version.value, version.kind, version.time.tzname()
+    (1, 'set', 'UTC')
+    """
+
+    key: Any
+    """The key."""
+    value: Any
+    """The value it had; ``None`` when it was deleted (see `kind`)."""
+    revision: int
+    """The transaction that did it: `Object.at` reads all as of then."""
+    time: datetime | None
+    """When the owner of the store decided it, by its clock; ``None`` where `is_oldest_known`."""
+    kind: Literal["set", "delete"]
+    """What happened."""
+    is_oldest_known: bool
+    """What came before is no longer kept: so the key was at the oldest revision kept."""
+
+
+def version(
+    key: Any,
+    value: Any,
+    revision: int,
+    time_ms: int | None,
+    kind: Literal["set", "delete"],
+    is_oldest_known: bool,
+) -> Version:
+    """A `Version` whose time is milliseconds since 1970."""
+    time = None if time_ms is None else EPOCH + timedelta(milliseconds=time_ms)
+    return Version(key, value, revision, time, kind, is_oldest_known)
 
 
 class Status(NamedTuple):

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
+from objsync._native import native
+
 if TYPE_CHECKING:
     from objsync._objects import Object
+    from objsync._past import Past
 
-__all__ = ["Items", "Keys", "RangeView", "Values"]
+__all__ = ["Items", "Keys", "RangeReader", "RangeView", "Values"]
 
 
 class Keys(KeysView[Any]):
     """The keys, in order; a set-like view as ``dict.keys()`` is."""
 
-    _mapping: Object | RangeView
+    _mapping: Object | Past | RangeReader
 
     def __iter__(self) -> Iterator[Any]:
         return self._mapping._entries("keys")
@@ -26,7 +29,7 @@ class Keys(KeysView[Any]):
 class Values(ValuesView[Any]):
     """The values, in the order of their keys."""
 
-    _mapping: Object | RangeView
+    _mapping: Object | Past | RangeReader
 
     def __iter__(self) -> Iterator[Any]:
         return self._mapping._entries("values")
@@ -38,7 +41,7 @@ class Values(ValuesView[Any]):
 class Items(ItemsView[Any, Any]):
     """The (key, value) pairs, in the order of their keys."""
 
-    _mapping: Object | RangeView
+    _mapping: Object | Past | RangeReader
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self._mapping._entries("items")
@@ -47,19 +50,16 @@ class Items(ItemsView[Any, Any]):
         return self._mapping._entries("items", reverse=True)
 
 
-class RangeView(Mapping[Any, Any]):
-    """The part of a dictionary whose keys lie in a range: a mapping that is read as it is now.
+class RangeReader(Mapping[Any, Any]):
+    """The part of a dictionary whose keys lie in a range: a mapping to read.
 
-    Made by `Object.range` and `Object.prefix`. Each iteration sees one moment; `len` counts, and so
-    costs one pass over the keys of the range.
-
-    >>> from objsync import DiskObject
-    >>> with DiskObject("data.obj", {"a": 1, "b:1": 2, "b:2": 3, "c": 4}) as d:
-    ...     dict(d.prefix("b:")), list(reversed(d.range("b", "z")))
-    ({'b:1': 2, 'b:2': 3}, ['c', 'b:2', 'b:1'])
+    Made by `Past.range` and `Past.prefix`; `RangeView` is that of a dictionary as it is now. `len`
+    counts, and so costs one pass over the keys of the range.
     """
 
-    def __init__(self, mapping: Object, start: Any = None, stop: Any = None, prefix: Any = None):
+    def __init__(
+        self, mapping: Object | Past, start: Any = None, stop: Any = None, prefix: Any = None
+    ) -> None:
         self._mapping = mapping
         self._bounds = {"start": start, "stop": stop, "prefix": prefix}
 
@@ -67,12 +67,12 @@ class RangeView(Mapping[Any, Any]):
         return self._mapping._scan(what, **self._bounds, reverse=reverse)
 
     def __getitem__(self, key: Any) -> Any:
-        if not self._mapping._in_range(key, **self._bounds):
+        if not native.Handle._in_range(key, **self._bounds):
             raise KeyError(key)
         return self._mapping[key]
 
     def __contains__(self, key: object) -> bool:
-        return self._mapping._in_range(key, **self._bounds) and key in self._mapping
+        return native.Handle._in_range(key, **self._bounds) and key in self._mapping
 
     def __iter__(self) -> Iterator[Any]:
         return self._entries("keys")
@@ -95,6 +95,25 @@ class RangeView(Mapping[Any, Any]):
         """The (key, value) pairs of the range, in the order of their keys."""
         return Items(self)
 
+    def __repr__(self) -> str:
+        bounds = ", ".join(f"{name}={key!r}" for name, key in self._bounds.items() if key is not None)
+        return f"<{type(self).__name__} of {type(self._mapping).__name__}, {bounds or 'all keys'}>"
+
+
+class RangeView(RangeReader):
+    """The part of a dictionary whose keys lie in a range: a mapping that is read as it is now.
+
+    Made by `Object.range` and `Object.prefix`. Each iteration sees one moment; `len` counts, and so
+    costs one pass over the keys of the range.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": 1, "b:1": 2, "b:2": 3, "c": 4}) as d:
+    ...     dict(d.prefix("b:")), list(reversed(d.range("b", "z")))
+    ({'b:1': 2, 'b:2': 3}, ['c', 'b:2', 'b:1'])
+    """
+
+    _mapping: Object
+
     def clear(self) -> int:
         """Deletes every key of the range; returns how many there were.
 
@@ -106,7 +125,3 @@ class RangeView(Mapping[Any, Any]):
         (2, ['b'])
         """
         return self._mapping._delete_range(**self._bounds)
-
-    def __repr__(self) -> str:
-        bounds = ", ".join(f"{name}={key!r}" for name, key in self._bounds.items() if key is not None)
-        return f"<RangeView of {type(self._mapping).__name__}, {bounds or 'all keys'}>"

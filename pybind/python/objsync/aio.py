@@ -23,10 +23,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from objsync import _loop, _objects, _registry, _settings
-from objsync._aio_parts import Batch, Entries, Opened, Pipeline, RangeView, Watch
+from objsync._aio_parts import (
+    Batch,
+    Entries,
+    Opened,
+    Past,
+    Pipeline,
+    RangeReader,
+    RangeView,
+    Watch,
+)
 from objsync._native import Handle, native
 from objsync._objects import MISSING, Settings
-from objsync._records import Ack, Event, Status
+from objsync._records import Ack, Event, Status, Version
 
 __all__ = [
     "MISSING",
@@ -36,7 +45,9 @@ __all__ = [
     "Entries",
     "NetworkObject",
     "Object",
+    "Past",
     "Pipeline",
+    "RangeReader",
     "RangeView",
     "Watch",
 ]
@@ -152,6 +163,16 @@ class Object(Opened, RangeView):
         called on the event loop, and awaited if it is a coroutine function.
         """
         return Watch(self._handle, callback, prefix, since)
+
+    async def at(self, revision: int) -> Past:
+        """The dictionary as it was at a revision, to read (see `objsync.Object.at`)."""
+        return Past(await _loop.call(native.at, self._handle, revision))
+
+    def history(
+        self, key: Any, *, limit: int | None = 1000, before: int | None = None
+    ) -> asyncio.Future[list[Version]]:
+        """What `key` was, newest first (see `objsync.Object.history`)."""
+        return _loop.call(native.history, self._handle, key, before, limit)
 
     def sync(self) -> asyncio.Future[int]:
         """Waits until this process has all that was committed before; how far that is."""

@@ -27,6 +27,7 @@ __all__ = [
     "InvalidError",
     "NotFoundError",
     "OutcomeUnknownError",
+    "PastRetentionError",
     "UnavailableError",
     "UnserialisableError",
     "UnsupportedError",
@@ -81,6 +82,25 @@ class UnserialisableError(InvalidError, TypeError):
         """Where it is, as a Python expression such as ``value['a'][3]``."""
         self.type_name = type_name
         """Its type, with the module unless that is builtins."""
+
+
+class PastRetentionError(InvalidError, LookupError):
+    """The revision asked for is no longer kept: ask for a later one.
+
+    Not a `KeyError`, so that it is never taken for a key that was not there.
+
+    >>> error = PastRetentionError("revision 3 is no longer kept", 3, 7)
+    >>> error.revision, error.oldest
+    (3, 7)
+    """
+
+    def __init__(self, message: str, revision: int, oldest: int) -> None:
+        super().__init__(message)
+        self.args = (message, revision, oldest)  # pickle rebuilds from args
+        self.revision = revision
+        """The revision asked for."""
+        self.oldest = oldest
+        """The oldest revision that can be read."""
 
 
 class NotFoundError(Error, KeyError):

@@ -6,6 +6,7 @@ mod doors;
 mod hostile;
 mod lifecycle;
 mod memory;
+mod past;
 mod peer;
 mod random;
 mod replicas;

@@ -14,7 +14,7 @@ use crate::ids::{
 use crate::operation::{Operation, Outcome};
 use crate::wire::{
     Entry, Event, Feed, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, ToOwner,
-    ToPeer, Welcome, Write,
+    ToPeer, Version, Welcome, Write,
 };
 
 pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
@@ -130,7 +130,43 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
         any::<[u8; 32]>().prop_map(|peer| Request::Revoke {
             peer: PeerKey(peer)
         }),
+        past_request(),
     ]
+}
+
+fn past_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        revision().prop_map(|revision| Request::At { revision }),
+        (bytes(), revision()).prop_map(|(key, revision)| Request::GetAt { key, revision }),
+        revision().prop_map(|revision| Request::CountAt { revision }),
+        (number(), range(), any::<bool>(), revision()).prop_map(
+            |(subscription, range, reverse, revision)| Request::FetchAt {
+                subscription,
+                range,
+                reverse,
+                revision,
+            }
+        ),
+        (bytes(), option::of(revision()), any::<u32>()).prop_map(|(key, before, count_max)| {
+            Request::History {
+                key,
+                before,
+                count_max,
+            }
+        }),
+    ]
+}
+
+pub(super) fn version() -> impl Strategy<Value = Version> {
+    let times = (revision(), option::of(number()));
+    (times, option::of(bytes()), any::<bool>()).prop_map(
+        |((revision, time_ms), value, is_oldest_known)| Version {
+            revision,
+            time_ms,
+            value,
+            is_oldest_known,
+        },
+    )
 }
 
 pub(super) fn to_owner() -> impl Strategy<Value = ToOwner> {
@@ -216,6 +252,10 @@ pub(super) fn reply() -> impl Strategy<Value = Reply> {
         position().prop_map(Reply::Position),
         status().prop_map(Reply::Status),
         vec(grant(), 0..3).prop_map(Reply::Grants),
+        (vec(version(), 0..3), option::of(revision()))
+            .prop_map(|(versions, before)| Reply::History { versions, before }),
+        (revision(), revision())
+            .prop_map(|(revision, oldest)| Reply::PastRetention { revision, oldest }),
     ]
 }
 

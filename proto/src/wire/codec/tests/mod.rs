@@ -199,6 +199,19 @@ fn unknown_optional_frame_is_skipped_and_an_unknown_required_one_is_an_error() {
 }
 
 #[test]
+fn request_of_a_later_version_is_read_by_its_number_and_the_next_frame_follows() {
+    let later = (7, (200, "a field", 1.5));
+    let body = rmp_serde::to_vec(&later).unwrap();
+    let mut input = BytesMut::new();
+    begin_sized(to_owner_type::REQUEST, body.len(), &mut input);
+    input.put_slice(&body);
+    encode(&ToOwner::OpenSession, &mut input);
+    let unknown = ToOwner::Request(7, Request::Unknown { number: 200 });
+    assert_eq!(decode(&mut input, 100), Ok(Some(unknown)));
+    assert_eq!(decode(&mut input, 100), Ok(Some(ToOwner::OpenSession)));
+}
+
+#[test]
 fn bytes_after_a_message_are_an_error() {
     let error = decode::<ToOwner>(&mut BytesMut::from(&[2, 1, 0xC0][..]), 100).unwrap_err();
     let text = "frame of type 1 is malformed at byte 0: bytes after the message";

@@ -14,14 +14,14 @@ use crate::ids::{
     Ack, Durability, Epoch, EpochName, FrameIndex, Origin, Revision, Sequence, SessionId,
 };
 use crate::limits::{
-    FEED_FRAME_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, SESSION_BYTES_MAX, SESSION_IDLE_MS,
-    SESSION_RESULTS_MAX,
+    FEED_FRAME_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_LOG_BYTES,
+    HISTORY_VERSIONS_MAX, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
 };
 use crate::operation::{Operation, Outcome};
 use crate::wire::codec::{feed_type, to_owner_type, to_peer_type};
 use crate::wire::fields::Field;
 use crate::wire::{
-    Event, Feed, Hello, IndexBuild, Reply, Request, ToOwner, ToPeer, Welcome, Write,
+    Event, Feed, Hello, IndexBuild, Reply, Request, ToOwner, ToPeer, Version, Welcome, Write,
 };
 
 fn page() -> String {
@@ -179,6 +179,7 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("Change", fields(&change)),
         ("Entry", fields(&sample(any::entry()))),
         ("Event", fields(&event)),
+        ("Version", fields(&sample(any::version()))),
         ("KeyRange", fields(&sample(any::range()))),
         ("Grant", fields(&sample(any::grant()))),
         ("OwnerStatus", fields(&sample(any::status()))),
@@ -187,7 +188,7 @@ fn structs_have_as_many_fields_as_the_page_says() {
     ] {
         assert_eq!(found, on_page(name), "{name}");
     }
-    assert_eq!(rows.len(), 16, "every struct of the page is compared");
+    assert_eq!(rows.len(), 17, "every struct of the page is compared");
 }
 
 #[test]
@@ -199,6 +200,8 @@ fn limits_are_those_of_the_page() {
         format!("is at most {FEED_FRAME_BYTES} bytes; one that is larger goes alone"),
         format!("At most {SESSION_RESULTS_MAX} writes, and {SESSION_BYTES_MAX} bytes of them"),
         format!("after {} h without a write", SESSION_IDLE_MS / 3_600_000),
+        format!("versions, {HISTORY_VERSIONS_MAX} of them and {HISTORY_BYTES_MAX} bytes, unless"),
+        format!("reads about {HISTORY_LOG_BYTES} bytes of log"),
     ] {
         assert!(page.contains(&text), "{text}");
     }
@@ -247,6 +250,25 @@ fn examples_are_the_frames_of_the_page() {
         origin,
         changes,
     };
+    let history = Request::History {
+        key: Bytes::from_static(b"k"),
+        before: Some(Revision(9)),
+        count_max: 100,
+    };
+    let removed = Version {
+        revision: Revision(8),
+        time_ms: Some(1),
+        value: None,
+        is_oldest_known: false,
+    };
+    let versions = Reply::History {
+        versions: vec![removed],
+        before: Some(Revision(8)),
+    };
+    let past_retention = Reply::PastRetention {
+        revision: Revision(5),
+        oldest: Revision(7),
+    };
     let found = [
         hex(&encoded(&ToOwner::OpenSession)),
         hex(&encoded(&ToOwner::Request(5, Request::Count))),
@@ -257,6 +279,9 @@ fn examples_are_the_frames_of_the_page() {
             Ok((Outcome::Number(-1), ack)),
         ))),
         hex(&encoded(&Feed::Events(vec![event]))),
+        hex(&encoded(&ToOwner::Request(6, history))),
+        hex(&encoded(&ToPeer::Reply(6, Ok(versions)))),
+        hex(&encoded(&ToPeer::Reply(7, Ok(past_retention)))),
     ];
     let on_page: Vec<String> = table("## Examples")
         .into_iter()
