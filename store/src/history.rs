@@ -1,5 +1,6 @@
 //! The history as others read it: the log from a revision on, and what marks of it mean.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -31,8 +32,8 @@ pub(crate) struct LogHistory {
     pub(crate) segments: Arc<Segments>,
     pub(crate) open: Arc<OpenSegment>,
     pub(crate) snapshots: Arc<Snapshots>,
-    /// Held while a footer is looked for and, if need be, made.
-    pub(crate) footers: Mutex<()>,
+    /// Segments whose footers are sound; held while one is looked for and, if need be, made.
+    pub(crate) checked: Mutex<BTreeSet<SegmentId>>,
     /// Nothing may be written.
     pub(crate) readonly: bool,
 }
@@ -86,16 +87,20 @@ impl LogHistory {
         Ok(Walk::Done)
     }
 
-    /// The footer of a closed segment; made if it is missing, in memory if it cannot be written.
+    /// The footer of a closed segment; made if it is missing or damaged, in memory if it cannot be
+    /// written. Each is read whole the first time.
     pub(crate) fn footer(&self, info: SegmentInfo) -> Result<Footer, StoreError> {
-        let _turn = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let (disk, directory) = (&*self.disk, &*self.directory);
-        let opened = match self.readonly {
+        let opened = match self.readonly || checked.contains(&info.id) {
             true => Footer::open(disk, directory, info),
             false => Footer::open_or_write(disk, directory, self.store, info),
         };
         match opened {
-            Ok(footer) if footer.table.head().store == self.store => Ok(footer),
+            Ok(footer) if footer.table.head().store == self.store => {
+                checked.insert(info.id);
+                Ok(footer)
+            }
             // Damage of the segment itself, and whatever else fails, is met again.
             _ => Footer::in_memory(disk, directory, self.store, (info, info.last)),
         }

@@ -204,7 +204,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         segments: Arc::new(segments),
         open: Arc::new(open),
         snapshots: Arc::new(snapshots),
-        footers: Mutex::default(),
+        checked: Mutex::default(),
         readonly: options.readonly,
     });
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
