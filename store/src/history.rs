@@ -92,9 +92,11 @@ impl LogHistory {
     pub(crate) fn footer(&self, info: SegmentInfo) -> Result<Footer, StoreError> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let (disk, directory) = (&*self.disk, &*self.directory);
-        let opened = match self.readonly || checked.contains(&info.id) {
-            true => Footer::open(disk, directory, info),
-            false => Footer::open_or_write(disk, directory, self.store, info),
+        let open = || Footer::open(disk, directory, info);
+        let opened = match (checked.contains(&info.id), self.readonly) {
+            (true, _) => open(),
+            (false, true) => open().and_then(|footer| footer.table.check_blocks().map(|()| footer)),
+            (false, false) => Footer::open_or_write(disk, directory, self.store, info),
         };
         match opened {
             Ok(footer) if footer.table.head().store == self.store => {
