@@ -193,12 +193,15 @@ impl DictState {
     }
 
     fn try_count(&self, namespace: NamespaceId, at: Revision) -> Result<u64, StoreError> {
-        let (unresolved, number) = self.recent().unresolved(1);
-        if unresolved.is_empty() {
+        {
+            // One taking of the lock: an index that comes between makes all of it unresolved again.
             let mut recent = self.recent_mut();
-            recent.resolved_up_to(number);
-            if recent.is_counted() {
-                return Ok(recent.count(namespace, at));
+            let (unresolved, number) = recent.unresolved(1);
+            if unresolved.is_empty() {
+                recent.resolved_up_to(number);
+                if recent.is_counted() {
+                    return Ok(recent.count(namespace, at));
+                }
             }
         }
         let mover = self.mover();

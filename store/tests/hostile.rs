@@ -152,10 +152,14 @@ struct Ground {
 
 impl Ground {
     fn new() -> Self {
+        let ground = Self::with_index();
+        fs::remove_dir_all(ground.folder.path().join("store/index")).unwrap();
+        ground
+    }
+
+    fn with_index() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("store");
-        let model = closed_store(&store);
-        fs::remove_dir_all(store.join("index")).unwrap();
+        let model = closed_store(&folder.path().join("store"));
         fs::write(folder.path().join("victim"), "untouched").unwrap();
         Self { folder, model }
     }
@@ -229,6 +233,45 @@ fn anything_beside_the_files_of_a_store_is_left_alone_or_an_error() {
             spoil(&copy.join(name), with, &victim, &mut random);
             let what = format!("{name} {with:?}");
             look(&what, &copy, &ground.model);
+            ground.check_victim(&what);
+        }
+    }
+}
+
+#[test]
+fn anything_in_the_place_of_the_index_is_made_again_or_does_no_harm() {
+    let ground = Ground::with_index();
+    let mut random = Random::new(13);
+    let victim = ground.folder.path().join("victim");
+    let names = [
+        "index",
+        "index/db",
+        "index/conf",
+        "index/other",
+        "index.state",
+        "index.failed",
+    ];
+    for name in names {
+        for with in SPOILS {
+            let copy = ground.copy();
+            let place = copy.join(name);
+            if place.is_dir() {
+                fs::remove_dir_all(&place).unwrap();
+            }
+            spoil(&place, with, &victim, &mut random);
+            let what = format!("{name} {with:?}");
+            let model = ground.model.clone();
+            // What is no file cannot be replaced by one: then the store does without an index.
+            let can_be_made = !(name == "index.state" && matches!(with, Spoil::Folder));
+            in_time(&what, move || {
+                let store = Store::open(&copy, options(IndexKind::Sled)).unwrap();
+                assert_is(&store, &model);
+                if can_be_made {
+                    wait_for_index(&store);
+                    assert_is(&store, &model);
+                }
+                store.close().unwrap();
+            });
             ground.check_victim(&what);
         }
     }

@@ -56,18 +56,17 @@ fn full_disk_refuses_writes_with_17_and_nothing_acknowledged_is_lost() {
             assert_eq!(error.kind(), ErrorKind::Full, "{error}");
             writes.check(&dict);
 
-            // Killed on a full disk: it is read there as it lies, and writing says why not.
+            // Killed on a full disk: it is read there, with what room log and index give back or
+            // as it lies.
             drop(dict);
             server.signal("KILL");
             assert_eq!(server.end(), None);
-            take_all_room(&disk.join("rest"));
-            let get = world.run(&["--to", text(&store), "get", "key000000"]).ok();
-            assert!(get.starts_with("00000000 "), "{get:.20}");
-            assert_eq!(
-                world.run(&["--to", text(&store), "set", "k", "1"]).code,
-                Some(17)
-            );
-            world.run(&["check", text(&store)]).ok();
+            for rest in ["rest", "more"] {
+                take_all_room(&disk.join(rest));
+                let get = world.run(&["--to", text(&store), "get", "key000000"]);
+                assert!(get.ok().starts_with("00000000 "));
+                world.run(&["check", text(&store)]).ok();
+            }
             let readonly = Options {
                 readonly: true,
                 ..Options::default()
@@ -78,7 +77,6 @@ fn full_disk_refuses_writes_with_17_and_nothing_acknowledged_is_lost() {
 
             // A little room is enough to write again: the index is a cache and does without.
             std::fs::remove_file(disk.join("little")).unwrap();
-            std::fs::remove_file(disk.join("rest")).unwrap();
             let _server = world.serve(text(&store));
             let dict = join(&store);
             writes.check(&dict);
@@ -96,7 +94,7 @@ fn store_is_made_written_and_opened_where_its_index_has_no_room() {
             let world = World::new();
             let disk = world.path("disk");
             // The index wants 16 MiB free before it writes anything.
-            mount_memory(&disk, 6 << 20);
+            mount_memory(&disk, 15 << 20);
             let store = disk.join("store");
             let mut writes = Writes::of_bytes(1_000);
             for signal in ["KILL", "TERM", "KILL"] {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,9 @@ const STATE_BYTES_MAX: u64 = 1 << 20;
 /// Larger ones are compared.
 const PROVEN_BYTES_MAX: u64 = 4 << 30;
 const READ_BYTES: usize = 1 << 20;
+/// From this length on, a file of which not one part in so many is on the disk is no index.
+const HOLLOW_BYTES_MIN: u64 = 1 << 30;
+const HOLLOW_TIMES: u64 = 64;
 
 /// Keeps the index in a directory, by sled.
 #[derive(Debug, Clone)]
@@ -90,9 +94,10 @@ impl SledHome {
 
 impl IndexHome for SledHome {
     fn reuse(&self) -> Result<Option<Reused>, StoreError> {
-        if !self.directory.exists() {
+        if fs::symlink_metadata(&self.directory).is_err() {
             return Ok(None);
         }
+        refuse_other_than_files(&self.directory)?;
         let is_proven = self.is_proven();
         let index = self.open()?;
         Ok(Some(Reused { index, is_proven }))
@@ -116,15 +121,44 @@ impl IndexHome for SledHome {
     }
 }
 
+/// sled opens what it finds: a link would lead its writes to a file outside, and a pipe would keep
+/// it waiting; it would also read through all of a file that is hardly there. The directory itself
+/// may lie on another disk, behind a link.
+fn refuse_other_than_files(directory: &Path) -> Result<(), StoreError> {
+    let failed = |error| StoreError::Index {
+        what: format!("look into {}: {error}", directory.display()),
+    };
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        if kind.is_dir() {
+            refuse_other_than_files(&entry.path())?;
+        } else if !kind.is_file() || is_hollow(&entry.metadata().map_err(failed)?) {
+            let what = format!("{} is no file of an index", entry.path().display());
+            return Err(StoreError::Index { what });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a large file is nearly all holes, which sled never makes. A file system that packs what
+/// it holds does not come near that.
+fn is_hollow(file: &fs::Metadata) -> bool {
+    file.len() > HOLLOW_BYTES_MIN && file.blocks() * 512 < file.len() / HOLLOW_TIMES
+}
+
 /// Gives the directory another name, in place of what had that name.
 fn move_aside(directory: &Path) -> Result<(), StoreError> {
-    if !directory.exists() {
+    if fs::symlink_metadata(directory).is_err() {
         return Ok(());
     }
     let aside = directory.with_added_extension("failed");
-    if aside.exists() {
-        fs::remove_dir_all(&aside).map_err(|error| StoreError::io("remove", &aside, error))?;
-    }
+    let removed = match fs::symlink_metadata(&aside) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(&aside),
+        Ok(_) => fs::remove_file(&aside),
+        Err(_) => Ok(()),
+    };
+    removed.map_err(|error| StoreError::io("remove", &aside, error))?;
     fs::rename(directory, &aside).map_err(|error| StoreError::io("rename", directory, error))
 }
 
