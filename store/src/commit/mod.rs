@@ -55,6 +55,17 @@ pub(crate) struct Writer {
     pub(crate) closed: bool,
 }
 
+impl Writer {
+    /// The revision of the last transaction. After an unclean end that is below the revision given
+    /// last: those between may have been given, and are of nothing that was kept.
+    fn last_decided(&self) -> Revision {
+        match self.builder.count() {
+            0 => self.log.last(),
+            _ => self.last,
+        }
+    }
+}
+
 impl Core {
     /// Has a request decided, and waits until it is answered.
     pub(crate) fn run_here(&self, request: Request) -> Result<Given, StoreError> {

@@ -76,6 +76,12 @@ impl LogWriter {
         self.next_index
     }
 
+    /// The last revision in the log.
+    #[must_use]
+    pub fn last(&self) -> Revision {
+        self.info.last
+    }
+
     /// Appends what was built, as one frame. With the operating system when it returns; whoever
     /// passes `sync_follows` calls [`OpenSegment::sync`].
     ///
