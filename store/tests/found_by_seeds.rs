@@ -4,11 +4,52 @@
 
 mod harness;
 
+use std::sync::Arc;
+
 use harness::disk::{Call, Planned, SimDisk};
 use harness::random::Random;
 use harness::*;
 use objsync_proto::ids::Durability;
-use objsync_store::Store;
+use objsync_store::{IndexKind, Step, Store, StoreError, StoreLimits, StoreOptions};
+
+/// Nothing happens by itself.
+fn stepped(disk: &SimDisk) -> StoreOptions {
+    StoreOptions {
+        index: IndexKind::Memory,
+        threads: false,
+        limits: StoreLimits {
+            segment_bytes: 4 << 10,
+            snapshot_log_bytes: 8 << 10,
+            retention_bytes: 4 << 10,
+            recent_bytes_max: 32 << 10,
+            ..StoreLimits::default()
+        },
+        disk: Arc::new(disk.clone()),
+        ..StoreOptions::default()
+    }
+}
+
+/// Seed 2886: a reader was pinned while a stand-in answered; then a snapshot was made behind it and
+/// the log trimmed, and the stand-in could move nowhere any more.
+#[test]
+fn stand_in_goes_on_when_the_log_was_trimmed_beyond_a_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), stepped(&SimDisk::new()));
+    let reader = store.reader();
+    let text = "x".repeat(400);
+    for count in 0..60 {
+        set(
+            &store,
+            &format!("k{}", count % 7),
+            &format!("{count}{text}"),
+        );
+        store.step(Step::Keep).unwrap();
+        store.step(Step::Index).unwrap();
+    }
+    assert_eq!(get(&store, "k3"), Some(format!("59{text}")));
+    let expired = reader.get(NS, &key_of("k3")).unwrap_err();
+    assert!(matches!(expired, StoreError::SnapshotExpired { .. }));
+}
 
 /// Seed 1290: the sync of the parent failed when the store's directory was made. The next owner
 /// found the directory, made the store in it, and lost all of it when the power went.
