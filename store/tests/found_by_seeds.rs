@@ -51,6 +51,33 @@ fn stand_in_goes_on_when_the_log_was_trimmed_beyond_a_reader() {
     assert!(matches!(expired, StoreError::SnapshotExpired { .. }));
 }
 
+/// Two old segments were removed, and the sync of their directory failed between. A power cut then
+/// brought the older one back alone, and the gap behind it was taken for damage.
+#[test]
+fn segments_that_a_power_cut_brings_back_behind_the_trimmed_end_are_no_gap() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new();
+    let store = open(directory.path(), stepped(&disk));
+    let text = "x".repeat(400);
+    let first = disk.files(".seg").remove(0);
+    let mut content = None;
+    for count in 0..60 {
+        set(
+            &store,
+            &format!("k{}", count % 7),
+            &format!("{count}{text}"),
+        );
+        content = disk.read(&first).or(content);
+        store.step(Step::Keep).unwrap();
+    }
+    assert!(disk.read(&first).is_none(), "it is trimmed");
+    store.kill();
+    disk.write(&first, content.unwrap());
+    let store = Store::open(directory.path(), stepped(&disk)).unwrap();
+    assert_eq!(get(&store, "k3"), Some(format!("59{text}")));
+    assert!(disk.read(&first).is_none(), "it is removed again");
+}
+
 /// Seed 1290: the sync of the parent failed when the store's directory was made. The next owner
 /// found the directory, made the store in it, and lost all of it when the power went.
 #[test]
