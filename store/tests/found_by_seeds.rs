@@ -78,6 +78,25 @@ fn segments_that_a_power_cut_brings_back_behind_the_trimmed_end_are_no_gap() {
     assert!(disk.read(&first).is_none(), "it is removed again");
 }
 
+/// A write failed that had arrived whole, and its header was taken back in memory only. A power cut
+/// then brought it back, though its caller had been told that nothing was written.
+#[test]
+fn write_that_was_taken_back_does_not_come_back_with_a_power_cut() {
+    for seed in 0..60 {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SimDisk::seeded(seed);
+        let store = open(directory.path(), stepped(&disk));
+        set(&store, "a", "kept");
+        disk.plan(Planned::next(Call::Write));
+        let failed = execute(&store, put("a", "taken back"), Durability::Buffered).unwrap_err();
+        assert!(matches!(failed, StoreError::Io { .. }), "{failed}");
+        store.kill();
+        disk.cut_power(&mut Random::new(seed));
+        let store = Store::open(directory.path(), stepped(&disk)).unwrap();
+        assert_eq!(get(&store, "a").as_deref(), Some("kept"), "seed {seed}");
+    }
+}
+
 /// Seed 1290: the sync of the parent failed when the store's directory was made. The next owner
 /// found the directory, made the store in it, and lost all of it when the power went.
 #[test]
