@@ -202,8 +202,13 @@ impl Core {
         if !(asked || overdue) {
             return;
         }
-        if let Err(error) = self.sync() {
-            batch.fail_all(&error);
+        match self.sync() {
+            Ok(()) => {}
+            // Something failed since this batch was appended: some of it may be kept.
+            Err(StoreError::Poisoned { cause }) => {
+                batch.fail_all(&StoreError::OutcomeUnknown { cause });
+            }
+            Err(error) => batch.fail_all(&error),
         }
     }
 
