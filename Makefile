@@ -16,7 +16,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX
 
-.PHONY: help run test test-rust test-python campaign sim compat-store bench install-dist \
+.PHONY: help run test test-rust test-python campaign sim mutations compat-store bench install-dist \
     install-dev tools clean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make bench   our own figures, as a table and JSON"
 	@echo "make campaign      processes killed at random moments, ROUNDS=$(ROUNDS) times"
 	@echo "make sim           stores simulated with faults, SEEDS=$(SEEDS) of them"
+	@echo "make mutations     each line that protects data broken, to see a test fail"
 	@echo "make compat-store  the stores of tests/compat, written anew by this build"
 	@echo "make clean   remove what was built"
 
@@ -52,6 +53,9 @@ compat-store:
 # A seed that fails is named, with the command that runs it again.
 sim:
 	OBJSYNC_SEEDS=$(SEEDS) cargo test --locked --profile sim -p objsync-store --test sim -- --nocapture
+
+mutations:
+	tests/mutations/run
 
 bench: install-dist
 	cargo build --locked --profile dist -p objsync-benches
