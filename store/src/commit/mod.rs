@@ -273,3 +273,6 @@ fn refuse_all_but_close(
     }
     inline
 }
+
+#[cfg(test)]
+mod tests;
