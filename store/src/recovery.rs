@@ -132,6 +132,11 @@ fn read_manifest(directory: &Path, options: &StoreOptions) -> Result<ManifestFil
     if let Some(manifest) = ManifestFile::read(&options.disk, directory)? {
         return Ok(manifest);
     }
+    if !options.readonly {
+        // Whoever wrote FORMAT may have ended before its name was synced.
+        let synced = options.disk.sync_dir(directory);
+        synced.map_err(|error| StoreError::io("create", directory, error))?;
+    }
     layout::refuse_log_without_manifest(directory, options)?;
     let store = StoreId(draw(directory, options)?);
     let manifest = Manifest::new(store, AuthorityKind::Alone);

@@ -116,6 +116,30 @@ fn directory_whose_name_was_not_synced_is_synced_by_whoever_makes_the_store() {
     }
 }
 
+/// Seed 16709: the name of FORMAT was not synced, and the next owner went on behind it. A power cut
+/// left the directory of the log without it, which is no store.
+#[test]
+fn store_whose_first_file_was_not_synced_is_made_by_the_next_owner() {
+    for calls in 0..30 {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SimDisk::new();
+        disk.plan(Planned {
+            after: 1,
+            ..Planned::next(Call::SyncDirectory)
+        });
+        assert!(Store::open(directory.path(), options_on(&disk)).is_err());
+        disk.stop_after(calls);
+        let opened = Store::open(directory.path(), options_on(&disk));
+        opened.map(|store| store.kill()).unwrap_or_default();
+        for seed in 0..4 {
+            let copy = disk.copy_with_synced();
+            copy.cut_power(&mut Random::new(seed));
+            let store = Store::open(directory.path(), options_on(&copy));
+            store.unwrap_or_else(|error| panic!("after {calls} calls: {error}"));
+        }
+    }
+}
+
 /// Seed 12: after an unclean end revisions go on far above the log's. A write that changed nothing
 /// was answered with one of those between, which no reader would ever see.
 #[test]
