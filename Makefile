@@ -8,6 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8080
 ROUNDS ?= 1000
+SEEDS ?= 100000
 VENV := .venv
 BIN := $(VENV)/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -15,14 +16,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX
 
-.PHONY: help run test test-rust test-python campaign compat-store bench install-dist install-dev \
-    tools clean
+.PHONY: help run test test-rust test-python campaign sim mutations compat-store bench install-dist \
+    install-dev tools clean
 
 help:
 	@echo "make run     build everything into $(VENV) and serve on port $(PORT)"
 	@echo "make test    build everything and pass every test"
 	@echo "make bench   our own figures, as a table and JSON"
 	@echo "make campaign      processes killed at random moments, ROUNDS=$(ROUNDS) times"
+	@echo "make sim           stores simulated with faults, SEEDS=$(SEEDS) of them"
+	@echo "make mutations     each line that protects data broken, to see a test fail"
 	@echo "make compat-store  the stores of tests/compat, written anew by this build"
 	@echo "make clean   remove what was built"
 
@@ -46,6 +49,13 @@ campaign:
 compat-store:
 	OBJSYNC_WRITE_COMPAT=1 cargo test --locked -p objsync-tests --test compat stores_hold
 	cargo test --locked -p objsync-tests --test compat
+
+# A seed that fails is named, with the command that runs it again.
+sim:
+	OBJSYNC_SEEDS=$(SEEDS) cargo test --locked --profile sim -p objsync-store --test sim -- --nocapture
+
+mutations:
+	tests/mutations/run
 
 bench: install-dist
 	cargo build --locked --profile dist -p objsync-benches

@@ -226,6 +226,15 @@ impl History for LogHistory {
         newest.map_or(0, |snapshot| snapshot.table().entry_count())
     }
 
+    fn reachable(&self, revision: Revision) -> Revision {
+        let closed = self.segments.closed();
+        let first = closed.first().map_or(self.open.info().id, |info| info.id);
+        match self.snapshots.list().first() {
+            Some(oldest) if first > SegmentId::FIRST => revision.max(oldest.revision),
+            _ => revision,
+        }
+    }
+
     fn stand_in(&self, revision: Revision) -> Result<Arc<dyn Index>, StoreError> {
         match self.layered_at(revision)? {
             Some(layered) => Ok(Arc::new(layered)),

@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::epoch::Epochs;
 use crate::error::StoreError;
 use crate::footer::footer_path;
-use crate::log::{SegmentId, SegmentInfo, log_directory};
+use crate::log::{SegmentId, SegmentInfo, log_directory, segment_of_name};
 use crate::manifest::Manifest;
 use crate::recovery;
 use crate::snapshot::{self, Snapshot, SnapshotPlan, snapshot_directory, snapshot_path};
@@ -140,8 +140,15 @@ pub(crate) fn clean(
         !snapshots.iter().any(|one| one == path)
     })?;
     let is_footer = |path: &Path| path.to_string_lossy().contains(".keys");
+    // A power cut can bring back any of what was trimmed.
+    let oldest = segments.first().copied().or(manifest.last_segment);
+    let is_trimmed = |path: &Path| {
+        let name = path.file_name();
+        let id = name.and_then(|name| segment_of_name(name.to_str()?));
+        id.is_some_and(|id| Some(id) < oldest)
+    };
     clean_directory(disk, &log_directory(directory), |path| {
-        is_footer(path) && !footers.iter().any(|one| one == path)
+        is_trimmed(path) || (is_footer(path) && !footers.iter().any(|one| one == path))
     })
 }
 

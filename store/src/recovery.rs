@@ -19,7 +19,7 @@ use crate::authority::{Alone, Authority, AuthorityKind};
 use crate::commit::{Batch, Queue, Writer};
 use crate::core::{Core, System};
 use crate::dict::DictSurface;
-use crate::disk::OpenMode;
+use crate::disk::{Disk, OpenMode};
 use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
 use crate::feed::Feed;
@@ -108,14 +108,34 @@ fn enter(directory: &Path, options: &StoreOptions) -> Result<Option<Lock>, Store
         .map_err(|error| StoreError::io("create", directory, error))?;
     let lock = Lock::take(directory, options.force_network_fs)?;
     if !check_format(disk, directory, write)? {
+        // Whoever made it may have ended before its name was synced.
+        keep_name(disk, directory).map_err(|error| StoreError::io("create", directory, error))?;
         write_format(disk, directory)?;
     }
     Ok(Some(lock))
 }
 
+/// Makes the name of a directory survive a power cut. Who may not read the parent did not make it.
+fn keep_name(disk: &dyn Disk, directory: &Path) -> std::io::Result<()> {
+    let parent = match directory.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) => Path::new("."),
+        None => return Ok(()),
+    };
+    match disk.sync_dir(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
 fn read_manifest(directory: &Path, options: &StoreOptions) -> Result<ManifestFile, StoreError> {
     if let Some(manifest) = ManifestFile::read(&options.disk, directory)? {
         return Ok(manifest);
+    }
+    if !options.readonly {
+        // Whoever wrote FORMAT may have ended before its name was synced.
+        let synced = options.disk.sync_dir(directory);
+        synced.map_err(|error| StoreError::io("create", directory, error))?;
     }
     layout::refuse_log_without_manifest(directory, options)?;
     let store = StoreId(draw(directory, options)?);

@@ -136,7 +136,10 @@ impl Sessions {
     /// Appends all of it to a snapshot's system section.
     pub fn encode(&self, buffer: &mut Vec<u8>) {
         put_varint(buffer, self.0.len() as u64);
-        for (id, session) in &self.0 {
+        // In order, so that the same sessions are the same bytes.
+        let mut ids: Vec<_> = self.0.iter().collect();
+        ids.sort_unstable_by_key(|(id, _)| **id);
+        for (id, session) in ids {
             put_varint(buffer, id.epoch);
             put_varint(buffer, id.frame.0);
             buffer.extend_from_slice(&session.peer.0);

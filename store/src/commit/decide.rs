@@ -132,7 +132,7 @@ impl Core {
         };
         batch.raise(level);
         if changes.is_empty() && origin.is_none() {
-            let answer = self.answer(result, writer.last, level);
+            let answer = self.answer(result, writer.last_decided(), level);
             batch.push(reply, What::Unlogged(answer));
             return Next::Go;
         }
@@ -334,6 +334,7 @@ impl Core {
             Event::End => FrameKind::End,
         };
         writer.builder.raw(&body);
+        // The revision given last, be it lost or not: who goes on from a clean end begins there.
         let appended = append(writer, batch, kind, writer.last);
         batch.push(reply, What::Event(event));
         match appended {

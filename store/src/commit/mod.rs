@@ -55,6 +55,17 @@ pub(crate) struct Writer {
     pub(crate) closed: bool,
 }
 
+impl Writer {
+    /// The revision of the last transaction. After an unclean end that is below the revision given
+    /// last: those between may have been given, and are of nothing that was kept.
+    fn last_decided(&self) -> Revision {
+        match self.builder.count() {
+            0 => self.log.last(),
+            _ => self.last,
+        }
+    }
+}
+
 impl Core {
     /// Has a request decided, and waits until it is answered.
     pub(crate) fn run_here(&self, request: Request) -> Result<Given, StoreError> {
@@ -191,8 +202,13 @@ impl Core {
         if !(asked || overdue) {
             return;
         }
-        if let Err(error) = self.sync() {
-            batch.fail_all(&error);
+        match self.sync() {
+            Ok(()) => {}
+            // Something failed since this batch was appended: some of it may be kept.
+            Err(StoreError::Poisoned { cause }) => {
+                batch.fail_all(&StoreError::OutcomeUnknown { cause });
+            }
+            Err(error) => batch.fail_all(&error),
         }
     }
 
@@ -257,3 +273,6 @@ fn refuse_all_but_close(
     }
     inline
 }
+
+#[cfg(test)]
+mod tests;

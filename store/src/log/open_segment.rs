@@ -177,11 +177,20 @@ impl OpenSegment {
     /// [`StoreError::OutcomeUnknown`] if the sync fails: writes are refused from then on.
     /// [`StoreError::Poisoned`] if one failed before.
     pub fn sync(&self) -> Result<(), StoreError> {
+        self.sync_unless(|state| state.synced == state.info.bytes)
+    }
+
+    /// As [`OpenSegment::sync`], though what was written may be behind the last frame.
+    pub(crate) fn sync_whatever(&self) -> Result<(), StoreError> {
+        self.sync_unless(|_| false)
+    }
+
+    fn sync_unless(&self, is_needless: impl FnOnce(&State) -> bool) -> Result<(), StoreError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.poison.check()?;
         let (file, info, path) = {
             let state = self.state();
-            if state.synced == state.info.bytes {
+            if is_needless(&state) {
                 return Ok(());
             }
             (state.file.clone(), state.info, state.path.clone())

@@ -76,6 +76,12 @@ impl LogWriter {
         self.next_index
     }
 
+    /// The last revision in the log.
+    #[must_use]
+    pub fn last(&self) -> Revision {
+        self.info.last
+    }
+
     /// Appends what was built, as one frame. With the operating system when it returns; whoever
     /// passes `sync_follows` calls [`OpenSegment::sync`].
     ///
@@ -125,12 +131,12 @@ impl LogWriter {
     }
 
     /// A frame whose write failed may be there whole: its header goes, or nobody could say that
-    /// nothing was written.
+    /// nothing was written. Synced, or a power cut could bring it back.
     fn take_back(&self, offset: u64, error: std::io::Error) -> StoreError {
         let path = segment_path(&self.directory, self.info.id);
         let error = StoreError::io("write", &path, error);
         match self.file.write_all_at(&[0; FRAME_HEADER_BYTES], offset) {
-            Ok(()) => error,
+            Ok(()) => self.open.sync_whatever().err().unwrap_or(error),
             Err(_) => self.poison.set(&error),
         }
     }

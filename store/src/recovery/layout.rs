@@ -34,6 +34,7 @@ pub(super) fn find(
         create_first(directory, options, &known)?;
         ids.push(SegmentId::FIRST);
     }
+    ids.drain(..left_over_count(&ids));
     refuse_gaps(directory, &ids, &known)?;
     let headers = ids
         .iter()
@@ -107,11 +108,17 @@ fn create_first(
     Ok(())
 }
 
-/// That every segment which the manifest names is there, and those between and after them.
+/// How many of the oldest segments are left over from a removal: those before a gap. A power cut
+/// can bring back any of what was removed.
+fn left_over_count(ids: &[SegmentId]) -> usize {
+    let has_gap = |pair: &[SegmentId]| pair[0].next() != pair[1];
+    ids.windows(2).rposition(has_gap).map_or(0, |gap| gap + 1)
+}
+
+/// That every segment which the manifest names is there, of those that follow each other.
 fn refuse_gaps(directory: &Path, ids: &[SegmentId], known: &Manifest) -> Result<(), StoreError> {
     let missing =
         |id: SegmentId| StoreError::corrupt(&segment_path(directory, id), 0, "it is missing");
-    // The oldest ones may be gone: they are removed before the manifest says so.
     let first = known.first_segment.unwrap_or(SegmentId::FIRST);
     let (Some(oldest), Some(newest)) = (ids.first(), ids.last()) else {
         return Err(missing(first));
@@ -119,10 +126,9 @@ fn refuse_gaps(directory: &Path, ids: &[SegmentId], known: &Manifest) -> Result<
     if known.last_segment.is_some_and(|last| last > *newest) {
         return Err(missing(newest.next()));
     }
-    let expected = (oldest.0..).map(SegmentId);
-    match expected.zip(ids).find(|(expected, id)| expected != *id) {
-        Some((expected, _)) => Err(missing(expected)),
-        None => Ok(()),
+    match *oldest > first {
+        true => Err(missing(SegmentId(oldest.0 - 1))),
+        false => Ok(()),
     }
 }
 

@@ -59,6 +59,9 @@ pub trait History: Send + Sync + 'static {
     /// How many entries the newest snapshot has.
     fn entry_count(&self) -> u64;
 
+    /// The first revision, from this one on, that snapshot and footers still show.
+    fn reachable(&self, revision: Revision) -> Revision;
+
     /// The state as of a revision, read from snapshot and footers.
     fn stand_in(&self, revision: Revision) -> Result<Arc<dyn Index>, StoreError>;
 

@@ -59,6 +59,9 @@ impl DictState {
     }
 
     fn put_stand_in(&self, mover: &mut Mover, at: Revision) -> Result<(), StoreError> {
+        // The log may have been trimmed beyond it, and beyond what readers pinned.
+        let at = self.options.history.reachable(at);
+        self.pins.expire_before(at);
         let stand_in = self.options.history.stand_in(at)?;
         self.put_index(stand_in);
         while self.recent_mut().retire(at, RETIRE_COUNT) {}

@@ -2,6 +2,7 @@
 #![allow(
     unreachable_pub,
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     reason = "each test file uses a part of it"

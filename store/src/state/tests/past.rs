@@ -118,6 +118,10 @@ impl History for Past {
         (1..3).map(|n| self.at(n, snapshot).len() as u64).sum()
     }
 
+    fn reachable(&self, revision: Revision) -> Revision {
+        revision
+    }
+
     fn stand_in(&self, revision: Revision) -> Result<Arc<dyn Index>, StoreError> {
         if self.is_gone.load(Ordering::SeqCst) {
             return Err(StoreError::NotFound {
