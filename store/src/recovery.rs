@@ -166,6 +166,15 @@ fn begin_epoch(
         true => tail::go_on(directory, options, layout, start)?,
         false => tail::begin_anew(directory, options, (known.store, layout), start)?,
     };
+    if layout.tail.is_torn {
+        let (segment, at) = (layout.tail.info.id.0, layout.tail.info.bytes);
+        tracing::warn!(
+            segment,
+            at,
+            revision = kept.0,
+            "a torn tail of the log is cut"
+        );
+    }
     tail.last = last;
     epochs.push(start);
     let id = tail.info.id;

@@ -7,7 +7,6 @@ use objsync_proto::ids::{Revision, StoreId};
 
 use super::files::Files;
 use super::{CheckPart, CheckReport, Meter, Problem};
-use crate::disk::RealDisk;
 use crate::error::StoreError;
 use crate::footer::Footer;
 use crate::history::take_mark;
@@ -20,7 +19,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 
 /// Compares the index with snapshot and log as of its mark. Everything else was found sound.
 pub(super) fn check(
-    files: &Files,
+    files: &Files<'_>,
     report: &mut CheckReport,
     meter: &mut Meter<'_>,
 ) -> Result<(), StoreError> {
@@ -56,7 +55,7 @@ fn index_problem(directory: &Path, what: String) -> Problem {
 }
 
 fn compare_all(
-    files: &Files,
+    files: &Files<'_>,
     index: &dyn Index,
     report: &mut CheckReport,
 ) -> Result<(), StoreError> {
@@ -93,10 +92,10 @@ fn compare_all(
 }
 
 /// Everything as of a revision; none if snapshots and log do not reach back to it.
-fn layered_at(files: &Files, revision: Revision) -> Result<Option<LayeredIndex>, StoreError> {
+fn layered_at(files: &Files<'_>, revision: Revision) -> Result<Option<LayeredIndex>, StoreError> {
     let snapshot = files.snapshots.iter().rfind(|at| **at <= revision);
     let snapshot = snapshot
-        .map(|at| Snapshot::open(&RealDisk, &files.directory, *at))
+        .map(|at| Snapshot::open(files.disk, &files.directory, *at))
         .transpose()?;
     let covered = snapshot.as_ref().map(Snapshot::segment);
     let mut segments = files.segments.iter().filter(|info| Some(info.id) > covered);
@@ -112,11 +111,11 @@ fn layered_at(files: &Files, revision: Revision) -> Result<Option<LayeredIndex>,
     Ok(Some(LayeredIndex::new(snapshot, layers, revision)))
 }
 
-fn layer(files: &Files, info: SegmentInfo, to: Revision) -> Result<Footer, StoreError> {
+fn layer(files: &Files<'_>, info: SegmentInfo, to: Revision) -> Result<Footer, StoreError> {
     let is_whole = info.last <= to;
-    if is_whole && let Ok(footer) = Footer::open(&RealDisk, &files.directory, info) {
+    if is_whole && let Ok(footer) = Footer::open(files.disk, &files.directory, info) {
         return Ok(footer);
     }
     let store = files.store.unwrap_or(StoreId([0; 16]));
-    Footer::in_memory(&RealDisk, &files.directory, store, (info, to))
+    Footer::in_memory(files.disk, &files.directory, store, (info, to))
 }

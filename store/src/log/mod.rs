@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use objsync_proto::ids::{FrameIndex, Revision};
 
-pub(crate) use open_segment::Opened;
 pub use open_segment::{FlushWork, OpenSegment};
+pub(crate) use open_segment::{Opened, cut};
 pub use reader::LogReader;
 pub use segment::{NotCreated, SEGMENT_HEADER_BYTES, SegmentHeader};
 pub use segments::Segments;

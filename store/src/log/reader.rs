@@ -83,13 +83,20 @@ impl SegmentReader {
             return Ok(Step::Bad("the frame ends past the end"));
         }
         let body_at = offset + FRAME_HEADER_BYTES as u64;
-        let body = match self.bytes_at(body_at, header.body_bytes as usize)? {
-            Some(body) => Bytes::copy_from_slice(body),
-            None => return Ok(Step::Bad("the file is cut short")),
+        let body_bytes = header.body_bytes as usize;
+        let padded_bytes = body_bytes.next_multiple_of(FRAME_ALIGN_BYTES);
+        let Some(padded) = self.bytes_at(body_at, padded_bytes)? else {
+            return Ok(Step::Bad("the file is cut short"));
         };
-        if crc32c::crc32c(&body) != header.body_crc {
+        let (body, padding) = padded.split_at(body_bytes);
+        if crc32c::crc32c(body) != header.body_crc {
             return Ok(Step::Bad("the frame's checksum is wrong"));
         }
+        // Under no checksum, so it must be what is always written there.
+        if padding.iter().any(|byte| *byte != 0) {
+            return Ok(Step::Bad("the frame's padding is not zero"));
+        }
+        let body = Bytes::copy_from_slice(body);
         self.offset += header.frame_bytes();
         Ok(Step::Frame(offset, Frame { header, body }))
     }
@@ -122,6 +129,21 @@ impl SegmentReader {
             }
             // The next window begins before this one ends: a header may lie across.
             start += (WINDOW_BYTES - FRAME_HEADER_BYTES) as u64;
+        }
+        Ok(false)
+    }
+
+    /// Whether anything but zeros lies between an offset and the end.
+    pub(super) fn has_bytes_after(&mut self, from: u64) -> Result<bool, StoreError> {
+        let mut start = from;
+        while start < self.end {
+            self.fill(start, WINDOW_BYTES)?;
+            let count = (self.end - start).min(self.window.len() as u64);
+            let count = usize::try_from(count).expect("at most a window");
+            if self.window[..count].iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
+            start += WINDOW_BYTES as u64;
         }
         Ok(false)
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::disk::OpenMode;
 use crate::error::StoreError;
 use crate::log::{
-    Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, TailScan, log_directory,
-    scan_tail, segment_of_name, segment_path,
+    Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, TailScan, cut,
+    log_directory, scan_tail, segment_of_name, segment_path,
 };
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::StoreOptions;
@@ -29,6 +29,9 @@ pub(super) fn find(
 ) -> Result<Layout, StoreError> {
     let known = manifest.get();
     let mut ids = list(directory, options)?;
+    if let Some(end) = known.clean_end {
+        ignore_behind(directory, options, end, &mut ids)?;
+    }
     let is_new = ids.is_empty() && known.last_segment.is_none();
     if is_new {
         create_first(directory, options, &known)?;
@@ -89,6 +92,40 @@ fn list(directory: &Path, options: &StoreOptions) -> Result<Vec<SegmentId>, Stor
     Ok(ids)
 }
 
+/// A log that the manifest ends has nothing behind that end: what is there was left by a backup
+/// that was not finished. It goes before the manifest lets go of the end.
+fn ignore_behind(
+    directory: &Path,
+    options: &StoreOptions,
+    end: Place,
+    ids: &mut Vec<SegmentId>,
+) -> Result<(), StoreError> {
+    let behind: Vec<_> = ids.extract_if(.., |id| *id > end.segment).collect();
+    if options.readonly {
+        return Ok(());
+    }
+    let path = segment_path(directory, end.segment);
+    match options.disk.open(&path, OpenMode::Write) {
+        // Said by whoever misses it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        opened => opened
+            .and_then(|file| cut(&*file, end.offset))
+            .map_err(|error| StoreError::io("cut", &path, error))?,
+    }
+    if behind.is_empty() {
+        return Ok(());
+    }
+    // The newest first, so that what a power cut leaves is still behind the end.
+    for id in behind.iter().rev() {
+        let path = segment_path(directory, *id);
+        let removed = options.disk.remove(&path);
+        removed.map_err(|error| StoreError::io("remove", &path, error))?;
+    }
+    let log = log_directory(directory);
+    let synced = options.disk.sync_dir(&log);
+    synced.map_err(|error| StoreError::io("sync", &log, error))
+}
+
 fn create_first(
     directory: &Path,
     options: &StoreOptions,
@@ -111,7 +148,7 @@ fn create_first(
 fn refuse_gaps(directory: &Path, ids: &[SegmentId], known: &Manifest) -> Result<(), StoreError> {
     let missing =
         |id: SegmentId| StoreError::corrupt(&segment_path(directory, id), 0, "it is missing");
-    // The oldest ones may be gone: they are removed before the manifest says so.
+    // What is missing before them is history, unless recovery needs it and says so.
     let first = known.first_segment.unwrap_or(SegmentId::FIRST);
     let (Some(oldest), Some(newest)) = (ids.first(), ids.last()) else {
         return Err(missing(first));
@@ -152,18 +189,16 @@ fn info(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {
     }
 }
 
-/// Whether the store was closed. Then its end mark must be where the manifest says.
+/// Whether the store was closed. Where the manifest ends the log, it must end there; a backup ends
+/// it without a mark.
 fn check_mark(directory: &Path, tail: &TailScan, mark: Option<Place>) -> Result<bool, StoreError> {
     let Some(mark) = mark else {
         return Ok(false);
     };
-    if tail.info.bytes == mark.offset && tail.ends_with_mark {
-        return Ok(true);
+    if tail.info.bytes == mark.offset {
+        return Ok(tail.ends_with_mark);
     }
     let path = segment_path(directory, tail.info.id);
-    let what = format!(
-        "the store was closed at byte {}, and the log ends before",
-        mark.offset
-    );
+    let what = format!("the log was ended at byte {}, and ends before", mark.offset);
     Err(StoreError::corrupt(&path, tail.info.bytes, what))
 }
