@@ -94,7 +94,7 @@ fn refuse_damage(
     let end = scan.info.bytes;
     let proves_damage =
         |header: &FrameHeader| header.index >= scan.next_index && header.synced_to > end;
-    if scan.synced_to > end || reader.has_header_after(end, proves_damage)? {
+    if scan.synced_to > end || reader.find_header(end, proves_damage)?.is_some() {
         return Err(StoreError::corrupt(&reader.path, end, what));
     }
     Ok(())
