@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use objsync_proto::ids::{NamespaceId, Revision, StoreId};
 
+use crate::backup::check_record;
 use crate::disk::{Disk, RealDisk};
 use crate::error::StoreError;
 use crate::format::check_format;
@@ -25,6 +26,7 @@ use crate::lock::Lock;
 use crate::manifest::Manifest;
 
 use files::Files;
+pub(crate) use files::list_segments;
 
 /// Most keys that a problem names.
 pub const PROBLEM_KEYS_MAX: usize = 100;
@@ -167,6 +169,9 @@ pub fn check(
         Err(error) => report.problems.push(Problem::of(error)?),
     }
     let _lock = Lock::take_unwritten(directory)?;
+    if let Err(error) = check_record(&RealDisk, directory) {
+        report.problems.push(Problem::of(error)?);
+    }
     check_files((&RealDisk, directory), None, &mut report, progress)?;
     Ok(report)
 }

@@ -23,6 +23,7 @@
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
 //! | [`check`](mod@check) | reads every byte of a closed store |
+//! | [`backup`](mod@backup) | copies a store as of one revision, and puts it back |
 //! | [`disk`], [`clock`] | the world outside, as traits |
 
 #![cfg_attr(
@@ -34,6 +35,7 @@
 )]
 
 pub mod authority;
+pub mod backup;
 mod catalog;
 pub mod check;
 pub mod clock;
@@ -79,6 +81,7 @@ pub mod trim;
 mod upkeep;
 pub mod versions;
 
+pub use backup::{BackupPart, BackupProgress, BackupReport, backup, restore};
 pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};

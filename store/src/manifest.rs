@@ -56,6 +56,17 @@ impl Manifest {
         }
     }
 
+    /// Whether a segment that is there is part of the log. One before the oldest was about to be
+    /// removed; one behind the end of a log that is ended was left by a backup that was not
+    /// finished.
+    #[must_use]
+    pub fn names(&self, id: SegmentId) -> bool {
+        // What a snapshot does not cover is never removed.
+        let is_old = Some(id) < self.first_segment && !self.snapshots.is_empty();
+        let is_behind = self.clean_end.is_some_and(|end| id > end.segment);
+        !is_old && !is_behind
+    }
+
     /// The content of the file.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();

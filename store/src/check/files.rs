@@ -8,9 +8,10 @@ use super::{CheckReport, Problem};
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 use crate::footer::footer_path;
+use crate::frame::FRAME_ALIGN_BYTES;
 use crate::log::{
-    SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, log_directory, scan_tail,
-    segment_of_name, segment_path,
+    SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, SegmentReader, Step,
+    log_directory, scan_tail, segment_of_name, segment_path,
 };
 use crate::manifest::{self, Manifest};
 use crate::snapshot::snapshot_path;
@@ -42,9 +43,8 @@ impl<'a> Files<'a> {
             None => read_manifest(disk, directory, report)?,
         };
         let mut ids = list_segments(disk, directory)?;
-        if let Some(end) = manifest.as_ref().and_then(|manifest| manifest.clean_end) {
-            // What lies behind was left by a backup that was not finished.
-            ids.retain(|id| *id <= end.segment);
+        if let Some(manifest) = &manifest {
+            ids.retain(|id| manifest.names(*id));
         }
         report_missing(directory, &ids, manifest.as_ref(), report);
         let segments = read_segments((disk, directory), &ids, manifest.as_ref(), report)?;
@@ -194,11 +194,34 @@ fn read_segments(
                     report.was_closed = was_closed;
                     infos.push(info);
                 }
-                Err(error) => report.problems.push(Problem::of(error)?),
+                Err(error) => {
+                    let mut problem = Problem::of(error)?;
+                    problem.revisions = hit((disk, directory), header)?;
+                    report.problems.push(problem);
+                }
             },
         }
     }
     Ok(infos)
+}
+
+/// The revisions of what is damaged in the last segment, as far as what follows tells.
+fn hit(
+    (disk, directory): (&dyn Disk, &Path),
+    header: &SegmentHeader,
+) -> Result<Option<(Revision, Revision)>, StoreError> {
+    let mut reader = SegmentReader::open(disk, directory, header.id, None)?;
+    let mut last = header.before;
+    while let Step::Frame(_, frame) = reader.step()? {
+        last = last.max(frame.last());
+    }
+    let offset = reader.offset();
+    let own = reader.header_at(offset)?.map(|own| own.last());
+    let behind = offset + FRAME_ALIGN_BYTES as u64;
+    let next = reader.find_header(behind, |header| header.before() >= last)?;
+    let upper = next.map(|(_, next)| next.before()).or(own);
+    let upper = upper.unwrap_or(last.next());
+    Ok((upper > last).then(|| (last.next(), upper)))
 }
 
 fn closed(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {

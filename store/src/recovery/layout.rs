@@ -29,9 +29,7 @@ pub(super) fn find(
 ) -> Result<Layout, StoreError> {
     let known = manifest.get();
     let mut ids = list(directory, options)?;
-    if let Some(end) = known.clean_end {
-        ignore_behind(directory, options, end, &mut ids)?;
-    }
+    remove_unnamed(directory, options, &known, &mut ids)?;
     let is_new = ids.is_empty() && known.last_segment.is_none();
     if is_new {
         create_first(directory, options, &known)?;
@@ -92,31 +90,32 @@ fn list(directory: &Path, options: &StoreOptions) -> Result<Vec<SegmentId>, Stor
     Ok(ids)
 }
 
-/// A log that the manifest ends has nothing behind that end: what is there was left by a backup
-/// that was not finished. It goes before the manifest lets go of the end.
-fn ignore_behind(
+/// Forgets what the manifest does not name, and removes it before the manifest lets go of the end
+/// of the log: segments before its oldest and behind that end, and what the last one has behind it.
+fn remove_unnamed(
     directory: &Path,
     options: &StoreOptions,
-    end: Place,
+    known: &Manifest,
     ids: &mut Vec<SegmentId>,
 ) -> Result<(), StoreError> {
-    let behind: Vec<_> = ids.extract_if(.., |id| *id > end.segment).collect();
+    let unnamed: Vec<_> = ids.extract_if(.., |id| !known.names(*id)).collect();
     if options.readonly {
         return Ok(());
     }
-    let path = segment_path(directory, end.segment);
-    match options.disk.open(&path, OpenMode::Write) {
-        // Said by whoever misses it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        opened => opened
-            .and_then(|file| cut(&*file, end.offset))
-            .map_err(|error| StoreError::io("cut", &path, error))?,
+    if let Some(end) = known.clean_end {
+        let path = segment_path(directory, end.segment);
+        match options.disk.open(&path, OpenMode::Write) {
+            // Said by whoever misses it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            opened => opened
+                .and_then(|file| cut(&*file, end.offset))
+                .map_err(|error| StoreError::io("cut", &path, error))?,
+        }
     }
-    if behind.is_empty() {
+    if unnamed.is_empty() {
         return Ok(());
     }
-    // The newest first, so that what a power cut leaves is still behind the end.
-    for id in behind.iter().rev() {
+    for id in &unnamed {
         let path = segment_path(directory, *id);
         let removed = options.disk.remove(&path);
         removed.map_err(|error| StoreError::io("remove", &path, error))?;

@@ -167,6 +167,23 @@ impl SimDisk {
         }
     }
 
+    /// Takes over the files below a directory of another disk, synced.
+    pub fn take_files(&self, other: &Self, directory: &Path) {
+        let (state, other) = (&mut *self.lock(), other.lock());
+        let below = other
+            .names
+            .iter()
+            .filter(|(path, _)| path.starts_with(directory));
+        for (path, file) in below {
+            let now = other.files[*file].now.clone();
+            let synced = now.clone();
+            state.files.push(FileState { now, synced });
+            let file = state.files.len() - 1;
+            state.names.insert(path.clone(), file);
+            state.synced_names.insert(path.clone(), file);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // A test lets the writer panic in here.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
