@@ -23,6 +23,7 @@
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
 //! | [`check`](mod@check) | reads every byte of a closed store |
+//! | [`repair`](mod@repair) | saves what is sound of a damaged store |
 //! | [`backup`](mod@backup) | copies a store as of one revision, and puts it back |
 //! | [`disk`], [`clock`] | the world outside, as traits |
 
@@ -64,6 +65,7 @@ pub mod poison;
 pub mod reader;
 mod recent;
 mod recovery;
+pub mod repair;
 pub mod sessions;
 pub mod snapshot;
 pub mod stamps;
@@ -88,6 +90,7 @@ pub use feed::{Feed, FeedRead, Published};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;
 pub use reader::Reader;
+pub use repair::{Loss, RepairPart, RepairProgress, RepairReport, repair};
 pub use stamps::Stamp;
 pub use state::BuildProgress;
 pub use status::{Marks, StoreStatus};
