@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use objsync_proto::ids::StoreId;
 use objsync_server::{ServerError, identity};
 use objsync_store::check::{self as store, CheckProgress, CheckReport, Problem};
+use objsync_store::disk::RealDisk;
+use objsync_store::manifest;
 
 use crate::error::Result;
 
@@ -21,6 +24,13 @@ pub fn check(
     let mut report = store::check(directory, &mut progress)?;
     report.problems.extend(key_problem(directory)?);
     Ok(report)
+}
+
+/// Which store lies in a directory; none if there is none, or nothing says which.
+#[must_use]
+pub fn store_of(directory: impl AsRef<Path>) -> Option<StoreId> {
+    let manifest = manifest::read(&RealDisk, directory.as_ref()).ok()?;
+    manifest.map(|manifest| manifest.store)
 }
 
 /// What is wrong with the key of the store in a directory, if anything.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use objsync::{CheckReport, ErrorKind, Problem};
+use objsync::{Bytes, CheckReport, ErrorKind, NamespaceId, Problem};
 use serde_json::{Value as Json, json};
 
 use crate::args::Connection;
@@ -128,24 +128,20 @@ fn what_is_hit(problem: &Problem) -> String {
         text = format!("; revisions {first} to {last}");
     }
     if problem.key_count > 0 {
-        let keys: Vec<String> = problem
-            .keys
-            .iter()
-            .take(5)
-            .map(|(_, key)| shown(key))
-            .collect();
-        let more = if problem.key_count > 5 { ", .." } else { "" };
-        text = format!(
-            "{text}; {} keys: {}{more}",
-            problem.key_count,
-            keys.join(", ")
-        );
+        text = format!("{text}; {}", shown_keys(problem.key_count, &problem.keys));
     }
     text
 }
 
+/// How many keys are hit, and some of them.
+pub(crate) fn shown_keys(count: u64, keys: &[(NamespaceId, Bytes)]) -> String {
+    let some: Vec<String> = keys.iter().take(5).map(|(_, key)| shown(key)).collect();
+    let more = if count > 5 { ", .." } else { "" };
+    format!("{count} keys: {}{more}", some.join(", "))
+}
+
 /// A damaged store may hold bytes that are no key: they are shown as they are.
-fn shown(key: &[u8]) -> String {
+pub(crate) fn shown(key: &[u8]) -> String {
     json::shown_key(key, true).unwrap_or_else(|_| key.escape_ascii().to_string())
 }
 

@@ -17,6 +17,9 @@ use crate::snapshot::Snapshot;
 /// What sled may hold in memory while it is compared.
 const CACHE_BYTES: u64 = 64 << 20;
 
+/// Free bytes without which sled may not open.
+const OPEN_BYTES_MIN: u64 = 1 << 20;
+
 /// Compares the index with snapshot and log as of its mark. Everything else was found sound.
 pub(super) fn check(
     files: &Files<'_>,
@@ -31,6 +34,7 @@ pub(super) fn check(
         // sled writes when it opens; where that cannot be, the index is not looked at.
         Err(StoreError::Io { .. }) => return Ok(()),
         Err(error) if error.is_unwritable() => return Ok(()),
+        Err(StoreError::Index { .. }) if is_full(&files.directory) => return Ok(()),
         Ok(Some(reused)) => compare_all(files, &*reused.index, report),
         Err(error) => Err(error),
     };
@@ -45,6 +49,12 @@ pub(super) fn check(
         true => Ok(()),
         false => home.closed(),
     }
+}
+
+/// Whether the disk has no room in which sled could open an index.
+fn is_full(directory: &Path) -> bool {
+    let disk = rustix::fs::statvfs(directory);
+    disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < OPEN_BYTES_MIN)
 }
 
 fn index_problem(directory: &Path, what: String) -> Problem {
