@@ -50,7 +50,13 @@ impl Lock {
     /// if there is no such file: then nobody holds it.
     pub fn take_unwritten(directory: &Path) -> Result<Option<Self>, StoreError> {
         let path = lock_path(directory);
-        let file = match File::open(&path) {
+        // A pipe of that name must not keep us waiting for somebody to write to it.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&path);
+        let file = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(|error| StoreError::io("open", &path, error))?,
         };

@@ -16,6 +16,9 @@ use crate::table::TableEntry;
 /// Bytes read at once behind the end of a segment.
 const WINDOW_BYTES: usize = 64 << 10;
 
+/// Most bytes looked through there: a whole segment may be written ahead.
+const BEHIND_BYTES_MAX: u64 = 64 << 20;
+
 /// Reads the log, and compares what segments say of each other.
 pub(super) fn check(
     files: &Files<'_>,
@@ -106,6 +109,15 @@ fn check_behind(
             return Ok(());
         }
         offset += count as u64;
+        if offset - info.bytes > BEHIND_BYTES_MAX {
+            let what = "more lies behind the end of the log than is ever written ahead";
+            let problem = Problem::new(&path, info.bytes, what);
+            report.problems.push(Problem {
+                is_cache: true,
+                ..problem
+            });
+            return Ok(());
+        }
     }
 }
 
