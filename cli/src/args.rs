@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, check, completion, del, export, get, history, import, link, links, ls, serve, set,
-    status, unlink, watch,
+    backup, bench, check, completion, del, export, get, history, import, link, links, ls, repair,
+    restore, serve, set, status, unlink, watch,
 };
 
 /// A persistent dictionary that programs share live.
@@ -87,6 +87,12 @@ pub(crate) enum Command {
     Unlink(unlink::Unlink),
     /// Read every byte of a store and say what is damaged
     Check(check::Check),
+    /// Save what is sound of a damaged store as a new one, and list what is lost
+    Repair(repair::Repair),
+    /// Copy a store as of one revision, while writes go on
+    Backup(backup::Backup),
+    /// Make a store of a backup
+    Restore(restore::Restore),
     /// Measure a store, for a few seconds
     Bench(bench::Bench),
     /// Print the completion script of a shell

@@ -31,6 +31,7 @@
 //! | [`home`], `link`, `config`, `options`, `memory` | where things lie, and what a handle was asked for |
 
 pub mod aio;
+mod backup;
 mod calls;
 mod check;
 mod config;
@@ -65,16 +66,20 @@ pub use bytes::Bytes;
 pub use objsync_proto::effect::Change;
 pub use objsync_proto::error::{ErrorKind, Failure};
 pub use objsync_proto::ids::{
-    Ack, Durability, Epoch, Origin, PeerKey, Position, Revision, Sequence, SessionId, StoreId,
+    Ack, Durability, Epoch, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
+    StoreId,
 };
 pub use objsync_proto::key::Key;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
+pub use objsync_store::backup::{BackupPart, BackupProgress, BackupReport};
 pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};
+pub use objsync_store::repair::{Loss, RepairPart, RepairProgress, RepairReport};
 
-pub use crate::check::check;
+pub use crate::backup::{backup, repair, restore};
+pub use crate::check::{check, store_of};
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};
 pub use crate::link::{GrantRequest, Link};

@@ -49,6 +49,27 @@ pub enum ServerError {
         expected_bytes: usize,
     },
 
+    /// The key does not give the public half that was written down when it was made.
+    #[error("key {} is damaged: it does not give the public key in key.pub; restore it from a backup", path.display())]
+    KeyChanged {
+        /// The key file.
+        path: PathBuf,
+    },
+
+    /// There was a key, and it is gone. Another one would make the store a stranger to its peers.
+    #[error("key {} is missing; restore it from a backup, or remove key.pub to have a new one made, which no link knows", path.display())]
+    KeyMissing {
+        /// The key file.
+        path: PathBuf,
+    },
+
+    /// The file that tells the public half of the key is not what was written.
+    #[error("public key {} is damaged; remove it, and it is made again from the key", path.display())]
+    PublicKeyDamaged {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// The process at the other end of the Unix socket runs as another user.
     #[error("socket {} belongs to user {found}; this is user {expected}", path.display())]
     ForeignUser {
@@ -112,7 +133,10 @@ impl ServerError {
                 ErrorKind::Denied
             }
             Self::Refused(failure) => failure.kind,
-            Self::KeyMalformed { .. } => ErrorKind::Corrupt,
+            Self::KeyMalformed { .. }
+            | Self::KeyChanged { .. }
+            | Self::KeyMissing { .. }
+            | Self::PublicKeyDamaged { .. } => ErrorKind::Corrupt,
             Self::NotAnOwner { .. } => ErrorKind::Unsupported,
             Self::Tls(_) | Self::Certificate(_) | Self::Crypto { .. } => ErrorKind::Unavailable,
         }

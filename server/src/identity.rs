@@ -8,8 +8,11 @@
 //! * The file has mode 0600 from its first byte on, and is synced, name included, before its key
 //!   is used: a store never comes back with another key after a power cut.
 //! * A key that others may read is refused, not used with a warning.
+//! * Beside the key lies its public half in `key.pub`, under a checksum of its own. A key that does
+//!   not give that public half is damaged, and refused: a store does not come back as somebody else.
+//!   Nothing that depends on the secret in another way stands anywhere.
 //!
-//! The file is PKCS#8 (RFC 8410), which `openssl pkey -inform DER -in key` reads.
+//! The key file is PKCS#8 (RFC 8410), which `openssl pkey -inform DER -in key` reads.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -25,6 +28,11 @@ use crate::error::ServerError;
 
 /// Name of the key file in a store's directory.
 pub const KEY_FILE: &str = "key";
+/// Name of the file beside it that tells the public half.
+pub const PUBLIC_KEY_FILE: &str = "key.pub";
+/// The first line of that file.
+const PUBLIC_KEY_TITLE: &str = "objsync public key";
+const PUBLIC_KEY_BYTES_MAX: u64 = 1024;
 
 /// What stands before the 32 secret bytes in PKCS#8: a version, the algorithm, two lengths.
 const PKCS8_PREFIX: [u8; 16] = [
@@ -103,6 +111,27 @@ pub fn load(directory: &Path) -> Result<Identity, ServerError> {
     if mode & 0o077 != 0 {
         return Err(ServerError::KeyExposed { path, mode });
     }
+    read(directory, file)
+}
+
+/// Whether the store in `directory` has a key, which then is the one that was made.
+///
+/// # Errors
+/// [`ServerError::KeyMissing`] and the like say what is damaged.
+pub fn verify(directory: &Path) -> Result<bool, ServerError> {
+    let path = directory.join(KEY_FILE);
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match recorded(directory)? {
+            Some(_) => Err(ServerError::KeyMissing { path }),
+            None => Ok(false),
+        },
+        Err(error) => Err(ServerError::io("open", &path)(error)),
+        Ok(file) => read(directory, file).map(|_| true),
+    }
+}
+
+fn read(directory: &Path, file: File) -> Result<Identity, ServerError> {
+    let path = directory.join(KEY_FILE);
     let mut bytes = Vec::with_capacity(FILE_BYTES + 1);
     file.take(FILE_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
@@ -110,31 +139,93 @@ pub fn load(directory: &Path) -> Result<Identity, ServerError> {
     let secret = bytes
         .strip_prefix(&PKCS8_PREFIX)
         .and_then(|rest| rest.try_into().ok());
-    match secret {
-        Some(secret) => Identity::from_secret(secret),
-        None => Err(ServerError::KeyMalformed {
+    let Some(secret) = secret else {
+        return Err(ServerError::KeyMalformed {
             path,
             expected_bytes: FILE_BYTES,
-        }),
+        });
+    };
+    let identity = Identity::from_secret(secret)?;
+    match recorded(directory)? {
+        Some(public) if public != identity.peer => Err(ServerError::KeyChanged { path }),
+        _ => Ok(identity),
+    }
+}
+
+/// The public key that `key.pub` tells; none if there is no such file.
+fn recorded(directory: &Path) -> Result<Option<PeerKey>, ServerError> {
+    let path = directory.join(PUBLIC_KEY_FILE);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(ServerError::io("open", &path))?,
+    };
+    let mut content = Vec::new();
+    file.take(PUBLIC_KEY_BYTES_MAX)
+        .read_to_end(&mut content)
+        .map_err(ServerError::io("read", &path))?;
+    match parse_public(&content) {
+        Some(public) => Ok(Some(public)),
+        None => Err(ServerError::PublicKeyDamaged { path }),
+    }
+}
+
+/// A title, the key in hex, and the CRC-32C of both, each on a line.
+fn render_public(public: PeerKey) -> String {
+    let body = format!("{PUBLIC_KEY_TITLE}\n{public}\n");
+    let crc = crc32c::crc32c(body.as_bytes());
+    format!("{body}crc {crc:08x}\n")
+}
+
+/// What [`render_public`] wrote, and nothing else.
+fn parse_public(content: &[u8]) -> Option<PeerKey> {
+    let line = content.split(|byte| *byte == b'\n').nth(1)?;
+    let public: PeerKey = std::str::from_utf8(line).ok()?.parse().ok()?;
+    (render_public(public).as_bytes() == content).then_some(public)
+}
+
+/// Writes down the public half of the store's key, unless it is written already.
+fn record(directory: &Path, identity: &Identity) -> Result<(), ServerError> {
+    match directory.join(PUBLIC_KEY_FILE).exists() {
+        true => Ok(()),
+        false => put(
+            directory,
+            PUBLIC_KEY_FILE,
+            render_public(identity.peer).as_bytes(),
+        ),
     }
 }
 
 /// Reads the key of the store in `directory`, or makes it. Only the owner of the store may call
 /// this: two callers at once could each make one.
+///
+/// # Errors
+/// [`ServerError::KeyMissing`] when there was a key: who knows the store by it would not know it
+/// again.
 pub fn load_or_create(directory: &Path) -> Result<Identity, ServerError> {
-    match load(directory) {
+    let identity = match load(directory) {
         Err(ServerError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            create(directory)
+            create(directory)?
         }
-        loaded => loaded,
-    }
+        loaded => loaded?,
+    };
+    record(directory, &identity)?;
+    Ok(identity)
 }
 
 fn create(directory: &Path) -> Result<Identity, ServerError> {
+    if recorded(directory)?.is_some() {
+        let path = directory.join(KEY_FILE);
+        return Err(ServerError::KeyMissing { path });
+    }
     let identity = Identity::generate()?;
-    let path = directory.join(KEY_FILE);
-    // Written beside and renamed: a power cut leaves a whole key or none.
-    let draft = directory.join("key.new");
+    put(directory, KEY_FILE, &identity.pkcs8())?;
+    Ok(identity)
+}
+
+/// Puts a file of a store there, for its user alone: a power cut leaves all of it or nothing.
+fn put(directory: &Path, name: &str, content: &[u8]) -> Result<(), ServerError> {
+    let path = directory.join(name);
+    let draft = path.with_added_extension("new");
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(ServerError::io("remove", &draft)(error));
@@ -147,18 +238,19 @@ fn create(directory: &Path) -> Result<Identity, ServerError> {
         .mode(0o600)
         .open(&draft)
         .map_err(ServerError::io("create", &draft))?;
-    file.write_all(&identity.pkcs8())
+    file.write_all(content)
         .map_err(ServerError::io("write", &draft))?;
     file.sync_all().map_err(ServerError::io("sync", &draft))?;
     fs::rename(&draft, &path).map_err(ServerError::io("rename", &draft))?;
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(ServerError::io("sync", directory))?;
-    Ok(identity)
+        .map_err(ServerError::io("sync", directory))
 }
 
 #[cfg(test)]
 mod tests {
+    use objsync_proto::error::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -207,6 +299,52 @@ mod tests {
             assert!(matches!(error, ServerError::KeyMalformed { .. }), "{error}");
             assert_eq!(fs::read(&path).unwrap(), bytes);
         }
+    }
+
+    #[test]
+    fn any_flipped_byte_of_the_key_or_its_public_half_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        load_or_create(directory.path()).unwrap();
+        for name in [KEY_FILE, PUBLIC_KEY_FILE] {
+            let path = directory.path().join(name);
+            let good = fs::read(&path).unwrap();
+            for place in 0..good.len() {
+                let mut bad = good.clone();
+                bad[place] ^= 1 << (place % 8);
+                fs::write(&path, &bad).unwrap();
+                let error = load_or_create(directory.path()).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}, byte {place}");
+                assert!(error.to_string().contains(name), "{error}");
+                assert_eq!(fs::read(&path).unwrap(), bad, "it is left as it is");
+            }
+            fs::write(&path, &good).unwrap();
+        }
+        assert!(load(directory.path()).is_ok());
+    }
+
+    #[test]
+    fn key_that_is_gone_is_not_replaced_by_another() {
+        let directory = tempfile::tempdir().unwrap();
+        load_or_create(directory.path()).unwrap();
+        fs::remove_file(directory.path().join(KEY_FILE)).unwrap();
+        let error = load_or_create(directory.path()).unwrap_err();
+        assert!(matches!(error, ServerError::KeyMissing { .. }), "{error}");
+        fs::remove_file(directory.path().join(PUBLIC_KEY_FILE)).unwrap();
+        assert!(load_or_create(directory.path()).is_ok());
+    }
+
+    #[test]
+    fn key_of_an_older_program_gets_its_public_half_written_down() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = load_or_create(directory.path()).unwrap();
+        let path = directory.path().join(PUBLIC_KEY_FILE);
+        let first = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(
+            load_or_create(directory.path()).unwrap().peer(),
+            made.peer()
+        );
+        assert_eq!(fs::read(&path).unwrap(), first);
     }
 
     #[test]

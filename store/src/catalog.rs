@@ -59,14 +59,25 @@ impl Catalog {
             DEFAULT_NAME => NamespaceId::DEFAULT,
             _ => self.first_free(),
         };
-        let key = key::encode(&Key::from(name)).map_err(|e| invalid(e.to_string()))?;
-        let payload = int_payload(i64::from(namespace.0));
-        let value = stored::seal(&payload, Compression::None);
-        let change = Change {
-            key: key.into_bytes(),
-            value: Some(value.map_err(|e| invalid(e.to_string()))?),
+        Ok((namespace, entry(name, namespace)?))
+    }
+
+    /// A name for a dictionary whose own is lost, and the change of the catalog that gives it.
+    pub(crate) fn name_for(&mut self, namespace: NamespaceId) -> Result<Change, Failure> {
+        let wished = match namespace {
+            NamespaceId::DEFAULT => DEFAULT_NAME.to_owned(),
+            other => format!("salvaged-{}", other.0),
         };
-        Ok((namespace, change))
+        let mut name = wished.clone();
+        for number in 2.. {
+            if !self.by_name.contains_key(&name) {
+                break;
+            }
+            name = format!("{wished}-{number}");
+        }
+        let change = entry(&name, namespace)?;
+        self.apply(&change);
+        Ok(change)
     }
 
     /// Learns of a change of the catalog. What this program cannot read names no dictionary.
@@ -103,6 +114,17 @@ fn number_of(stored: &Bytes) -> Option<NamespaceId> {
 
 fn invalid(message: String) -> Failure {
     Failure::new(ErrorKind::Invalid, message)
+}
+
+/// The change of the catalog that gives a name to a number.
+fn entry(name: &str, namespace: NamespaceId) -> Result<Change, Failure> {
+    let key = key::encode(&Key::from(name)).map_err(|e| invalid(e.to_string()))?;
+    let payload = int_payload(i64::from(namespace.0));
+    let value = stored::seal(&payload, Compression::None);
+    Ok(Change {
+        key: key.into_bytes(),
+        value: Some(value.map_err(|e| invalid(e.to_string()))?),
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Reads every byte of a closed store and says what is damaged, and what that hits.
 //!
-//! `FORMAT`, `MANIFEST`, segments, footers and snapshots are read whole, each byte under its
-//! checksum, and what they say of each other is compared. The index is compared entry by entry
+//! `FORMAT`, `MANIFEST`, segments, footers and snapshots are read whole, and what they say of each
+//! other is compared. Each byte is under a checksum, or known: padding is zero, and behind the ends
+//! of a closed store's segments lies nothing. The index is compared entry by entry
 //! with what snapshot and log say; if it differs, it is made again at the next open. Nothing else is
 //! changed.
 //!
@@ -17,12 +18,15 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use objsync_proto::ids::{NamespaceId, Revision, StoreId};
 
-use crate::disk::RealDisk;
+use crate::backup::check_record;
+use crate::disk::{Disk, RealDisk};
 use crate::error::StoreError;
 use crate::format::check_format;
 use crate::lock::Lock;
+use crate::manifest::Manifest;
 
 use files::Files;
+pub(crate) use files::list_segments;
 
 /// Most keys that a problem names.
 pub const PROBLEM_KEYS_MAX: usize = 100;
@@ -83,7 +87,7 @@ pub struct Problem {
     pub offset: u64,
     /// What is wrong there.
     pub what: String,
-    /// Nothing is lost: the store makes this file again from others.
+    /// Nothing is lost: the store makes this again from other files, or does not need it.
     pub is_cache: bool,
     /// The first and last revision that may be hit, if known.
     pub revisions: Option<(Revision, Revision)>,
@@ -94,6 +98,12 @@ pub struct Problem {
 }
 
 impl CheckReport {
+    /// Whether every byte is as it was written.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     /// Whether nothing is lost: what is wrong, if anything, the store makes again by itself.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -102,7 +112,9 @@ impl CheckReport {
 }
 
 impl Problem {
-    fn new(file: &Path, offset: u64, what: impl Into<String>) -> Self {
+    /// Something wrong at a place, which hits nothing that is known.
+    #[must_use]
+    pub fn new(file: &Path, offset: u64, what: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
             offset,
@@ -156,25 +168,46 @@ pub fn check(
         }
         Err(error) => report.problems.push(Problem::of(error)?),
     }
-    // On read-only media there is no lock to take, and nobody who could write.
-    let _lock = match Lock::take(directory, true) {
-        Ok(lock) => Some(lock),
-        Err(StoreError::Io { .. } | StoreError::ReadOnlyDisk { .. }) => None,
-        Err(error) => return Err(error),
-    };
-    let files = Files::find(directory, &mut report)?;
+    let _lock = Lock::take_unwritten(directory)?;
+    if let Err(error) = check_record(&RealDisk, directory) {
+        report.problems.push(Problem::of(error)?);
+    }
+    check_files((&RealDisk, directory), None, &mut report, progress)?;
+    Ok(report)
+}
+
+/// Checks the files of a store that nobody else can open, with this manifest in place of its own.
+pub(crate) fn check_as(
+    (disk, directory): (&dyn Disk, &Path),
+    manifest: &Manifest,
+    progress: &mut dyn FnMut(CheckProgress),
+) -> Result<CheckReport, StoreError> {
+    let mut report = CheckReport::default();
+    check_files((disk, directory), Some(manifest), &mut report, progress)?;
+    Ok(report)
+}
+
+fn check_files(
+    (disk, directory): (&dyn Disk, &Path),
+    manifest: Option<&Manifest>,
+    report: &mut CheckReport,
+    progress: &mut dyn FnMut(CheckProgress),
+) -> Result<(), StoreError> {
+    let files = Files::find(disk, directory, manifest, report)?;
     let mut meter = Meter {
         progress,
         done_bytes: 0,
         total_bytes: files.total_bytes,
     };
-    log::check(&files, &mut report, &mut meter)?;
-    content::check_footers(&files, &mut report, &mut meter)?;
-    content::check_snapshots(&files, &mut report, &mut meter)?;
-    if report.is_sound() {
-        index::check(&files, &mut report, &mut meter)?;
+    log::check(&files, report, &mut meter)?;
+    content::check_footers(&files, report, &mut meter)?;
+    content::check_snapshots(&files, report, &mut meter)?;
+    // The index is opened by writing to it, so only where that is allowed.
+    let may_write = check_format(disk, directory, true).is_ok();
+    if report.is_sound() && may_write {
+        index::check(&files, report, &mut meter)?;
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Tells how far it is.

@@ -199,6 +199,10 @@ impl Core {
     fn end_log(&self) -> Result<(), StoreError> {
         self.run_anyway(Request::Close)?;
         self.poison.check()?;
+        if let Err(error) = self.segments.cut().and_then(|()| self.open.cut()) {
+            // What is left there counts for nothing.
+            tracing::warn!(%error, "the log keeps bytes behind its end");
+        }
         let end = self.open.info();
         self.manifest.update(|manifest| {
             manifest.clean_end = Some(Place {

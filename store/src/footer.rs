@@ -51,6 +51,11 @@ pub fn footer_path(directory: &Path, id: SegmentId) -> PathBuf {
     log_directory(directory).join(format!("{:016x}.keys", id.0))
 }
 
+/// Whether an entry says that its key was removed.
+pub(crate) fn is_removal(payload: &[u8]) -> bool {
+    payload == [DELETED]
+}
+
 /// Makes the footer of a closed segment by reading the segment once.
 pub fn write(
     disk: &dyn Disk,

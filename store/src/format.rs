@@ -23,7 +23,7 @@ const KNOWN: Features = Features {
 };
 
 /// What else may lie in a directory that is to become a store.
-const ALLOWED_BEFORE: [&str; 5] = ["LOCK", "key", "sock", "FORMAT.tmp", "key.tmp"];
+const ALLOWED_BEFORE: [&str; 6] = ["LOCK", "key", "key.pub", "sock", "FORMAT.tmp", "key.tmp"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Features {

@@ -21,6 +21,10 @@ use crate::trim::{self, Trim};
 impl Core {
     /// Makes the footers of closed segments, and a snapshot if one is due, and removes what may go.
     pub(crate) fn keep(&self) -> Result<(), StoreError> {
+        if let Err(error) = self.segments.cut() {
+            // What is left there counts for nothing, and is tried again.
+            tracing::warn!(%error, "a closed segment keeps bytes behind its end");
+        }
         self.make_footers()?;
         while self.make_snapshot()? {}
         self.trim()

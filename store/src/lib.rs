@@ -23,6 +23,8 @@
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
 //! | [`check`](mod@check) | reads every byte of a closed store |
+//! | [`repair`](mod@repair) | saves what is sound of a damaged store |
+//! | [`backup`](mod@backup) | copies a store as of one revision, and puts it back |
 //! | [`disk`], [`clock`] | the world outside, as traits |
 
 #![cfg_attr(
@@ -34,6 +36,7 @@
 )]
 
 pub mod authority;
+pub mod backup;
 mod catalog;
 pub mod check;
 pub mod clock;
@@ -62,6 +65,7 @@ pub mod poison;
 pub mod reader;
 mod recent;
 mod recovery;
+pub mod repair;
 pub mod sessions;
 pub mod snapshot;
 pub mod stamps;
@@ -79,12 +83,14 @@ pub mod trim;
 mod upkeep;
 pub mod versions;
 
+pub use backup::{BackupPart, BackupProgress, BackupReport, backup, restore};
 pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;
 pub use reader::Reader;
+pub use repair::{Loss, RepairPart, RepairProgress, RepairReport, repair};
 pub use stamps::Stamp;
 pub use state::BuildProgress;
 pub use status::{Marks, StoreStatus};

@@ -4,6 +4,7 @@
 //! copy takes nothing from its parent. The descriptor does not survive `exec`.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -38,20 +39,29 @@ impl Lock {
             let directory = directory.to_owned();
             return Err(StoreError::NetworkFileSystem { directory, kind });
         }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(StoreError::Locked {
-                    directory: directory.to_owned(),
-                    pid: read_pid(&file),
-                });
-            }
-            Err(error) => return Err(StoreError::io("lock", &path, error.into())),
-        }
+        lock(&file, directory)?;
         // For the text of others' errors only: a full disk must not keep the store closed.
         let _ = file.set_len(0);
         let _ = file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0);
         Ok(Self { file })
+    }
+
+    /// Takes the lock of a directory without writing anything there, for who only reads it; none
+    /// if there is no such file: then nobody holds it.
+    pub fn take_unwritten(directory: &Path) -> Result<Option<Self>, StoreError> {
+        let path = lock_path(directory);
+        // A pipe of that name must not keep us waiting for somebody to write to it.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&path);
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| StoreError::io("open", &path, error))?,
+        };
+        lock(&file, directory)?;
+        Ok(Some(Self { file }))
     }
 
     /// The descriptor that holds the lock.
@@ -61,10 +71,29 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Refused for who only reads.
+        // Nobody holds it, so no process is named in it; a forked child never comes here.
+        let _ = self.file.set_len(0);
+    }
+}
+
 /// The file that is locked.
 #[must_use]
 pub fn lock_path(directory: &Path) -> PathBuf {
     directory.join("LOCK")
+}
+
+fn lock(file: &File, directory: &Path) -> Result<(), StoreError> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked {
+            directory: directory.to_owned(),
+            pid: read_pid(file),
+        }),
+        Err(error) => Err(StoreError::io("lock", &lock_path(directory), error.into())),
+    }
 }
 
 fn read_pid(file: &File) -> Option<u32> {
@@ -115,6 +144,31 @@ mod tests {
         }
         drop(held);
         Lock::take(directory.path(), false).unwrap();
+    }
+
+    #[test]
+    fn lock_that_was_let_go_names_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Lock::take(directory.path(), false).unwrap());
+        assert_eq!(std::fs::read(lock_path(directory.path())).unwrap(), b"");
+    }
+
+    #[test]
+    fn reader_holds_the_lock_and_writes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Lock::take_unwritten(directory.path()).unwrap().is_none());
+        let path = lock_path(directory.path());
+        std::fs::write(&path, "1234\n").unwrap();
+        let held = Lock::take_unwritten(directory.path()).unwrap();
+        assert!(matches!(
+            Lock::take(directory.path(), false),
+            Err(StoreError::Locked {
+                pid: Some(1234),
+                ..
+            })
+        ));
+        drop(held);
+        assert_eq!(std::fs::read(&path).unwrap(), b"1234\n");
     }
 
     #[test]

@@ -56,7 +56,19 @@ impl Manifest {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// Whether a segment that is there is part of the log. One before the oldest was about to be
+    /// removed; one behind the end of a log that is ended was left by a backup that was not
+    /// finished.
+    #[must_use]
+    pub fn names(&self, id: SegmentId) -> bool {
+        // What a snapshot does not cover is never removed.
+        let is_old = Some(id) < self.first_segment && !self.snapshots.is_empty();
+        let is_behind = self.clean_end.is_some_and(|end| id > end.segment);
+        !is_old && !is_behind
+    }
+
+    /// The content of the file.
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.store.0);
@@ -138,6 +150,27 @@ impl From<Malformed> for ManifestFault {
     }
 }
 
+/// What the file in a store's directory says; none if there is no file.
+pub fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Manifest>, StoreError> {
+    let path = manifest_path(directory);
+    let content = match read_file(disk, &path, MANIFEST_BYTES_MAX) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(StoreError::corrupt(&path, 0, error.to_string()));
+        }
+        Err(error) => return Err(StoreError::io("read", &path, error)),
+    };
+    match Manifest::decode(content) {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(ManifestFault::Damaged(malformed)) => Err(StoreError::corrupt(&path, 0, malformed.0)),
+        Err(ManifestFault::Later(what)) => {
+            let what = what.to_owned();
+            Err(StoreError::Unsupported { path, what })
+        }
+    }
+}
+
 /// The file and what it says. Changes are on disk when they return.
 pub struct ManifestFile {
     disk: Arc<dyn Disk>,
@@ -148,22 +181,8 @@ pub struct ManifestFile {
 impl ManifestFile {
     /// The file in a store's directory; none if there is none yet.
     pub fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Option<Self>, StoreError> {
-        let path = manifest_path(directory);
-        let content = match read_file(&**disk, &path, MANIFEST_BYTES_MAX) {
-            Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::io("read", &path, error)),
-        };
-        match Manifest::decode(content) {
-            Ok(manifest) => Ok(Some(Self::new(disk, path, manifest))),
-            Err(ManifestFault::Damaged(malformed)) => {
-                Err(StoreError::corrupt(&path, 0, malformed.0))
-            }
-            Err(ManifestFault::Later(what)) => {
-                let what = what.to_owned();
-                Err(StoreError::Unsupported { path, what })
-            }
-        }
+        let manifest = read(&**disk, directory)?;
+        Ok(manifest.map(|manifest| Self::new(disk, manifest_path(directory), manifest)))
     }
 
     /// Makes the file.
@@ -210,7 +229,9 @@ impl ManifestFile {
     }
 }
 
-fn manifest_path(directory: &Path) -> PathBuf {
+/// The file in a store's directory.
+#[must_use]
+pub fn manifest_path(directory: &Path) -> PathBuf {
     directory.join("MANIFEST")
 }
 

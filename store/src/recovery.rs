@@ -38,7 +38,7 @@ use crate::state::{DictState, StateOptions};
 use crate::surfaces::Surfaces;
 use crate::upkeep::Upkeep;
 
-pub(crate) use replay::{encode_section, load_system};
+pub(crate) use replay::{encode_section, load_system, take_frame, take_section, take_transactions};
 
 use layout::Layout;
 use tail::Tail;
@@ -186,11 +186,21 @@ fn begin_epoch(
         true => tail::go_on(directory, options, layout, start)?,
         false => tail::begin_anew(directory, options, (known.store, layout), start)?,
     };
+    if layout.tail.is_torn {
+        let (segment, at) = (layout.tail.info.id.0, layout.tail.info.bytes);
+        tracing::warn!(
+            segment,
+            at,
+            revision = kept.0,
+            "a torn tail of the log is cut"
+        );
+    }
     tail.last = last;
     epochs.push(start);
     let id = tail.info.id;
+    let oldest = layout.closed.first().unwrap_or(&layout.tail.info).id;
     manifest.update(|manifest| {
-        manifest.first_segment = manifest.first_segment.or(Some(id));
+        manifest.first_segment = manifest.first_segment.or(Some(oldest));
         manifest.last_segment = Some(id);
     })?;
     Ok(tail)

@@ -21,7 +21,7 @@ use crate::merge::{Merge, Source};
 use crate::table::{Section, Table, TableHead, TableKind, TableWriter};
 
 /// The system section is cut into entries of this many bytes.
-const SYSTEM_PIECE_BYTES: usize = 1 << 20;
+pub(crate) const SYSTEM_PIECE_BYTES: usize = 1 << 20;
 
 /// Entries between two questions whether to stop.
 const STOP_CHECK_COUNT: usize = 1024;

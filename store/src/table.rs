@@ -13,6 +13,7 @@ mod block;
 mod cursor;
 mod range;
 mod read;
+mod salvage;
 mod write;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use cursor::TableCursor;
 pub use range::TableRange;
 pub use read::Table;
 pub(crate) use read::read_exact;
+pub(crate) use salvage::{Hole, SoundEntries};
 pub use write::TableWriter;
 
 /// A block is closed once its entries take this many bytes: what a look for one key reads.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use objsync::{CheckReport, ErrorKind, Problem};
+use objsync::{Bytes, CheckReport, ErrorKind, NamespaceId, Problem};
 use serde_json::{Value as Json, json};
 
 use crate::args::Connection;
@@ -21,8 +21,8 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Prints what was read and what is wrong. Damage is a failure of kind corrupt; what the store
-    /// makes again by itself is not.
+    /// Prints what was read and what is wrong. Any byte that is not as it was written is a failure of
+    /// kind corrupt, also where nothing is lost by it.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         if connection.namespace.is_some() {
             let text = "check reads all of a store: --namespace means nothing to it";
@@ -47,7 +47,7 @@ impl Check {
         } else {
             output.line(&as_text(&report, output))?;
         }
-        if report.is_sound() {
+        if report.is_intact() {
             Ok(Answer::Yes)
         } else {
             Err(damaged(&self.directory, &report))
@@ -56,16 +56,20 @@ impl Check {
 }
 
 fn damaged(directory: &Path, report: &CheckReport) -> Failure {
-    let count = report
-        .problems
-        .iter()
-        .filter(|problem| !problem.is_cache)
-        .count();
-    let text = format!("{} is damaged in {count} places", directory.display());
-    Failure::with_hint(
-        objsync::Failure::new(ErrorKind::Corrupt, text).into(),
-        "restore a copy; what can still be read, objsync export writes",
-    )
+    let shown = directory.display();
+    let count = report.problems.len();
+    let (text, hint) = if report.is_sound() {
+        let text = format!("{shown} is damaged in {count} places, and nothing is lost");
+        let hint = "open it once: what is damaged is made again or cut off, and nobody needs it";
+        (text, hint.to_owned())
+    } else {
+        let text = format!("{shown} is damaged in {count} places");
+        let hint = format!(
+            "restore a backup (objsync restore), or save what is sound: objsync repair {shown} NEW"
+        );
+        (text, hint)
+    };
+    Failure::with_hint(objsync::Failure::new(ErrorKind::Corrupt, text).into(), hint)
 }
 
 fn as_text(report: &CheckReport, output: &Output) -> String {
@@ -100,7 +104,7 @@ fn as_text(report: &CheckReport, output: &Output) -> String {
     ])];
     for problem in &report.problems {
         let (word, colour) = if problem.is_cache {
-            ("made again:", Colour::Dim)
+            ("not needed:", Colour::Dim)
         } else {
             ("damaged:", Colour::Red)
         };
@@ -112,7 +116,7 @@ fn as_text(report: &CheckReport, output: &Output) -> String {
             what_is_hit(problem)
         ));
     }
-    if report.is_sound() {
+    if report.is_intact() {
         lines.push(output.painted("sound: nothing is lost", Colour::Green));
     }
     lines.join("\n")
@@ -124,24 +128,20 @@ fn what_is_hit(problem: &Problem) -> String {
         text = format!("; revisions {first} to {last}");
     }
     if problem.key_count > 0 {
-        let keys: Vec<String> = problem
-            .keys
-            .iter()
-            .take(5)
-            .map(|(_, key)| shown(key))
-            .collect();
-        let more = if problem.key_count > 5 { ", .." } else { "" };
-        text = format!(
-            "{text}; {} keys: {}{more}",
-            problem.key_count,
-            keys.join(", ")
-        );
+        text = format!("{text}; {}", shown_keys(problem.key_count, &problem.keys));
     }
     text
 }
 
+/// How many keys are hit, and some of them.
+pub(crate) fn shown_keys(count: u64, keys: &[(NamespaceId, Bytes)]) -> String {
+    let some: Vec<String> = keys.iter().take(5).map(|(_, key)| shown(key)).collect();
+    let more = if count > 5 { ", .." } else { "" };
+    format!("{count} keys: {}{more}", some.join(", "))
+}
+
 /// A damaged store may hold bytes that are no key: they are shown as they are.
-fn shown(key: &[u8]) -> String {
+pub(crate) fn shown(key: &[u8]) -> String {
     json::shown_key(key, true).unwrap_or_else(|_| key.escape_ascii().to_string())
 }
 
@@ -158,6 +158,7 @@ fn as_json(report: &CheckReport) -> Json {
         })
     };
     json!({
+        "intact": report.is_intact(),
         "sound": report.is_sound(),
         "store": report.store.map(|store| store.to_string()),
         "was_closed": report.was_closed,

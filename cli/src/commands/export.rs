@@ -1,7 +1,8 @@
 //! `objsync export`: a dictionary as JSON lines, as of one moment, in bounded memory.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -47,7 +48,7 @@ impl Export {
     }
 }
 
-/// A file that is whole when it is there under its name and the program ended well: it is synced.
+/// A file that is whole and synced when it is there under its name: until then it has another.
 fn to_file(view: &View, range: KeyRange, output: &Output, path: &Path) -> Result<u64, Failure> {
     let failed = |op| {
         move |source| Failure::Io {
@@ -56,13 +57,30 @@ fn to_file(view: &View, range: KeyRange, output: &Output, path: &Path) -> Result
             source,
         }
     };
-    let file = File::create_new(path).map_err(failed("create"))?;
+    if path.symlink_metadata().is_ok() {
+        return Err(failed("create")(io::ErrorKind::AlreadyExists.into()));
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    // The mode of any new file; dropped half way, it is removed.
+    let file = tempfile::Builder::new()
+        .prefix(".objsync-export-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(failed("create"))?;
     let mut writer = BufWriter::with_capacity(256 << 10, file);
     let count = write_all(view, range, output, &mut writer, failed("write"))?;
     let file = writer
         .into_inner()
         .map_err(|error| failed("write")(error.into_error()))?;
-    file.sync_all().map_err(failed("sync"))?;
+    file.as_file().sync_all().map_err(failed("sync"))?;
+    file.persist_noclobber(path)
+        .map_err(|refused| failed("create")(refused.error))?;
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed("sync"))?;
     Ok(count)
 }
 

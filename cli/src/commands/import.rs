@@ -40,6 +40,10 @@ pub(crate) struct Import {
 struct Batch {
     pairs: Vec<(Bytes, Bytes)>,
     bytes: usize,
+    /// Where the first of them stood.
+    first_line: u64,
+    /// Entries that were stored before them.
+    stored: u64,
 }
 
 impl Import {
@@ -94,7 +98,6 @@ fn import_file(dict: &Dict, path: &Path, output: &Output) -> Result<u64, Failure
     let progress = Progress::of_bytes(size, output);
     let mut batch = Batch::default();
     let mut line = Vec::new();
-    let mut stored = 0;
     for number in 1_u64.. {
         line.clear();
         let read = input
@@ -106,22 +109,23 @@ fn import_file(dict: &Dict, path: &Path, output: &Output) -> Result<u64, Failure
             break;
         }
         match entry(&line) {
-            Ok(Some(pair)) => batch.push(pair),
+            Ok(Some(pair)) => batch.push(number, pair),
             Ok(None) => {}
             Err(reason) => {
-                stored += batch.store(dict)?;
+                batch.store(dict, path)?;
                 let place = format!("{} line {number}", path.display());
+                let stored = batch.stored;
                 let text = format!("{place}: {reason}; the {stored} entries before it are stored");
                 return Err(Failure::Usage(text));
             }
         }
         if batch.bytes >= BATCH_BYTES {
-            stored += batch.store(dict)?;
+            batch.store(dict, path)?;
         }
         progress.advance(bytes);
     }
-    stored += batch.store(dict)?;
-    Ok(stored)
+    batch.store(dict, path)?;
+    Ok(batch.stored)
 }
 
 /// A pickle runs code when it is read, so it comes in only by somebody who says so.
@@ -150,17 +154,29 @@ fn entry(line: &[u8]) -> Result<Option<(Bytes, Bytes)>, String> {
 }
 
 impl Batch {
-    fn push(&mut self, pair: (Bytes, Bytes)) {
+    fn push(&mut self, line: u64, pair: (Bytes, Bytes)) {
+        if self.pairs.is_empty() {
+            self.first_line = line;
+        }
         self.bytes += pair.0.len() + pair.1.len();
         self.pairs.push(pair);
     }
 
-    fn store(&mut self, dict: &Dict) -> Result<u64, Failure> {
+    /// Stores them, in one transaction. A failure says which line to go on from.
+    fn store(&mut self, dict: &Dict, path: &Path) -> Result<(), Failure> {
         self.bytes = 0;
         let pairs = std::mem::take(&mut self.pairs);
         let count = pairs.len() as u64;
-        dict.update(pairs)?;
-        Ok(count)
+        dict.update(pairs).map_err(|error| {
+            let (path, line, stored) = (path.display(), self.first_line, self.stored);
+            let hint = format!(
+                "the {stored} entries before line {line} of {path} are stored; from there on, \
+                 import again"
+            );
+            Failure::with_hint(error, hint)
+        })?;
+        self.stored += count;
+        Ok(())
     }
 }
 

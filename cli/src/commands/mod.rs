@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completion;
@@ -11,6 +12,8 @@ pub(crate) mod import;
 pub(crate) mod link;
 pub(crate) mod links;
 pub(crate) mod ls;
+pub(crate) mod repair;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod set;
 pub(crate) mod status;
@@ -39,6 +42,9 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Answer, Failure> {
         Command::Links(links) => links.run(connection, output),
         Command::Unlink(unlink) => unlink.run(connection, output),
         Command::Check(check) => check.run(connection, output),
+        Command::Repair(repair) => repair.run(connection, output),
+        Command::Backup(backup) => backup.run(connection, output),
+        Command::Restore(restore) => restore.run(connection, output),
         Command::Bench(bench) => bench.run(connection, output),
         Command::Completion(completion) => completion.run(output),
     }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use objsync_proto::ids::{Revision, StoreId};
 
-use super::files::{Files, file_bytes};
+use super::files::Files;
 use super::{CheckPart, CheckReport, Meter, Problem};
-use crate::disk::RealDisk;
 use crate::error::StoreError;
 use crate::footer::{Footer, footer_path};
 use crate::log::SegmentInfo;
@@ -16,13 +15,13 @@ use crate::table::{Table, TableEntry};
 
 /// Footers can be made again: what is wrong with them is a problem of a cache.
 pub(super) fn check_footers(
-    files: &Files,
+    files: &Files<'_>,
     report: &mut CheckReport,
     meter: &mut Meter<'_>,
 ) -> Result<(), StoreError> {
     for info in &files.footers {
         let path = footer_path(&files.directory, info.id);
-        let bytes = file_bytes(&path);
+        let bytes = files.file_bytes(&path);
         report.file_count += 1;
         report.bytes += bytes;
         if let Err(error) = check_footer(files, *info, report) {
@@ -37,11 +36,11 @@ pub(super) fn check_footers(
 }
 
 fn check_footer(
-    files: &Files,
+    files: &Files<'_>,
     info: SegmentInfo,
     report: &mut CheckReport,
 ) -> Result<(), StoreError> {
-    let footer = Footer::open(&RealDisk, &files.directory, info)?;
+    let footer = Footer::open(files.disk, &files.directory, info)?;
     let path = footer_path(&files.directory, info.id);
     check_owner(&footer.table, &path, files.store)?;
     for entry in footer.table.iter() {
@@ -53,12 +52,12 @@ fn check_footer(
 
 /// The snapshots that the manifest names.
 pub(super) fn check_snapshots(
-    files: &Files,
+    files: &Files<'_>,
     report: &mut CheckReport,
     meter: &mut Meter<'_>,
 ) -> Result<(), StoreError> {
     for revision in &files.snapshots {
-        let bytes = file_bytes(&snapshot_path(&files.directory, *revision));
+        let bytes = files.file_bytes(&snapshot_path(&files.directory, *revision));
         report.file_count += 1;
         report.bytes += bytes;
         if let Err(error) = check_snapshot(files, *revision, report) {
@@ -72,11 +71,11 @@ pub(super) fn check_snapshots(
 }
 
 fn check_snapshot(
-    files: &Files,
+    files: &Files<'_>,
     revision: Revision,
     report: &mut CheckReport,
 ) -> Result<(), StoreError> {
-    let snapshot = Snapshot::open(&RealDisk, &files.directory, revision)?;
+    let snapshot = Snapshot::open(files.disk, &files.directory, revision)?;
     let path = snapshot_path(&files.directory, revision);
     check_owner(snapshot.table(), &path, files.store)?;
     let damaged = snapshot.table().check(&mut |entry: &TableEntry| {

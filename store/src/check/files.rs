@@ -1,23 +1,24 @@
 //! What files there are, and what the manifest says there must be.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use objsync_proto::ids::{Revision, StoreId};
 
 use super::{CheckReport, Problem};
-use crate::disk::{Disk, OpenMode, RealDisk};
+use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 use crate::footer::footer_path;
+use crate::frame::FRAME_ALIGN_BYTES;
 use crate::log::{
-    SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, log_directory, scan_tail,
-    segment_of_name, segment_path,
+    SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, SegmentReader, Step,
+    log_directory, scan_tail, segment_of_name, segment_path,
 };
-use crate::manifest::{Manifest, ManifestFile};
+use crate::manifest::{self, Manifest};
 use crate::snapshot::snapshot_path;
 
 /// The files of a store, as far as they say what they are.
-pub(super) struct Files {
+pub(super) struct Files<'a> {
+    pub(super) disk: &'a dyn Disk,
     pub(super) directory: PathBuf,
     pub(super) store: Option<StoreId>,
     /// Segments that can be read, oldest first.
@@ -29,13 +30,26 @@ pub(super) struct Files {
     pub(super) total_bytes: u64,
 }
 
-impl Files {
-    pub(super) fn find(directory: &Path, report: &mut CheckReport) -> Result<Self, StoreError> {
-        let manifest = read_manifest(directory, report)?;
-        let ids = list(directory)?;
+impl<'a> Files<'a> {
+    /// Finds them by their manifest, or by one that is to take its place.
+    pub(super) fn find(
+        disk: &'a dyn Disk,
+        directory: &Path,
+        manifest: Option<&Manifest>,
+        report: &mut CheckReport,
+    ) -> Result<Self, StoreError> {
+        let manifest = match manifest {
+            Some(manifest) => Some(manifest.clone()),
+            None => read_manifest(disk, directory, report)?,
+        };
+        let mut ids = list_segments(disk, directory)?;
+        if let Some(manifest) = &manifest {
+            ids.retain(|id| manifest.names(*id));
+        }
         report_missing(directory, &ids, manifest.as_ref(), report);
-        let segments = read_segments(directory, &ids, manifest.as_ref(), report)?;
+        let segments = read_segments((disk, directory), &ids, manifest.as_ref(), report)?;
         let mut files = Self {
+            disk,
             directory: directory.to_owned(),
             store: manifest.as_ref().map(|manifest| manifest.store),
             footers: Vec::new(),
@@ -52,7 +66,7 @@ impl Files {
     fn find_footers(&mut self) -> Result<(), StoreError> {
         for info in &self.segments {
             let path = footer_path(&self.directory, info.id);
-            let exists = RealDisk.exists(&path);
+            let exists = self.disk.exists(&path);
             if exists.map_err(|error| StoreError::io("open", &path, error))? {
                 self.footers.push(*info);
             }
@@ -69,28 +83,25 @@ impl Files {
             .snapshots
             .iter()
             .map(|at| snapshot_path(&self.directory, *at));
-        let tables: u64 = footers.chain(snapshots).map(|path| file_bytes(&path)).sum();
+        let tables = footers.chain(snapshots);
+        let tables: u64 = tables.map(|path| self.file_bytes(&path)).sum();
         tables + self.segments.iter().map(|info| info.bytes).sum::<u64>()
+    }
+
+    /// Bytes of a file; 0 if it cannot be asked.
+    pub(super) fn file_bytes(&self, path: &Path) -> u64 {
+        let file = self.disk.open(path, OpenMode::Read);
+        file.and_then(|file| file.bytes()).unwrap_or(0)
     }
 }
 
-/// Bytes of a file; 0 if it cannot be asked.
-pub(super) fn file_bytes(path: &Path) -> u64 {
-    let file = RealDisk.open(path, OpenMode::Read);
-    file.and_then(|file| file.bytes()).unwrap_or(0)
-}
-
 fn read_manifest(
+    disk: &dyn Disk,
     directory: &Path,
     report: &mut CheckReport,
 ) -> Result<Option<Manifest>, StoreError> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    match ManifestFile::read(&disk, directory) {
-        Ok(Some(file)) => {
-            let manifest = file.get();
-            report.was_closed = manifest.clean_end.is_some();
-            return Ok(Some(manifest));
-        }
+    match manifest::read(disk, directory) {
+        Ok(Some(manifest)) => return Ok(Some(manifest)),
         Ok(None) => {
             let path = directory.join("MANIFEST");
             report
@@ -102,9 +113,13 @@ fn read_manifest(
     Ok(None)
 }
 
-fn list(directory: &Path) -> Result<Vec<SegmentId>, StoreError> {
+/// The segments in a store's directory, in order.
+pub(crate) fn list_segments(
+    disk: &dyn Disk,
+    directory: &Path,
+) -> Result<Vec<SegmentId>, StoreError> {
     let log = log_directory(directory);
-    let names = match RealDisk.list(&log) {
+    let names = match disk.list(&log) {
         Ok(names) => names,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(StoreError::io("list", &log, error)),
@@ -125,8 +140,9 @@ fn report_missing(
     report: &mut CheckReport,
 ) {
     let named = |pick: fn(&Manifest) -> Option<SegmentId>| manifest.and_then(pick);
-    let first = ids.first().copied();
-    let first = first.or(named(|manifest| manifest.first_segment));
+    // The manifest first, then the files: what goes is never named any more.
+    let first = named(|manifest| manifest.first_segment);
+    let first = first.or(ids.first().copied());
     let last = ids
         .last()
         .copied()
@@ -151,14 +167,14 @@ fn report_missing(
 
 /// The segments whose headers can be read; a closed one ends where the next one says.
 fn read_segments(
-    directory: &Path,
+    (disk, directory): (&dyn Disk, &Path),
     ids: &[SegmentId],
     manifest: Option<&Manifest>,
     report: &mut CheckReport,
 ) -> Result<Vec<SegmentInfo>, StoreError> {
     let mut headers = Vec::new();
     for id in ids {
-        match SegmentHeader::open(&RealDisk, directory, *id, OpenMode::Read) {
+        match SegmentHeader::open(disk, directory, *id, OpenMode::Read) {
             Ok((header, _)) => headers.push(header),
             Err(error) => report.problems.push(Problem::of(error)?),
         }
@@ -173,13 +189,39 @@ fn read_segments(
         }
         match headers.get(place + 1) {
             Some(next) if next.id == header.id.next() => infos.push(closed(header, next)),
-            _ => match scan_last(directory, header.id, manifest) {
-                Ok(info) => infos.push(info),
-                Err(error) => report.problems.push(Problem::of(error)?),
+            _ => match scan_last((disk, directory), header.id, manifest) {
+                Ok((info, was_closed)) => {
+                    report.was_closed = was_closed;
+                    infos.push(info);
+                }
+                Err(error) => {
+                    let mut problem = Problem::of(error)?;
+                    problem.revisions = hit((disk, directory), header)?;
+                    report.problems.push(problem);
+                }
             },
         }
     }
     Ok(infos)
+}
+
+/// The revisions of what is damaged in the last segment, as far as what follows tells.
+fn hit(
+    (disk, directory): (&dyn Disk, &Path),
+    header: &SegmentHeader,
+) -> Result<Option<(Revision, Revision)>, StoreError> {
+    let mut reader = SegmentReader::open(disk, directory, header.id, None)?;
+    let mut last = header.before;
+    while let Step::Frame(_, frame) = reader.step()? {
+        last = last.max(frame.last());
+    }
+    let offset = reader.offset();
+    let own = reader.header_at(offset)?.map(|own| own.last());
+    let behind = offset + FRAME_ALIGN_BYTES as u64;
+    let next = reader.find_header(behind, |header| header.before() >= last)?;
+    let upper = next.map(|(_, next)| next.before()).or(own);
+    let upper = upper.unwrap_or(last.next());
+    Ok((upper > last).then(|| (last.next(), upper)))
 }
 
 fn closed(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {
@@ -193,21 +235,22 @@ fn closed(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {
     }
 }
 
-/// The last segment; where the store was closed, it must end there.
+/// The last segment, which must end where the manifest says so, and whether the store was closed
+/// there.
 fn scan_last(
-    directory: &Path,
+    (disk, directory): (&dyn Disk, &Path),
     id: SegmentId,
     manifest: Option<&Manifest>,
-) -> Result<SegmentInfo, StoreError> {
+) -> Result<(SegmentInfo, bool), StoreError> {
     let mark = manifest.and_then(|manifest| manifest.clean_end);
     let mark = mark.filter(|end| end.segment == id).map(|end| end.offset);
-    let tail = scan_tail(&RealDisk, directory, id, mark)?;
+    let tail = scan_tail(disk, directory, id, mark)?;
     match mark {
-        Some(end) if tail.info.bytes != end || !tail.ends_with_mark => Err(StoreError::corrupt(
+        Some(end) if tail.info.bytes != end => Err(StoreError::corrupt(
             &segment_path(directory, id),
             tail.info.bytes,
-            format!("the store was closed at byte {end}, and the log ends before"),
+            format!("the log was ended at byte {end}, and ends before"),
         )),
-        _ => Ok(tail.info),
+        _ => Ok((tail.info, mark.is_some() && tail.ends_with_mark)),
     }
 }

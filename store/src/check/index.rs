@@ -7,7 +7,6 @@ use objsync_proto::ids::{Revision, StoreId};
 
 use super::files::Files;
 use super::{CheckPart, CheckReport, Meter, Problem};
-use crate::disk::RealDisk;
 use crate::error::StoreError;
 use crate::footer::Footer;
 use crate::history::take_mark;
@@ -18,9 +17,12 @@ use crate::snapshot::Snapshot;
 /// What sled may hold in memory while it is compared.
 const CACHE_BYTES: u64 = 64 << 20;
 
+/// Free bytes without which sled may not open.
+const OPEN_BYTES_MIN: u64 = 1 << 20;
+
 /// Compares the index with snapshot and log as of its mark. Everything else was found sound.
 pub(super) fn check(
-    files: &Files,
+    files: &Files<'_>,
     report: &mut CheckReport,
     meter: &mut Meter<'_>,
 ) -> Result<(), StoreError> {
@@ -32,6 +34,7 @@ pub(super) fn check(
         // sled writes when it opens; where that cannot be, the index is not looked at.
         Err(StoreError::Io { .. }) => return Ok(()),
         Err(error) if error.is_unwritable() => return Ok(()),
+        Err(StoreError::Index { .. }) if is_full(&files.directory) => return Ok(()),
         Ok(Some(reused)) => compare_all(files, &*reused.index, report),
         Err(error) => Err(error),
     };
@@ -48,6 +51,12 @@ pub(super) fn check(
     }
 }
 
+/// Whether the disk has no room in which sled could open an index.
+fn is_full(directory: &Path) -> bool {
+    let disk = rustix::fs::statvfs(directory);
+    disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < OPEN_BYTES_MIN)
+}
+
 fn index_problem(directory: &Path, what: String) -> Problem {
     Problem {
         is_cache: true,
@@ -56,7 +65,7 @@ fn index_problem(directory: &Path, what: String) -> Problem {
 }
 
 fn compare_all(
-    files: &Files,
+    files: &Files<'_>,
     index: &dyn Index,
     report: &mut CheckReport,
 ) -> Result<(), StoreError> {
@@ -93,10 +102,10 @@ fn compare_all(
 }
 
 /// Everything as of a revision; none if snapshots and log do not reach back to it.
-fn layered_at(files: &Files, revision: Revision) -> Result<Option<LayeredIndex>, StoreError> {
+fn layered_at(files: &Files<'_>, revision: Revision) -> Result<Option<LayeredIndex>, StoreError> {
     let snapshot = files.snapshots.iter().rfind(|at| **at <= revision);
     let snapshot = snapshot
-        .map(|at| Snapshot::open(&RealDisk, &files.directory, *at))
+        .map(|at| Snapshot::open(files.disk, &files.directory, *at))
         .transpose()?;
     let covered = snapshot.as_ref().map(Snapshot::segment);
     let mut segments = files.segments.iter().filter(|info| Some(info.id) > covered);
@@ -112,11 +121,11 @@ fn layered_at(files: &Files, revision: Revision) -> Result<Option<LayeredIndex>,
     Ok(Some(LayeredIndex::new(snapshot, layers, revision)))
 }
 
-fn layer(files: &Files, info: SegmentInfo, to: Revision) -> Result<Footer, StoreError> {
+fn layer(files: &Files<'_>, info: SegmentInfo, to: Revision) -> Result<Footer, StoreError> {
     let is_whole = info.last <= to;
-    if is_whole && let Ok(footer) = Footer::open(&RealDisk, &files.directory, info) {
+    if is_whole && let Ok(footer) = Footer::open(files.disk, &files.directory, info) {
         return Ok(footer);
     }
     let store = files.store.unwrap_or(StoreId([0; 16]));
-    Footer::in_memory(&RealDisk, &files.directory, store, (info, to))
+    Footer::in_memory(files.disk, &files.directory, store, (info, to))
 }

@@ -6,16 +6,22 @@ use objsync_proto::ids::{Revision, SurfaceId};
 use super::files::Files;
 use super::{CheckPart, CheckReport, Meter, Problem};
 use crate::dict::decode_change;
-use crate::disk::RealDisk;
+use crate::disk::OpenMode;
 use crate::error::StoreError;
 use crate::footer::Footer;
 use crate::frame::{Frame, FrameKind, Malformed};
 use crate::log::{LogReader, SegmentInfo, segment_path};
 use crate::table::TableEntry;
 
+/// Bytes read at once behind the end of a segment.
+const WINDOW_BYTES: usize = 64 << 10;
+
+/// Most bytes looked through there: a whole segment may be written ahead.
+const BEHIND_BYTES_MAX: u64 = 64 << 20;
+
 /// Reads the log, and compares what segments say of each other.
 pub(super) fn check(
-    files: &Files,
+    files: &Files<'_>,
     report: &mut CheckReport,
     meter: &mut Meter<'_>,
 ) -> Result<(), StoreError> {
@@ -36,7 +42,7 @@ pub(super) fn check(
 }
 
 fn check_segment(
-    files: &Files,
+    files: &Files<'_>,
     info: SegmentInfo,
     report: &mut CheckReport,
 ) -> Result<(), StoreError> {
@@ -44,7 +50,7 @@ fn check_segment(
     report.bytes += info.bytes;
     let path = segment_path(&files.directory, info.id);
     let mut last = info.before;
-    for read in LogReader::segment(&RealDisk, &files.directory, info)? {
+    for read in LogReader::segment(files.disk, &files.directory, info)? {
         let problem = match read {
             Ok((place, frame)) => match check_frame(&frame, last) {
                 Ok(()) => {
@@ -69,7 +75,50 @@ fn check_segment(
         );
         report.problems.push(Problem::new(&path, info.bytes, what));
     }
-    Ok(())
+    match report.was_closed {
+        true => check_behind(files, info, report),
+        // What a crash tore is cut by the next owner.
+        false => Ok(()),
+    }
+}
+
+/// That nothing but zeros lies behind the end of a segment.
+fn check_behind(
+    files: &Files<'_>,
+    info: SegmentInfo,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    let path = segment_path(&files.directory, info.id);
+    let failed = |error| StoreError::io("read", &path, error);
+    let file = files.disk.open(&path, OpenMode::Read).map_err(failed)?;
+    let mut window = vec![0; WINDOW_BYTES];
+    let mut offset = info.bytes;
+    loop {
+        let count = file.read_at(&mut window, offset).map_err(failed)?;
+        if let Some(place) = window[..count].iter().position(|byte| *byte != 0) {
+            let what = "a byte behind the end of the log, which counts for nothing";
+            let problem = Problem::new(&path, offset + place as u64, what);
+            let is_cache = true;
+            report.problems.push(Problem {
+                is_cache,
+                ..problem
+            });
+            return Ok(());
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        offset += count as u64;
+        if offset - info.bytes > BEHIND_BYTES_MAX {
+            let what = "more lies behind the end of the log than is ever written ahead";
+            let problem = Problem::new(&path, info.bytes, what);
+            report.problems.push(Problem {
+                is_cache: true,
+                ..problem
+            });
+            return Ok(());
+        }
+    }
 }
 
 /// That a frame makes sense behind what came before it.
@@ -95,13 +144,13 @@ fn check_effect(effect: &Effect) -> Result<(), Malformed> {
 /// Adds what a problem in a segment hits: all revisions behind the last good one, and, if there
 /// is a footer, the keys that they wrote.
 fn with_keys_hit(
-    files: &Files,
+    files: &Files<'_>,
     info: SegmentInfo,
     mut problem: Problem,
     last_good: Revision,
 ) -> Problem {
     problem.revisions = (last_good < info.last).then(|| (last_good.next(), info.last));
-    if let Ok(footer) = Footer::open(&RealDisk, &files.directory, info) {
+    if let Ok(footer) = Footer::open(files.disk, &files.directory, info) {
         let entries = footer.table.iter().map_while(Result::ok);
         for TableEntry { section, key, .. } in entries.filter(|entry| entry.revision > last_good) {
             problem.add_key(section.namespace, &key);

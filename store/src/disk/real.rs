@@ -110,10 +110,6 @@ impl DiskFile for RealFile {
         self.0.write_all_at(bytes, offset)
     }
 
-    fn truncate(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
-    }
-
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()?;
         // What is in a file without a name is gone with the process, synced or not.
@@ -124,6 +120,10 @@ impl DiskFile for RealFile {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
     }
 
     fn bytes(&self) -> io::Result<u64> {

@@ -1,7 +1,7 @@
 //! The log: segments of frames, appended to at one end.
 //!
 //! A segment's header says where the one before it ends, so a closed segment needs no mark of its
-//! own and is never changed: what lies past that end was a torn tail, and counts for nothing.
+//! own and is never written again: what lies past that end counts for nothing, and is cut off.
 //!
 //! Trail: `commit` -> [`LogWriter::append`] -> `disk`; `commit::sync` -> `sync_data`.
 //! Not here: what the frames mean (`frame`, `recovery`).
@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 
 use objsync_proto::ids::{FrameIndex, Revision};
 
-pub(crate) use open_segment::Opened;
 pub use open_segment::{FlushWork, OpenSegment};
+pub(crate) use open_segment::{Opened, cut};
 pub use reader::LogReader;
+pub(crate) use reader::{SegmentReader, Step};
 pub use segment::{NotCreated, SEGMENT_HEADER_BYTES, SegmentHeader};
 pub use segments::Segments;
 pub use tail::{TailScan, scan_tail};

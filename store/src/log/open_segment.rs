@@ -50,6 +50,8 @@ struct State {
     /// When the oldest write was made that nobody has begun to sync (monotonic milliseconds).
     unsynced_since_ms: Option<u64>,
     grow_wanted: bool,
+    /// Nothing more is appended: what was written ahead is gone.
+    is_cut: bool,
     stopped: bool,
 }
 
@@ -223,7 +225,7 @@ impl OpenSegment {
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, id, path, start) = {
             let state = self.state();
-            if end <= state.allocated {
+            if end <= state.allocated || state.is_cut {
                 return Ok(());
             }
             (
@@ -246,6 +248,21 @@ impl OpenSegment {
             state.allocated = reached;
         }
         Ok(())
+    }
+
+    /// Removes the zeros that were written ahead, once nothing more is appended: a closed store has
+    /// no byte that says nothing.
+    ///
+    /// Harmless whenever the power goes: no frame lies there, and a segment may be of any length
+    /// behind its last frame.
+    pub(crate) fn cut(&self) -> Result<(), StoreError> {
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, bytes, path) = {
+            let mut state = self.state();
+            state.is_cut = true;
+            (state.file.clone(), state.info.bytes, state.path.clone())
+        };
+        cut(&*file, bytes).map_err(|error| StoreError::io("cut", &path, error))
     }
 
     /// Waits until the flusher has something to do.
@@ -298,6 +315,7 @@ impl State {
             synced: opened.synced,
             unsynced_since_ms: None,
             grow_wanted: false,
+            is_cut: false,
             stopped: false,
         }
     }
@@ -309,6 +327,14 @@ fn grow_file(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<()> {
         // If that fails too, zeros lie there, as they may.
         let _ = file.truncate(start);
     })
+}
+
+/// Removes what a file has behind its first `bytes` bytes.
+pub(crate) fn cut(file: &dyn DiskFile, bytes: u64) -> std::io::Result<()> {
+    match file.bytes()? > bytes {
+        true => file.truncate(bytes).and_then(|()| file.sync_data()),
+        false => Ok(()),
+    }
 }
 
 fn step_bytes(allocated: u64) -> u64 {

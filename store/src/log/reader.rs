@@ -16,9 +16,9 @@ use crate::frame::{FRAME_ALIGN_BYTES, FRAME_HEADER_BYTES, Frame, FrameHeader};
 const WINDOW_BYTES: usize = 256 << 10;
 
 /// Reads the frames of one file up to a given end, whatever comes.
-pub(super) struct SegmentReader {
-    pub(super) header: SegmentHeader,
-    pub(super) path: PathBuf,
+pub(crate) struct SegmentReader {
+    pub(crate) header: SegmentHeader,
+    pub(crate) path: PathBuf,
     file: Arc<dyn DiskFile>,
     offset: u64,
     end: u64,
@@ -28,7 +28,7 @@ pub(super) struct SegmentReader {
 }
 
 /// What stands at the offset of a [`SegmentReader`].
-pub(super) enum Step {
+pub(crate) enum Step {
     Frame(u64, Frame),
     /// The end that was given.
     End,
@@ -37,7 +37,7 @@ pub(super) enum Step {
 }
 
 impl SegmentReader {
-    pub(super) fn open(
+    pub(crate) fn open(
         disk: &dyn Disk,
         directory: &Path,
         id: SegmentId,
@@ -63,15 +63,20 @@ impl SegmentReader {
         })
     }
 
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    pub(super) fn seek(&mut self, offset: u64) {
+    /// The end that was given, else that of the file.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(crate) fn seek(&mut self, offset: u64) {
         self.offset = offset;
     }
 
-    pub(super) fn step(&mut self) -> Result<Step, StoreError> {
+    pub(crate) fn step(&mut self) -> Result<Step, StoreError> {
         let offset = self.offset;
         if offset >= self.end {
             return Ok(Step::End);
@@ -83,45 +88,72 @@ impl SegmentReader {
             return Ok(Step::Bad("the frame ends past the end"));
         }
         let body_at = offset + FRAME_HEADER_BYTES as u64;
-        let body = match self.bytes_at(body_at, header.body_bytes as usize)? {
-            Some(body) => Bytes::copy_from_slice(body),
-            None => return Ok(Step::Bad("the file is cut short")),
+        let body_bytes = header.body_bytes as usize;
+        let padded_bytes = body_bytes.next_multiple_of(FRAME_ALIGN_BYTES);
+        let Some(padded) = self.bytes_at(body_at, padded_bytes)? else {
+            return Ok(Step::Bad("the file is cut short"));
         };
-        if crc32c::crc32c(&body) != header.body_crc {
+        let (body, padding) = padded.split_at(body_bytes);
+        if crc32c::crc32c(body) != header.body_crc {
             return Ok(Step::Bad("the frame's checksum is wrong"));
         }
+        // Under no checksum, so it must be what is always written there.
+        if padding.iter().any(|byte| *byte != 0) {
+            return Ok(Step::Bad("the frame's padding is not zero"));
+        }
+        let body = Bytes::copy_from_slice(body);
         self.offset += header.frame_bytes();
         Ok(Step::Frame(offset, Frame { header, body }))
     }
 
     /// The valid frame header at an offset, whatever its body.
-    fn header_at(&mut self, offset: u64) -> Result<Option<FrameHeader>, StoreError> {
+    pub(crate) fn header_at(&mut self, offset: u64) -> Result<Option<FrameHeader>, StoreError> {
         let seed = self.header.seed();
         let bytes = self.bytes_at(offset, FRAME_HEADER_BYTES)?;
         Ok(bytes.and_then(|bytes| seed.decode(bytes.first_chunk()?)))
     }
 
-    /// Whether a valid frame header that is `wanted` begins anywhere from an offset on.
-    pub(super) fn has_header_after(
+    /// The first valid frame header that is `wanted` from an offset on, which is a multiple of
+    /// [`FRAME_ALIGN_BYTES`], and where it begins.
+    pub(crate) fn find_header(
         &mut self,
         from: u64,
         wanted: impl Fn(&FrameHeader) -> bool,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<(u64, FrameHeader)>, StoreError> {
         let seed = self.header.seed();
         let mut start = from;
         while start < self.end {
             self.fill(start, WINDOW_BYTES)?;
             for at in (0..self.window.len()).step_by(FRAME_ALIGN_BYTES) {
                 // Most of what is looked at is zeros.
+                if start + at as u64 >= self.end {
+                    return Ok(None);
+                }
                 if self.window[at] != 0
                     && let Some(bytes) = self.window[at..].first_chunk()
-                    && seed.decode(bytes).is_some_and(|header| wanted(&header))
+                    && let Some(header) = seed.decode(bytes)
+                    && wanted(&header)
                 {
-                    return Ok(true);
+                    return Ok(Some((start + at as u64, header)));
                 }
             }
             // The next window begins before this one ends: a header may lie across.
             start += (WINDOW_BYTES - FRAME_HEADER_BYTES) as u64;
+        }
+        Ok(None)
+    }
+
+    /// Whether anything but zeros lies between an offset and the end.
+    pub(crate) fn has_bytes_after(&mut self, from: u64) -> Result<bool, StoreError> {
+        let mut start = from;
+        while start < self.end {
+            self.fill(start, WINDOW_BYTES)?;
+            let count = (self.end - start).min(self.window.len() as u64);
+            let count = usize::try_from(count).expect("at most a window");
+            if self.window[..count].iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
+            start += WINDOW_BYTES as u64;
         }
         Ok(false)
     }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use objsync_proto::ids::Revision;
 
+use super::open_segment::cut;
 use super::{SegmentId, SegmentInfo, log_directory, segment_path};
-use crate::disk::Disk;
+use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 
 /// Bytes of a segment between two remembered places.
@@ -25,6 +26,8 @@ struct Inner {
     closed: VecDeque<SegmentInfo>,
     /// For a segment: frames that begin after a revision, with their offsets, ascending.
     places: BTreeMap<SegmentId, Vec<(Revision, u64)>>,
+    /// Up to here the files end where their segments do.
+    cut: Option<SegmentId>,
 }
 
 impl Segments {
@@ -57,6 +60,27 @@ impl Segments {
     /// Tells that a segment was closed.
     pub(crate) fn close(&self, info: SegmentInfo) {
         self.inner().closed.push_back(info);
+    }
+
+    /// Removes what lies behind the ends of closed segments: zeros that were written ahead, and
+    /// tails that were torn.
+    ///
+    /// Harmless whenever the power goes: the header of the next segment, which is durable, says
+    /// where a closed one ends, and nobody reads on behind that.
+    pub(crate) fn cut(&self) -> Result<(), StoreError> {
+        let done = self.inner().cut;
+        for info in self.closed().iter().filter(|info| Some(info.id) > done) {
+            let path = segment_path(&self.directory, info.id);
+            let opened = self.disk.open(&path, OpenMode::Write);
+            match opened.and_then(|file| cut(&*file, info.bytes)) {
+                // Nobody needed it any more.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                result => result.map_err(|error| StoreError::io("cut", &path, error))?,
+            }
+            let mut inner = self.inner();
+            inner.cut = inner.cut.max(Some(info.id));
+        }
+        Ok(())
     }
 
     /// Tells that a frame begins at an offset, and what the last revision before it is.

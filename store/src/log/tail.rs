@@ -27,6 +27,8 @@ pub struct TailScan {
     pub synced_to: u64,
     /// The last frame is an end mark.
     pub ends_with_mark: bool,
+    /// Something stands behind the end that is no frame of this log, or not the next one.
+    pub is_torn: bool,
 }
 
 /// Finds the end of the last segment. A store that was closed at `mark` ends there, and what may
@@ -55,6 +57,7 @@ pub fn scan_tail(
         next_index: header.first_index,
         synced_to: SEGMENT_HEADER_BYTES,
         ends_with_mark: false,
+        is_torn: false,
     };
     loop {
         match reader.step()? {
@@ -66,6 +69,7 @@ pub fn scan_tail(
             Step::End => break,
         }
     }
+    scan.is_torn = reader.has_bytes_after(scan.info.bytes)?;
     Ok(scan)
 }
 
@@ -90,7 +94,7 @@ fn refuse_damage(
     let end = scan.info.bytes;
     let proves_damage =
         |header: &FrameHeader| header.index >= scan.next_index && header.synced_to > end;
-    if scan.synced_to > end || reader.has_header_after(end, proves_damage)? {
+    if scan.synced_to > end || reader.find_header(end, proves_damage)?.is_some() {
         return Err(StoreError::corrupt(&reader.path, end, what));
     }
     Ok(())

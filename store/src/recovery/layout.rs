@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::disk::OpenMode;
 use crate::error::StoreError;
 use crate::log::{
-    Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, TailScan, log_directory,
-    scan_tail, segment_of_name, segment_path,
+    Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, SegmentInfo, TailScan, cut,
+    log_directory, scan_tail, segment_of_name, segment_path,
 };
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::StoreOptions;
@@ -29,6 +29,7 @@ pub(super) fn find(
 ) -> Result<Layout, StoreError> {
     let known = manifest.get();
     let mut ids = list(directory, options)?;
+    remove_unnamed(directory, options, &known, &mut ids)?;
     let is_new = ids.is_empty() && known.last_segment.is_none();
     if is_new {
         create_first(directory, options, &known)?;
@@ -88,6 +89,41 @@ fn list(directory: &Path, options: &StoreOptions) -> Result<Vec<SegmentId>, Stor
     }
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// Forgets what the manifest does not name, and removes it before the manifest lets go of the end
+/// of the log: segments before its oldest and behind that end, and what the last one has behind it.
+fn remove_unnamed(
+    directory: &Path,
+    options: &StoreOptions,
+    known: &Manifest,
+    ids: &mut Vec<SegmentId>,
+) -> Result<(), StoreError> {
+    let unnamed: Vec<_> = ids.extract_if(.., |id| !known.names(*id)).collect();
+    if options.readonly {
+        return Ok(());
+    }
+    if let Some(end) = known.clean_end {
+        let path = segment_path(directory, end.segment);
+        match options.disk.open(&path, OpenMode::Write) {
+            // Said by whoever misses it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            opened => opened
+                .and_then(|file| cut(&*file, end.offset))
+                .map_err(|error| StoreError::io("cut", &path, error))?,
+        }
+    }
+    if unnamed.is_empty() {
+        return Ok(());
+    }
+    for id in &unnamed {
+        let path = segment_path(directory, *id);
+        let removed = options.disk.remove(&path);
+        removed.map_err(|error| StoreError::io("remove", &path, error))?;
+    }
+    let log = log_directory(directory);
+    let synced = options.disk.sync_dir(&log);
+    synced.map_err(|error| StoreError::io("sync", &log, error))
 }
 
 fn create_first(
@@ -158,18 +194,16 @@ fn info(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {
     }
 }
 
-/// Whether the store was closed. Then its end mark must be where the manifest says.
+/// Whether the store was closed. Where the manifest ends the log, it must end there; a backup ends
+/// it without a mark.
 fn check_mark(directory: &Path, tail: &TailScan, mark: Option<Place>) -> Result<bool, StoreError> {
     let Some(mark) = mark else {
         return Ok(false);
     };
-    if tail.info.bytes == mark.offset && tail.ends_with_mark {
-        return Ok(true);
+    if tail.info.bytes == mark.offset {
+        return Ok(tail.ends_with_mark);
     }
     let path = segment_path(directory, tail.info.id);
-    let what = format!(
-        "the store was closed at byte {}, and the log ends before",
-        mark.offset
-    );
+    let what = format!("the log was ended at byte {}, and ends before", mark.offset);
     Err(StoreError::corrupt(&path, tail.info.bytes, what))
 }

@@ -52,19 +52,45 @@ pub(crate) fn load_system(
     for read in LogReader::new(disk, directory, segments, None) {
         let (place, frame) = read?;
         let path = segment_path(directory, place.segment);
-        if let FrameKind::Other(kind) = frame.header.kind {
-            if frame.header.skippable {
-                continue;
-            }
-            let what = format!("a frame of kind {kind} at byte {}", place.offset);
-            return Err(StoreError::Unsupported { path, what });
-        }
-        let transactions = located(frame.transactions(), &path, place.offset)?;
-        refuse_unroutable(&transactions, &path)?;
-        keep_results(&frame, transactions, (system, epochs), &path)?;
-        located(apply(&frame, system, epochs), &path, place.offset)?;
+        let transactions = take_transactions(&frame, &path, place.offset)?;
+        take_frame(
+            &frame,
+            transactions,
+            (&path, place.offset),
+            (system, epochs),
+        )?;
     }
     Ok(())
+}
+
+/// The transactions of a frame, all of which have a surface here.
+pub(crate) fn take_transactions(
+    frame: &Frame,
+    path: &Path,
+    offset: u64,
+) -> Result<Vec<LoggedTransaction>, StoreError> {
+    if let FrameKind::Other(kind) = frame.header.kind {
+        if frame.header.skippable {
+            return Ok(Vec::new());
+        }
+        let what = format!("a frame of kind {kind} at byte {offset}");
+        let path = path.to_owned();
+        return Err(StoreError::Unsupported { path, what });
+    }
+    let transactions = located(frame.transactions(), path, offset)?;
+    refuse_unroutable(&transactions, path)?;
+    Ok(transactions)
+}
+
+/// Applies a frame to sessions, grants and epochs.
+pub(crate) fn take_frame(
+    frame: &Frame,
+    transactions: Vec<LoggedTransaction>,
+    (path, offset): (&Path, u64),
+    (system, epochs): (&mut System, &mut Epochs),
+) -> Result<(), StoreError> {
+    keep_results(frame, transactions, (system, epochs), path)?;
+    located(apply(frame, system, epochs), path, offset)
 }
 
 fn apply(frame: &Frame, system: &mut System, epochs: &mut Epochs) -> Result<(), Malformed> {
@@ -193,7 +219,7 @@ pub(crate) fn encode_section(system: &System, epochs: &Epochs) -> Vec<u8> {
 }
 
 /// What [`encode_section`] wrote.
-fn take_section(
+pub(crate) fn take_section(
     section: bytes::Bytes,
     system: &mut System,
     epochs: &mut Epochs,

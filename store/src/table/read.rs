@@ -19,12 +19,12 @@ use crate::frame::Malformed;
 
 /// An open table. Its index of blocks is in memory, about a thousandth of the whole.
 pub struct Table {
-    path: PathBuf,
-    file: Arc<dyn DiskFile>,
-    head: TableHead,
-    trailer: Trailer,
-    blocks: Vec<BlockRef>,
-    bytes: u64,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) head: TableHead,
+    pub(super) trailer: Trailer,
+    pub(super) blocks: Vec<BlockRef>,
+    pub(super) bytes: u64,
 }
 
 /// A block that is not what was written.
@@ -244,7 +244,11 @@ impl Table {
         }
     }
 
-    fn read_block(&self, offset: u64, kind: BlockKind) -> Result<(BlockHeader, Bytes), StoreError> {
+    pub(super) fn read_block(
+        &self,
+        offset: u64,
+        kind: BlockKind,
+    ) -> Result<(BlockHeader, Bytes), StoreError> {
         let (header, stored) = self.read_stored(offset, kind)?;
         let plain = header.open(stored);
         let plain = plain.map_err(|malformed| self.corrupt(offset, malformed))?;

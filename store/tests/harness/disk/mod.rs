@@ -217,6 +217,26 @@ impl SimDisk {
         }
     }
 
+    /// Takes over the files below a directory of another disk, synced.
+    pub fn take_files(&self, other: &Self, directory: &Path) {
+        let contents: Vec<_> = {
+            let other = other.lock();
+            let below = other.names.files();
+            let below = below.filter(|(path, _)| path.starts_with(directory));
+            below
+                .map(|(path, file)| (path.to_owned(), other.files[file].now().to_vec()))
+                .collect()
+        };
+        for (path, content) in contents {
+            for parent in path.ancestors().skip(1) {
+                if parent.starts_with(directory) {
+                    self.lock().names.add_root(parent);
+                }
+            }
+            self.write(&path, content);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A test lets the writer panic in here.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
