@@ -1,9 +1,9 @@
 //! The history as others read it: the log from a revision on, and what marks of it mean.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use objsync_proto::effect::Effect;
@@ -19,7 +19,7 @@ use crate::footer::Footer;
 use crate::frame::{BytesReader, LoggedTransaction, Malformed, put_varint};
 use crate::index::{Index, LayeredIndex, compare};
 use crate::log::{LogReader, OpenSegment, SegmentId, SegmentInfo, Segments, segment_path};
-use crate::snapshot::{Snapshot, Snapshots};
+use crate::snapshot::{Snapshot, SnapshotInfo, Snapshots};
 use crate::state::{Changes, History};
 use crate::table::TableEntry;
 
@@ -32,8 +32,8 @@ pub(crate) struct LogHistory {
     pub(crate) segments: Arc<Segments>,
     pub(crate) open: Arc<OpenSegment>,
     pub(crate) snapshots: Arc<Snapshots>,
-    /// Segments whose footers are sound; held while one is looked for and, if need be, made.
-    pub(crate) checked: Mutex<BTreeSet<SegmentId>>,
+    /// Footers in use. Locked while one is looked for and, if need be, made.
+    pub(crate) footers: Mutex<HashMap<SegmentId, Weak<Footer>>>,
     /// Nothing may be written.
     pub(crate) readonly: bool,
 }
@@ -63,9 +63,12 @@ impl LogHistory {
         let Some((segments, start)) = self.segments.after(after, self.open.info()) else {
             return Ok(Walk::Trimmed);
         };
+        let oldest = segments.first().map(|info| info.id);
         for read in LogReader::new(&*self.disk, &self.directory, segments, start) {
             let (place, frame) = match read {
-                Err(error) if is_removed(&error) => return Ok(Walk::Trimmed),
+                Err(error) if is_removed(&error) && self.is_trimmed(oldest) => {
+                    return Ok(Walk::Trimmed);
+                }
                 other => other?,
             };
             if frame.last() <= after {
@@ -87,25 +90,40 @@ impl LogHistory {
         Ok(Walk::Done)
     }
 
+    /// Whether a segment that was there is one of the log no more.
+    fn is_trimmed(&self, id: Option<SegmentId>) -> bool {
+        let closed = self.segments.closed();
+        let oldest = closed.first().map_or(self.open.info().id, |info| info.id);
+        id.is_none_or(|id| id < oldest)
+    }
+
     /// The footer of a closed segment; made if it is missing or damaged, in memory if it cannot be
-    /// written. Each is read whole the first time.
-    pub(crate) fn footer(&self, info: SegmentInfo) -> Result<Footer, StoreError> {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let (disk, directory) = (&*self.disk, &*self.directory);
-        let open = || Footer::open(disk, directory, info);
-        let opened = match (checked.contains(&info.id), self.readonly) {
-            (true, _) => open(),
-            (false, true) => open().and_then(|footer| footer.table.check_blocks().map(|()| footer)),
-            (false, false) => Footer::open_or_write(disk, directory, self.store, info),
-        };
-        match opened {
-            Ok(footer) if footer.table.head().store == self.store => {
-                checked.insert(info.id);
-                Ok(footer)
-            }
-            // Damage of the segment itself, and whatever else fails, is met again.
-            _ => Footer::in_memory(disk, directory, self.store, (info, info.last)),
+    /// written. It is read whole when it is opened, and shared by all who hold it.
+    pub(crate) fn footer(&self, info: SegmentInfo) -> Result<Arc<Footer>, StoreError> {
+        let mut held = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(footer) = held.get(&info.id).and_then(Weak::upgrade) {
+            return Ok(footer);
         }
+        let (disk, directory) = (&*self.disk, &*self.directory);
+        let opened = match self.readonly {
+            true => Footer::open(disk, directory, info)
+                .and_then(|footer| footer.table.check_blocks().map(|()| footer)),
+            false => Footer::open_or_write(disk, directory, self.store, info),
+        };
+        let footer = match opened {
+            Ok(footer) if footer.table.head().store == self.store => footer,
+            // Damage of the segment itself, and whatever else fails, is met again.
+            _ => Footer::in_memory(disk, directory, self.store, (info, info.last))?,
+        };
+        let footer = Arc::new(footer);
+        held.insert(info.id, Arc::downgrade(&footer));
+        Ok(footer)
+    }
+
+    /// A segment is gone.
+    pub(crate) fn forget(&self, id: SegmentId) {
+        let mut held = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
+        held.remove(&id);
     }
 
     /// Everything as of a revision, from snapshot and footers; none if it is before what is kept.
@@ -116,36 +134,49 @@ impl LogHistory {
         let mut tries = TRY_COUNT;
         loop {
             tries -= 1;
-            match self.try_layered_at(revision) {
-                // What was trimmed meanwhile is not needed by what the next look finds.
-                Err(error) if is_removed(&error) && tries > 0 => {}
-                other => return other,
+            let before = self.files();
+            let found = self.try_layered_at(revision);
+            let is_missing = match &found {
+                Ok(found) => found.is_none(),
+                Err(error) => is_removed(error),
+            };
+            // What was trimmed meanwhile is not needed by what the next look finds.
+            if !is_missing || tries == 0 || self.files() == before {
+                return found;
             }
         }
+    }
+
+    /// What is there: it changes when something is closed, made or trimmed.
+    fn files(&self) -> (Vec<SegmentInfo>, Vec<SnapshotInfo>) {
+        (self.segments.closed(), self.snapshots.list())
     }
 
     fn try_layered_at(&self, revision: Revision) -> Result<Option<LayeredIndex>, StoreError> {
         let open = self.open.info();
         let snapshot = self.snapshots.newest_at(revision)?;
         let covered = snapshot.as_ref().map_or(SegmentId(0), Snapshot::segment);
-        // The open segment was looked at first: it may have been closed since.
+        // The open segment was looked at first: it may have been closed, and covered, since.
         let mut segments = self.segments.closed();
-        segments.retain(|info| info.id > covered && info.id < open.id);
+        segments.retain(|info| info.id < open.id);
         segments.push(open);
+        segments.retain(|info| info.id > covered);
         if segments
             .first()
             .is_some_and(|first| first.id != covered.next())
         {
             return Ok(None);
         }
-        // A segment without transactions is what an owner that was killed at once leaves.
         let wanted = segments
             .iter()
-            .filter(|info| info.before < info.last)
+            .filter(|info| info.has_transactions())
             .take_while(|info| info.before < revision);
         let layers = wanted.map(|info| match info.id < open.id && info.last <= revision {
             true => self.footer(*info),
-            false => Footer::in_memory(&*self.disk, &self.directory, self.store, (*info, revision)),
+            false => {
+                let (disk, directory) = (&*self.disk, &*self.directory);
+                Footer::in_memory(disk, directory, self.store, (*info, revision)).map(Arc::new)
+            }
         });
         let layers = layers.collect::<Result<_, _>>()?;
         Ok(Some(LayeredIndex::new(snapshot, layers, revision)))

@@ -25,9 +25,12 @@ impl Core {
             // What is left there counts for nothing, and is tried again.
             tracing::warn!(%error, "a closed segment keeps bytes behind its end");
         }
-        self.make_footers()?;
-        while self.make_snapshot()? {}
-        self.trim()
+        let made = self.make_footers().and_then(|()| {
+            while self.make_snapshot()? {}
+            Ok(())
+        });
+        // What may go does so, whatever else fails: the disk may be full.
+        self.trim().and(made)
     }
 
     /// The next snapshot, and whoever opens the store, finds them there.
@@ -36,7 +39,7 @@ impl Core {
         let covered = covered.map_or(SegmentId(0), |snapshot| snapshot.segment);
         for info in self.segments.closed() {
             self.refuse_if_closed()?;
-            if info.id > covered {
+            if info.id > covered && info.has_transactions() {
                 self.history.footer(info)?;
             }
         }
@@ -54,8 +57,13 @@ impl Core {
         };
         let previous = self.snapshots.newest()?;
         let system = self.system_after(previous.as_ref(), due)?;
-        let footers = due.iter().map(|info| self.history.footer(*info));
-        let footers = footers.collect::<Result<Vec<_>, _>>()?;
+        // The last one says where the snapshot ends.
+        let last = due.last().map(|info| info.id);
+        let footers = due
+            .iter()
+            .filter(|info| info.has_transactions() || Some(info.id) == last)
+            .map(|info| self.history.footer(*info))
+            .collect::<Result<Vec<_>, _>>()?;
         let made = snapshot::write(&SnapshotPlan {
             disk: &*self.disk,
             directory: &self.directory,
@@ -66,6 +74,10 @@ impl Core {
             is_stopped: &|| self.is_closed(),
         })?;
         let revision = made.revision();
+        assert!(
+            newest.is_none_or(|newest| newest.revision < revision),
+            "a snapshot's name is used once"
+        );
         self.manifest
             .update(|manifest| manifest.snapshots.push(revision))?;
         tracing::info!(%revision, bytes = made.bytes(), "snapshot made");
@@ -118,6 +130,7 @@ impl Core {
         }
         for id in segments {
             remove(&*self.disk, &footer_path(&self.directory, id))?;
+            self.history.forget(id);
             self.segments.remove_oldest(id)?;
         }
         Ok(())

@@ -123,6 +123,9 @@ impl Manifest {
         for _ in 0..count {
             snapshots.push(Revision(reader.varint()?));
         }
+        if !snapshots.is_sorted_by(|a, b| a < b) {
+            return Err(Malformed("its snapshots are out of order").into());
+        }
         Ok(Self {
             store,
             authority,

@@ -95,6 +95,11 @@ impl Recent {
         }
     }
 
+    /// The number of keys in the index is no longer known: another index is about to be there.
+    pub(crate) fn forget_counts(&mut self) {
+        self.totals = None;
+    }
+
     /// Whether the number of keys in the index is known.
     pub(crate) fn is_counted(&self) -> bool {
         self.totals.is_some()

@@ -171,7 +171,7 @@ fn begin_epoch(
     let claim = |manifest: &mut Manifest| {
         manifest.clean_end = None;
         manifest.epoch_max = epoch.number;
-        manifest.revision_max = Revision(last.0 + REVISION_STEP);
+        manifest.revision_max = Revision(last.0.saturating_add(REVISION_STEP));
     };
     match manifest.update(claim) {
         // The last owner may have left room in the log that it did not use.
@@ -234,7 +234,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         segments: Arc::new(segments),
         open: Arc::new(open),
         snapshots: Arc::new(snapshots),
-        checked: Mutex::default(),
+        footers: Mutex::default(),
         readonly: options.readonly,
     });
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);

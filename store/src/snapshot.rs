@@ -54,7 +54,7 @@ pub struct SnapshotPlan<'a> {
     /// The newest snapshot that is there.
     pub previous: Option<&'a Snapshot>,
     /// The footers of the closed segments since, oldest first; at least one.
-    pub footers: &'a [Footer],
+    pub footers: &'a [Arc<Footer>],
     /// Sessions, grants and epochs as of the end of the last of these segments.
     pub system: &'a [u8],
     /// Asked now and then: the store is closing, and the snapshot has time until it is opened.

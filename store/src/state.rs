@@ -276,11 +276,12 @@ impl DictState {
         if Arc::get_mut(&mut index).is_none() {
             return;
         }
+        let flushed = index.flush();
         drop(index);
-        if is_clean
-            && mover.counts.is_some()
-            && let Err(error) = self.options.home.closed()
-        {
+        if !is_clean || mover.counts.is_none() {
+            return;
+        }
+        if let Err(error) = flushed.and_then(|()| self.options.home.closed()) {
             tracing::warn!(%error, "the index was closed and will be compared when it is opened");
         }
     }

@@ -13,7 +13,7 @@ use objsync_proto::ids::{
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::Grant;
 
-use crate::commit::{Given, Job, ReplyTo, Request};
+use crate::commit::{Given, Job, ReplyTo, Request, is_leading};
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::feed::{Feed, Published};
@@ -39,8 +39,16 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Err(error) = self.core.close() {
-            tracing::warn!(%error, "closing the store");
+        let core = Arc::clone(&self.core);
+        let close = move || {
+            if let Err(error) = core.close() {
+                tracing::warn!(%error, "closing the store");
+            }
+        };
+        // A callback of the writer, which let go of the last handle, must not wait for the writer.
+        match is_leading() {
+            true => drop(std::thread::spawn(close)),
+            false => close(),
         }
     }
 }

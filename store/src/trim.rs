@@ -114,7 +114,20 @@ pub fn due<'a>(
     let moved = since.last()?.last > newest.map_or(Revision(0), |snapshot| snapshot.revision);
     let is_due =
         bytes >= limits.snapshot_log_bytes.max(half) || since.len() >= SNAPSHOT_SEGMENTS_MAX;
-    (moved && is_due).then_some(&since[..since.len().min(SNAPSHOT_SEGMENTS_MAX)])
+    (moved && is_due).then(|| first_written(since))
+}
+
+/// The first segments, of which so many have transactions as one snapshot takes in; at least one
+/// has, so that the snapshot is of another revision than the one before.
+fn first_written(segments: &[SegmentInfo]) -> &[SegmentInfo] {
+    let mut written = segments
+        .iter()
+        .enumerate()
+        .filter(|(_, info)| info.has_transactions());
+    match written.nth(SNAPSHOT_SEGMENTS_MAX) {
+        Some((end, _)) => &segments[..end],
+        None => segments,
+    }
 }
 
 #[cfg(test)]
@@ -260,6 +273,26 @@ mod tests {
             taken(130),
             Some(128),
             "an owner that is killed often leaves many"
+        );
+        // Killed again and again without a write, then with one.
+        let idle = (2..=200).map(|id| SegmentInfo {
+            before: Revision(10),
+            last: Revision(10),
+            ..segment(id, 1, 0)
+        });
+        let mut idle: Vec<_> = [segment(1, 1, 0)].into_iter().chain(idle).collect();
+        let newest = snapshot(1, 1);
+        assert_eq!(due(&idle, Some(&newest), &limits()), None, "nothing new");
+        idle.push(SegmentInfo {
+            before: Revision(10),
+            last: Revision(11),
+            ..segment(201, 1, 0)
+        });
+        let taken = due(&idle, Some(&newest), &limits()).unwrap();
+        assert_eq!(
+            taken.last().unwrap().last,
+            Revision(11),
+            "never a second snapshot of one revision"
         );
     }
 }

@@ -20,6 +20,8 @@ const GATHER_COUNT_MAX: u32 = 25;
 const KEEP_MS: u64 = 5 * 60 * 1000;
 /// How long the index waits after a failure.
 const RETRY_MS: u64 = 1_000;
+/// How long it waits after many: what fails each time costs as much each time.
+const RETRY_MS_MAX: u64 = 60_000;
 
 /// The threads, and work for the one that keeps the index.
 #[derive(Default)]
@@ -99,6 +101,15 @@ impl Upkeep {
             .wait_timeout_while(work, Duration::from_millis(ms), |work| {
                 !work.is_stopped && !work.is_pressing
             });
+    }
+
+    /// Waits a while, or until the end.
+    fn rest(&self, ms: u64) {
+        let pause = Duration::from_millis(ms);
+        let waited = self
+            .changed
+            .wait_timeout_while(self.work(), pause, |work| !work.is_stopped);
+        drop(waited);
     }
 
     fn stop(&self) {
@@ -193,30 +204,42 @@ impl Core {
     fn serve_index(&self) {
         while self.upkeep.wait(self.state.indexed()) {
             self.gather();
-            if let Err(error) = self.advance_index() {
-                tracing::warn!(%error, "the index does not follow");
-                self.upkeep.pause(RETRY_MS);
+            match self.advance_index() {
+                Ok(true) => {}
+                // A reader holds it up: it is asked again soon, whatever presses.
+                Ok(false) => self.upkeep.rest(GATHER_MS),
+                Err(error) => {
+                    tracing::warn!(%error, "the index does not follow");
+                    self.upkeep.rest(RETRY_MS);
+                }
             }
         }
     }
 
-    fn advance_index(&self) -> Result<(), StoreError> {
+    /// Moves the index as far as it may go; tells whether it moved.
+    fn advance_index(&self) -> Result<bool, StoreError> {
+        let before = self.state.indexed();
         while self.state.advance(self.upkeep.target())? {
             if self.upkeep.work().is_stopped {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(self.state.indexed() > before)
     }
 
     /// What the thread that opens the index, or makes it again, does until it is stopped.
     fn serve_building(&self) {
+        let mut pause_ms = RETRY_MS;
         while self.state.wait_until_index_is_wanted() {
             match self.state.build_index() {
-                Ok(_) | Err(StoreError::Closed) => self.index_may_follow(),
+                Ok(_) | Err(StoreError::Closed) => {
+                    pause_ms = RETRY_MS;
+                    self.index_may_follow();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "there is no index yet");
-                    self.state.pause_building(Duration::from_millis(RETRY_MS));
+                    self.state.pause_building(Duration::from_millis(pause_ms));
+                    pause_ms = (2 * pause_ms).min(RETRY_MS_MAX);
                 }
             }
         }
@@ -243,7 +266,7 @@ impl Core {
         loop {
             match self.keep() {
                 Ok(()) | Err(StoreError::Closed) => {}
-                Err(error) => tracing::warn!(%error, "no snapshot was made"),
+                Err(error) => tracing::warn!(%error, "the log could not be kept in order"),
             }
             if !self.upkeep.wait_for_segment() {
                 return;

@@ -185,10 +185,11 @@ impl LogHistory {
 
     /// Whether a segment may have a change of the key: its footer tells, if it has one.
     fn may_touch(&self, info: &SegmentInfo, wanted: &Wanted<'_>) -> bool {
-        let footer = Footer::open(&*self.disk, &self.directory, *info);
-        let entry = footer.and_then(|footer| footer.table.get(wanted.section, wanted.key));
+        let footer = Footer::open(&*self.disk, &self.directory, *info).ok();
+        let footer = footer.filter(|footer| footer.table.head().store == self.store);
+        let entry = footer.map(|footer| footer.table.get(wanted.section, wanted.key));
         // One that is missing or damaged tells nothing; the segment itself is the truth.
-        !matches!(entry, Ok(None))
+        !matches!(entry, Some(Ok(None)))
     }
 
     /// Adds the versions in one segment; tells whether earlier ones there did not fit.

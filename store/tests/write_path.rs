@@ -323,3 +323,25 @@ fn operation_queued_twice_is_run_once_and_answered_twice() {
         assert_eq!(pair[0], pair[1]);
     }
 }
+
+/// The store's own thread answers while it leads: closing there must not wait for the writer.
+#[test]
+fn last_handle_that_goes_in_a_callback_closes_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new();
+    let store = open(directory.path(), options_on(&disk));
+    let (send, receive) = std::sync::mpsc::channel::<Store>();
+    // The callback has the last handle: it gets it from here.
+    let done = Box::new(move |_| drop(receive.recv().unwrap()));
+    store.submit(submission(put("a", "1"), Durability::Sync), done);
+    send.send(store).unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let store = loop {
+        match Store::open(directory.path(), options_on(&disk)) {
+            Ok(store) => break store,
+            Err(error) => assert!(std::time::Instant::now() < end, "{error}"),
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(get(&store, "a").as_deref(), Some("1"));
+}

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use objsync_proto::ids::{Revision, StoreId};
 
@@ -121,11 +122,11 @@ fn layered_at(files: &Files<'_>, revision: Revision) -> Result<Option<LayeredInd
     Ok(Some(LayeredIndex::new(snapshot, layers, revision)))
 }
 
-fn layer(files: &Files<'_>, info: SegmentInfo, to: Revision) -> Result<Footer, StoreError> {
+fn layer(files: &Files<'_>, info: SegmentInfo, to: Revision) -> Result<Arc<Footer>, StoreError> {
     let is_whole = info.last <= to;
     if is_whole && let Ok(footer) = Footer::open(files.disk, &files.directory, info) {
-        return Ok(footer);
+        return Ok(Arc::new(footer));
     }
     let store = files.store.unwrap_or(StoreId([0; 16]));
-    Footer::in_memory(files.disk, &files.directory, store, (info, to))
+    Footer::in_memory(files.disk, &files.directory, store, (info, to)).map(Arc::new)
 }

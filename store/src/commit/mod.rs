@@ -20,11 +20,12 @@ mod overlay;
 mod publish;
 mod queue;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
-use objsync_proto::ids::Durability;
+use objsync_proto::ids::{Durability, Revision};
 
 pub(crate) use batch::Batch;
 pub(crate) use job::{Given, Job, ReplyTo, Request};
@@ -34,7 +35,6 @@ use crate::core::Core;
 use crate::error::StoreError;
 use crate::frame::BatchBuilder;
 use crate::log::LogWriter;
-use objsync_proto::ids::Revision;
 
 /// Bytes of a batch after which what is queued waits for the next.
 pub(crate) const BATCH_BYTES: usize = 4 << 20;
@@ -106,7 +106,7 @@ impl Core {
 
     /// Runs one batch. Gives the answer of an inline job.
     fn lead(&self, mut jobs: VecDeque<Job>) -> Option<Result<Given, StoreError>> {
-        let leading = Leading { core: self };
+        let leading = Leading::new(self);
         let answer = match self.writer().as_mut() {
             Some(writer) => self.run_batch(writer, &mut jobs),
             None => refuse_all(&mut jobs, &self.no_writer()),
@@ -150,12 +150,15 @@ impl Core {
 
     /// Runs what is queued, as the store's own thread does. For who leads.
     pub(crate) fn lead_queued(&self) {
-        if let Err(error) = self.wait_for_room() {
-            let mut jobs = self.queue.take();
-            refuse_all(&mut jobs, &error);
-            return self.queue.leave();
+        let room = self.wait_for_room();
+        let mut jobs = self.queue.take();
+        if let Err(error) = room {
+            // The end of a store needs no room.
+            let is_close = |job: &Job| matches!(job.request, Request::Close);
+            let (closing, mut refused) = jobs.into_iter().partition(is_close);
+            refuse_all(&mut refused, &error);
+            jobs = closing;
         }
-        let jobs = self.queue.take();
         // The store refuses writes after a panic, but somebody has to say so.
         let _ = catch_unwind(AssertUnwindSafe(|| self.lead(jobs)));
     }
@@ -232,13 +235,30 @@ impl Core {
     }
 }
 
+thread_local! {
+    static IS_LEADING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in the middle of a batch, so that it must not wait for the writer.
+pub(crate) fn is_leading() -> bool {
+    IS_LEADING.get()
+}
+
 /// Gives up the lead at the end, however that comes.
 struct Leading<'a> {
     core: &'a Core,
 }
 
+impl<'a> Leading<'a> {
+    fn new(core: &'a Core) -> Self {
+        IS_LEADING.set(true);
+        Self { core }
+    }
+}
+
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
+        IS_LEADING.set(false);
         if std::thread::panicking() {
             let core = self.core;
             let panicked = std::io::Error::other("the writer panicked");

@@ -110,9 +110,12 @@ impl FrameHeader {
     #[must_use]
     pub fn last(&self) -> Revision {
         match self.kind {
-            FrameKind::Transactions => {
-                Revision((self.first.0 + u64::from(self.count)).saturating_sub(1))
-            }
+            FrameKind::Transactions => Revision(
+                self.first
+                    .0
+                    .saturating_add(u64::from(self.count))
+                    .saturating_sub(1),
+            ),
             _ => self.first,
         }
     }

@@ -20,6 +20,11 @@ pub trait IndexHome: Send + Sync + 'static {
     /// Sets aside what is there and makes an empty index.
     fn make(&self) -> Result<Arc<dyn Index>, StoreError>;
 
+    /// Removes an index that could not be finished; nobody has it open any more.
+    fn discard(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Notes that the index is whole and that nobody has it open any more.
     fn closed(&self) -> Result<(), StoreError>;
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::ids::{NamespaceId, Revision, SurfaceId};
@@ -24,13 +25,17 @@ use crate::table::{Section, TableEntry};
 pub(crate) struct LayeredIndex {
     snapshot: Option<Snapshot>,
     /// The footers since, oldest first; the last one may end within its segment.
-    layers: Vec<Footer>,
+    layers: Vec<Arc<Footer>>,
     revision: Revision,
 }
 
 impl LayeredIndex {
     /// Over a snapshot and what followed it, oldest first.
-    pub(crate) fn new(snapshot: Option<Snapshot>, layers: Vec<Footer>, revision: Revision) -> Self {
+    pub(crate) fn new(
+        snapshot: Option<Snapshot>,
+        layers: Vec<Arc<Footer>>,
+        revision: Revision,
+    ) -> Self {
         Self {
             snapshot,
             layers,

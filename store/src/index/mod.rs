@@ -67,6 +67,11 @@ pub trait Index: Send + Sync + 'static {
     /// be missing.
     fn counts(&self) -> Result<Vec<(NamespaceId, u64)>, StoreError>;
 
+    /// Hands everything to the operating system.
+    fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Bytes it takes, on disk or in memory.
     fn bytes(&self) -> u64;
 }

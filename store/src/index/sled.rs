@@ -206,6 +206,10 @@ impl Index for SledIndex {
             .collect()
     }
 
+    fn flush(&self) -> Result<(), StoreError> {
+        self.guard("flush", || self.db.flush()).map(drop)
+    }
+
     fn bytes(&self) -> u64 {
         self.guard("size", || self.db.size_on_disk()).unwrap_or(0)
     }
@@ -214,7 +218,7 @@ impl Index for SledIndex {
 impl Drop for SledIndex {
     fn drop(&mut self) {
         // What is lost here is in the log; the next open applies it again.
-        if let Err(error) = guard("flush", || self.db.flush()) {
+        if let Err(error) = self.flush() {
             tracing::warn!(%error, "the index was closed without its last changes");
         }
     }

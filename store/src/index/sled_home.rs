@@ -108,6 +108,11 @@ impl IndexHome for SledHome {
         self.open()
     }
 
+    fn discard(&self) -> Result<(), StoreError> {
+        fs::remove_dir_all(&self.directory)
+            .map_err(|error| StoreError::io("remove", &self.directory, error))
+    }
+
     fn closed(&self) -> Result<(), StoreError> {
         let sync = |path: &Path| File::open(path)?.sync_all();
         match proof(&self.directory, &sync) {

@@ -37,7 +37,7 @@ impl SegmentId {
     /// The segment after this one.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -65,6 +65,14 @@ pub struct SegmentInfo {
     pub bytes: u64,
     /// The owner's clock when it was closed, milliseconds since 1970.
     pub last_time_ms: u64,
+}
+
+impl SegmentInfo {
+    /// Whether any transaction is in it; an owner that was killed at once leaves one without.
+    #[must_use]
+    pub fn has_transactions(&self) -> bool {
+        self.before < self.last
+    }
 }
 
 /// The directory of the segments in a store's directory.

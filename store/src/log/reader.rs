@@ -137,6 +137,10 @@ impl SegmentReader {
                     return Ok(Some((start + at as u64, header)));
                 }
             }
+            // The file may end long before the end that was given.
+            if self.window.len() < WINDOW_BYTES {
+                return Ok(None);
+            }
             // The next window begins before this one ends: a header may lie across.
             start += (WINDOW_BYTES - FRAME_HEADER_BYTES) as u64;
         }
@@ -152,6 +156,9 @@ impl SegmentReader {
             let count = usize::try_from(count).expect("at most a window");
             if self.window[..count].iter().any(|byte| *byte != 0) {
                 return Ok(true);
+            }
+            if self.window.len() < WINDOW_BYTES {
+                return Ok(false);
             }
             start += WINDOW_BYTES as u64;
         }

@@ -14,8 +14,8 @@ use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
 use crate::frame::{BytesReader, Frame, FrameKind, LoggedTransaction, Malformed};
 use crate::grants::{GrantEvent, Grants};
-use crate::history::{LogHistory, located};
-use crate::log::{LogReader, SegmentId, SegmentInfo, segment_path};
+use crate::history::{LogHistory, Walk, located};
+use crate::log::{LogReader, SegmentId, SegmentInfo, log_directory, segment_path};
 use crate::reader::PageLimits;
 use crate::sessions::{SessionEvent, Sessions};
 use crate::snapshot::{Snapshot, snapshot_path};
@@ -169,7 +169,7 @@ pub(super) fn replay_surfaces(
     end: Revision,
 ) -> Result<(), StoreError> {
     for surface in surfaces.iter() {
-        history.walk(surface.mark(), end, &mut |logged| {
+        let walked = history.walk(surface.mark(), end, &mut |logged| {
             let transaction = logged.transaction;
             for effect in &transaction.effects {
                 if effect.surface == surface.id() {
@@ -178,6 +178,11 @@ pub(super) fn replay_surfaces(
             }
             Ok(true)
         })?;
+        if let Walk::Trimmed = walked {
+            let log = log_directory(&history.directory);
+            let what = format!("what follows revision {} is missing", surface.mark());
+            return Err(StoreError::corrupt(&log, 0, what));
+        }
         surface.publish(end);
     }
     Ok(())

@@ -18,9 +18,12 @@ struct Rig {
     next_segment: u64,
 }
 
-fn footers(directory: &Path, segments: &[SegmentInfo]) -> Vec<Footer> {
+fn footers(directory: &Path, segments: &[SegmentInfo]) -> Vec<Arc<Footer>> {
     let open = |info: &SegmentInfo| Footer::open_or_write(&RealDisk, directory, STORE, *info);
-    segments.iter().map(open).collect::<Result<_, _>>().unwrap()
+    segments
+        .iter()
+        .map(|info| Arc::new(open(info).unwrap()))
+        .collect()
 }
 
 impl Rig {

@@ -131,11 +131,22 @@ impl Build {
     }
 }
 
+/// Keys by namespace.
+type Counts = Vec<(NamespaceId, u64)>;
+
 /// An index on its way, and what is known of it.
 struct Candidate {
     index: Arc<dyn Index>,
-    counts: Vec<(NamespaceId, u64)>,
+    counts: Counts,
     revision: Revision,
+}
+
+/// An index that failed is never dropped: it may have panicked, and dropping it could hang.
+fn abandoned<T>(index: &Arc<dyn Index>, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    if let Err(StoreError::Index { .. }) = result {
+        std::mem::forget(Arc::clone(index));
+    }
+    result
 }
 
 impl DictState {
@@ -227,7 +238,8 @@ impl DictState {
         };
         while !self.switch(&candidate) {
             self.build.refuse_if_closed()?;
-            self.replay_log(&mut candidate, self.indexed())?;
+            let index = Arc::clone(&candidate.index);
+            abandoned(&index, self.replay_log(&mut candidate, self.indexed()))?;
         }
         tracing::debug!(revision = %candidate.revision, "the index is in place");
         Ok(true)
@@ -238,28 +250,49 @@ impl DictState {
         let Some(Reused { index, is_proven }) = self.options.home.reuse()? else {
             return Ok(None);
         };
+        match abandoned(&index, self.examine(&*index, is_proven))? {
+            Ok((revision, counts)) => Ok(Some(Candidate {
+                index,
+                counts,
+                revision,
+            })),
+            Err(what) => Err(StoreError::Index { what }),
+        }
+    }
+
+    /// The revision and the counts of an index that is there, or why it cannot be used.
+    fn examine(
+        &self,
+        index: &dyn Index,
+        is_proven: bool,
+    ) -> Result<Result<(Revision, Counts), String>, StoreError> {
         let history = &self.options.history;
-        let differs = |what: String| StoreError::Index { what };
         let mark = index.mark()?;
-        let revision = mark
-            .and_then(|mark| history.revision_of(&mark))
-            .ok_or_else(|| differs("it is not whole, or of another history".to_owned()))?;
+        let Some(revision) = mark.and_then(|mark| history.revision_of(&mark)) else {
+            return Ok(Err("it is not whole, or of another history".to_owned()));
+        };
         if !is_proven {
             let is_stopped = || self.build.is_closed();
-            if let Some(what) = history.difference(&*index, revision, &is_stopped)? {
-                return Err(differs(what));
+            if let Some(what) = history.difference(index, revision, &is_stopped)? {
+                return Ok(Err(what));
             }
         }
-        Ok(Some(Candidate {
-            counts: index.counts()?,
-            index,
-            revision,
-        }))
+        Ok(Ok((revision, index.counts()?)))
     }
 
     /// An empty index, filled from the newest snapshot.
     fn make_again(&self) -> Result<Candidate, StoreError> {
         let index = self.options.home.make()?;
+        let filled = abandoned(&index, self.fill_from_snapshot(&index));
+        if let Err(StoreError::Full { .. }) = filled {
+            // What there is of it takes the room that the log needs.
+            drop(index);
+            self.options.home.discard()?;
+        }
+        filled
+    }
+
+    fn fill_from_snapshot(&self, index: &Arc<dyn Index>) -> Result<Candidate, StoreError> {
         self.build.begin(self.options.history.entry_count());
         let mut counts: HashMap<NamespaceId, u64> = HashMap::new();
         let mut batch = IndexBatch::default();
@@ -276,16 +309,16 @@ impl DictState {
                 }),
             });
             if batch.changes.len() >= FILL_COUNT || bytes >= FILL_BYTES {
-                self.fill(&*index, &std::mem::take(&mut batch))?;
+                self.fill(&**index, &std::mem::take(&mut batch))?;
                 bytes = 0;
             }
             Ok(())
         })?;
         batch.counts = counts.into_iter().collect();
         batch.mark = Some(self.options.history.mark_at(revision));
-        self.fill(&*index, &batch)?;
+        self.fill(&**index, &batch)?;
         Ok(Candidate {
-            index,
+            index: Arc::clone(index),
             counts: batch.counts,
             revision,
         })
@@ -335,14 +368,11 @@ impl DictState {
         if at < self.indexed() {
             return false;
         }
-        self.pins.expire_before(at);
-        self.put_index(Arc::clone(&candidate.index));
-        self.recent_mut().rebase(at, Some(&candidate.counts));
+        self.put_index(Arc::clone(&candidate.index), (at, Some(&candidate.counts)));
         *mover = Mover {
             counts: Some(candidate.counts.iter().copied().collect()),
             mark: at,
         };
-        self.indexed.store(at.0, Ordering::SeqCst);
         lock(&self.build.wanted).is_wanted = false;
         drop(mover);
         self.tell_waiters();

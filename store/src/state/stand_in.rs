@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use objsync_proto::ids::Revision;
+use objsync_proto::ids::{NamespaceId, Revision};
 
 use super::advance::RETIRE_COUNT;
 use super::{DictState, Mover};
@@ -59,24 +59,50 @@ impl DictState {
     }
 
     fn put_stand_in(&self, mover: &mut Mover, at: Revision) -> Result<(), StoreError> {
-        // The log may have been trimmed beyond it, and beyond what readers pinned.
-        let at = self.options.history.reachable(at);
-        self.pins.expire_before(at);
-        let stand_in = self.options.history.stand_in(at)?;
-        self.put_index(stand_in);
-        while self.recent_mut().retire(at, RETIRE_COUNT) {}
-        self.recent_mut().rebase(at, None);
+        let (at, stand_in) = self.find_stand_in(at)?;
+        self.put_index(stand_in, (at, None));
         *mover = Mover {
             counts: None,
             mark: at,
         };
-        self.indexed.store(at.0, Ordering::SeqCst);
         self.tell_waiters();
         Ok(())
     }
 
-    pub(super) fn put_index(&self, index: Arc<dyn Index>) {
+    /// A stand-in as of a revision, or of a later one if the log was trimmed beyond that, and beyond
+    /// what readers pinned.
+    fn find_stand_in(&self, at: Revision) -> Result<(Revision, Arc<dyn Index>), StoreError> {
+        let history = &self.options.history;
+        let mut at = history.reachable(at);
+        loop {
+            match history.stand_in(at) {
+                Ok(stand_in) => return Ok((at, stand_in)),
+                Err(error) => {
+                    // It may have been trimmed just now.
+                    let reachable = history.reachable(at);
+                    if reachable == at {
+                        return Err(error);
+                    }
+                    at = reachable;
+                }
+            }
+        }
+    }
+
+    /// Puts an index as of `at` in the place of the one that is there, with its counts if they are
+    /// known. For who holds `mover`.
+    pub(super) fn put_index(
+        &self,
+        index: Arc<dyn Index>,
+        (at, counts): (Revision, Option<&[(NamespaceId, u64)]>),
+    ) {
+        self.pins.expire_before(at);
+        // First of all: what is retired below would be missing in a count.
+        self.recent_mut().forget_counts();
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
+        while self.recent_mut().retire(at, RETIRE_COUNT) {}
+        self.recent_mut().rebase(at, counts);
+        self.indexed.store(at.0, Ordering::SeqCst);
     }
 
     /// Counts the keys of the stand-in, unless they are counted, or an index is in place.
