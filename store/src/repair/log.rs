@@ -207,10 +207,13 @@ impl<'a> LogReading<'a> {
             }
             next => next,
         };
-        let is_alone = next.is_some_and(|(_, next)| next.index.0 == wanted.0 + 1);
-        let kind = own
-            .filter(|_| is_alone || next.is_none())
-            .map(|own| own.kind);
+        // Where no header follows, others may have been hit with it, unless it was the last.
+        let is_alone = match (next, own) {
+            (Some((_, next)), _) => next.index.0 == wanted.0 + 1,
+            (None, Some(own)) => offset + own.frame_bytes() == reader.end(),
+            (None, None) => false,
+        };
+        let kind = own.filter(|_| is_alone).map(|own| own.kind);
         let is_plain = matches!(kind, Some(FrameKind::Transactions | FrameKind::End));
         let place = self.origin.segments.iter().position(|(one, _)| *one == id);
         let after = place
@@ -218,7 +221,7 @@ impl<'a> LogReading<'a> {
             .map(|next| next.before);
         let last = match (next, own) {
             (Some((_, next)), _) => Some(next.before()),
-            (None, Some(own)) if after.is_none() => Some(own.last()),
+            (None, Some(own)) if after.is_none() && is_alone => Some(own.last()),
             (None, _) => after,
         };
         let end = next.map_or(reader.end(), |(at, _)| at);
