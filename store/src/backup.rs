@@ -93,6 +93,8 @@ pub fn backup(
 ) -> Result<BackupReport, StoreError> {
     refuse_if_inside(source, target)?;
     create(disk, target)?;
+    // The lock writes a file: never into what is no backup.
+    read_record(disk, target)?;
     let _lock = Lock::take(target, true)?;
     let before = Before::find(disk, target)?;
     let mut tries = 1;
@@ -148,22 +150,12 @@ struct Before {
 
 impl Before {
     fn find(disk: &dyn Disk, target: &Path) -> Result<Self, StoreError> {
-        let record = record::read(disk, target)?;
+        let record = read_record(disk, target)?;
         let Some(known) = &record else {
-            let names = disk.list(target);
-            let names = names.map_err(|error| StoreError::io("list", target, error))?;
-            let lock = lock_path(target);
-            let foreign = names.iter().find(|name| !lock.ends_with(name));
-            return match foreign {
-                Some(name) => {
-                    let what = format!("is no backup: it holds {name:?} and no file BACKUP");
-                    Err(refused(target, &what))
-                }
-                None => Ok(Self {
-                    record,
-                    found: None,
-                }),
-            };
+            return Ok(Self {
+                record,
+                found: None,
+            });
         };
         let Some(crc) = record::manifest_crc(disk, target)? else {
             return Ok(Self {
@@ -209,6 +201,26 @@ impl Before {
                 Err(refused(target, &what))
             }
         }
+    }
+}
+
+/// What makes the target a backup; none if nothing lies there.
+fn read_record(disk: &dyn Disk, target: &Path) -> Result<Option<Record>, StoreError> {
+    if let Some(record) = record::read(disk, target)? {
+        return Ok(Some(record));
+    }
+    let names = disk.list(target);
+    let names = names.map_err(|error| StoreError::io("list", target, error))?;
+    // A first run that was cut short at once leaves these.
+    let lock = lock_path(target);
+    let draft = record::record_path(target).with_added_extension("tmp");
+    let is_foreign = |name: &&String| !lock.ends_with(name) && !draft.ends_with(name);
+    match names.iter().find(is_foreign) {
+        Some(name) => {
+            let what = format!("is no backup: it holds {name:?} and no file BACKUP");
+            Err(refused(target, &what))
+        }
+        None => Ok(None),
     }
 }
 
