@@ -27,6 +27,7 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Position, Revision, StoreId};
 
 use crate::check::{CheckReport, check_as};
+use crate::clock::{Entropy, RealEntropy};
 use crate::disk::{Disk, replace_file};
 use crate::error::StoreError;
 use crate::format::{check_format, format_path};
@@ -130,7 +131,8 @@ pub fn restore(
         return Err(refused(target, "is not empty; restore makes a new store"));
     }
     let _lock = Lock::take(target, true)?;
-    let found = source::look(disk, source)?;
+    let mut found = source::look(disk, source)?;
+    set_apart(&mut found.manifest, target)?;
     let mut copying = Copying::new(disk, (source, target), &found, progress);
     copying.run(None)?;
     let report = copying.report();
@@ -230,8 +232,9 @@ fn try_backup(
     before: &Before,
     progress: &mut dyn FnMut(BackupProgress),
 ) -> Result<BackupReport, StoreError> {
-    let found = source::look(disk, source)?;
+    let mut found = source::look(disk, source)?;
     before.refuse_other_history(&found, target)?;
+    set_apart(&mut found.manifest, target)?;
     let mut record = Record {
         store: found.manifest.store,
         manifests: before.found.iter().map(|(_, crc)| *crc).collect(),
@@ -251,6 +254,23 @@ fn try_backup(
         tracing::warn!(%error, "a backup keeps files that it does not need");
     }
     Ok(report)
+}
+
+/// Has a copy begin with an epoch number that the original does not come to, nor another copy.
+fn set_apart(manifest: &mut Manifest, target: &Path) -> Result<(), StoreError> {
+    let mut chance = [0; 16];
+    let drawn = RealEntropy.fill(&mut chance);
+    drawn.map_err(|error| StoreError::io("draw random bytes for", target, error))?;
+    manifest.epoch_max = manifest.epoch_max.saturating_add(epoch_step(chance));
+    Ok(())
+}
+
+/// How far a copy's epoch numbers are from the original's: 1 to 2^32. A session is known by the
+/// number of its epoch and of a frame, and must not be taken for one of the original, which would
+/// be answered writes that this store never did.
+pub(crate) fn epoch_step(chance: [u8; 16]) -> u64 {
+    let [a, b, c, d, ..] = chance;
+    u64::from(u32::from_le_bytes([a, b, c, d])) + 1
 }
 
 /// Reads all of a copy back, as what its manifest will make of it.

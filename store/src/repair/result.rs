@@ -13,7 +13,7 @@ use super::origin::Origin;
 use super::tables::Tables;
 use super::{Loss, Meter, RepairReport};
 use crate::authority::AuthorityKind;
-use crate::backup::copy_beside;
+use crate::backup::{copy_beside, epoch_step};
 use crate::catalog::Catalog;
 use crate::core::System;
 use crate::disk::{Disk, replace_file};
@@ -44,7 +44,8 @@ pub(super) fn write(
     report.revision = revision;
     keep_system(origin, &mut reading, &mut report.losses);
     report.grant_count = reading.system.grants.list().len() as u64;
-    let start = begin_epoch(origin, &mut reading, (revision, &report.losses), draw()?);
+    let drawn = (draw()?, draw()?);
+    let start = begin_epoch(origin, &mut reading, (revision, &report.losses), drawn);
     let id = next_segment(origin, &tables);
     let head = TableHead {
         kind: TableKind::Snapshot,
@@ -117,12 +118,13 @@ fn keep_system(origin: &Origin, reading: &mut LogReading<'_>, losses: &mut Vec<L
     };
 }
 
-/// A new epoch, which says up to where older positions are a prefix of what is left.
+/// A new epoch, which says up to where older positions are a prefix of what is left. Its number is
+/// far from those of the original, as that of a backup is: see `backup::epoch_step`.
 fn begin_epoch(
     origin: &Origin,
     reading: &mut LogReading<'_>,
     (revision, losses): (Revision, &[Loss]),
-    name: [u8; 16],
+    (name, chance): ([u8; 16], [u8; 16]),
 ) -> EpochStart {
     let lost = losses
         .iter()
@@ -145,7 +147,8 @@ fn begin_epoch(
         .manifest
         .as_ref()
         .map_or(0, |manifest| manifest.epoch_max);
-    let number = seen.max(known).max(reading.epoch_max).saturating_add(1);
+    let highest = seen.max(known).max(reading.epoch_max);
+    let number = highest.saturating_add(epoch_step(chance));
     let mut epochs = Epochs::new(origin.store);
     for start in kept {
         epochs.push(start);
