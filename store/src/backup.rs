@@ -234,6 +234,9 @@ fn try_backup(
 ) -> Result<BackupReport, StoreError> {
     let mut found = source::look(disk, source)?;
     before.refuse_other_history(&found, target)?;
+    if before.found.is_some() {
+        copy::refuse_other_key(disk, source, target)?;
+    }
     set_apart(&mut found.manifest, target)?;
     let mut record = Record {
         store: found.manifest.store,

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use harness::work::*;
 use harness::*;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
 use objsync_store::disk::RealDisk;
 use objsync_store::{BackupReport, IndexKind, Store, StoreError};
@@ -44,4 +45,29 @@ fn session_opened_after_a_backup_is_not_known_in_any_copy() {
         }
         store.close().unwrap();
     }
+}
+
+/// A backup is of one key: another would lie beside the old content if the run were cut short.
+#[test]
+fn key_of_the_backup_before_is_not_replaced_by_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let aside = tempfile::tempdir().unwrap();
+    let target = aside.path().join("backup");
+    open(directory.path(), options(IndexKind::Memory))
+        .close()
+        .unwrap();
+    for name in ["key", "key.pub"] {
+        std::fs::write(directory.path().join(name), "good").unwrap();
+    }
+    backup(directory.path(), &target).unwrap();
+    for name in ["key", "key.pub"] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, "goad").unwrap();
+        let error = backup(directory.path(), &target).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(std::fs::read(target.join(name)).unwrap(), b"good");
+        std::fs::write(&path, "good").unwrap();
+    }
+    backup(directory.path(), &target).unwrap();
 }
