@@ -168,7 +168,7 @@ pub fn repair(
     };
     let tables = tables::open(disk, &origin, &mut report.losses, &mut meter)?;
     let mut reading = LogReading::new((disk, target), &origin, &tables)?;
-    reading.run(&mut report.losses, &mut meter)?;
+    reading.run(&tables, &mut report.losses, &mut meter)?;
     report.frame_count = reading.frame_count;
     judge(&mut report.losses, &origin, &tables, &reading);
     report.store = Some(origin.store);
@@ -206,7 +206,8 @@ fn judge(losses: &mut [Loss], origin: &Origin, tables: &Tables, reading: &LogRea
                 && gap.last.is_none_or(|last| last > from)
                 && !has_all(&losses[gap.loss])
         };
-        !reading.gaps.iter().any(is_hit)
+        let begins = origin.first().is_some_and(|first| first.before <= from);
+        begins && !reading.gaps.iter().any(is_hit)
     };
     let mut made_good = Vec::new();
     for gap in &reading.gaps {

@@ -82,10 +82,11 @@ impl<'a> LogReading<'a> {
 
     pub(super) fn run(
         &mut self,
+        tables: &Tables,
         losses: &mut Vec<Loss>,
         meter: &mut Meter<'_>,
     ) -> Result<(), StoreError> {
-        self.note_what_came_before(losses);
+        self.note_what_came_before(tables, losses);
         for (place, (id, header)) in self.origin.segments.iter().enumerate() {
             let first_gap = self.gaps.len();
             match header {
@@ -101,25 +102,26 @@ impl<'a> LogReading<'a> {
     }
 
     /// The log may begin behind what snapshots have.
-    fn note_what_came_before(&mut self, losses: &mut Vec<Loss>) {
-        let first = self
-            .origin
-            .segments
-            .iter()
-            .find_map(|(_, header)| header.as_ref().ok());
-        let has_snapshot = !self.origin.snapshots.is_empty();
-        if let Some(first) = first.filter(|_| !has_snapshot && !self.origin.begins_at_first()) {
-            let path = segment_path(&self.origin.directory, SegmentId::FIRST);
-            let what = "what came before the log, and the snapshot of it, are missing";
-            self.gaps.push(Gap {
-                segment: SegmentId::FIRST,
-                first: Revision(1),
-                last: Some(first.before),
-                may_hold_others: true,
-                loss: losses.len(),
-            });
-            losses.push(Loss::new(&path, 0..0, what));
+    fn note_what_came_before(&mut self, tables: &Tables, losses: &mut Vec<Loss>) {
+        let Some(first) = self.origin.first() else {
+            return;
+        };
+        if self.origin.begins_at_first() || tables.list.iter().any(|one| one.reaches(first)) {
+            return;
         }
+        let covered = tables.list.iter().map(|one| &one.table.head().segment);
+        let covered = covered.max().map_or(SegmentId::FIRST, |last| last.next());
+        let known = tables.list.iter().map(|one| one.revision).max();
+        let path = segment_path(&self.origin.directory, covered);
+        self.gaps.push(Gap {
+            segment: covered,
+            first: known.unwrap_or_default().next(),
+            last: Some(first.before),
+            may_hold_others: true,
+            loss: losses.len(),
+        });
+        let what = "what came before the log, and the snapshot of it, are missing";
+        losses.push(Loss::new(&path, 0..0, what));
     }
 
     fn read(

@@ -163,9 +163,11 @@ fn begin_epoch(
     }
 }
 
-/// A number that no segment had.
+/// A number that no segment had. That of a file which is no segment counts for nothing: it may be
+/// the last there is.
 fn next_segment(origin: &Origin, tables: &Tables) -> SegmentId {
-    let segments = origin.segments.iter().map(|(id, _)| *id);
+    let segments = origin.segments.iter();
+    let segments = segments.filter_map(|(id, header)| header.as_ref().ok().map(|_| *id));
     let covered = tables.list.iter().map(|one| one.table.head().segment);
     let last = segments.chain(covered).max().unwrap_or(SegmentId(0));
     SegmentId(last.0.saturating_add(1))
