@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use objsync_proto::ids::{FrameIndex, Revision};
+use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
 use super::origin::Origin;
 use super::runs::Runs;
@@ -137,7 +138,9 @@ impl<'a> LogReading<'a> {
         let mark = mark.filter(|end| end.segment == id).map(|end| end.offset);
         let end = next.map(|next| next.previous_bytes).or(mark);
         let directory = &self.origin.directory;
-        let mut reader = SegmentReader::open(self.disk, directory, id, end)?;
+        let is_too_long = end.is_none() && self.bytes_of(id) > SEGMENT_BYTES_MAX;
+        let read_to = end.or(is_too_long.then_some(SEGMENT_BYTES_MAX));
+        let mut reader = SegmentReader::open(self.disk, directory, id, read_to)?;
         self.last = self.last.max(header.before);
         self.next_index = header.first_index;
         let first_gap = self.gaps.len();
@@ -163,6 +166,12 @@ impl<'a> LogReading<'a> {
                     }
                 }
             }
+        }
+        if is_too_long {
+            let bytes = SEGMENT_BYTES_MAX..self.bytes_of(id);
+            let what = "more than a segment may have: nobody looks there";
+            let loss = Loss::new(&reader.path, bytes, what);
+            self.add_gap(id, None, true, (loss, losses));
         }
         if let Some(next) = next {
             let is_short = self.last < next.before && self.gaps.len() == first_gap;
