@@ -7,6 +7,7 @@ use objsync::{Bytes, CheckReport, ErrorKind, NamespaceId, Problem};
 use serde_json::{Value as Json, json};
 
 use crate::args::Connection;
+use crate::commands::backup::of_files;
 use crate::exit::{Answer, Failure};
 use crate::json;
 use crate::output::{self, Colour, Output};
@@ -36,11 +37,8 @@ impl Check {
             bar.set(progress.done_bytes, progress.total_bytes);
         });
         drop(bar);
-        let report = report.map_err(|error| match error.kind() {
-            ErrorKind::Unavailable => {
-                Failure::with_hint(error, "stop the process that has it open, then check again")
-            }
-            _ => error.into(),
+        let report = report.map_err(|error| {
+            of_files(error, "stop the process that has it open, then check again")
         })?;
         if output.json() {
             output.line(&as_json(&report).to_string())?;
