@@ -11,7 +11,9 @@ use objsync_store::manifest;
 use crate::error::Result;
 
 /// Checks the store in a directory: every byte of its files against its checksum, the files
-/// against each other, its key against the public half, the index against all. Changes nothing. Calls `progress` now and then.
+/// against each other, its key against the public half, the index against all. Calls `progress` now
+/// and then. Changes nothing but the index, a cache: to be compared it is opened, and what it keeps
+/// for itself may be written; `index.state` is renewed.
 ///
 /// # Errors
 /// `NotFound` when there is no store, `Unavailable` when a process has it open, `Unsupported` for

@@ -3,8 +3,8 @@
 //! `FORMAT`, `MANIFEST`, segments, footers and snapshots are read whole, and what they say of each
 //! other is compared. Each byte is under a checksum, or known: padding is zero, and behind the ends
 //! of a closed store's segments lies nothing. The index is compared entry by entry
-//! with what snapshot and log say; if it differs, it is made again at the next open. Nothing else is
-//! changed.
+//! with what snapshot and log say; if it differs, it is made again at the next open. For that it is
+//! opened, which may write to it. No other file is changed.
 //!
 //! Not here: putting things right.
 

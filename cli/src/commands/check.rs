@@ -16,14 +16,14 @@ use crate::progress::Progress;
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The directory of the store, which nobody may have open; it is only read
+    /// The directory of the store, which nobody may have open; no file but its index is changed
     #[arg(value_name = "DIRECTORY")]
     directory: PathBuf,
 }
 
 impl Check {
-    /// Prints what was read and what is wrong. Any byte that is not as it was written is a failure of
-    /// kind corrupt, also where nothing is lost by it.
+    /// Prints what was read and what is wrong. Any byte that is not as it was written is a failure
+    /// of kind corrupt, also where nothing is lost by it.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         if connection.namespace.is_some() {
             let text = "check reads all of a store: --namespace means nothing to it";

@@ -26,8 +26,8 @@ pub(crate) struct Repair {
 }
 
 impl Repair {
-    /// Saves what is sound and lists what is lost. A loss is a failure of kind corrupt, with the new
-    /// store made all the same.
+    /// Saves what is sound and lists what is lost. A loss is a failure of kind corrupt, with the
+    /// new store made all the same.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         refuse_namespace(connection, "repair takes all of a store")?;
         if !self.directory.exists() {

@@ -182,7 +182,10 @@ fn write_entries(
 ) -> Result<u64, StoreError> {
     let mut entries = Choice::new(tables, &reading.runs).peekable();
     let catalog = Section::dict(NamespaceId::CATALOG);
-    let is_catalog = |entry: &Result<TableEntry, StoreError>| matches!(entry, Ok(entry) if entry.section <= catalog);
+    let is_catalog = |entry: &Result<TableEntry, StoreError>| {
+        let entry = entry.as_ref().ok();
+        entry.is_some_and(|entry| entry.section <= catalog)
+    };
     let mut names = Vec::new();
     while let Some(entry) = entries.next_if(is_catalog) {
         names.push(entry?);
