@@ -172,3 +172,23 @@ fn damaged_key_is_neither_backed_up_nor_restored() {
     objsync::restore(&first, &later, |_| {}).unwrap();
     assert!(check(&later).unwrap().is_intact());
 }
+
+/// The first bytes of a process are never there: reading them is an error of the system.
+#[test]
+fn key_that_the_disk_cannot_read_is_damage_and_keeps_no_value_from_being_saved() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = tempfile::tempdir().unwrap();
+    small_store(directory.path());
+    let path = directory.path().join("key");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+    let report = check(directory.path()).unwrap();
+    let [problem] = &report.problems[..] else {
+        panic!("{report:?}");
+    };
+    assert!(problem.file == path && !problem.is_cache, "{report:?}");
+    assert!(problem.what.contains("cannot be read"), "{report:?}");
+    let report = objsync::repair(directory.path(), target.path(), |_| {}).unwrap();
+    assert!(report.losses.iter().any(|loss| loss.file == path));
+    assert!(report.entry_count > 0 && !target.path().join("key").exists());
+}

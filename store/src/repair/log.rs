@@ -14,7 +14,7 @@ use super::runs::Runs;
 use super::tables::Tables;
 use super::{Loss, Meter};
 use crate::core::System;
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, OpenMode, Unreadable};
 use crate::epoch::Epochs;
 use crate::error::StoreError;
 use crate::footer::{Footer, footer_path, is_removal};
@@ -40,6 +40,7 @@ pub(super) struct Gap {
 /// The log as it is read.
 pub(super) struct LogReading<'a> {
     disk: &'a dyn Disk,
+    unreadable: Unreadable,
     origin: &'a Origin,
     pub(super) runs: Runs<'a>,
     pub(super) system: System,
@@ -62,10 +63,12 @@ impl<'a> LogReading<'a> {
         (disk, target): (&'a dyn Disk, &'a Path),
         origin: &'a Origin,
         tables: &Tables,
+        unreadable: Unreadable,
     ) -> Result<Self, StoreError> {
         let (system, epochs, covered) = tables.system(origin);
         Ok(Self {
             disk,
+            unreadable,
             origin,
             runs: Runs::new((disk, target), origin.store),
             system,
@@ -260,10 +263,16 @@ impl<'a> LogReading<'a> {
             .last()
             .is_some_and(|(last, _)| *last == id);
         let is_torn = is_last && self.origin.manifest.is_some();
-        if is_torn || !reader.has_bytes_after(offset)? {
+        let tail = offset..reader.end();
+        // A power cut takes no sector's readability.
+        let is_unreadable = self.unreadable.touches(&reader.path, &tail);
+        if !is_unreadable && (is_torn || !reader.has_bytes_after(offset)?) {
             return Ok(());
         }
-        let what = "frames that were torn by a power cut, or damaged: nothing tells which";
+        let what = match is_unreadable {
+            true => "frames that cannot be read, if there were any",
+            false => "frames that were torn by a power cut, or damaged: nothing tells which",
+        };
         let loss = Loss::new(&reader.path, offset..reader.end(), what);
         self.add_gap(id, None, true, (loss, losses));
         Ok(())
