@@ -67,6 +67,7 @@ fn backup_to_or_from_the_wrong_place_says_what_to_do() {
     assert!(error.contains("is not empty"), "{error}");
     let error = world.run(&["restore", "b", "new"]).failed(11);
     assert!(error.contains("is no backup"), "{error}");
+    assert!(error.contains("name a backup first"), "{error}");
     world.run(&["restore", "none", "new"]).failed(12);
     world.run(&["--to", "./none", "backup", "new"]).failed(12);
     let nobody = ["--to", "127.0.0.1:1", "--timeout", "0.3", "backup", "new"];
@@ -75,6 +76,44 @@ fn backup_to_or_from_the_wrong_place_says_what_to_do() {
     world
         .run(&["--namespace", "x", "--to", "./a", "backup", "new"])
         .failed(2);
+}
+
+/// A link without that right tells no directory, and the one we are in is not meant.
+#[test]
+fn backup_by_a_link_without_the_admin_right_says_so() {
+    let world = World::new();
+    let server = world.serve("store");
+    let link = ["--namespace", "default", "link", "--read-only"];
+    let link = world.run(&[&["--to", &server.address[..]], &link[..]].concat());
+    let error = world
+        .run(&["--to", link.ok().trim(), "backup", "saved"])
+        .failed(14);
+    assert!(error.contains("admin right"), "{error}");
+    assert!(error.contains("--to DIR"), "{error}");
+    assert!(!world.path("saved").exists());
+}
+
+/// Only who holds the lock can be stopped.
+#[test]
+fn failure_of_the_system_is_not_told_as_a_store_that_is_open() {
+    let world = World::new();
+    world.run(&["--to", "./store", "set", "k", "1"]).ok();
+    let log = world.path("store").join("log");
+    std::fs::rename(&log, world.path("away")).unwrap();
+    std::fs::write(&log, "no directory").unwrap();
+    for command in [&["check", "store"][..], &["repair", "store", "new"]] {
+        let error = world.run(command).failed(15);
+        assert!(!error.contains("stop the process"), "{error}");
+        assert!(error.contains("the system refused it"), "{error}");
+    }
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(world.path("away"), &log).unwrap();
+    let server = world.serve("store");
+    for command in [&["check", "store"][..], &["repair", "store", "new"]] {
+        let error = world.run(command).failed(15);
+        assert!(error.contains("stop the process"), "{error}");
+    }
+    drop(server);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use objsync_server::identity::{KEY_FILE, PUBLIC_KEY_FILE};
+use objsync_store::StoreError;
 use objsync_store::backup::{self as store, BackupProgress, BackupReport};
 use objsync_store::disk::RealDisk;
 use objsync_store::repair::{self, Loss, RepairProgress, RepairReport};
@@ -17,14 +18,15 @@ use crate::error::Result;
 /// Whenever it is cut short, `target` holds the backup before or the new one, whole.
 ///
 /// # Errors
-/// `Invalid` for a target that holds something else, or another history; `Unavailable` when another
-/// backup goes there; `Corrupt` when the store is damaged.
+/// `Invalid` for a target that holds something else, another history, or another key; `Unavailable`
+/// when another backup goes there; `Corrupt` when the store or its key is damaged.
 pub fn backup(
     source: impl AsRef<Path>,
     target: impl AsRef<Path>,
     mut progress: impl FnMut(BackupProgress),
 ) -> Result<BackupReport> {
     let (source, target) = (source.as_ref(), target.as_ref());
+    refuse_damaged_key(source)?;
     Ok(store::backup(&RealDisk, source, target, &mut progress)?)
 }
 
@@ -40,7 +42,20 @@ pub fn restore(
     mut progress: impl FnMut(BackupProgress),
 ) -> Result<BackupReport> {
     let (source, target) = (source.as_ref(), target.as_ref());
+    refuse_damaged_key(source)?;
     Ok(store::restore(&RealDisk, source, target, &mut progress)?)
+}
+
+/// A copy with a damaged key, or public half, is a store that nobody can serve.
+fn refuse_damaged_key(source: &Path) -> Result<()> {
+    let problem = match source.is_dir() {
+        true => key_problem(source)?,
+        false => None,
+    };
+    match problem {
+        Some(problem) => Err(StoreError::corrupt(&problem.file, 0, problem.what).into()),
+        None => Ok(()),
+    }
 }
 
 /// Saves what is sound of the store in the directory `source` as a new store in the directory

@@ -5,17 +5,20 @@ use std::path::Path;
 use objsync_proto::ids::StoreId;
 use objsync_server::{ServerError, identity};
 use objsync_store::check::{self as store, CheckProgress, CheckReport, Problem};
-use objsync_store::disk::RealDisk;
+use objsync_store::disk::{RealDisk, is_unreadable};
 use objsync_store::manifest;
 
 use crate::error::Result;
 
 /// Checks the store in a directory: every byte of its files against its checksum, the files
-/// against each other, its key against the public half, the index against all. Changes nothing. Calls `progress` now and then.
+/// against each other, its key against the public half, the index against all. Calls `progress` now
+/// and then. Changes nothing but the index, a cache: to be compared it is opened, and what it keeps
+/// for itself may be written; `index.state` is renewed.
 ///
 /// # Errors
 /// `NotFound` when there is no store, `Unavailable` when a process has it open, `Unsupported` for
-/// a newer format. Damage is no error here: the report says what and where.
+/// a newer format. Damage is no error here, nor is what the disk cannot read: the report says what
+/// and where.
 pub fn check(
     directory: impl AsRef<Path>,
     mut progress: impl FnMut(CheckProgress),
@@ -41,6 +44,9 @@ pub(crate) fn key_problem(directory: &Path) -> Result<Option<Problem>> {
         Err(ServerError::KeyMalformed { path, .. }) => (path, "it is no Ed25519 key in PKCS#8"),
         Err(ServerError::KeyChanged { path }) => (path, "it does not give the key in key.pub"),
         Err(ServerError::PublicKeyDamaged { path }) => (path, "its checksum is wrong"),
+        Err(ServerError::Io { path, source, .. }) if is_unreadable(&source) => {
+            (path, "it cannot be read: the disk gives an error")
+        }
         Err(error) => return Err(error.into()),
     };
     let is_cache = path.ends_with(identity::PUBLIC_KEY_FILE);

@@ -119,6 +119,18 @@ impl ObjectError {
         }
     }
 
+    /// Whether another process has the store, or the backup, open.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Locked { .. }))
+    }
+
+    /// Whether the request was at fault, such as by a directory that was not fit for it.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Store(StoreError::Refused(_)))
+    }
+
     /// A failure of `kind` found on this side.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self::Failed(Failure::new(kind, message))

@@ -140,3 +140,55 @@ fn every_byte_that_is_added_to_or_cut_from_a_file_is_found() {
         std::fs::write(&path, &good).unwrap();
     }
 }
+
+/// A good backup stays good when the store's key goes bad, and a bad one is not put back.
+#[test]
+fn damaged_key_is_neither_backed_up_nor_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let aside = tempfile::tempdir().unwrap();
+    small_store(directory.path());
+    let (first, later) = (aside.path().join("first"), aside.path().join("later"));
+    objsync::backup(directory.path(), &first, |_| {}).unwrap();
+    for name in ["key", "key.pub"] {
+        let path = directory.path().join(name);
+        let good = std::fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        bad[30] ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        for target in [&first, &later] {
+            let error = objsync::backup(directory.path(), target, |_| {}).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert_eq!(std::fs::read(first.join(name)).unwrap(), good);
+        std::fs::write(&path, &good).unwrap();
+        std::fs::write(first.join(name), &bad).unwrap();
+        let error = objsync::restore(&first, &later, |_| {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(!later.exists());
+        std::fs::write(first.join(name), &good).unwrap();
+    }
+    objsync::restore(&first, &later, |_| {}).unwrap();
+    assert!(check(&later).unwrap().is_intact());
+}
+
+/// The first bytes of a process are never there: reading them is an error of the system.
+#[test]
+fn key_that_the_disk_cannot_read_is_damage_and_keeps_no_value_from_being_saved() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = tempfile::tempdir().unwrap();
+    small_store(directory.path());
+    let path = directory.path().join("key");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+    let report = check(directory.path()).unwrap();
+    let [problem] = &report.problems[..] else {
+        panic!("{report:?}");
+    };
+    assert!(problem.file == path && !problem.is_cache, "{report:?}");
+    assert!(problem.what.contains("cannot be read"), "{report:?}");
+    let report = objsync::repair(directory.path(), target.path(), |_| {}).unwrap();
+    assert!(report.losses.iter().any(|loss| loss.file == path));
+    assert!(report.entry_count > 0 && !target.path().join("key").exists());
+}

@@ -98,6 +98,9 @@ pub const HISTORY_BYTES_MAX: usize = 256 << 10;
 /// Bytes of log that are read for one reply, about: the segment in which they are reached is read
 /// to its end.
 pub const HISTORY_LOG_BYTES: u64 = 128 << 20;
+/// Most replies without a version that a client takes one after the other: an owner with so much log
+/// between two writes of a key keeps far more than anybody does.
+pub const HISTORY_EMPTY_PAGES_MAX: u32 = 4096;
 /// Versions of a key that a call lists when it is not told how many.
 pub const HISTORY_COUNT_DEFAULT: u32 = 1_000;
 /// Most revisions of the past that an owner holds open for its peers; the one unused for longest

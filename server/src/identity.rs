@@ -23,6 +23,7 @@ use std::path::Path;
 use aws_lc_rs::rand;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use objsync_proto::ids::PeerKey;
+use rustix::fs::OFlags;
 
 use crate::error::ServerError;
 
@@ -105,7 +106,7 @@ impl fmt::Debug for Identity {
 /// [`ServerError::KeyExposed`] when group or others have any permission on it.
 pub fn load(directory: &Path) -> Result<Identity, ServerError> {
     let path = directory.join(KEY_FILE);
-    let file = File::open(&path).map_err(ServerError::io("open", &path))?;
+    let file = open(&path).map_err(ServerError::io("open", &path))?;
     let metadata = file.metadata().map_err(ServerError::io("look at", &path))?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -120,7 +121,7 @@ pub fn load(directory: &Path) -> Result<Identity, ServerError> {
 /// [`ServerError::KeyMissing`] and the like say what is damaged.
 pub fn verify(directory: &Path) -> Result<bool, ServerError> {
     let path = directory.join(KEY_FILE);
-    match File::open(&path) {
+    match open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match recorded(directory)? {
             Some(_) => Err(ServerError::KeyMissing { path }),
             None => Ok(false),
@@ -130,12 +131,24 @@ pub fn verify(directory: &Path) -> Result<bool, ServerError> {
     }
 }
 
+/// Opens a file without waiting: a pipe of that name waits for who writes to it.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// The first bytes of a file; of anything else there are none.
+fn content_of(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if file.metadata()?.is_file() {
+        file.take(bytes_max).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
 fn read(directory: &Path, file: File) -> Result<Identity, ServerError> {
     let path = directory.join(KEY_FILE);
-    let mut bytes = Vec::with_capacity(FILE_BYTES + 1);
-    file.take(FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(ServerError::io("read", &path))?;
+    let bytes = content_of(file, FILE_BYTES as u64 + 1).map_err(ServerError::io("read", &path))?;
     let secret = bytes
         .strip_prefix(&PKCS8_PREFIX)
         .and_then(|rest| rest.try_into().ok());
@@ -155,14 +168,12 @@ fn read(directory: &Path, file: File) -> Result<Identity, ServerError> {
 /// The public key that `key.pub` tells; none if there is no such file.
 fn recorded(directory: &Path) -> Result<Option<PeerKey>, ServerError> {
     let path = directory.join(PUBLIC_KEY_FILE);
-    let file = match File::open(&path) {
+    let file = match open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(ServerError::io("open", &path))?,
     };
-    let mut content = Vec::new();
-    file.take(PUBLIC_KEY_BYTES_MAX)
-        .read_to_end(&mut content)
-        .map_err(ServerError::io("read", &path))?;
+    let content = content_of(file, PUBLIC_KEY_BYTES_MAX);
+    let content = content.map_err(ServerError::io("read", &path))?;
     match parse_public(&content) {
         Some(public) => Ok(Some(public)),
         None => Err(ServerError::PublicKeyDamaged { path }),
@@ -249,6 +260,8 @@ fn put(directory: &Path, name: &str, content: &[u8]) -> Result<(), ServerError> 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::DirBuilderExt;
+
     use objsync_proto::error::ErrorKind;
 
     use super::*;
@@ -298,6 +311,38 @@ mod tests {
             let error = load_or_create(directory.path()).unwrap_err();
             assert!(matches!(error, ServerError::KeyMalformed { .. }), "{error}");
             assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    /// Opened as usual, a pipe would wait for ever for somebody to write to it.
+    #[test]
+    fn pipe_or_folder_in_the_place_of_a_key_is_damage_and_soon_told() {
+        let good = tempfile::tempdir().unwrap();
+        load_or_create(good.path()).unwrap();
+        for name in [KEY_FILE, PUBLIC_KEY_FILE] {
+            for is_pipe in [true, false] {
+                let directory = tempfile::tempdir().unwrap();
+                for file in [KEY_FILE, PUBLIC_KEY_FILE] {
+                    fs::copy(good.path().join(file), directory.path().join(file)).unwrap();
+                }
+                let path = directory.path().join(name);
+                fs::remove_file(&path).unwrap();
+                match is_pipe {
+                    true => {
+                        let kind = rustix::fs::FileType::Fifo;
+                        let mode = rustix::fs::Mode::RUSR;
+                        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+                    }
+                    false => fs::DirBuilder::new().mode(0o700).create(&path).unwrap(),
+                }
+                for error in [
+                    verify(directory.path()).unwrap_err(),
+                    load(directory.path()).unwrap_err(),
+                ] {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                    assert!(error.to_string().contains(name), "{error}");
+                }
+            }
         }
     }
 

@@ -27,6 +27,7 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Position, Revision, StoreId};
 
 use crate::check::{CheckReport, check_as};
+use crate::clock::{Entropy, RealEntropy};
 use crate::disk::{Disk, replace_file};
 use crate::error::StoreError;
 use crate::format::{check_format, format_path};
@@ -93,6 +94,8 @@ pub fn backup(
 ) -> Result<BackupReport, StoreError> {
     refuse_if_inside(source, target)?;
     create(disk, target)?;
+    // The lock writes a file: never into what is no backup.
+    read_record(disk, target)?;
     let _lock = Lock::take(target, true)?;
     let before = Before::find(disk, target)?;
     let mut tries = 1;
@@ -128,7 +131,8 @@ pub fn restore(
         return Err(refused(target, "is not empty; restore makes a new store"));
     }
     let _lock = Lock::take(target, true)?;
-    let found = source::look(disk, source)?;
+    let mut found = source::look(disk, source)?;
+    set_apart(&mut found.manifest, target)?;
     let mut copying = Copying::new(disk, (source, target), &found, progress);
     copying.run(None)?;
     let report = copying.report();
@@ -148,22 +152,12 @@ struct Before {
 
 impl Before {
     fn find(disk: &dyn Disk, target: &Path) -> Result<Self, StoreError> {
-        let record = record::read(disk, target)?;
+        let record = read_record(disk, target)?;
         let Some(known) = &record else {
-            let names = disk.list(target);
-            let names = names.map_err(|error| StoreError::io("list", target, error))?;
-            let lock = lock_path(target);
-            let foreign = names.iter().find(|name| !lock.ends_with(name));
-            return match foreign {
-                Some(name) => {
-                    let what = format!("is no backup: it holds {name:?} and no file BACKUP");
-                    Err(refused(target, &what))
-                }
-                None => Ok(Self {
-                    record,
-                    found: None,
-                }),
-            };
+            return Ok(Self {
+                record,
+                found: None,
+            });
         };
         let Some(crc) = record::manifest_crc(disk, target)? else {
             return Ok(Self {
@@ -212,14 +206,38 @@ impl Before {
     }
 }
 
+/// What makes the target a backup; none if nothing lies there.
+fn read_record(disk: &dyn Disk, target: &Path) -> Result<Option<Record>, StoreError> {
+    if let Some(record) = record::read(disk, target)? {
+        return Ok(Some(record));
+    }
+    let names = disk.list(target);
+    let names = names.map_err(|error| StoreError::io("list", target, error))?;
+    // A first run that was cut short at once leaves these.
+    let lock = lock_path(target);
+    let draft = record::record_path(target).with_added_extension("tmp");
+    let is_foreign = |name: &&String| !lock.ends_with(name) && !draft.ends_with(name);
+    match names.iter().find(is_foreign) {
+        Some(name) => {
+            let what = format!("is no backup: it holds {name:?} and no file BACKUP");
+            Err(refused(target, &what))
+        }
+        None => Ok(None),
+    }
+}
+
 fn try_backup(
     disk: &dyn Disk,
     (source, target): (&Path, &Path),
     before: &Before,
     progress: &mut dyn FnMut(BackupProgress),
 ) -> Result<BackupReport, StoreError> {
-    let found = source::look(disk, source)?;
+    let mut found = source::look(disk, source)?;
     before.refuse_other_history(&found, target)?;
+    if before.found.is_some() {
+        copy::refuse_other_key(disk, source, target)?;
+    }
+    set_apart(&mut found.manifest, target)?;
     let mut record = Record {
         store: found.manifest.store,
         manifests: before.found.iter().map(|(_, crc)| *crc).collect(),
@@ -239,6 +257,23 @@ fn try_backup(
         tracing::warn!(%error, "a backup keeps files that it does not need");
     }
     Ok(report)
+}
+
+/// Has a copy begin with an epoch number that the original does not come to, nor another copy.
+fn set_apart(manifest: &mut Manifest, target: &Path) -> Result<(), StoreError> {
+    let mut chance = [0; 16];
+    let drawn = RealEntropy.fill(&mut chance);
+    drawn.map_err(|error| StoreError::io("draw random bytes for", target, error))?;
+    manifest.epoch_max = manifest.epoch_max.saturating_add(epoch_step(chance));
+    Ok(())
+}
+
+/// How far a copy's epoch numbers are from the original's: 1 to 2^32. A session is known by the
+/// number of its epoch and of a frame, and must not be taken for one of the original, which would
+/// be answered writes that this store never did.
+pub(crate) fn epoch_step(chance: [u8; 16]) -> u64 {
+    let [a, b, c, d, ..] = chance;
+    u64::from(u32::from_le_bytes([a, b, c, d])) + 1
 }
 
 /// Reads all of a copy back, as what its manifest will make of it.

@@ -3,8 +3,8 @@
 //! `FORMAT`, `MANIFEST`, segments, footers and snapshots are read whole, and what they say of each
 //! other is compared. Each byte is under a checksum, or known: padding is zero, and behind the ends
 //! of a closed store's segments lies nothing. The index is compared entry by entry
-//! with what snapshot and log say; if it differs, it is made again at the next open. Nothing else is
-//! changed.
+//! with what snapshot and log say; if it differs, it is made again at the next open. For that it is
+//! opened, which may write to it. No other file is changed.
 //!
 //! Not here: putting things right.
 
@@ -13,13 +13,15 @@ mod files;
 mod index;
 mod log;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::ids::{NamespaceId, Revision, StoreId};
 
 use crate::backup::check_record;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, RealDisk, Tolerant, Unreadable};
 use crate::error::StoreError;
 use crate::format::check_format;
 use crate::lock::Lock;
@@ -142,6 +144,16 @@ impl Problem {
         }
     }
 
+    fn unreadable((file, bytes): (PathBuf, Range<u64>)) -> Self {
+        let count = bytes.end - bytes.start;
+        let what = format!("{count} bytes from here on cannot be read: the disk gives an error");
+        Self {
+            // A footer is made again.
+            is_cache: file.extension().is_some_and(|name| name == "keys"),
+            ..Self::new(&file, bytes.start, what)
+        }
+    }
+
     fn add_key(&mut self, namespace: NamespaceId, key: &Bytes) {
         self.key_count += 1;
         if self.keys.len() < PROBLEM_KEYS_MAX {
@@ -159,8 +171,19 @@ pub fn check(
     directory: &Path,
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<CheckReport, StoreError> {
+    check_on(Arc::new(RealDisk), directory, progress)
+}
+
+/// Checks a store on a disk of which a part may not be readable.
+pub(crate) fn check_on(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+    progress: &mut dyn FnMut(CheckProgress),
+) -> Result<CheckReport, StoreError> {
+    let disk = Tolerant::new(disk);
+    let unreadable = disk.unreadable();
     let mut report = CheckReport::default();
-    match check_format(&RealDisk, directory, false) {
+    match check_format(&disk, directory, false) {
         Ok(true) => {}
         Ok(false) => {
             let directory = directory.to_owned();
@@ -169,10 +192,11 @@ pub fn check(
         Err(error) => report.problems.push(Problem::of(error)?),
     }
     let _lock = Lock::take_unwritten(directory)?;
-    if let Err(error) = check_record(&RealDisk, directory) {
+    if let Err(error) = check_record(&disk, directory) {
         report.problems.push(Problem::of(error)?);
     }
-    check_files((&RealDisk, directory), None, &mut report, progress)?;
+    let how = (None, Some(&unreadable));
+    check_files((&disk, directory), how, &mut report, progress)?;
     Ok(report)
 }
 
@@ -183,13 +207,15 @@ pub(crate) fn check_as(
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<CheckReport, StoreError> {
     let mut report = CheckReport::default();
-    check_files((disk, directory), Some(manifest), &mut report, progress)?;
+    let how = (Some(manifest), None);
+    check_files((disk, directory), how, &mut report, progress)?;
     Ok(report)
 }
 
+/// Reads all files, tells of what could not be read, and then compares the index.
 fn check_files(
     (disk, directory): (&dyn Disk, &Path),
-    manifest: Option<&Manifest>,
+    (manifest, unreadable): (Option<&Manifest>, Option<&Unreadable>),
     report: &mut CheckReport,
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<(), StoreError> {
@@ -202,6 +228,9 @@ fn check_files(
     log::check(&files, report, &mut meter)?;
     content::check_footers(&files, report, &mut meter)?;
     content::check_snapshots(&files, report, &mut meter)?;
+    let unreadable = unreadable.map_or(Vec::new(), Unreadable::list);
+    let problems = unreadable.into_iter().map(Problem::unreadable);
+    report.problems.extend(problems);
     // The index is opened by writing to it, so only where that is allowed.
     let may_write = check_format(disk, directory, true).is_ok();
     if report.is_sound() && may_write {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::ids::{Revision, StoreId};
+use objsync_proto::limits::VALUE_BYTES_MAX;
 
 use crate::disk::{Disk, DiskFile, MemoryDisk, OpenMode};
 use crate::error::StoreError;
@@ -169,7 +170,11 @@ impl Footer {
         if end.is_none_or(|end| end > self.segment_bytes) {
             return Err(corrupt("the footer points past the segment's end"));
         }
-        let mut value = vec![0; place.bytes as usize];
+        let bytes = place.bytes as usize;
+        if bytes > VALUE_BYTES_MAX {
+            return Err(corrupt("the footer points to a value over the limit"));
+        }
+        let mut value = vec![0; bytes];
         read_exact(&*self.segment, &self.segment_path, &mut value, place.offset)?;
         if crc32c::crc32c(&value) != place.crc {
             return Err(corrupt("a value's checksum is wrong"));

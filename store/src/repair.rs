@@ -12,6 +12,7 @@
 //! * Memory does not grow with the store: the log goes through sorted tables of bounded size.
 //! * Where something may be lost, no older position is on the result's history from there on, so
 //!   peers that hold what was lost start anew; grants go if one that was taken back might return.
+//! * What the disk cannot read is damage, and never a torn tail.
 //!
 //! On a crash: the new directory has no `FORMAT` and is no store.
 
@@ -23,6 +24,7 @@ mod runs;
 mod tables;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::error::{ErrorKind, Failure};
@@ -30,7 +32,7 @@ use objsync_proto::ids::{NamespaceId, Revision, StoreId};
 
 use crate::check::{CheckReport, PROBLEM_KEYS_MAX, check};
 use crate::clock::{Entropy, RealEntropy};
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, RealDisk, Tolerant, Unreadable};
 use crate::error::StoreError;
 use crate::lock::Lock;
 
@@ -149,7 +151,19 @@ pub fn repair(
     beside: &[&str],
     progress: &mut dyn FnMut(RepairProgress),
 ) -> Result<RepairReport, StoreError> {
-    let disk: &dyn Disk = &RealDisk;
+    repair_on(&Arc::new(RealDisk), (source, target), beside, progress)
+}
+
+/// Repairs a store on a disk of which a part may not be readable.
+pub(crate) fn repair_on(
+    whole: &Arc<impl Disk>,
+    (source, target): (&Path, &Path),
+    beside: &[&str],
+    progress: &mut dyn FnMut(RepairProgress),
+) -> Result<RepairReport, StoreError> {
+    let tolerant = Tolerant::new(whole.clone());
+    let unreadable = tolerant.unreadable();
+    let disk: &dyn Disk = &tolerant;
     if !source.is_dir() {
         let directory = source.to_owned();
         return Err(StoreError::NotFound { directory });
@@ -167,10 +181,11 @@ pub fn repair(
         total_bytes: origin.total_bytes,
     };
     let tables = tables::open(disk, &origin, &mut report.losses, &mut meter)?;
-    let mut reading = LogReading::new((disk, target), &origin, &tables)?;
-    reading.run(&mut report.losses, &mut meter)?;
+    let mut reading = LogReading::new((disk, target), &origin, &tables, unreadable.clone())?;
+    reading.run(&tables, &mut report.losses, &mut meter)?;
     report.frame_count = reading.frame_count;
     judge(&mut report.losses, &origin, &tables, &reading);
+    note_unreadable(&mut report.losses, &unreadable);
     report.store = Some(origin.store);
     let drawn = || {
         let mut bytes = [0; 16];
@@ -180,7 +195,7 @@ pub fn repair(
     };
     meter.part = RepairPart::Write;
     result::write(
-        (disk, target),
+        (&**whole, target),
         (&origin, beside, &drawn),
         (tables, reading),
         (&mut report, &mut meter),
@@ -206,7 +221,8 @@ fn judge(losses: &mut [Loss], origin: &Origin, tables: &Tables, reading: &LogRea
                 && gap.last.is_none_or(|last| last > from)
                 && !has_all(&losses[gap.loss])
         };
-        !reading.gaps.iter().any(is_hit)
+        let begins = origin.first().is_some_and(|first| first.before <= from);
+        begins && !reading.gaps.iter().any(is_hit)
     };
     let mut made_good = Vec::new();
     for gap in &reading.gaps {
@@ -227,6 +243,21 @@ fn judge(losses: &mut [Loss], origin: &Origin, tables: &Tables, reading: &LogRea
         losses[place].is_made_good = true;
         losses[place].keys.clear();
         losses[place].key_count = 0;
+    }
+}
+
+/// Says of each damaged part whether the disk gave it at all.
+fn note_unreadable(losses: &mut [Loss], unreadable: &Unreadable) {
+    for loss in losses {
+        // Of a small file all is damaged.
+        let bytes = match loss.start == loss.end {
+            true => 0..u64::MAX,
+            false => loss.start..loss.end,
+        };
+        if unreadable.touches(&loss.file, &bytes) {
+            loss.what
+                .push_str("; the disk gives an error where it is read");
+        }
     }
 }
 

@@ -260,6 +260,15 @@ fn directory_that_is_no_backup_of_the_store_is_refused_and_left_alone() {
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("thesis.txt"), "x").unwrap();
     refused(&foreign, "thesis.txt");
+    assert!(!foreign.join("LOCK").exists());
+    std::fs::write(foreign.join("LOCK"), "mine").unwrap();
+    refused(&foreign, "thesis.txt");
+    assert_eq!(std::fs::read(foreign.join("LOCK")).unwrap(), b"mine");
+    // A first backup that was cut short at once is none yet.
+    let begun = aside.path().join("begun");
+    std::fs::create_dir(&begun).unwrap();
+    std::fs::write(begun.join("BACKUP.tmp"), "objsync ba").unwrap();
+    backup(directory.path(), &begun).unwrap();
     refused(&directory.path().join("inside"), "lies in the directory");
     assert!(!directory.path().join("inside").exists());
     // Another store's backup.

@@ -12,6 +12,8 @@ use std::path::Path;
 use harness::random::Random;
 use harness::work::*;
 use harness::*;
+use objsync_proto::limits::SEGMENT_BYTES_MAX;
+use objsync_store::check::Problem;
 use objsync_store::{IndexKind, Store};
 
 #[test]
@@ -172,4 +174,20 @@ fn check_tells_how_far_it_is() {
     })
     .unwrap();
     assert_eq!(last, report.bytes);
+}
+
+/// A last segment over the limit, which is a hole in a file and costs no room.
+#[test]
+fn last_segment_over_the_limit_is_damage_that_a_check_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), options(IndexKind::Memory));
+    set(&store, "a", "1");
+    store.kill();
+    let path = files(directory.path(), ".seg").pop().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path);
+    file.unwrap().set_len(SEGMENT_BYTES_MAX + 1).unwrap();
+    let report = check(directory.path());
+    let names_it = |problem: &Problem| problem.file == path && problem.what.contains("the limit");
+    assert!(report.problems.iter().any(names_it), "{report:?}");
+    assert!(!report.is_sound());
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use objsync::{BackupProgress, BackupReport, Dict, ErrorKind, Options, ReplicaMode};
+use objsync::{BackupProgress, BackupReport, Dict, ErrorKind, ObjectError, Options, ReplicaMode};
 use serde_json::json;
 
 use crate::args::Connection;
@@ -28,7 +28,11 @@ impl Backup {
         let bar = Progress::of_bytes(Some(0), output);
         let made = objsync::backup(&source, &self.directory, |at| show(&bar, at));
         drop(bar);
-        let report = made.map_err(|error| explained(error, &self.directory))?;
+        let report = made.map_err(|error| {
+            let refused =
+                "name a directory that is not there yet, or one with a backup of this store";
+            explained(error, &self.directory, refused)
+        })?;
         print(&report, ("backed up", &self.directory), output)?;
         Ok(Answer::Yes)
     }
@@ -67,6 +71,13 @@ fn source(connection: &Connection) -> Result<PathBuf, Failure> {
     })?;
     let owner = dict.owner_status().wait()?;
     dict.close()?;
+    if owner.directory.is_empty() {
+        let text =
+            format!("the server at {shown} tells its directory only to who has the admin right");
+        let failure = objsync::Failure::new(ErrorKind::Denied, text);
+        let hint = "name the directory, on its machine: objsync --to DIR backup DIRECTORY";
+        return Err(Failure::with_hint(failure.into(), hint));
+    }
     let directory = PathBuf::from(&owner.directory);
     // The same path on this machine may be another store, or none.
     if objsync::store_of(&directory) == Some(owner.position.store) {
@@ -85,13 +96,24 @@ pub(crate) fn show(bar: &Progress, at: BackupProgress) {
     bar.set(at.done_bytes, at.total_bytes);
 }
 
-pub(crate) fn explained(error: objsync::ObjectError, directory: &Path) -> Failure {
+/// With what helps: `refused` where a directory was not fit for it.
+pub(crate) fn explained(error: ObjectError, directory: &Path, refused: &str) -> Failure {
+    if error.kind() == ErrorKind::Invalid && error.is_refused() {
+        return Failure::with_hint(error, refused);
+    }
+    let directory = directory.display();
+    let busy = format!("is another backup going to {directory}, or is it open as a store?");
+    of_files(error, &busy)
+}
+
+/// A failure of a call that works on files and asks no server.
+pub(crate) fn of_files(error: ObjectError, busy: &str) -> Failure {
     match error.kind() {
+        _ if error.is_locked() => Failure::with_hint(error, busy),
         ErrorKind::Unavailable => {
-            let hint = format!("is another backup going to {}?", directory.display());
+            let hint = "the system refused it: look at the disk and at what the path leads to";
             Failure::with_hint(error, hint)
         }
-        ErrorKind::Invalid => Failure::with_hint(error, "name a directory that is not there yet"),
         _ => error.into(),
     }
 }

@@ -7,6 +7,7 @@ use objsync::{Bytes, CheckReport, ErrorKind, NamespaceId, Problem};
 use serde_json::{Value as Json, json};
 
 use crate::args::Connection;
+use crate::commands::backup::of_files;
 use crate::exit::{Answer, Failure};
 use crate::json;
 use crate::output::{self, Colour, Output};
@@ -15,14 +16,14 @@ use crate::progress::Progress;
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The directory of the store, which nobody may have open; it is only read
+    /// The directory of the store, which nobody may have open; no file but its index is changed
     #[arg(value_name = "DIRECTORY")]
     directory: PathBuf,
 }
 
 impl Check {
-    /// Prints what was read and what is wrong. Any byte that is not as it was written is a failure of
-    /// kind corrupt, also where nothing is lost by it.
+    /// Prints what was read and what is wrong. Any byte that is not as it was written is a failure
+    /// of kind corrupt, also where nothing is lost by it.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         if connection.namespace.is_some() {
             let text = "check reads all of a store: --namespace means nothing to it";
@@ -36,11 +37,8 @@ impl Check {
             bar.set(progress.done_bytes, progress.total_bytes);
         });
         drop(bar);
-        let report = report.map_err(|error| match error.kind() {
-            ErrorKind::Unavailable => {
-                Failure::with_hint(error, "stop the process that has it open, then check again")
-            }
-            _ => error.into(),
+        let report = report.map_err(|error| {
+            of_files(error, "stop the process that has it open, then check again")
         })?;
         if output.json() {
             output.line(&as_json(&report).to_string())?;

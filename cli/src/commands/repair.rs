@@ -7,7 +7,7 @@ use objsync::{ErrorKind, Loss, RepairReport};
 use serde_json::{Value as Json, json};
 
 use crate::args::Connection;
-use crate::commands::backup::refuse_namespace;
+use crate::commands::backup::{of_files, refuse_namespace};
 use crate::commands::check::{shown, shown_keys};
 use crate::exit::{Answer, Failure};
 use crate::output::{self, Colour, Output};
@@ -26,8 +26,8 @@ pub(crate) struct Repair {
 }
 
 impl Repair {
-    /// Saves what is sound and lists what is lost. A loss is a failure of kind corrupt, with the new
-    /// store made all the same.
+    /// Saves what is sound and lists what is lost. A loss is a failure of kind corrupt, with the
+    /// new store made all the same.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         refuse_namespace(connection, "repair takes all of a store")?;
         if !self.directory.exists() {
@@ -38,12 +38,11 @@ impl Repair {
             bar.set(at.done_bytes, at.total_bytes);
         });
         drop(bar);
-        let report = made.map_err(|error| match error.kind() {
-            ErrorKind::Unavailable => Failure::with_hint(
+        let report = made.map_err(|error| {
+            of_files(
                 error,
                 "stop the process that has it open, then repair again",
-            ),
-            _ => error.into(),
+            )
         })?;
         if output.json() {
             output.line(&as_json(&report).to_string())?;
@@ -53,17 +52,27 @@ impl Repair {
         if report.is_whole() && report.check.is_intact() {
             return Ok(Answer::Yes);
         }
+        Err(self.not_whole(&report))
+    }
+
+    fn not_whole(&self, report: &RepairReport) -> Failure {
+        let (old, new) = (self.directory.display(), self.new.display());
         let lost = report.losses.iter().filter(|loss| !loss.is_made_good);
-        let text = format!(
-            "{} places of {} are lost; what is sound is in {}",
-            lost.count(),
-            self.directory.display(),
-            self.new.display()
-        );
-        let hint =
-            "keep the original until you know what was there; restore a backup if there is one";
-        let failure = objsync::Failure::new(ErrorKind::Corrupt, text);
-        Err(Failure::with_hint(failure.into(), hint))
+        let lost = lost.count();
+        let (text, hint) = match report.is_whole() {
+            true => (
+                format!(
+                    "nothing of {old} is lost, but the new store {new} is damaged in {} places",
+                    report.check.problems.len()
+                ),
+                "look at the disk it is on, then repair into another directory",
+            ),
+            false => (
+                format!("{lost} places of {old} are lost; what is sound is in {new}"),
+                "keep the original until you know what was there; restore a backup if there is one",
+            ),
+        };
+        Failure::with_hint(objsync::Failure::new(ErrorKind::Corrupt, text).into(), hint)
     }
 
     fn as_text(&self, report: &RepairReport, output: &Output) -> String {
@@ -136,4 +145,28 @@ fn as_json(report: &RepairReport) -> Json {
         "check_problems": report.check.problems.len(),
         "losses": report.losses.iter().map(loss).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use objsync::Problem;
+
+    use super::*;
+
+    #[test]
+    fn problem_of_the_new_store_alone_is_not_told_as_a_loss_of_the_old_one() {
+        let command = Repair {
+            directory: PathBuf::from("old"),
+            new: PathBuf::from("new"),
+        };
+        let mut report = RepairReport::default();
+        let problem = Problem::new(&command.new, 0, "it cannot be read");
+        report.check.problems.push(problem);
+        let told = command.not_whole(&report).message();
+        assert!(told.contains("nothing of old is lost"), "{told}");
+        assert!(told.contains("new is damaged in 1 places"), "{told}");
+        report.losses.push(Loss::new(&command.directory, 0..1, "x"));
+        let told = command.not_whole(&report).message();
+        assert!(told.contains("1 places of old are lost"), "{told}");
+    }
 }

@@ -32,7 +32,10 @@ impl Restore {
         let bar = Progress::of_bytes(Some(0), output);
         let made = objsync::restore(&self.backup, &self.directory, |at| show(&bar, at));
         drop(bar);
-        let report = made.map_err(|error| explained(error, &self.backup))?;
+        let report = made.map_err(|error| {
+            let refused = "name a backup first, then a directory that is empty or not there";
+            explained(error, &self.backup, refused)
+        })?;
         print(&report, ("restored", &self.directory), output)?;
         Ok(Answer::Yes)
     }

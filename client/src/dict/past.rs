@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Revision;
+use objsync_proto::limits::HISTORY_EMPTY_PAGES_MAX;
 use objsync_proto::wire::{Reply, Request};
 
 use super::Dict;
@@ -89,6 +90,7 @@ async fn versions(
     count_max: usize,
 ) -> Result<Vec<Version>> {
     let mut versions = Vec::new();
+    let mut empty_count = 0;
     core.check_open()?;
     if !core.config.sees(&key) {
         return Ok(versions);
@@ -104,15 +106,54 @@ async fn versions(
             Reply::History { versions, before } => (versions, before),
             other => return Err(unexpected_reply(&other)),
         };
+        empty_count = match page.is_empty() {
+            true => empty_count + 1,
+            false => 0,
+        };
         for version in page.into_iter().take(left) {
             versions.push(Version::open(version)?);
         }
         let Some(next) = next else { break };
-        if before.is_some_and(|before| before <= next) {
-            let text = format!("the owner's history of a key goes from {next} to {next}");
-            return Err(ObjectError::new(ErrorKind::Unsupported, text));
-        }
+        refuse_endless(before, next, empty_count)?;
         before = Some(next);
     }
     Ok(versions)
+}
+
+/// That a history goes back, and comes to something: a page may be empty only because its owner
+/// read as much of its log as it reads for one.
+fn refuse_endless(before: Option<Revision>, next: Revision, empty_count: u32) -> Result<()> {
+    if let Some(before) = before.filter(|before| *before <= next) {
+        let text = format!("the owner's history of a key goes from {before} to {next}");
+        return Err(ObjectError::new(ErrorKind::Unsupported, text));
+    }
+    if empty_count > HISTORY_EMPTY_PAGES_MAX {
+        let text = format!(
+            "the owner's history of a key has {empty_count} pages without a version, up to \
+             revision {next}; the limit is {HISTORY_EMPTY_PAGES_MAX} pages"
+        );
+        return Err(ObjectError::new(ErrorKind::Unsupported, text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_that_does_not_go_back_or_has_no_end_is_refused() {
+        let next = |before: Option<u64>, next, empty_count| {
+            let told = refuse_endless(before.map(Revision), Revision(next), empty_count);
+            told.map_err(|error| error.to_string())
+        };
+        assert_eq!(next(None, 9, 0), Ok(()));
+        assert_eq!(next(Some(9), 8, HISTORY_EMPTY_PAGES_MAX), Ok(()));
+        for later in [9, 12] {
+            let told = next(Some(9), later, 0).unwrap_err();
+            assert!(told.contains(&format!("from 9 to {later}")), "{told}");
+        }
+        let told = next(Some(9), 8, HISTORY_EMPTY_PAGES_MAX + 1).unwrap_err();
+        assert!(told.contains("without a version"), "{told}");
+    }
 }

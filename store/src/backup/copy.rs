@@ -258,6 +258,29 @@ impl<'a> Copying<'a> {
     }
 }
 
+/// That the backup before has no other key. A key and its public half could not be replaced at
+/// once, nor together with the manifest: between, no key would fit the backup.
+pub(super) fn refuse_other_key(
+    disk: &dyn Disk,
+    source: &Path,
+    target: &Path,
+) -> Result<(), StoreError> {
+    for name in BESIDE {
+        let read = |directory: &Path| read_file(disk, &directory.join(name), SMALL_BYTES_MAX);
+        match (read(source), read(target)) {
+            (Ok(ours), Ok(theirs)) if ours != theirs => {
+                let what = format!(
+                    "has a file {name} that differs from the store's; take another directory"
+                );
+                return Err(refused(target, &what));
+            }
+            // What cannot be read is told by who copies it.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Copies a small file, unless it is there with this content. Tells its bytes.
 pub(super) fn small_file(disk: &dyn Disk, from: &Path, to: &Path) -> Result<u64, StoreError> {
     let content = read_file(disk, from, SMALL_BYTES_MAX);

@@ -210,7 +210,11 @@ fn hit(
     (disk, directory): (&dyn Disk, &Path),
     header: &SegmentHeader,
 ) -> Result<Option<(Revision, Revision)>, StoreError> {
-    let mut reader = SegmentReader::open(disk, directory, header.id, None)?;
+    let mut reader = match SegmentReader::open(disk, directory, header.id, None) {
+        // It is longer than a segment may be, and its damage is told already.
+        Err(StoreError::Corrupt { .. }) => return Ok(None),
+        opened => opened?,
+    };
     let mut last = header.before;
     while let Step::Frame(_, frame) = reader.step()? {
         last = last.max(frame.last());

@@ -5,6 +5,7 @@
 
 mod memory;
 mod real;
+mod tolerant;
 
 use std::io;
 use std::path::Path;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 pub(crate) use memory::MemoryDisk;
 pub use real::RealDisk;
 pub(crate) use real::refuse_other_than_file;
+pub use tolerant::is_unreadable;
+pub(crate) use tolerant::{Tolerant, Unreadable};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

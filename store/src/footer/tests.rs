@@ -104,3 +104,31 @@ fn place_past_the_end_is_refused_before_memory_is_taken() {
     ValuePlace::put(Some(place), &mut payload);
     assert!(footer.value(&payload.into()).is_err());
 }
+
+/// A salvage does not know where a damaged segment ends: the length alone says what is too much.
+#[test]
+fn value_over_the_limit_is_refused_before_memory_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let info = segment(directory.path());
+    open(directory.path(), info);
+    let path = segment_path(directory.path(), info.id);
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(32 << 20).unwrap();
+    let endless = SegmentInfo {
+        bytes: u64::MAX,
+        ..info
+    };
+    let footer = Footer::open(&RealDisk, directory.path(), endless).unwrap();
+    for (bytes, is_refused) in [(VALUE_BYTES_MAX, false), (VALUE_BYTES_MAX + 1, true)] {
+        let place = ValuePlace {
+            offset: 16 << 20,
+            bytes: u32::try_from(bytes).unwrap(),
+            crc: crc32c::crc32c(&vec![0; bytes]),
+        };
+        let mut payload = Vec::new();
+        ValuePlace::put(Some(place), &mut payload);
+        let value = footer.value(&payload.into());
+        let refused = matches!(value, Err(StoreError::Corrupt { .. }));
+        assert_eq!(refused, is_refused, "{bytes} bytes");
+    }
+}

@@ -41,7 +41,10 @@ impl<'a> Choice<'a> {
             let Some((section, key)) = self.lowest()? else {
                 return Ok(None);
             };
-            let is_it = |entry: &Result<TableEntry, StoreError>| matches!(entry, Ok(entry) if entry.section == section && entry.key == key);
+            let is_it = |entry: &Result<TableEntry, StoreError>| {
+                let entry = entry.as_ref().ok();
+                entry.is_some_and(|entry| entry.section == section && entry.key == key)
+            };
             // The newest snapshot that is sound here decides, also by not having it.
             let mut known: (Revision, Option<TableEntry>) = (Revision(0), None);
             for (sound, entries) in &mut self.snapshots {

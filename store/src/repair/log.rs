@@ -7,13 +7,14 @@
 use std::path::Path;
 
 use objsync_proto::ids::{FrameIndex, Revision};
+use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
 use super::origin::Origin;
 use super::runs::Runs;
 use super::tables::Tables;
 use super::{Loss, Meter};
 use crate::core::System;
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, OpenMode, Unreadable};
 use crate::epoch::Epochs;
 use crate::error::StoreError;
 use crate::footer::{Footer, footer_path, is_removal};
@@ -39,6 +40,7 @@ pub(super) struct Gap {
 /// The log as it is read.
 pub(super) struct LogReading<'a> {
     disk: &'a dyn Disk,
+    unreadable: Unreadable,
     origin: &'a Origin,
     pub(super) runs: Runs<'a>,
     pub(super) system: System,
@@ -61,10 +63,12 @@ impl<'a> LogReading<'a> {
         (disk, target): (&'a dyn Disk, &'a Path),
         origin: &'a Origin,
         tables: &Tables,
+        unreadable: Unreadable,
     ) -> Result<Self, StoreError> {
         let (system, epochs, covered) = tables.system(origin);
         Ok(Self {
             disk,
+            unreadable,
             origin,
             runs: Runs::new((disk, target), origin.store),
             system,
@@ -82,10 +86,11 @@ impl<'a> LogReading<'a> {
 
     pub(super) fn run(
         &mut self,
+        tables: &Tables,
         losses: &mut Vec<Loss>,
         meter: &mut Meter<'_>,
     ) -> Result<(), StoreError> {
-        self.note_what_came_before(losses);
+        self.note_what_came_before(tables, losses);
         for (place, (id, header)) in self.origin.segments.iter().enumerate() {
             let first_gap = self.gaps.len();
             match header {
@@ -101,25 +106,26 @@ impl<'a> LogReading<'a> {
     }
 
     /// The log may begin behind what snapshots have.
-    fn note_what_came_before(&mut self, losses: &mut Vec<Loss>) {
-        let first = self
-            .origin
-            .segments
-            .iter()
-            .find_map(|(_, header)| header.as_ref().ok());
-        let has_snapshot = !self.origin.snapshots.is_empty();
-        if let Some(first) = first.filter(|_| !has_snapshot && !self.origin.begins_at_first()) {
-            let path = segment_path(&self.origin.directory, SegmentId::FIRST);
-            let what = "what came before the log, and the snapshot of it, are missing";
-            self.gaps.push(Gap {
-                segment: SegmentId::FIRST,
-                first: Revision(1),
-                last: Some(first.before),
-                may_hold_others: true,
-                loss: losses.len(),
-            });
-            losses.push(Loss::new(&path, 0..0, what));
+    fn note_what_came_before(&mut self, tables: &Tables, losses: &mut Vec<Loss>) {
+        let Some(first) = self.origin.first() else {
+            return;
+        };
+        if self.origin.begins_at_first() || tables.list.iter().any(|one| one.reaches(first)) {
+            return;
         }
+        let covered = tables.list.iter().map(|one| &one.table.head().segment);
+        let covered = covered.max().map_or(SegmentId::FIRST, |last| last.next());
+        let known = tables.list.iter().map(|one| one.revision).max();
+        let path = segment_path(&self.origin.directory, covered);
+        self.gaps.push(Gap {
+            segment: covered,
+            first: known.unwrap_or_default().next(),
+            last: Some(first.before),
+            may_hold_others: true,
+            loss: losses.len(),
+        });
+        let what = "what came before the log, and the snapshot of it, are missing";
+        losses.push(Loss::new(&path, 0..0, what));
     }
 
     fn read(
@@ -135,7 +141,9 @@ impl<'a> LogReading<'a> {
         let mark = mark.filter(|end| end.segment == id).map(|end| end.offset);
         let end = next.map(|next| next.previous_bytes).or(mark);
         let directory = &self.origin.directory;
-        let mut reader = SegmentReader::open(self.disk, directory, id, end)?;
+        let is_too_long = end.is_none() && self.bytes_of(id) > SEGMENT_BYTES_MAX;
+        let read_to = end.or(is_too_long.then_some(SEGMENT_BYTES_MAX));
+        let mut reader = SegmentReader::open(self.disk, directory, id, read_to)?;
         self.last = self.last.max(header.before);
         self.next_index = header.first_index;
         let first_gap = self.gaps.len();
@@ -161,6 +169,12 @@ impl<'a> LogReading<'a> {
                     }
                 }
             }
+        }
+        if is_too_long {
+            let bytes = SEGMENT_BYTES_MAX..self.bytes_of(id);
+            let what = "more than a segment may have: nobody looks there";
+            let loss = Loss::new(&reader.path, bytes, what);
+            self.add_gap(id, None, true, (loss, losses));
         }
         if let Some(next) = next {
             let is_short = self.last < next.before && self.gaps.len() == first_gap;
@@ -207,10 +221,13 @@ impl<'a> LogReading<'a> {
             }
             next => next,
         };
-        let is_alone = next.is_some_and(|(_, next)| next.index.0 == wanted.0 + 1);
-        let kind = own
-            .filter(|_| is_alone || next.is_none())
-            .map(|own| own.kind);
+        // Where no header follows, others may have been hit with it, unless it was the last.
+        let is_alone = match (next, own) {
+            (Some((_, next)), _) => next.index.0 == wanted.0 + 1,
+            (None, Some(own)) => offset + own.frame_bytes() == reader.end(),
+            (None, None) => false,
+        };
+        let kind = own.filter(|_| is_alone).map(|own| own.kind);
         let is_plain = matches!(kind, Some(FrameKind::Transactions | FrameKind::End));
         let place = self.origin.segments.iter().position(|(one, _)| *one == id);
         let after = place
@@ -218,7 +235,7 @@ impl<'a> LogReading<'a> {
             .map(|next| next.before);
         let last = match (next, own) {
             (Some((_, next)), _) => Some(next.before()),
-            (None, Some(own)) if after.is_none() => Some(own.last()),
+            (None, Some(own)) if after.is_none() && is_alone => Some(own.last()),
             (None, _) => after,
         };
         let end = next.map_or(reader.end(), |(at, _)| at);
@@ -246,10 +263,16 @@ impl<'a> LogReading<'a> {
             .last()
             .is_some_and(|(last, _)| *last == id);
         let is_torn = is_last && self.origin.manifest.is_some();
-        if is_torn || !reader.has_bytes_after(offset)? {
+        let tail = offset..reader.end();
+        // A power cut takes no sector's readability.
+        let is_unreadable = self.unreadable.touches(&reader.path, &tail);
+        if !is_unreadable && (is_torn || !reader.has_bytes_after(offset)?) {
             return Ok(());
         }
-        let what = "frames that were torn by a power cut, or damaged: nothing tells which";
+        let what = match is_unreadable {
+            true => "frames that cannot be read, if there were any",
+            false => "frames that were torn by a power cut, or damaged: nothing tells which",
+        };
         let loss = Loss::new(&reader.path, offset..reader.end(), what);
         self.add_gap(id, None, true, (loss, losses));
         Ok(())

@@ -83,11 +83,18 @@ impl Origin {
             .is_some_and(|(id, _)| *id == SegmentId::FIRST)
     }
 
+    /// The first segment that can be read.
+    pub(super) fn first(&self) -> Option<&SegmentHeader> {
+        let headers = self.segments.iter().map(|(_, header)| header.as_ref());
+        headers.flatten().next()
+    }
+
     /// The next segment that can be read behind a place in the list.
     pub(super) fn next(&self, place: usize) -> Option<&SegmentHeader> {
         let (id, _) = self.segments.get(place)?;
         let (next, header) = self.segments.get(place + 1)?;
-        header.as_ref().ok().filter(|_| *next == id.next())
+        let is_next = id.0.checked_add(1) == Some(next.0);
+        header.as_ref().ok().filter(|_| is_next)
     }
 }
 
@@ -147,6 +154,8 @@ fn all_of(ids: &[SegmentId], manifest: Option<&Manifest>) -> Vec<SegmentId> {
         .max(SegmentId(nearest.0.saturating_sub(LISTED_MAX)));
     let newest = ids.last().copied().unwrap_or(first);
     let last = last.min(SegmentId(newest.0.saturating_add(LISTED_MAX)));
+    // A file may have any name: none is behind the last number.
+    let behind = |id: SegmentId| SegmentId(id.0.saturating_add(1));
     let is_there = |id: &SegmentId| ids.binary_search(id).is_ok();
     let gap_max = usize::try_from(LISTED_MAX).unwrap_or(usize::MAX);
     let mut listed = Vec::new();
@@ -155,10 +164,13 @@ fn all_of(ids: &[SegmentId], manifest: Option<&Manifest>) -> Vec<SegmentId> {
     while next <= last {
         missing = if is_there(&next) { 0 } else { missing + 1 };
         listed.push(next);
-        next = next.next();
+        if next == last {
+            break;
+        }
+        next = behind(next);
         if missing >= gap_max {
             let place = ids.partition_point(|id| *id < next);
-            next = ids.get(place).copied().unwrap_or(last.next());
+            next = ids.get(place).copied().unwrap_or(last);
             missing = 0;
         }
     }

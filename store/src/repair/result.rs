@@ -13,7 +13,7 @@ use super::origin::Origin;
 use super::tables::Tables;
 use super::{Loss, Meter, RepairReport};
 use crate::authority::AuthorityKind;
-use crate::backup::copy_beside;
+use crate::backup::{copy_beside, epoch_step};
 use crate::catalog::Catalog;
 use crate::core::System;
 use crate::disk::{Disk, replace_file};
@@ -44,7 +44,8 @@ pub(super) fn write(
     report.revision = revision;
     keep_system(origin, &mut reading, &mut report.losses);
     report.grant_count = reading.system.grants.list().len() as u64;
-    let start = begin_epoch(origin, &mut reading, (revision, &report.losses), draw()?);
+    let drawn = (draw()?, draw()?);
+    let start = begin_epoch(origin, &mut reading, (revision, &report.losses), drawn);
     let id = next_segment(origin, &tables);
     let head = TableHead {
         kind: TableKind::Snapshot,
@@ -117,12 +118,13 @@ fn keep_system(origin: &Origin, reading: &mut LogReading<'_>, losses: &mut Vec<L
     };
 }
 
-/// A new epoch, which says up to where older positions are a prefix of what is left.
+/// A new epoch, which says up to where older positions are a prefix of what is left. Its number is
+/// far from those of the original, as that of a backup is: see `backup::epoch_step`.
 fn begin_epoch(
     origin: &Origin,
     reading: &mut LogReading<'_>,
     (revision, losses): (Revision, &[Loss]),
-    name: [u8; 16],
+    (name, chance): ([u8; 16], [u8; 16]),
 ) -> EpochStart {
     let lost = losses
         .iter()
@@ -145,7 +147,8 @@ fn begin_epoch(
         .manifest
         .as_ref()
         .map_or(0, |manifest| manifest.epoch_max);
-    let number = seen.max(known).max(reading.epoch_max).saturating_add(1);
+    let highest = seen.max(known).max(reading.epoch_max);
+    let number = highest.saturating_add(epoch_step(chance));
     let mut epochs = Epochs::new(origin.store);
     for start in kept {
         epochs.push(start);
@@ -160,9 +163,11 @@ fn begin_epoch(
     }
 }
 
-/// A number that no segment had.
+/// A number that no segment had. That of a file which is no segment counts for nothing: it may be
+/// the last there is.
 fn next_segment(origin: &Origin, tables: &Tables) -> SegmentId {
-    let segments = origin.segments.iter().map(|(id, _)| *id);
+    let segments = origin.segments.iter();
+    let segments = segments.filter_map(|(id, header)| header.as_ref().ok().map(|_| *id));
     let covered = tables.list.iter().map(|one| one.table.head().segment);
     let last = segments.chain(covered).max().unwrap_or(SegmentId(0));
     SegmentId(last.0.saturating_add(1))
@@ -177,7 +182,10 @@ fn write_entries(
 ) -> Result<u64, StoreError> {
     let mut entries = Choice::new(tables, &reading.runs).peekable();
     let catalog = Section::dict(NamespaceId::CATALOG);
-    let is_catalog = |entry: &Result<TableEntry, StoreError>| matches!(entry, Ok(entry) if entry.section <= catalog);
+    let is_catalog = |entry: &Result<TableEntry, StoreError>| {
+        let entry = entry.as_ref().ok();
+        entry.is_some_and(|entry| entry.section <= catalog)
+    };
     let mut names = Vec::new();
     while let Some(entry) = entries.next_if(is_catalog) {
         names.push(entry?);

@@ -1,4 +1,5 @@
-//! The snapshots of the original: which blocks of them are sound, and what the store kept of itself.
+//! The snapshots of the original: which blocks of them are sound, and what the store kept of
+//! itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::core::System;
 use crate::disk::{Disk, OpenMode};
 use crate::epoch::Epochs;
 use crate::error::StoreError;
-use crate::log::SegmentId;
+use crate::log::{SegmentHeader, SegmentId};
 use crate::recovery;
 use crate::snapshot::snapshot_path;
 use crate::table::{Hole, Section, SoundEntries, Table, TableHead, TableKind};
@@ -125,6 +126,15 @@ fn file_bytes(disk: &dyn Disk, path: &Path) -> u64 {
 }
 
 impl Sound {
+    /// Whether the log from this segment on follows what it has, or what its holes are losses of.
+    pub(super) fn reaches(&self, first: &SegmentHeader) -> bool {
+        match self.table.head().segment {
+            // Its head is lost, and with it which segment it goes up to.
+            SegmentId(0) => self.revision >= first.before,
+            SegmentId(last) => last.saturating_add(1) >= first.id.0,
+        }
+    }
+
     /// Whether its key, or that it has none, is known.
     pub(super) fn covers(&self, section: Section, key: &[u8]) -> bool {
         !self.holes.iter().any(|hole| hole.may_hold(section, key))
