@@ -159,8 +159,10 @@ fn begin_epoch(
 ) -> Result<Tail, StoreError> {
     let known = manifest.get();
     let seen = epochs.current().map_or(0, |epoch| epoch.number);
+    let no_number = || StoreError::corrupt(directory, 0, "no number of an epoch is left");
+    let number = seen.max(known.epoch_max).checked_add(1);
     let epoch = Epoch {
-        number: seen.max(known.epoch_max) + 1,
+        number: number.ok_or_else(no_number)?,
         name: EpochName(draw(directory, options)?),
     };
     let kept = layout.tail.info.last;
