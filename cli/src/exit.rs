@@ -197,7 +197,9 @@ fn hint_for(kind: ErrorKind) -> Option<&'static str> {
             "ask whoever runs the server for a link (objsync link) and give it with --to"
         }
         ErrorKind::Unavailable => "is it running? objsync status asks, --timeout waits longer",
-        ErrorKind::Corrupt => "objsync check DIRECTORY says what is damaged",
+        ErrorKind::Corrupt => {
+            "objsync check DIRECTORY says what is damaged; objsync repair saves what is sound"
+        }
         ErrorKind::Full => "make room, then try again; what was acknowledged is safe",
         ErrorKind::Closed => "the owner stopped writing after a failed write: restart it",
         ErrorKind::OutcomeUnknown => "the write may have happened: look before you repeat it",
