@@ -107,6 +107,16 @@ impl SledIndex {
             call()
         })
     }
+    /// Lets sled free what a batch of so many changes replaced. It does so by itself only every
+    /// hundredth call, a few pieces at a time, and a batch is one call: an index of 10 million keys
+    /// that was made again by batches alone held 18 GB of replaced pages.
+    fn collect_garbage(&self, change_count: usize) -> sled::Result<()> {
+        for _ in 0..change_count {
+            self.db.contains_key(MARK_KEY)?;
+        }
+        Ok(())
+    }
+
     fn refuse_if_full(&self) -> Result<(), StoreError> {
         let path = &self.directory;
         let disk = rustix::fs::statvfs(path)
@@ -182,7 +192,10 @@ impl Index for SledIndex {
             Some(mark) => writes.insert(MARK_KEY, &mark[..]),
             None => writes.remove(MARK_KEY),
         }
-        self.guard("apply", || self.db.apply_batch(writes))
+        self.guard("apply", || {
+            self.db.apply_batch(writes)?;
+            self.collect_garbage(batch.changes.len())
+        })
     }
 
     fn mark(&self) -> Result<Option<Bytes>, StoreError> {
