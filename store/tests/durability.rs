@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use harness::disk::SimDisk;
 use harness::*;
-use objsync_proto::ids::{Durability, Revision};
-use objsync_store::{Store, StoreLimits, StoreOptions};
+use objsync_proto::ids::{Durability, Origin, PeerKey, Revision, Sequence};
+use objsync_store::{Store, StoreLimits, StoreOptions, Submission, SubmissionOrigin};
 
 /// No flusher comes by itself within the time of a test.
 fn options_without_flusher(disk: &SimDisk) -> StoreOptions {
@@ -127,6 +127,32 @@ fn change_of_one_key_writes_as_little_in_a_store_of_100_mb_as_in_an_empty_one() 
     }
     assert_eq!(log_bytes_of_a_change(&store), in_empty);
     assert!(in_empty < 200, "{in_empty} bytes");
+}
+
+/// A client that asked for `buffered` and lost the answer may ask for more the second time.
+#[test]
+fn repeat_of_a_buffered_write_that_asks_for_sync_is_answered_after_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), options_without_flusher(&SimDisk::new()));
+    let peer = PeerKey([7; 32]);
+    let session = store.open_session(peer).unwrap();
+    store.flush(store.position().revision).unwrap();
+    let asked = |level| Submission {
+        origin: Some(SubmissionOrigin {
+            origin: Origin {
+                session,
+                sequence: Sequence(1),
+            },
+            floor: Sequence(1),
+            peer,
+        }),
+        ..submission(put("a", "1"), level)
+    };
+    let first = store.execute(asked(Durability::Buffered)).unwrap();
+    assert!(store.marks().durable < first.ack.revision);
+    let again = store.execute(asked(Durability::Sync)).unwrap();
+    assert_eq!(again.ack.revision, first.ack.revision);
+    assert_eq!(store.marks().durable, first.ack.revision);
 }
 
 #[test]
