@@ -364,3 +364,43 @@ fn store_of_a_later_format_is_unsupported() {
     let error = reopen(directory.path(), &disk).map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
+
+/// A write that the disk put in the wrong place: two frames that follow each other, of one length,
+/// the second of which stands in the place of the first too. Each is right by itself.
+fn misdirect(content: &mut [u8], from_end: bool) {
+    let is_start = |at: &usize| content[*at] == 0xf5 && content[*at + 3] == 0;
+    let starts: Vec<usize> = (128..content.len()).step_by(8).filter(is_start).collect();
+    let is_even = |three: &&[usize]| three[1] - three[0] == three[2] - three[1];
+    let threes: Vec<&[usize]> = starts.windows(3).filter(is_even).collect();
+    let place = if from_end {
+        threes.len() - 1
+    } else {
+        threes.len() / 2
+    };
+    let (first, second, third) = (threes[place][0], threes[place][1], threes[place][2]);
+    let (first, second, bytes) = match from_end {
+        true => (second, third, third - second),
+        false => (first, second, second - first),
+    };
+    content.copy_within(second..second + bytes, first);
+}
+
+#[test]
+fn frame_in_the_place_of_the_one_before_it_is_damage_in_any_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = killed_store(directory.path(), 800);
+    let segments = disk.files(".seg");
+    assert!(segments.len() >= 2, "{segments:?}");
+    for (segment, from_end) in [(&segments[0], false), (&segments[segments.len() - 1], true)] {
+        let copy = disk.copy();
+        let mut content = copy.read(segment).unwrap();
+        misdirect(&mut content, from_end);
+        copy.write(segment, content);
+        let opened = reopen(directory.path(), &copy).map(drop);
+        assert!(
+            matches!(opened, Err(StoreError::Corrupt { .. })),
+            "{}: {opened:?}",
+            segment.display()
+        );
+    }
+}
