@@ -342,3 +342,17 @@ fn store_that_was_never_closed_comes_back_whole_from_its_files() {
         assert!(report.problems.is_empty(), "{report:?}");
     }
 }
+
+/// What a snapshot covers is history that was promised, and not needed to open.
+#[test]
+fn oldest_segment_that_is_missing_is_named_though_a_snapshot_covers_it() {
+    let directory = tempfile::tempdir().unwrap();
+    closed_store(directory.path());
+    assert!(!files(directory.path(), ".snap").is_empty());
+    let oldest = files(directory.path(), ".seg").remove(0);
+    std::fs::remove_file(&oldest).unwrap();
+    let opened = Store::open(directory.path(), options(IndexKind::Sled)).map(drop);
+    let error = opened.unwrap_err().to_string();
+    assert!(error.contains("it is missing"), "{error}");
+    assert!(error.contains(oldest.to_str().unwrap()), "{error}");
+}
