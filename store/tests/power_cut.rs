@@ -217,3 +217,28 @@ fn power_that_goes_while_a_store_is_made_leaves_one_that_can_be_made() {
         );
     }
 }
+
+/// The first owner is killed at any call, the second makes the store and acknowledges a write: its
+/// directories must survive although the first one made them.
+#[test]
+fn store_that_one_owner_began_and_the_next_made_survives_a_power_cut() {
+    for calls in 0..40 {
+        for seed in 0..4 {
+            let directory = tempfile::tempdir().unwrap();
+            let disk = SimDisk::new();
+            disk.stop_after(calls);
+            if let Ok(store) = Store::open(directory.path(), options_on(&disk)) {
+                store.kill();
+            }
+            disk.recover();
+            let store = open(directory.path(), options_on(&disk));
+            set(&store, "a", "1");
+            store.kill();
+            drop(store);
+            disk.cut_power(&mut Random::new(seed));
+            let store = Store::open(directory.path(), options_on(&disk)).unwrap();
+            let found = get(&store, "a");
+            assert_eq!(found.as_deref(), Some("1"), "{calls} calls, seed {seed}");
+        }
+    }
+}
