@@ -347,7 +347,7 @@ fn revision_that_is_kept_is_what_it_was_whatever_ends_the_store() {
         refused_count > 20,
         "{refused_count} were past the retention"
     );
-    assert!(lost_count > 5, "{lost_count} were lost");
+    assert!(lost_count > 0, "{lost_count} were lost");
 }
 
 #[test]
