@@ -25,7 +25,7 @@ use objsync_proto::ids::{Durability, NamespaceId, Revision};
 use objsync_proto::key;
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::{KeyRange, Version};
-use objsync_store::{IndexKind, Past, Store, StoreError, StoreOptions, Submission};
+use objsync_store::{IndexKind, Past, Store, StoreError, StoreLimits, StoreOptions, Submission};
 
 /// Both dictionaries.
 type State = BTreeMap<(NamespaceId, Bytes), Bytes>;
@@ -268,9 +268,13 @@ fn assert_history(store: &Store, model: &Model, random: &mut Random, seed: u64) 
     }
 }
 
+/// No flusher comes by itself, so what a power cut takes does not depend on when it ran.
 fn options_on_small(disk: &SimDisk) -> StoreOptions {
     StoreOptions {
-        limits: limits(),
+        limits: StoreLimits {
+            flush_delay_ms: 3_600_000,
+            ..limits()
+        },
         ..options_on(disk)
     }
 }
@@ -347,7 +351,7 @@ fn revision_that_is_kept_is_what_it_was_whatever_ends_the_store() {
         refused_count > 20,
         "{refused_count} were past the retention"
     );
-    assert!(lost_count > 0, "{lost_count} were lost");
+    assert!(lost_count > 5, "{lost_count} were lost");
 }
 
 #[test]
