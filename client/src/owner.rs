@@ -224,6 +224,8 @@ fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Re
         }
         Request::CreateNamespace { .. }
         | Request::Subscribe { .. }
+        | Request::Follow { .. }
+        | Request::Digests { .. }
         | Request::Unsubscribe { .. }
         | Request::Fetch { .. }
         | Request::FetchAt { .. }

@@ -24,9 +24,11 @@
 mod answers;
 pub mod certificate;
 pub mod closing;
+mod comparison;
 mod connection;
 pub mod dial;
 pub mod error;
+mod digests;
 mod feed;
 mod feed_stream;
 mod fetch;

@@ -32,7 +32,24 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             since,
         } => peer
             .may_read()
-            .and_then(|()| streams.subscribe(subscription, range, since)),
+            .and_then(|()| streams.subscribe(subscription, range, (since, None))),
+        Request::Follow {
+            subscription,
+            range,
+            since,
+            held,
+        } => peer.may_read().and_then(|()| {
+            streams.subscribe(subscription, range, (Some(since), Some(held)))
+        }),
+        Request::Digests {
+            subscription,
+            round,
+            digests,
+        } => match streams.digests(id, subscription, (round, digests)) {
+            // Answered once they were compared.
+            Ok(()) => return,
+            Err(failure) => Err(failure),
+        },
         Request::Fetch {
             subscription,
             range,

@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
 use super::{
-    Entry, Event, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, Version,
-    Welcome, Write,
+    Digest, Entry, Event, Gap, Grant, Held, Hello, IndexBuild, KeyRange, OwnerStatus, Reply,
+    Request, Version, Welcome, Write,
 };
 use crate::effect::Change;
 use crate::error::{ErrorKind, Failure};
@@ -76,6 +76,8 @@ record! {
     Entry { key, value, revision }
     Event { revision, time_ms, origin, changes }
     Version { revision, time_ms, value, is_oldest_known }
+    Digest { through, count, hash }
+    Gap { after, oldest, same_history }
 }
 
 /// An enum is an array of its variant's number and fields. With `unknown`, a number of a later
@@ -163,6 +165,8 @@ numbered!(Request {
     14 => CountAt { revision: revision },
     15 => FetchAt { subscription: subscription, range: range, reverse: reverse, revision: revision },
     16 => History { key: key, before: before, count_max: count_max },
+    24 => Follow { subscription: subscription, range: range, since: since, held: held },
+    25 => Digests { subscription: subscription, round: round, digests: digests },
 } unknown => Unknown);
 
 numbered!(Reply {
@@ -195,5 +199,16 @@ impl Field for Durability {
     fn take(reader: &mut Reader) -> Result<Self, Malformed> {
         Self::from_number(u8::take(reader)?)
             .ok_or_else(|| reader.malformed("unknown number of Durability"))
+    }
+}
+
+impl Field for Held {
+    fn put(&self, out: &mut BytesMut) {
+        self.number().put(out);
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+        Self::from_number(u8::take(reader)?)
+            .ok_or_else(|| reader.malformed("unknown number of Held"))
     }
 }
