@@ -203,7 +203,11 @@ impl Replica {
         Ok(())
     }
 
-    pub(super) fn check_entry(&self, key: &[u8], value: Option<&Bytes>) -> Result<(), ReplicaError> {
+    pub(super) fn check_entry(
+        &self,
+        key: &[u8],
+        value: Option<&Bytes>,
+    ) -> Result<(), ReplicaError> {
         key::check(key).map_err(ReplicaError::BadKey)?;
         if !self.range.contains(key) {
             return Err(ReplicaError::OutOfRange(key::describe(key)));

@@ -75,7 +75,9 @@ fn blocks(begin: Bytes, end: Option<Bytes>, inside: Vec<Entry>, count: usize) ->
 
 fn encoded_bytes(frames: &[Feed]) -> usize {
     let mut out = BytesMut::new();
-    frames.iter().for_each(|frame| codec::encode(frame, &mut out));
+    frames
+        .iter()
+        .for_each(|frame| codec::encode(frame, &mut out));
     out.len()
 }
 
@@ -210,7 +212,9 @@ proptest! {
 }
 
 fn name(number: u32) -> Bytes {
-    encode(&Key::from(format!("user:{number:07}"))).unwrap().into()
+    encode(&Key::from(format!("user:{number:07}")))
+        .unwrap()
+        .into()
 }
 
 /// A replica of so many values of 100 bytes, what it holds, and how many bytes that is.
@@ -219,7 +223,10 @@ fn many(count: u32) -> (Replica, Mirror, Map, usize) {
     let map: Map = (0..count)
         .map(|number| (name(number), (value.clone(), Revision(1))))
         .collect();
-    let all = map.iter().map(|(key, (value, _))| key.len() + value.len()).sum();
+    let all = map
+        .iter()
+        .map(|(key, (value, _))| key.len() + value.len())
+        .sum();
     let (replica, mirror) = holding(&map, position(1, 50), Mode::Full);
     (replica, mirror, map, all)
 }
@@ -234,7 +241,11 @@ fn readers_keep_the_old_state_until_the_difference_is_complete() {
     let before = content(&replica);
     owner.put(2, b"new");
     let (round, position) = (1, owner.position());
-    feed_all(&mut replica, &mut mirror, [Feed::Compare { round, position }]);
+    feed_all(
+        &mut replica,
+        &mut mirror,
+        [Feed::Compare { round, position }],
+    );
     let mut cursor = replica.comparison().unwrap();
     let digests = replica.digests(&mut cursor).unwrap();
     let map = owner.state_at(owner.revision());
@@ -255,11 +266,19 @@ fn comparison_that_is_begun_anew_voids_what_came_of_the_one_before() {
     let mut mirror = Mirror::default();
     join(&mut replica, &mut mirror, &owner);
     let position = owner.position();
-    feed_all(&mut replica, &mut mirror, [Feed::Compare { round: 1, position }]);
+    feed_all(
+        &mut replica,
+        &mut mirror,
+        [Feed::Compare { round: 1, position }],
+    );
     let mut stale = replica.comparison().unwrap();
     let range = KeyRange::default();
     let entries = Vec::new();
-    feed_all(&mut replica, &mut mirror, [Feed::Replace { range, entries }]);
+    feed_all(
+        &mut replica,
+        &mut mirror,
+        [Feed::Replace { range, entries }],
+    );
     owner.put(4, b"new");
     let map = owner.state_at(owner.revision());
     exchange(&mut replica, &mut mirror, (&map, owner.position()), 9);
@@ -277,7 +296,10 @@ fn connection_that_breaks_half_way_changes_nothing() {
     let (before, at) = (content(&replica), replica.position());
     let position = position(2, 1);
     let (range, entries) = (KeyRange::default(), Vec::new());
-    let frames = [Feed::Compare { round: 1, position }, Feed::Replace { range, entries }];
+    let frames = [
+        Feed::Compare { round: 1, position },
+        Feed::Replace { range, entries },
+    ];
     feed_all(&mut replica, &mut mirror, frames);
     replica.disconnected();
     assert_eq!((content(&replica), replica.position()), (before, at));
@@ -327,11 +349,27 @@ fn blocks_that_cannot_be_right_are_refused_and_change_nothing() {
     };
     let out_of_place = |error: &ReplicaError| matches!(error, ReplicaError::BlockOutOfPlace(_));
     let out_of_order = |error: &ReplicaError| matches!(error, ReplicaError::OutOfOrder(_));
-    assert!(out_of_place(&refuse([compare(), block(0, Some(2), &[])])), "before the range");
-    assert!(out_of_place(&refuse([compare(), block(1, None, &[])])), "behind the range");
-    assert!(out_of_place(&refuse([compare(), block(3, Some(5), &[3]), block(4, Some(6), &[])])));
-    assert!(out_of_order(&refuse([compare(), block(3, Some(5), &[4, 3])])));
-    assert!(out_of_order(&refuse([compare(), block(3, Some(5), &[6])])), "outside its block");
+    assert!(
+        out_of_place(&refuse([compare(), block(0, Some(2), &[])])),
+        "before the range"
+    );
+    assert!(
+        out_of_place(&refuse([compare(), block(1, None, &[])])),
+        "behind the range"
+    );
+    assert!(out_of_place(&refuse([
+        compare(),
+        block(3, Some(5), &[3]),
+        block(4, Some(6), &[])
+    ])));
+    assert!(out_of_order(&refuse([
+        compare(),
+        block(3, Some(5), &[4, 3])
+    ])));
+    assert!(
+        out_of_order(&refuse([compare(), block(3, Some(5), &[6])])),
+        "outside its block"
+    );
     let back = Feed::Compare {
         round: 1,
         position: position(1, 2),
@@ -340,24 +378,40 @@ fn blocks_that_cannot_be_right_are_refused_and_change_nothing() {
     let other = Feed::Complete {
         position: position(1, 4),
     };
-    assert!(matches!(refuse([compare(), other]), ReplicaError::OtherDifference(_)));
+    assert!(matches!(
+        refuse([compare(), other]),
+        ReplicaError::OtherDifference(_)
+    ));
     let skip = Feed::Skip {
         position: position(1, 4),
     };
-    assert!(matches!(refuse([skip]), ReplicaError::OutOfPlace { .. }), "it holds everything");
-    assert!(matches!(refuse([block(3, Some(5), &[])]), ReplicaError::OutOfPlace { .. }));
+    assert!(
+        matches!(refuse([skip]), ReplicaError::OutOfPlace { .. }),
+        "it holds everything"
+    );
+    assert!(matches!(
+        refuse([block(3, Some(5), &[])]),
+        ReplicaError::OutOfPlace { .. }
+    ));
 }
 
 #[test]
 fn difference_that_is_more_than_is_held_leaves_a_part() {
-    let (mut replica, mut mirror) =
-        holding(&Map::new(), position(1, 50), Mode::Auto { bytes_max: 2_000 });
+    let (mut replica, mut mirror) = holding(
+        &Map::new(),
+        position(1, 50),
+        Mode::Auto { bytes_max: 2_000 },
+    );
     let map: Map = (0..100)
         .map(|number| (name(number), (Bytes::from(vec![1; 50]), Revision(1))))
         .collect();
     exchange(&mut replica, &mut mirror, (&map, position(1, 60)), 10);
     assert!(replica.is_partial());
-    assert_eq!(mirror.exchanges.last(), Some(&false), "watchers hear that they were not told");
+    assert_eq!(
+        mirror.exchanges.last(),
+        Some(&false),
+        "watchers hear that they were not told"
+    );
     assert_eq!(replica.position(), Some(position(1, 60)));
 }
 
@@ -377,7 +431,13 @@ fn part_of_a_dictionary_is_dropped_where_the_log_does_not_lead_on() {
     replica.fetching(&key(1));
     replica.fetched(&key(1), entry, Revision(50));
     assert!(matches!(replica.lookup(&key(1)), Lookup::Hit(..)));
-    feed_all(&mut replica, &mut mirror, [Feed::Skip { position: position(2, 40) }]);
+    feed_all(
+        &mut replica,
+        &mut mirror,
+        [Feed::Skip {
+            position: position(2, 40),
+        }],
+    );
     assert_eq!(replica.lookup(&key(1)), Lookup::Unknown);
     assert_eq!(replica.position(), Some(position(2, 40)));
     assert_eq!(mirror.exchanges, [false]);
@@ -390,8 +450,18 @@ fn answer_as_of_before_a_skip_is_not_remembered() {
     let (mut replica, mut mirror) = partial();
     let entry = Some((Bytes::from_static(b"old"), Revision(5)));
     replica.fetching(&key(1));
-    feed_all(&mut replica, &mut mirror, [Feed::Skip { position: position(1, 70) }]);
-    assert_eq!(replica.fetched(&key(1), entry.clone(), Revision(60)), entry, "its reader has it");
+    feed_all(
+        &mut replica,
+        &mut mirror,
+        [Feed::Skip {
+            position: position(1, 70),
+        }],
+    );
+    assert_eq!(
+        replica.fetched(&key(1), entry.clone(), Revision(60)),
+        entry,
+        "its reader has it"
+    );
     assert_eq!(replica.lookup(&key(1)), Lookup::Unknown);
     replica.fetching(&key(1));
     replica.fetched(&key(1), entry, Revision(70));
@@ -402,7 +472,11 @@ fn answer_as_of_before_a_skip_is_not_remembered() {
 fn part_of_a_dictionary_has_no_digests_to_send() {
     let (mut replica, mut mirror) = partial();
     let position = position(1, 70);
-    feed_all(&mut replica, &mut mirror, [Feed::Compare { round: 1, position }]);
+    feed_all(
+        &mut replica,
+        &mut mirror,
+        [Feed::Compare { round: 1, position }],
+    );
     let mut cursor = replica.comparison().unwrap();
     assert_eq!(replica.digests(&mut cursor), Some(Vec::new()));
     assert_eq!(replica.digests(&mut cursor), None);
@@ -418,7 +492,11 @@ fn state_that_is_sent_whole_in_the_middle_of_a_comparison_is_not_taken_for_it() 
     let mut mirror = Mirror::default();
     join(&mut replica, &mut mirror, &owner);
     let position = owner.position();
-    feed_all(&mut replica, &mut mirror, [Feed::Compare { round: 1, position }]);
+    feed_all(
+        &mut replica,
+        &mut mirror,
+        [Feed::Compare { round: 1, position }],
+    );
     let reset = reset_frames(&owner).into_iter().nth(1).unwrap();
     assert!(matches!(
         replica.feed(reset, &mut mirror),

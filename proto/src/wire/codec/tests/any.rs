@@ -139,13 +139,13 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
                 held,
             }
         }),
-        (number(), any::<u32>(), vec(digest(), 0..5)).prop_map(
-            |(subscription, round, digests)| Request::Digests {
+        (number(), any::<u32>(), vec(digest(), 0..5)).prop_map(|(subscription, round, digests)| {
+            Request::Digests {
                 subscription,
                 round,
                 digests,
             }
-        ),
+        }),
     ]
 }
 
