@@ -22,7 +22,8 @@ use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::replica::{
-    Applied, DigestCursor, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError, Sink, State,
+    Applied, DigestCursor, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError,
+    Sink, State,
 };
 use objsync_proto::wire::{Digest, Feed, Held, KeyRange};
 use objsync_store::Stamp;

@@ -63,7 +63,13 @@ impl Source {
                 revision,
                 ..position
             };
-            return Ok((Self::Store(cursor), position));
+            let leads_on = owner.store().gap(&position).is_none();
+            let source = if leads_on {
+                Self::Store(cursor)
+            } else {
+                Self::Find
+            };
+            return Ok((source, position));
         }
         let is_followed = matches!(core.replica.extent(), Extent::Whole | Extent::Partial);
         if is_followed

@@ -57,7 +57,7 @@ pub struct Digest {
 ///
 /// On the same history those are the revisions above `after`, up to and including `oldest`. On
 /// another one the follower has seen changes that are not part of it: what it knows of the
-/// revisions above `oldest`, if any, was taken back, and its place is told anew from there.
+/// revisions above `oldest` may have been taken back, and how it was is told anew from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The revision that the follower stands at.

@@ -136,7 +136,7 @@ class HistoryGapError(ConflictError, LookupError):
         """The revision it goes on after: what lies between ``after`` and this, included, is missing."""
         self.same_history = same_history
         """Whether ``after`` lies on the store's history. If not, an owner ended uncleanly or a backup took
-        its place: what was told of revisions above ``oldest`` was taken back, and they are told anew."""
+        its place: what was told of revisions above ``oldest`` may be void, and they are told anew."""
 
 
 class DeniedError(Error, PermissionError):
