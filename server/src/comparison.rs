@@ -130,7 +130,10 @@ impl Comparison {
                 break;
             }
             if let Some((range, entries)) = self.advance()? {
-                bytes += entries.iter().map(|e| e.key.len() + e.value.len()).sum::<usize>();
+                bytes += entries
+                    .iter()
+                    .map(|e| e.key.len() + e.value.len())
+                    .sum::<usize>();
                 found.push(Feed::Replace { range, entries });
             }
         }

@@ -38,9 +38,9 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             range,
             since,
             held,
-        } => peer.may_read().and_then(|()| {
-            streams.subscribe(subscription, range, (Some(since), Some(held)))
-        }),
+        } => peer
+            .may_read()
+            .and_then(|()| streams.subscribe(subscription, range, (Some(since), Some(held)))),
         Request::Digests {
             subscription,
             round,

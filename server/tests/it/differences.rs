@@ -296,7 +296,10 @@ async fn followers_of_ranges_that_come_and_go_end_equal_to_the_store() {
             assert_eq!(follower.content(), fetched(&mut client, range).await);
         }
     }
-    assert!(compared.iter().all(|count| *count > 0), "{compared:?} compared");
+    assert!(
+        compared.iter().all(|count| *count > 0),
+        "{compared:?} compared"
+    );
 }
 
 /// The machine lost power: what was not synced is gone, and another history goes on.
@@ -322,7 +325,11 @@ async fn follower_of_writes_that_a_power_cut_took_rolls_back_exactly() {
     let mut client = owner.client().await;
     follower.follow(&mut client, &all).await;
     assert_eq!(follower.told.kinds, ["compare", "replace"]);
-    assert_eq!(follower.told.changed, ["added", "changed", "removed"], "each once");
+    assert_eq!(
+        follower.told.changed,
+        ["added", "changed", "removed"],
+        "each once"
+    );
     let wanted = ["kept", "changed", "removed"].map(|name| (name.into(), "synced".into()));
     assert_eq!(follower.content(), BTreeMap::from(wanted));
     let position = follower.replica.position().unwrap();
@@ -373,9 +380,16 @@ async fn watcher_of_every_change_hears_which_are_gone_and_goes_on_behind_them() 
     let Feed::Gap(gap) = watch.next().await else {
         panic!("a gap was expected")
     };
-    assert_eq!(within(watch.inbox.next::<Feed>()).await, Ok(None), "the end");
+    assert_eq!(
+        within(watch.inbox.next::<Feed>()).await,
+        Ok(None),
+        "the end"
+    );
     assert_eq!((gap.after, gap.same_history), (since.revision, true));
-    assert!(matches!(owner.store.read_log(gap.oldest, 1), Ok(LogRead::Transactions(_))));
+    assert!(matches!(
+        owner.store.read_log(gap.oldest, 1),
+        Ok(LogRead::Transactions(_))
+    ));
     // What was the last revision that is gone is known by what comes after it.
     let oldest = Position {
         revision: gap.oldest,
@@ -523,7 +537,9 @@ async fn more_digests_than_a_request_may_have_are_refused() {
     let owner = Owner::start();
     let mut client = owner.client().await;
     let (events, round) = compared(&owner, &mut client).await;
-    let many: Vec<Digest> = (0..1_025).map(|n| digest(Some(&format!("{n:05}")))).collect();
+    let many: Vec<Digest> = (0..1_025)
+        .map(|n| digest(Some(&format!("{n:05}"))))
+        .collect();
     let mut long = many[..100].to_vec();
     for (place, digest) in long.iter_mut().enumerate() {
         digest.through = Some(encoded(&format!("{place:05}{}", "x".repeat(4_000))));
@@ -606,7 +622,9 @@ async fn client_that_never_sends_its_digests_holds_up_nobody() {
     let (_events, _) = compared(&owner, &mut silent).await;
     let mut writer = writer(&owner).await;
     for round in 0..400 {
-        writer.put(&format!("{}", round % 9), &"v".repeat(2_000)).await;
+        writer
+            .put(&format!("{}", round % 9), &"v".repeat(2_000))
+            .await;
     }
     assert_eq!(writer.get("1").await.map(|value| value.len()), Some(2_000));
     let shut = tokio::time::timeout(PATIENCE, owner.stop()).await;
