@@ -9,18 +9,20 @@ mod difference;
 pub mod event;
 mod fields;
 mod layout;
+mod status;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, Epoch, NamespaceId, Origin, Position, Revision, Sequence, SessionId, StoreId,
+    Ack, Durability, LeaseId, NamespaceId, Origin, Position, Revision, Sequence, SessionId,
 };
 use crate::operation::{Operation, Outcome};
 
 pub use difference::{DIGEST_HASH_BYTES, Digest, Gap, Held};
+pub use status::{IndexBuild, LeaseStatus, OwnerInfo, OwnerStatus};
 
 /// The TLS application protocol, which carries the major version.
 pub const ALPN: &[u8] = b"objsync/1";
@@ -165,6 +167,26 @@ pub enum Request {
         /// At most so many versions.
         count_max: u32,
     },
+    /// Keep a lease for its whole time again, and have it end with this connection from here on if
+    /// it is one of presence; answered by [`Reply::Lease`], or not found when it has ended.
+    KeepLease {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Who holds a lock; answered by [`Reply::Lock`], once that is nobody or the time is over.
+    AwaitLock {
+        /// The name of the lock, as an encoded key.
+        name: Bytes,
+        /// How long to wait; 0 for an answer at once.
+        timeout_ms: u64,
+    },
+    /// What came of a write of a session of this peer; answered by [`Reply::Outcome`].
+    Outcome {
+        /// The session.
+        session: SessionId,
+        /// The write.
+        sequence: Sequence,
+    },
     /// Follow changes from a position on, as [`Request::Subscribe`], and hear what concerns who
     /// `held` so much where the log does not lead on from there; answered by [`Reply::Done`].
     Follow {
@@ -307,52 +329,15 @@ pub enum Reply {
         /// The oldest that can be read.
         oldest: Revision,
     },
-}
-
-/// How an owner is, for `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerStatus {
-    /// Version of the program.
-    pub program: String,
-    /// Process id.
-    pub pid: u32,
-    /// Address of the QUIC endpoint, if it listens.
-    pub address: Option<String>,
-    /// Directory of the store.
-    pub directory: String,
-    /// Store, epoch and committed revision.
-    pub position: Position,
-    /// Revision that survives a power cut.
-    pub durable: Revision,
-    /// Revision that the index has applied.
-    pub indexed: Revision,
-    /// Keys in the namespace of the connection.
-    pub keys: u64,
-    /// Connected peers.
-    pub peers: u32,
-    /// Open subscriptions.
-    pub subscriptions: u32,
-    /// Bytes of log segments.
-    pub log_bytes: u64,
-    /// Bytes of snapshots.
-    pub snapshot_bytes: u64,
-    /// Bytes of the index.
-    pub index_bytes: u64,
-    /// How far the building of the index is; none when it is in place.
-    pub index_build: Option<IndexBuild>,
-    /// Seconds since this owner opened the store.
-    pub uptime_s: u64,
-}
-
-/// How far an index is that is opened or made again, while snapshot and footers answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IndexBuild {
-    /// Revision up to which it holds everything.
-    pub revision: Revision,
-    /// Entries of the snapshot that it holds.
-    pub done_count: u64,
-    /// Entries of the snapshot; 0 while the index that was there is opened.
-    pub total_count: u64,
+    /// A lease lasts.
+    Lease(LeaseStatus),
+    /// A lock.
+    Lock {
+        /// The fence of who holds it; none when nobody does.
+        fence: Option<Revision>,
+    },
+    /// What came of a write; none for "it was not done, and never will be".
+    Outcome(Option<Result<(Outcome, Ack), Failure>>),
 }
 
 /// From the owner to a subscriber or fetcher, on a one-way stream.
@@ -452,22 +437,8 @@ pub struct Event {
     pub time_ms: u64,
     /// Who asked for it.
     pub origin: Option<Origin>,
+    /// Why it happened.
+    pub cause: Cause,
     /// Its changes inside the range, in the order they were made.
     pub changes: Vec<Change>,
-}
-
-/// What an owner says on the Unix socket of its directory, once, to whoever connects: then the
-/// connection stays open, and its end of file tells that the owner is gone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerInfo {
-    /// Version of this message.
-    pub version: u32,
-    /// Which store.
-    pub store: StoreId,
-    /// Under which epoch.
-    pub epoch: Epoch,
-    /// Process id of the owner.
-    pub pid: u32,
-    /// Where its QUIC endpoint can be reached from this machine.
-    pub address: std::net::SocketAddr,
 }
