@@ -12,5 +12,6 @@ mod peer;
 mod random;
 mod replicas;
 mod requests;
+mod stalled;
 mod subscriptions;
 mod writes;
