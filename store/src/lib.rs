@@ -89,7 +89,7 @@ pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;
-pub use reader::Reader;
+pub use reader::{ENTRY_BYTES as PAGE_ENTRY_BYTES, Reader};
 pub use repair::{Loss, RepairPart, RepairProgress, RepairReport, repair};
 pub use stamps::Stamp;
 pub use state::BuildProgress;

@@ -10,6 +10,7 @@
 
 mod children;
 mod fork;
+mod gaps;
 mod model;
 mod open;
 mod past;
