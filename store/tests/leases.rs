@@ -7,7 +7,7 @@ mod harness;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::clock::MovedClock;
 use harness::disk::SimDisk;
@@ -513,11 +513,15 @@ fn real(directory: &Path, disk: &SimDisk) -> Store {
     open(directory, options_on(disk))
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+/// Waits until a commit makes it so.
+fn until(store: &Store, what: &str, is_so: impl Fn() -> bool) {
+    let (told, commits) = std::sync::mpsc::channel();
+    let _guard = store
+        .feed()
+        .on_commit(Box::new(move || drop(told.send(()))));
     while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
+        let commit = commits.recv_timeout(Duration::from_secs(20));
+        assert!(commit.is_ok() || is_so(), "{what}");
     }
 }
 
@@ -529,33 +533,34 @@ fn store_ends_what_has_had_its_time_by_itself() {
     run(&store, leased("late", Some(3_600_000), None));
     // Sooner than what the store waits for.
     run(&store, leased("soon", Some(30), None));
-    until("a key never ends", || get(&store, "soon").is_none());
+    until(&store, "a key never ends", || get(&store, "soon").is_none());
     let keeper = store.keeper();
     let lease = grant(&store, 3_600_000, true);
     keeper.keep(NS, lease).unwrap();
     run(&store, leased("present", None, Some(lease)));
     keeper.end();
-    until("presence never ends", || get(&store, "present").is_none());
+    until(&store, "presence never ends", || {
+        get(&store, "present").is_none()
+    });
     assert!(get(&store, "late").is_some());
 }
 
 #[test]
 fn what_a_store_that_cannot_write_did_not_end_the_next_owner_ends() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = SimDisk::new();
-    let store = real(directory.path(), &disk);
-    run(&store, leased("k", Some(200), None));
-    disk.fail_writes(true);
-    let written = disk.write_count();
-    until("it never tries", || disk.write_count() > written);
+    let room = Room::new();
+    let store = room.open();
+    run(&store, leased("k", Some(10), None));
+    let lease = grant(&store, 10, false);
+    room.clock.pass(10);
+    room.disk.fail_writes(true);
+    store.step(Step::Expire).unwrap_err();
     assert!(get(&store, "k").is_some());
-    disk.fail_writes(false);
-    store.kill();
-    drop(store);
-    let store = real(directory.path(), &disk);
-    until("the next owner never ends it", || {
-        get(&store, "k").is_none()
-    });
+    assert!(store.keeper().keep(NS, lease).is_err(), "its end was begun");
+    room.disk.fail_writes(false);
+    let store = room.reopen(store);
+    assert!(expire(&store));
+    assert_eq!(get(&store, "k"), None);
+    store.keeper().keep(NS, lease).expect("it begins anew");
 }
 
 #[test]
