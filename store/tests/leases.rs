@@ -557,9 +557,9 @@ fn real(directory: &Path, disk: &SimDisk) -> Store {
 /// Waits until a commit makes it so.
 fn until(store: &Store, what: &str, is_so: impl Fn() -> bool) {
     let (told, commits) = std::sync::mpsc::channel();
-    let _guard = store
-        .feed()
-        .on_commit(Box::new(move || drop(told.send(()))));
+    let _guard = store.feed().on_commit(Box::new(move || {
+        let _ = told.send(());
+    }));
     while !is_so() {
         let commit = commits.recv_timeout(Duration::from_secs(20));
         assert!(commit.is_ok() || is_so(), "{what}");
