@@ -47,6 +47,7 @@ mod memory;
 mod objects;
 mod operations;
 mod options;
+mod outcome;
 mod owned;
 mod owner;
 mod parts;
@@ -70,6 +71,7 @@ pub use objsync_proto::ids::{
     StoreId,
 };
 pub use objsync_proto::key::Key;
+pub use objsync_proto::operation::Outcome;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{Grant, IndexBuild, KeyRange, OwnerStatus};
@@ -89,6 +91,7 @@ pub use crate::objects::{
     TypedPipeline,
 };
 pub use crate::options::{Options, ReplicaMode, Target, prefix_range};
+pub use crate::outcome::Done;
 pub use crate::past::{Past, Version};
 pub use crate::pending::Pending;
 pub use crate::pipeline::Pipeline;
