@@ -41,6 +41,7 @@ mod dict;
 mod error;
 mod fork;
 mod generation;
+mod held;
 pub mod home;
 mod link;
 mod memory;

@@ -163,6 +163,15 @@ impl Replica {
         Some(Pin { id })
     }
 
+    /// As [`Replica::pin`], and which moment it is.
+    pub(crate) fn pin_at(&self) -> Option<(Pin, Position)> {
+        let mut machine = self.write();
+        let at = machine.position()?;
+        let id = machine.pin().ok()?;
+        self.pin_count.fetch_add(1, Ordering::AcqRel);
+        Some((Pin { id }, at))
+    }
+
     /// Lets go of a moment.
     pub(crate) fn unpin(&self, pin: &Pin) {
         self.write().unpin(pin.id);
