@@ -116,6 +116,16 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         }
         Err(_) => return End::Lost(format!("{address} accepts connections but does not answer")),
     };
+    if let Some(offline) = &core.offline {
+        match offline.open(welcome.position.store).await {
+            Ok(resume) => {
+                if calls.resume(resume) {
+                    return End::Lost(String::from("the queue goes on in a session of its own"));
+                }
+            }
+            Err(error) => return End::Failed(error),
+        }
+    }
     let (told, mut heard) = mpsc::unbounded_channel();
     let mut connection = Connection {
         core,
@@ -356,6 +366,10 @@ impl Connection<'_> {
 
     /// Ends the session, so that the owner can forget it.
     async fn say_goodbye(&mut self) {
+        if self.calls.has_queued() {
+            // Whoever opens the queue next goes on in this session.
+            return;
+        }
         self.calls.session.close();
         self.calls.deliver(self.core);
         self.calls

@@ -46,6 +46,7 @@ pub mod home;
 mod link;
 mod memory;
 mod objects;
+mod offline;
 mod operations;
 mod options;
 mod outcome;
@@ -91,7 +92,8 @@ pub use crate::objects::{
     Batch, CompressedDiskObject, DiskObject, Entries, NetworkObject, Object, PastObject,
     TypedPipeline,
 };
-pub use crate::options::{Options, ReplicaMode, Target, prefix_range};
+pub use crate::offline::Conflict;
+pub use crate::options::{OfflineMode, Options, ReplicaMode, Target, prefix_range};
 pub use crate::outcome::Done;
 pub use crate::past::{Past, Version};
 pub use crate::pending::Pending;

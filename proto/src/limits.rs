@@ -88,6 +88,12 @@ pub const REPLICA_BYTES_AUTO: u64 = 256 << 20;
 pub const PIN_BYTES_MAX: u64 = 64 << 20;
 /// Most iterations over a replica that are open at once; one more ends the oldest.
 pub const PINS_MAX: usize = 1_024;
+/// Bytes of writes that a client queues on its own disk while there is no owner.
+pub const QUEUE_BYTES_MAX: u64 = 64 << 20;
+/// Most writes queued by a client, and conflicts not yet cleared, together.
+pub const QUEUE_WRITES_MAX: usize = 65_536;
+/// Most queues of one dictionary on one machine, each of one handle at a time.
+pub const QUEUES_MAX: u32 = 256;
 /// Bytes that a store may take in memory unless told otherwise: a quarter each for changes ahead
 /// of the index, the ring of events, the index's cache, and decoded values.
 pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;

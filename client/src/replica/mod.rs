@@ -24,7 +24,7 @@ use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::replica::{
     Applied, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError, Sink, State,
 };
-use objsync_proto::wire::{Feed, KeyRange};
+use objsync_proto::wire::{Entry, Feed, KeyRange};
 use objsync_store::Stamp;
 use objsync_store::stamps::Stamps;
 use tokio::sync::Notify;
@@ -139,6 +139,27 @@ impl Replica {
             Lookup::Absent => Found::Known(None),
             Lookup::Unknown => Found::Ask,
         })
+    }
+
+    /// The stored value of a key as the replica has it now, whoever was acknowledged what; none when
+    /// it cannot tell.
+    pub(crate) fn stored(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        match self.read().lookup(key) {
+            Lookup::Hit(value, _) => Some(Some(value)),
+            Lookup::Absent => Some(None),
+            Lookup::Unknown => None,
+        }
+    }
+
+    /// Entries of a range as the replica has them now; none when it does not hold all.
+    pub(crate) fn present_page(&self, range: &KeyRange, bytes_max: usize) -> Option<Vec<Entry>> {
+        let page = self.read().page(range, false, bytes_max).ok()?;
+        Some(page.entries)
+    }
+
+    /// Makes what was remembered of a key old.
+    pub(crate) fn touch(&self, key: &[u8]) {
+        self.stamps.bump(ONLY, key);
     }
 
     /// Whether there is a key, where that is known.
