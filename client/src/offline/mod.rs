@@ -20,7 +20,7 @@ mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -50,6 +50,8 @@ pub(crate) struct Offline {
     has_overlay: AtomicBool,
     jobs: Mutex<Option<Sender<Job>>>,
     lock_fd: AtomicI32,
+    /// Writes that the thread has not seen yet.
+    unseen: AtomicU64,
 }
 
 /// What is queued. The disk is touched without holding it.
@@ -104,6 +106,7 @@ impl Offline {
             has_overlay: AtomicBool::new(false),
             jobs: Mutex::new(Some(jobs)),
             lock_fd: AtomicI32::new(-1),
+            unseen: AtomicU64::new(0),
         });
         let worker = worker::Worker::new(core, Arc::clone(&offline));
         let named = std::thread::Builder::new().name("objsync-queue".into());
@@ -139,6 +142,7 @@ impl Offline {
     /// Queues a write. Its answer comes from the owner, or says that it is queued.
     pub(crate) fn write(&self, operation: Operation) -> oneshot::Receiver<Answered> {
         let (answer, answered) = oneshot::channel();
+        self.unseen.fetch_add(1, Ordering::AcqRel);
         self.give(Job::Write(operation, answer));
         answered
     }
@@ -181,7 +185,7 @@ impl Offline {
 
     /// How many writes are queued.
     pub(crate) fn count(&self) -> u64 {
-        self.state().entries.len() as u64
+        self.state().entries.len() as u64 + self.unseen.load(Ordering::Acquire)
     }
 
     /// How many conflicts are kept.

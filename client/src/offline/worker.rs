@@ -1,5 +1,6 @@
 //! The thread of a queue: it alone touches the disk, and it decides what callers are told.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -73,20 +74,24 @@ impl Worker {
             let Some(core) = self.core.upgrade() else {
                 return;
             };
-            let mut count = 0;
+            let (mut count, mut seen) = (0, 0);
             while let Some(now) = job.take() {
                 match now {
-                    Job::Write(operation, answer) => self.take(&core, operation, answer),
+                    Job::Write(operation, answer) => {
+                        seen += 1;
+                        self.take(&core, operation, answer);
+                    }
                     Job::Close(done) => {
                         self.write_fresh(&core);
                         self.tell_all(&core);
                         self.journal = None;
-                        self.offline.lock_fd.store(-1, std::sync::atomic::Ordering::Release);
+                        self.offline.lock_fd.store(-1, Ordering::Release);
                         let _ = done.send(());
                         return;
                     }
                     other => {
                         self.write_fresh(&core);
+                        self.see(&mut seen);
                         self.do_one(&core, other);
                     }
                 }
@@ -96,8 +101,14 @@ impl Worker {
                 }
             }
             self.write_fresh(&core);
+            self.see(&mut seen);
             self.give_up_late();
         }
+    }
+
+    /// Writes of this round are in the queue now, or were refused.
+    fn see(&self, seen: &mut u64) {
+        (self.offline.unseen).fetch_sub(std::mem::take(seen), Ordering::AcqRel);
     }
 
     fn do_one(&mut self, core: &Arc<Core>, job: Job) {
@@ -260,8 +271,11 @@ impl Worker {
         let through = Sequence(first.0 + entries.len() as u64 - 1);
         let record = Record::Numbered(session, first, entries.clone());
         if let Err(error) = self.append(&[record], true) {
-            // They stay here: the next start reads a queue without these numbers.
-            tracing::error!(%error, "queued writes cannot be sent");
+            tracing::warn!(%error, "queued writes cannot be sent yet");
+            // Nothing is sent, and the numbers are asked for again.
+            std::thread::sleep(TICK);
+            let through = Sequence(first.0 - 1);
+            core.push(Command::Numbered { session, through });
             return;
         }
         self.numbered = Some((session, through));
@@ -361,7 +375,7 @@ impl Worker {
     /// Makes readers look at what has changed.
     fn see_overlay(&self, core: &Core, state: &super::State, changes: &[Change]) {
         let has_overlay = !state.overlay.is_empty();
-        (self.offline.has_overlay).store(has_overlay, std::sync::atomic::Ordering::Release);
+        (self.offline.has_overlay).store(has_overlay, Ordering::Release);
         for change in changes {
             core.replica.touch(&change.key);
         }
@@ -447,7 +461,7 @@ impl Worker {
         self.leave_store()?;
         let (journal, records) = Journal::open(store, &core.config.options.namespace)?;
         let fd = journal.fds();
-        (self.offline.lock_fd).store(fd, std::sync::atomic::Ordering::Release);
+        (self.offline.lock_fd).store(fd, Ordering::Release);
         self.journal = Some((store, journal));
         let loaded = Loaded::of(records);
         let (resume, lost) = loaded.resume();

@@ -11,6 +11,7 @@
 mod children;
 mod fork;
 mod model;
+mod offline;
 mod open;
 mod past;
 mod peer;
