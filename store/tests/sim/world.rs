@@ -8,18 +8,19 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, PeerKey, Position, Revision, Sequence, SessionId};
 use objsync_store::{Answer, Reader, Store, StoreError, StoreLimits, StoreOptions, Submission};
 
+use crate::harness::clock::MovedClock;
 use crate::harness::disk::SimDisk;
 use crate::harness::random::Random;
 use crate::history::{History, Loss};
 use crate::home::SimHome;
 use crate::model::{Entry, Seen, State, What};
-use crate::surroundings::{SimClock, SimEntropy};
+use crate::surroundings::SimEntropy;
 
 /// A store with everything around it.
 pub struct World {
     pub random: Random,
     pub disk: SimDisk,
-    pub clock: Arc<SimClock>,
+    pub clock: Arc<MovedClock>,
     entropy: Arc<SimEntropy>,
     pub home: SimHome,
     pub directory: PathBuf,
@@ -90,7 +91,7 @@ impl World {
         let client = |number: u8| Client::new(PeerKey([number; 32]));
         Self {
             disk: SimDisk::seeded(seed ^ 0xd15c),
-            clock: Arc::new(SimClock::new()),
+            clock: Arc::new(MovedClock::new()),
             entropy: Arc::new(SimEntropy::new(seed ^ 0xe27)),
             home: SimHome::default(),
             directory: directory.to_owned(),
