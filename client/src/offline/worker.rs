@@ -153,7 +153,7 @@ impl Worker {
                 offline: &self.offline,
             };
             let decided = local.decide(&operation);
-            match decided.and_then(|decision| Ok(decision?)) {
+            match decided {
                 Err(error) => {
                     let _ = answer.send(Err(error));
                     return;
@@ -410,7 +410,7 @@ impl Worker {
             core,
             offline: &self.offline,
         };
-        let Ok(Ok((outcome, changes))) = local.decide(&operation) else {
+        let Ok((outcome, changes)) = local.decide(&operation) else {
             return;
         };
         let mut state = self.offline.state();
@@ -591,7 +591,7 @@ fn queued_ack() -> Ack {
     }
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
