@@ -262,7 +262,9 @@ impl Calls {
                 .result
                 .map_err(|failure| match (failure.kind, done.op) {
                     (ErrorKind::Unavailable, _) => core.unreachable(core.config.options.timeout),
-                    (ErrorKind::OutcomeUnknown, Some(op)) => ObjectError::Unanswered { failure, op },
+                    (ErrorKind::OutcomeUnknown, Some(op)) => {
+                        ObjectError::Unanswered { failure, op }
+                    }
                     _ => ObjectError::from(failure),
                 });
             core.answered(waiting.bytes);
@@ -376,12 +378,7 @@ impl Calls {
         }
     }
 
-    fn submit(
-        &mut self,
-        operation: Operation,
-        answer: Asker,
-        deadline: Instant,
-    ) {
+    fn submit(&mut self, operation: Operation, answer: Asker, deadline: Instant) {
         self.call_count += 1;
         let call = CallId(self.call_count);
         let bytes = operation.bytes() as u64;

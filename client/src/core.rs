@@ -15,9 +15,9 @@
 //! * Each queued call is answered once: by the owner, by its deadline, or by the end of the handle.
 
 mod command;
-mod queue;
 pub(crate) mod fresh;
 mod late;
+mod queue;
 mod reading;
 mod window;
 
@@ -35,8 +35,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::command::Queue;
-use self::fresh::Freshness;
 pub(crate) use self::command::{Asker, Command, FeedKind, FeedSink, FeedWanted};
+use self::fresh::Freshness;
 use self::window::Window;
 use crate::config::Config;
 use crate::error::{ObjectError, Result};

@@ -59,7 +59,9 @@ impl Held {
         }
         let stored = match &*self.held() {
             Some(Moment::Store(reader)) => match self.core.owner() {
-                Some(owner) => reader.get(owner.namespace(), name)?.map(|stored| stored.value),
+                Some(owner) => reader
+                    .get(owner.namespace(), name)?
+                    .map(|stored| stored.value),
                 None => return Err(self.core.closed_error()),
             },
             Some(Moment::Replica(pin)) => {

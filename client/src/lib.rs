@@ -69,8 +69,8 @@ pub use bytes::Bytes;
 pub use objsync_proto::effect::Change;
 pub use objsync_proto::error::{ErrorKind, Failure};
 pub use objsync_proto::ids::{
-    Ack, Durability, Epoch, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
-    StoreId,
+    Ack, Durability, Epoch, FrameIndex, NamespaceId, Origin, PeerKey, Position, Revision, Sequence,
+    SessionId, StoreId,
 };
 pub use objsync_proto::key::Key;
 pub use objsync_proto::operation::Outcome;

@@ -46,7 +46,8 @@ async fn ask(core: Arc<Core>, op: Origin) -> Result<Option<Done>> {
     if let Some(late) = core.late(op) {
         return told(late).map(Some);
     }
-    if core.is_own_session(op.session) && core.owner().is_none() {
+    // As the owner, what was left unanswered has been settled: this comes after it.
+    if core.is_own_session(op.session) {
         settle(&core).await?;
     }
     if let Some(late) = core.late(op) {
@@ -56,7 +57,8 @@ async fn ask(core: Arc<Core>, op: Origin) -> Result<Option<Done>> {
     let reply = match core.request(Request::Outcome { session, sequence }).await {
         Ok(Reply::Outcome(reply)) => reply,
         Ok(other) => return Err(unexpected_reply(&other)),
-        Err(ObjectError::Failed(failure)) if failure.kind == ErrorKind::OutcomeUnknown => {
+        Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+            let failure = Failure::new(ErrorKind::OutcomeUnknown, error.to_string());
             return Err(ObjectError::Unanswered { failure, op });
         }
         Err(error) => return Err(error),

@@ -80,7 +80,11 @@ pub(crate) async fn get_within(
 /// How many keys there are.
 pub(crate) async fn count(core: Arc<Core>) -> Result<u64> {
     core.readable().await?;
-    if core.offline.as_ref().is_some_and(|offline| offline.has_overlay()) {
+    if core
+        .offline
+        .as_ref()
+        .is_some_and(|offline| offline.has_overlay())
+    {
         return count_in_range(core).await;
     }
     if core.owner().is_none()

@@ -66,7 +66,9 @@ impl Dict {
     /// ```
     pub fn get_within(&self, key: &[u8], max_stale: Duration) -> Pending<Option<Bytes>> {
         let key = Bytes::copy_from_slice(key);
-        self.call("a value", move |core| read::get_within(core, key, max_stale))
+        self.call("a value", move |core| {
+            read::get_within(core, key, max_stale)
+        })
     }
 
     /// Everything as of this very moment, read-only, over many keys: one round trip on a peer.
@@ -104,7 +106,10 @@ impl Dict {
         let core = self.core()?;
         core.check_open()?;
         if core.owner().is_none()
-            && !core.offline.as_ref().is_some_and(|offline| offline.has_overlay())
+            && !core
+                .offline
+                .as_ref()
+                .is_some_and(|offline| offline.has_overlay())
             && let Some(has) = core.replica.has(key, core.acked())
         {
             return Ok(has);

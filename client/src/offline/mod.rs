@@ -243,7 +243,10 @@ impl Offline {
     /// The operation of a queued write.
     fn operation(&self, entry: u64) -> Option<Operation> {
         let state = self.state();
-        state.entries.get(&entry).map(|entry| entry.operation.clone())
+        state
+            .entries
+            .get(&entry)
+            .map(|entry| entry.operation.clone())
     }
 
     /// What a forked child must close.

@@ -94,7 +94,8 @@ impl Loaded {
             (resume.writes).push((*number, sequence, entry.operation.clone()));
         }
         // Those with a number first, in the order of these.
-        (resume.writes).sort_by_key(|(number, sequence, _)| (sequence.is_none(), *sequence, *number));
+        (resume.writes)
+            .sort_by_key(|(number, sequence, _)| (sequence.is_none(), *sequence, *number));
         if let (Some((_, Some(floor), _)), Some((session, sent))) =
             (resume.writes.first(), self.session)
         {

@@ -1,8 +1,8 @@
 //! What an operation comes to as far as this handle can tell: by its replica and what it has queued.
 
 use bytes::Bytes;
-use objsync_proto::error::ErrorKind;
 use objsync_proto::effect::Change;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::evaluate::{self, Changed, Leased, Present, Ranges, View};
 use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::key;
@@ -70,7 +70,13 @@ impl View for Local<'_> {
         range: &KeyRange,
         count_max: u32,
     ) -> Result<Vec<Bytes>> {
-        let mut queued = self.offline.state().overlay.range(range).into_iter().peekable();
+        let mut queued = self
+            .offline
+            .state()
+            .overlay
+            .range(range)
+            .into_iter()
+            .peekable();
         let mut keys = Vec::new();
         let mut rest = range.clone();
         while keys.len() < count_max as usize {

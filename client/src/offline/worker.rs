@@ -261,13 +261,7 @@ impl Worker {
     }
 
     /// Writes numbers down, and lets the I/O thread send what has them.
-    fn number(
-        &mut self,
-        core: &Arc<Core>,
-        session: SessionId,
-        first: Sequence,
-        entries: Vec<u64>,
-    ) {
+    fn number(&mut self, core: &Arc<Core>, session: SessionId, first: Sequence, entries: Vec<u64>) {
         let through = Sequence(first.0 + entries.len() as u64 - 1);
         let record = Record::Numbered(session, first, entries.clone());
         if let Err(error) = self.append(&[record], true) {
@@ -437,8 +431,7 @@ impl Worker {
         let now = Instant::now();
         let mut state = self.offline.state();
         for entry in state.entries.values_mut() {
-            let is_late =
-                matches!(&entry.caller, Caller::Waits(_, deadline) if *deadline <= now);
+            let is_late = matches!(&entry.caller, Caller::Waits(_, deadline) if *deadline <= now);
             if let (true, Some(op)) = (is_late, entry.number)
                 && let Caller::Waits(answer, _) =
                     std::mem::replace(&mut entry.caller, Caller::GaveUp)
@@ -593,5 +586,7 @@ fn queued_ack() -> Ack {
 
 pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }

@@ -10,11 +10,14 @@
 
 mod children;
 mod fork;
+mod fresh;
 mod model;
 mod offline;
 mod open;
+mod outcome;
 mod past;
 mod peer;
 mod promotion;
 mod sharing;
+mod snapshots;
 mod watching;

@@ -121,7 +121,11 @@ fn compare_and_set_that_the_owner_decides_otherwise_is_a_conflict_until_it_is_cl
     assert_eq!(both.client.ask("set a 1"), "ok");
     both.cut();
     assert_eq!(both.client.ask("swap a 1 mine"), "true");
-    assert_eq!(both.client.ask("swap a 1 again"), "false", "decided here, and not queued");
+    assert_eq!(
+        both.client.ask("swap a 1 again"),
+        "false",
+        "decided here, and not queued"
+    );
     assert_eq!(both.client.ask("get a"), "= mine");
     assert_eq!(both.client.ask("queued"), "1");
     // Another process opens the store before this client comes back.
@@ -188,7 +192,9 @@ fn each_write_happens_once(seed: u64) {
     println!("seed {seed}");
     let mut state = seed;
     let mut random = |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     let mut both = Both::start();
@@ -238,7 +244,11 @@ fn each_write_happens_once(seed: u64) {
     assert_eq!(both.client.ask("conflicts"), "");
     let owner = both.owner.as_mut().unwrap();
     for (counter, count) in &counts {
-        assert_eq!(owner.ask(&format!("number {counter}")), count.to_string(), "{counter}");
+        assert_eq!(
+            owner.ask(&format!("number {counter}")),
+            count.to_string(),
+            "{counter}"
+        );
     }
     for (key, value) in &model {
         assert_eq!(owner.ask(&format!("get {key}")), format!("= {value}"));

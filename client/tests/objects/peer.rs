@@ -8,9 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::children;
-use objsync::{
-    Conflict, Dict, KeyRange, OfflineMode, Options, ReplicaMode, Target, key, value,
-};
+use objsync::{Conflict, Dict, KeyRange, OfflineMode, Options, ReplicaMode, Target, key, value};
 
 const TOLD: &str = "OBJSYNC_TEST_PEER";
 /// What a line of the other process starts with, so that the test harness's own lines differ.
@@ -251,7 +249,12 @@ fn use_it(dict: &Dict, words: &[&str]) -> Answer {
             .join(" "),
         ["backwards"] => dict
             .keys(KeyRange::default(), true)?
-            .map(|entry| key::decode(&entry?.0)?.to_string().parse::<String>().map_err(Into::into))
+            .map(|entry| {
+                key::decode(&entry?.0)?
+                    .to_string()
+                    .parse::<String>()
+                    .map_err(Into::into)
+            })
             .collect::<Result<Vec<String>, Box<dyn std::error::Error>>>()?
             .join(" ")
             .replace('"', ""),
