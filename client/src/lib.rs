@@ -76,7 +76,7 @@ pub use objsync_proto::key::Key;
 pub use objsync_proto::operation::Outcome;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
-pub use objsync_proto::wire::{Grant, IndexBuild, KeyRange, OwnerStatus};
+pub use objsync_proto::wire::{Gap, Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
 pub use objsync_store::backup::{BackupPart, BackupProgress, BackupReport};
 pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};

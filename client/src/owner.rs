@@ -250,12 +250,10 @@ fn answer_request(
             Reply::Done
         }
         Request::Grants => Reply::Grants(store.grants()),
+        Request::Revoke { peer } if owned.revoke(peer)? => Reply::Done,
         Request::Revoke { peer } => {
-            if !owned.revoke(peer)? {
-                let text = format!("no link has key {peer}");
-                return Err(ObjectError::new(ErrorKind::NotFound, text));
-            }
-            Reply::Done
+            let text = format!("no link has key {peer}");
+            return Err(ObjectError::new(ErrorKind::NotFound, text));
         }
         Request::At { revision } => Reply::Position(store.at(revision)?.position()),
         Request::GetAt { key, revision } => {
@@ -275,10 +273,8 @@ fn answer_request(
             count_max,
         } => {
             let page = store.history(namespace, &key, before, count_max)?;
-            Reply::History {
-                versions: page.versions,
-                before: page.before,
-            }
+            let (versions, before) = (page.versions, page.before);
+            Reply::History { versions, before }
         }
         Request::KeepLease { lease } => Reply::Lease(keeper.keep(namespace, lease)?),
         Request::Outcome { session, sequence } => {
@@ -291,6 +287,8 @@ fn answer_request(
         }
         Request::CreateNamespace { .. }
         | Request::Subscribe { .. }
+        | Request::Follow { .. }
+        | Request::Digests { .. }
         | Request::Unsubscribe { .. }
         | Request::Fetch { .. }
         | Request::FetchAt { .. }

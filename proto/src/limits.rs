@@ -111,6 +111,17 @@ pub const FEED_FRAME_BYTES: usize = 256 << 10;
 /// A subscriber hears how far the store is at least this often, if it moves at all.
 pub const BOOKMARK_MS: u64 = 1_000;
 
+/// Least bytes of entries in a block that a replica is compared by, unless it is the last.
+pub const BLOCK_BYTES_MIN: u64 = 4 << 10;
+/// Bytes of entries that end a block at the latest.
+pub const BLOCK_BYTES_MAX: u64 = 256 << 10;
+/// Most digests of blocks in one request.
+pub const DIGESTS_MAX: usize = 1_024;
+/// Most bytes of keys in the digests of one request.
+pub const DIGESTS_BYTES_MAX: usize = 256 << 10;
+/// Bytes of entries that are digested for one request, about.
+pub const DIGEST_STEP_BYTES: u64 = 4 << 20;
+
 /// Bytes of encoded events an owner keeps in memory for all subscribers together.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a replica held whole under `replica="auto"`; above it only what was read is held.

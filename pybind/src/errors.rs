@@ -19,6 +19,15 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
         let fields = (error.to_string(), revision.0, oldest.0);
         return build(py, "PastRetentionError", fields);
     }
+    if let ObjectError::Gap(gap) = error {
+        let fields = (
+            error.to_string(),
+            gap.after.0,
+            gap.oldest.0,
+            gap.same_history,
+        );
+        return build(py, "HistoryGapError", fields);
+    }
     of_kind(py, error.kind(), error.to_string())
 }
 

@@ -18,6 +18,7 @@ BUILTINS = {
     errors.CorruptError: OSError,
     errors.DeniedError: PermissionError,
     errors.FullError: OSError,
+    errors.HistoryGapError: LookupError,
     errors.InvalidError: ValueError,
     errors.NotFoundError: KeyError,
     errors.OutcomeUnknownError: TimeoutError,
@@ -33,6 +34,8 @@ def example(kind: type[errors.Error]) -> errors.Error:
         return errors.UnserialisableError("what happened", "value[0]", "Thing")
     if kind is errors.PastRetentionError:
         return errors.PastRetentionError("what happened", 3, 7)
+    if kind is errors.HistoryGapError:
+        return errors.HistoryGapError("what happened", 3, 7, True)
     return kind("what happened")
 
 

@@ -22,9 +22,10 @@ use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::replica::{
-    Applied, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError, Sink, State,
+    Applied, DigestCursor, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError,
+    Sink, State,
 };
-use objsync_proto::wire::{Entry, Feed, KeyRange};
+use objsync_proto::wire::{Digest, Entry, Feed, Held, KeyRange};
 use objsync_store::Stamp;
 use objsync_store::stamps::Stamps;
 use tokio::sync::Notify;
@@ -282,11 +283,25 @@ impl Replica {
     }
 
     /// A connection was welcomed by an owner at `owner`; its subscription starts from what this
-    /// returns, or from nothing.
-    pub(crate) fn connected(&self, owner: Position) -> Option<Position> {
+    /// returns, and what is held as of there, or from nothing.
+    pub(crate) fn connected(&self, owner: Position) -> Option<(Position, Held)> {
         let mut machine = self.write();
         machine.connected(owner);
-        machine.position()
+        let held = match machine.is_partial() {
+            true => Held::Part,
+            false => Held::Whole,
+        };
+        machine.position().map(|position| (position, held))
+    }
+
+    /// The comparison that the owner waits for digests of, if it does.
+    pub(crate) fn comparison(&self) -> Option<DigestCursor> {
+        self.read().comparison()
+    }
+
+    /// The next digests of a comparison; none once all were given.
+    pub(crate) fn digests(&self, cursor: &mut DigestCursor) -> Option<Vec<Digest>> {
+        self.read().digests(cursor)
     }
 
     /// The subscription has ended.

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Nothing waits here but what a tap or a stream holds, both bounded: who is slow falls back to
-//! the owner's log, by position, and hears of it if the log no longer reaches back that far.
+//! the owner's log, by position, and hears which changes are missing if it no longer reaches back.
 
 mod source;
 
@@ -113,8 +113,8 @@ impl Watch {
     /// Waits for the next change; none once the watch or its object is closed.
     ///
     /// # Errors
-    /// `Interrupted`; `Conflict` when the history since the last change read is no longer kept;
-    /// or why the object failed.
+    /// `Interrupted`; [`ObjectError::Gap`] when changes since the last one read are no longer kept,
+    /// once: the next call goes on behind them; or why the object failed.
     pub fn recv(&self) -> Result<Option<WatchEvent>> {
         block_on(&self.shared.core.config.what, self.next())?
     }
@@ -236,8 +236,11 @@ impl Shared {
             if let Some(error) = &reading.failed {
                 return Err(error.clone());
             }
-            if let Err(error) = reading.read_on(&self.core, &self.range).await {
-                reading.failed = Some(error);
+            match reading.read_on(&self.core, &self.range).await {
+                Ok(()) => {}
+                // Told once: who reads on gets what comes behind it.
+                Err(error @ ObjectError::Gap(_)) => return Err(error),
+                Err(error) => reading.failed = Some(error),
             }
         }
     }

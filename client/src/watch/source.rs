@@ -8,7 +8,7 @@ use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Origin, Position, Revision};
 use objsync_proto::replica::Applied;
-use objsync_proto::wire::{Event, Feed, KeyRange};
+use objsync_proto::wire::{Event, Feed, Gap, KeyRange};
 use objsync_store::feed::{KeepOld, OnCommit};
 use objsync_store::{FeedRead, LogRead, Published, Store};
 use tokio::sync::{Notify, mpsc};
@@ -63,7 +63,13 @@ impl Source {
                 revision,
                 ..position
             };
-            return Ok((Self::Store(cursor), position));
+            let leads_on = owner.store().gap(&position).is_none();
+            let source = if leads_on {
+                Self::Store(cursor)
+            } else {
+                Self::Find
+            };
+            return Ok((source, position));
         }
         let is_followed = matches!(core.replica.extent(), Extent::Whole | Extent::Partial);
         if is_followed
@@ -90,7 +96,7 @@ impl Reading {
     /// did not return.
     pub(super) async fn read_on(&mut self, core: &Arc<Core>, range: &KeyRange) -> Result<()> {
         match &mut self.source {
-            Source::Find => self.source = self.find(core, range),
+            Source::Find => self.source = self.find(core, range)?,
             Source::Tap(tap) => {
                 let tapped = tap.take().await;
                 for change in tapped.changes {
@@ -108,7 +114,10 @@ impl Reading {
                 Some(Err(_)) | None => self.source = Source::Find,
             },
             Source::Store(cursor) => {
-                let (read, reached) = cursor.read(self.position.revision).await?;
+                let Some((read, reached)) = cursor.read(self.position.revision).await? else {
+                    let store = cursor.store.clone();
+                    return Err(self.pass(&store));
+                };
                 for published in &read {
                     cursor.events(core, range, published, &mut self.ready)?;
                 }
@@ -118,9 +127,14 @@ impl Reading {
         Ok(())
     }
 
-    fn find(&self, core: &Arc<Core>, range: &KeyRange) -> Source {
+    fn find(&mut self, core: &Arc<Core>, range: &KeyRange) -> Result<Source> {
         if let Some(owner) = core.owner() {
-            return Source::Store(Cursor::new(owner));
+            if owner.store().gap(&self.position).is_some() {
+                return Err(self.pass(owner.store()));
+            }
+            // From here on the positions are those of this owner's epoch.
+            self.position.epoch = owner.position().epoch;
+            return Ok(Source::Store(Cursor::new(owner)));
         }
         let (sink, stream) = mpsc::channel(FRAMES_AHEAD);
         let what = FeedKind::Changes(self.position);
@@ -131,7 +145,23 @@ impl Reading {
             },
             sink,
         });
-        Source::Stream(stream)
+        Ok(Source::Stream(stream))
+    }
+
+    /// Goes on behind the changes that a store no longer has; gives what to tell of them.
+    fn pass(&mut self, store: &Store) -> ObjectError {
+        // None if they are there after all, and nothing is missing.
+        let gap = store.gap(&self.position).unwrap_or(Gap {
+            after: self.position.revision,
+            oldest: self.position.revision,
+            same_history: true,
+        });
+        self.position = Position {
+            revision: gap.oldest,
+            ..store.position()
+        };
+        self.source = Source::Find;
+        ObjectError::Gap(gap)
     }
 
     fn read_feed(&mut self, core: &Core, feed: Feed) -> Result<()> {
@@ -154,9 +184,18 @@ impl Reading {
             Feed::Bookmark { position } | Feed::Barrier { position, .. } => {
                 self.position = position;
             }
-            Feed::Reset => return Err(gone(self.position.revision)),
+            // Behind it comes a bookmark, which is where it goes on.
+            Feed::Gap(gap) => return Err(ObjectError::Gap(gap)),
             Feed::Failed(failure) => return Err(failure.into()),
-            Feed::Start { .. } | Feed::Resume | Feed::Entries(_) | Feed::Complete { .. } => {}
+            // Not sent to who holds nothing.
+            Feed::Start { .. }
+            | Feed::Resume
+            | Feed::Reset
+            | Feed::Entries(_)
+            | Feed::Complete { .. }
+            | Feed::Compare { .. }
+            | Feed::Replace { .. }
+            | Feed::Skip { .. } => {}
         }
         Ok(())
     }
@@ -198,8 +237,9 @@ impl Cursor {
         Ok(())
     }
 
-    /// The transactions after a revision, and how far they reach; waits for some. Cancel safe.
-    async fn read(&self, after: Revision) -> Result<(Vec<Arc<Published>>, Revision)> {
+    /// The transactions after a revision, and how far they reach; waits for some. None when they
+    /// are no longer kept. Cancel safe.
+    async fn read(&self, after: Revision) -> Result<Option<(Vec<Arc<Published>>, Revision)>> {
         loop {
             let read = match self.store.feed().read(after, READ_BYTES) {
                 FeedRead::Published(read) => read,
@@ -209,22 +249,15 @@ impl Cursor {
                 }
                 FeedRead::Behind => match self.store.read_log(after, READ_BYTES)? {
                     LogRead::Transactions(read) => read.into_iter().map(Arc::new).collect(),
-                    LogRead::Trimmed => return Err(gone(after)),
+                    LogRead::Trimmed => return Ok(None),
                 },
             };
             match read.last().map(|last| last.revision) {
-                Some(reached) => return Ok((read, reached)),
+                Some(reached) => return Ok(Some((read, reached))),
                 None => self.committed.notified().await,
             }
         }
     }
-}
-
-fn gone(revision: Revision) -> ObjectError {
-    let text = format!(
-        "the changes since revision {revision} are no longer kept: read the state and watch anew"
-    );
-    ObjectError::new(ErrorKind::Conflict, text)
 }
 
 fn of_tap(core: &Core, change: Applied) -> Result<WatchEvent> {

@@ -11,6 +11,7 @@
 mod children;
 mod fork;
 mod fresh;
+mod gaps;
 mod model;
 mod offline;
 mod open;

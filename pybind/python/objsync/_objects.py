@@ -245,6 +245,9 @@ class Object(Handle, MutableMapping[Any, Any]):
             prefix: Only keys that begin so (see `prefix`).
             since: The changes after this revision; without it, those from now on.
 
+        Raises `errors.HistoryGapError`, once, where changes that were not told yet are no longer kept, and
+        then goes on behind them.
+
         >>> with DiskObject("data.obj") as d, d.watch() as w:
         ...     d["a"] = 1
         ...     del d["a"]

@@ -24,6 +24,7 @@ __all__ = [
     "DeniedError",
     "Error",
     "FullError",
+    "HistoryGapError",
     "InvalidError",
     "NotFoundError",
     "OutcomeUnknownError",
@@ -113,6 +114,29 @@ class ConflictError(Error, RuntimeError):
     """Something changed in between: read again and decide again."""
 
     number: ClassVar[int] = 3
+
+
+class HistoryGapError(ConflictError, LookupError):
+    """Changes that a watch has not told of are no longer kept.
+
+    Raised once, and only where every change is wanted: the next event of the same watch is the first one
+    after ``oldest``. Who only needs how things are reads the object and goes on.
+
+    >>> error = HistoryGapError("the changes after revision 3 up to 7 are no longer kept", 3, 7, True)
+    >>> error.after, error.oldest, error.same_history
+    (3, 7, True)
+    """
+
+    def __init__(self, message: str, after: int, oldest: int, same_history: bool) -> None:
+        super().__init__(message)
+        self.args = (message, after, oldest, same_history)  # pickle rebuilds from args
+        self.after = after
+        """The revision up to which the watch has told everything."""
+        self.oldest = oldest
+        """The revision it goes on after: what lies between ``after`` and this, included, is missing."""
+        self.same_history = same_history
+        """Whether ``after`` lies on the store's history. If not, an owner ended uncleanly or a backup took
+        its place: what was told of revisions above ``oldest`` may be void, and they are told anew."""
 
 
 class DeniedError(Error, PermissionError):
