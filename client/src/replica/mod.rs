@@ -163,6 +163,15 @@ impl Replica {
         Some(Pin { id })
     }
 
+    /// As [`Replica::pin`], with the revision of that moment.
+    pub(crate) fn pin_at(&self) -> Option<(Pin, Revision)> {
+        let mut machine = self.write();
+        let revision = machine.position()?.revision;
+        let id = machine.pin().ok()?;
+        self.pin_count.fetch_add(1, Ordering::AcqRel);
+        Some((Pin { id }, revision))
+    }
+
     /// Lets go of a moment.
     pub(crate) fn unpin(&self, pin: &Pin) {
         self.write().unpin(pin.id);
