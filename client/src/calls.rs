@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, Origin, PeerKey};
 use objsync_proto::limits::REQUESTS_IN_FLIGHT_MAX;
+use objsync_proto::operation::Operation;
 use objsync_proto::session::{CallId, ClientSession};
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner};
@@ -153,14 +154,22 @@ impl Calls {
 
     /// Gives finished writes to who waits for them.
     pub(crate) fn deliver(&mut self, core: &Core) {
+        while let Some((op, result)) = self.session.late() {
+            core.keep_late(op, result);
+        }
         while let Some(done) = self.session.completion() {
             let Some(waiting) = self.writes.remove(&done.call) else {
                 continue;
             };
-            let answered = done.result.map_err(|failure| match failure.kind {
-                ErrorKind::Unavailable => core.unreachable(core.config.options.timeout),
-                _ => ObjectError::from(failure),
-            });
+            let answered = done
+                .result
+                .map_err(|failure| match (failure.kind, done.op) {
+                    (ErrorKind::Unavailable, _) => core.unreachable(core.config.options.timeout),
+                    (ErrorKind::OutcomeUnknown, Some(op)) => {
+                        ObjectError::Unanswered { failure, op }
+                    }
+                    _ => ObjectError::from(failure),
+                });
             core.answered(waiting.bytes);
             if let Ok((outcome, ack)) = &answered {
                 core.note_ack(outcome, ack);
@@ -246,6 +255,17 @@ impl Calls {
             };
             side.submit(call.operation, origin, waiting.answer);
         }
+        if let (Some(session), Some(peer)) = (left.session, peer) {
+            // What was given up before is decided now or never.
+            let sequence = left.next;
+            let origin = SubmissionOrigin {
+                origin: Origin { session, sequence },
+                floor: left.floor,
+                peer,
+            };
+            let (answer, _) = oneshot::channel();
+            side.submit(Operation::Settle, Some(origin), answer);
+        }
         for command in self.beyond.drain(..) {
             side.take(command);
         }
@@ -259,7 +279,7 @@ impl Calls {
 
     fn submit(
         &mut self,
-        operation: objsync_proto::operation::Operation,
+        operation: Operation,
         answer: oneshot::Sender<Answered>,
         deadline: Instant,
     ) {

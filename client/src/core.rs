@@ -15,10 +15,13 @@
 //! * Each queued call is answered once: by the owner, by its deadline, or by the end of the handle.
 
 mod command;
+pub(crate) mod fresh;
+mod late;
 mod queue;
 mod reading;
 mod window;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -27,11 +30,13 @@ use std::time::Duration;
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Ack, Origin, SessionId, StoreId};
+use objsync_proto::session::Late;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::command::Queue;
 pub(crate) use self::command::{Command, FeedKind, FeedSink, FeedWanted};
+use self::fresh::Freshness;
 use self::window::Window;
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
@@ -68,6 +73,9 @@ pub(crate) struct Core {
     /// Its present session, by which it knows its own changes.
     session: Mutex<Option<SessionId>>,
     window: Window,
+    /// What owners said after callers had given up.
+    late: Mutex<VecDeque<Late>>,
+    freshness: Freshness,
 }
 
 /// What the handle is at this moment.
@@ -120,6 +128,8 @@ impl Core {
             store: Mutex::new(None),
             session: Mutex::new(None),
             window: Window::default(),
+            late: Mutex::default(),
+            freshness: Freshness::default(),
         });
         core.runtime.spawn(seek::run(Arc::clone(&core)));
         Ok(core)
@@ -179,6 +189,7 @@ impl Core {
         if matches!(*now, Phase::Closed) {
             return;
         }
+        self.note_phase(&phase);
         *now = phase;
         drop(now);
         self.phase_changed.notify_waiters();

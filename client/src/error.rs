@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{LeaseId, Revision};
+use objsync_proto::ids::{LeaseId, Origin, Revision};
 use objsync_proto::key::{self, KeyError};
 use objsync_proto::stored::StoredError;
 use objsync_proto::value::ValueError;
@@ -53,13 +53,21 @@ pub enum ObjectError {
         reason: String,
     },
 
-    /// A write was sent and its answer did not come within the timeout.
-    #[error("{what}: the write was sent, and its answer did not come within {:.1} s", waited.as_secs_f64())]
+    /// A write was sent, and what came of it is not known. [`crate::Dict::outcome`] asks.
+    #[error("{failure}")]
     Unanswered {
-        /// Which store or address.
-        what: String,
-        /// How long the call waited.
-        waited: Duration,
+        /// What happened.
+        failure: Failure,
+        /// Which write.
+        op: Origin,
+    },
+
+    /// A moment that was held for reading is held no longer: more has changed since than is kept,
+    /// or it was held for too long.
+    #[error("the snapshot at revision {revision} is no longer held: take a new one")]
+    SnapshotExpired {
+        /// Its revision.
+        revision: Revision,
     },
 
     /// The revision asked for is before what the owner's log and snapshots still tell of.
@@ -170,6 +178,7 @@ impl ObjectError {
             | Self::LeaseEnded { .. } => ErrorKind::Conflict,
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Unanswered { .. } => ErrorKind::OutcomeUnknown,
+            Self::SnapshotExpired { .. } => ErrorKind::Conflict,
             Self::Closed { .. } => ErrorKind::Closed,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
         }
@@ -235,6 +244,9 @@ impl From<StoreError> for ObjectError {
             StoreError::PastRetention { revision, oldest } => {
                 Self::PastRetention { revision, oldest }
             }
+            StoreError::SnapshotExpired { revision } => Self::SnapshotExpired {
+                revision: Revision(revision),
+            },
             other => Self::Store(other),
         }
     }

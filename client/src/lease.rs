@@ -143,7 +143,8 @@ impl Lease {
         if self.has_ended() {
             return Err(self.error());
         }
-        if core.store_seen() != self.kept.core.store_seen() {
+        let of = |core: &Core| (core.store_seen(), core.config.options.namespace.clone());
+        if of(core) != of(&self.kept.core) {
             let text = format!(
                 "lease {} is one of {}, and not of {}",
                 self.kept.id.0, self.kept.core.config.what, core.config.what

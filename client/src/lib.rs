@@ -43,6 +43,7 @@ mod dict;
 mod error;
 mod fork;
 mod generation;
+mod held;
 pub mod home;
 mod lease;
 mod link;
@@ -52,6 +53,7 @@ mod moment;
 mod objects;
 mod operations;
 mod options;
+mod outcome;
 mod owned;
 mod owner;
 mod parts;
@@ -77,6 +79,7 @@ pub use objsync_proto::ids::{
     SessionId, StoreId,
 };
 pub use objsync_proto::key::Key;
+pub use objsync_proto::operation::Outcome;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{Grant, IndexBuild, KeyRange, OwnerStatus};
@@ -98,6 +101,7 @@ pub use crate::objects::{
     TypedPipeline,
 };
 pub use crate::options::{Options, ReplicaMode, Target, prefix_range};
+pub use crate::outcome::Done;
 pub use crate::past::{Past, Version};
 pub use crate::pending::Pending;
 pub use crate::pipeline::Pipeline;

@@ -13,40 +13,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::ids::Revision;
-use objsync_proto::key;
 use objsync_proto::wire::{Entry, KeyRange, Reply, Request};
-use objsync_store::Reader;
+use objsync_store::Stored;
 
 use crate::core::Core;
 use crate::error::Result;
+use crate::held::Held;
 use crate::pending::unexpected_reply;
-use crate::replica::{Extent, Pin};
-
-/// A stored value and the revision that wrote it; none where there was no such key.
-pub(crate) type Known = Option<(Bytes, Revision)>;
 
 /// One moment of a dictionary.
 pub(crate) struct Moment {
     core: Arc<Core>,
     revision: Revision,
-    source: Source,
-}
-
-enum Source {
-    Store(Reader),
-    Replica(Pin),
-    Owner,
+    /// Where the store of this process or the replica holds it; none where the owner is asked.
+    held: Option<Held>,
 }
 
 impl Moment {
     /// The present moment, where this process owns the store; else none.
     pub(crate) fn of_owner(core: &Arc<Core>) -> Option<Self> {
-        let reader = core.owner()?.reader();
-        Some(Self {
-            core: Arc::clone(core),
-            revision: reader.position().revision,
-            source: Source::Store(reader),
-        })
+        let position = core.owner()?.position();
+        Held::now(core, position).map(|held| Self::held(core, held))
     }
 
     /// A moment that holds everything this handle was acknowledged.
@@ -55,22 +42,26 @@ impl Moment {
         if let Some(moment) = Self::of_owner(&core) {
             return Ok(moment);
         }
-        let pinned = match core.replica.extent() {
-            Extent::Whole => core.replica.pin_at(),
-            _ => None,
-        };
-        let (source, revision) = match pinned {
-            Some((pin, revision)) => (Source::Replica(pin), revision),
-            None => match core.request(Request::Barrier).await? {
-                Reply::Position(position) => (Source::Owner, position.revision),
-                other => return Err(unexpected_reply(&other)),
-            },
-        };
-        Ok(Self {
-            core,
-            revision,
-            source,
-        })
+        let position = core.replica.position();
+        if let Some(held) = position.and_then(|position| Held::now(&core, position)) {
+            return Ok(Self::held(&core, held));
+        }
+        match core.request(Request::Barrier).await? {
+            Reply::Position(position) => Ok(Self {
+                core,
+                revision: position.revision,
+                held: None,
+            }),
+            other => Err(unexpected_reply(&other)),
+        }
+    }
+
+    fn held(core: &Arc<Core>, held: Held) -> Self {
+        Self {
+            core: Arc::clone(core),
+            revision: held.revision(),
+            held: Some(held),
+        }
     }
 
     /// As of when it is.
@@ -79,34 +70,17 @@ impl Moment {
     }
 
     /// What can be told of a key without waiting for anybody.
-    pub(crate) fn at_once(&self, key: &[u8]) -> Result<Option<Known>> {
+    pub(crate) fn at_once(&self, key: &[u8]) -> Result<Option<Option<Stored>>> {
         self.core.check_open()?;
-        if !self.core.config.sees(key) {
-            return Ok(Some(None));
+        match &self.held {
+            Some(held) => held.stored(key).map(Some),
+            None if self.core.config.sees(key) => Ok(None),
+            None => Ok(Some(None)),
         }
-        Ok(match &self.source {
-            Source::Store(reader) => {
-                let Some(owner) = self.core.owner() else {
-                    return Err(self.core.closed_error());
-                };
-                let stored = reader.get(owner.namespace(), key)?;
-                Some(stored.map(|stored| (stored.value, stored.revision)))
-            }
-            Source::Replica(pin) => {
-                let only = KeyRange {
-                    start: Bytes::copy_from_slice(key),
-                    end: Some(key::successor(key)),
-                };
-                let mut page = self.core.replica.page(pin, &only, false, 0)?;
-                let entry = page.entries.pop();
-                Some(entry.map(|entry| (entry.value, entry.revision)))
-            }
-            Source::Owner => None,
-        })
     }
 
     /// What a key was.
-    pub(crate) async fn get(&self, key: Bytes) -> Result<Known> {
+    pub(crate) async fn get(&self, key: Bytes) -> Result<Option<Stored>> {
         if let Some(known) = self.at_once(&key)? {
             return Ok(known);
         }
@@ -115,13 +89,12 @@ impl Moment {
         // was written by then and is still there, or was not there when nothing had happened yet.
         match self.core.request(Request::Get { key: key.clone() }).await? {
             Reply::Entry {
-                entry: Some((value, written)),
-                ..
-            } if written <= revision => Ok(Some((value, written))),
+                entry: Some(entry), ..
+            } if entry.1 <= revision => Ok(Some(stored(entry))),
             Reply::Entry { entry: None, as_of } if as_of <= revision => Ok(None),
             Reply::Entry { .. } => {
                 match self.core.request(Request::GetAt { key, revision }).await? {
-                    Reply::Entry { entry, .. } => Ok(entry),
+                    Reply::Entry { entry, .. } => Ok(entry.map(stored)),
                     other => Err(unexpected_reply(&other)),
                 }
             }
@@ -136,27 +109,11 @@ impl Moment {
         reverse: bool,
         bytes: usize,
     ) -> Result<Option<Vec<Entry>>> {
-        match &self.source {
-            Source::Store(reader) => {
-                let Some(owner) = self.core.owner() else {
-                    return Err(self.core.closed_error());
-                };
-                let entries = reader.page(owner.namespace(), range, reverse, bytes)?;
-                Ok(Some(entries))
-            }
-            Source::Replica(pin) => {
-                let page = self.core.replica.page(pin, range, reverse, bytes)?;
-                Ok(Some(page.entries))
-            }
-            Source::Owner => Ok(None),
-        }
+        let page = |held: &Held| held.page(range, reverse, bytes);
+        self.held.as_ref().map(page).transpose()
     }
 }
 
-impl Drop for Moment {
-    fn drop(&mut self) {
-        if let Source::Replica(pin) = &self.source {
-            self.core.replica.unpin(pin);
-        }
-    }
+fn stored((value, revision): (Bytes, Revision)) -> Stored {
+    Stored { value, revision }
 }

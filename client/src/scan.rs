@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
+use crate::held::Held;
 use crate::operations::open;
 use crate::replica::{Extent, Pin};
 use crate::wait::block_on;
@@ -46,6 +47,8 @@ enum Source {
     Store(Reader),
     /// The same, as of a revision of the past.
     Past(Past),
+    /// A moment that is held for a snapshot.
+    Held(Arc<Held>),
     /// The replica holds all of it.
     Replica(Pin),
     /// The owner sends it.
@@ -79,6 +82,17 @@ impl Scan {
             None => Source::stream(&core, &range, reverse, Some(revision)),
         };
         Self::over(core, source, (range, reverse), with_values)
+    }
+
+    /// Begins to read a moment that is held.
+    pub(crate) fn begin_held(
+        core: Arc<Core>,
+        held: Arc<Held>,
+        (range, reverse): (KeyRange, bool),
+        with_values: bool,
+    ) -> Self {
+        let range = core.config.clip(range);
+        Self::over(core, Source::Held(held), (range, reverse), with_values)
     }
 
     fn over(
@@ -159,6 +173,10 @@ impl Scan {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
                 let entries = past.page(namespace, &self.range, self.reverse, bytes)?;
+                payloads(entries, with_values)
+            }
+            Source::Held(held) => {
+                let entries = held.page(&self.range, self.reverse, bytes)?;
                 payloads(entries, with_values)
             }
             Source::Replica(pin) => {

@@ -31,6 +31,9 @@ pub const LINK_HOSTS_MAX: usize = 16;
 pub const SESSION_RESULTS_MAX: usize = 65_536;
 /// Most bytes of results kept per session, which is also the most bytes in flight.
 pub const SESSION_BYTES_MAX: usize = 16 << 20;
+/// Writes of a session whose callers have given up, and that can still be asked about; the oldest
+/// goes first.
+pub const SESSION_GIVEN_UP_MAX: usize = 1_024;
 /// Most sessions a store keeps; opening one more ends the one idle for longest.
 pub const SESSIONS_MAX: usize = 65_536;
 /// A session without an operation for this long ends.

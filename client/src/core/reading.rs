@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use objsync_proto::ids::{Ack, Position, Revision};
 use objsync_proto::operation::Outcome;
@@ -71,8 +71,12 @@ impl Core {
     /// When that takes longer than a call may, or the handle has ended.
     pub(crate) async fn readable(&self) -> Result<()> {
         self.check_open()?;
-        if self.owner().is_some() {
-            return Ok(());
+        let holds = || {
+            let joined = matches!(self.replica.extent(), Extent::Whole | Extent::Partial);
+            joined && self.replica.applied() >= self.acked()
+        };
+        if self.owner().is_some() || holds() {
+            return self.still_good();
         }
         let soon = self.within(CATCH_UP, self.caught_up());
         if self.acked() > self.acked_quietly() && soon.await.is_some() {
@@ -112,6 +116,7 @@ impl Core {
 
     /// Waits until the replica has everything that was committed when this was called.
     pub(crate) async fn sync(&self) -> Result<Position> {
+        let began = Instant::now();
         let position = match self.request(Request::Barrier).await? {
             Reply::Position(position) => position,
             other => return Err(unexpected_reply(&other)),
@@ -126,6 +131,7 @@ impl Core {
             }
             self.still_good()?;
         }
+        self.note_barrier(began);
         Ok(position)
     }
 }

@@ -163,13 +163,13 @@ impl Replica {
         Some(Pin { id })
     }
 
-    /// As [`Replica::pin`], with the revision of that moment.
-    pub(crate) fn pin_at(&self) -> Option<(Pin, Revision)> {
+    /// As [`Replica::pin`], and which moment it is.
+    pub(crate) fn pin_at(&self) -> Option<(Pin, Position)> {
         let mut machine = self.write();
-        let revision = machine.position()?.revision;
+        let at = machine.position()?;
         let id = machine.pin().ok()?;
         self.pin_count.fetch_add(1, Ordering::AcqRel);
-        Some((Pin { id }, revision))
+        Some((Pin { id }, at))
     }
 
     /// Lets go of a moment.

@@ -22,13 +22,14 @@ use objsync_proto::evaluate;
 use objsync_proto::ids::Revision;
 use objsync_proto::operation::{Fence, KeyRead, Operation};
 use objsync_proto::wire::KeyRange;
+use objsync_store::Stored;
 
 pub use self::attempts::Attempts;
 pub use self::scan::TransactionScan;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
 use crate::lock::Lock;
-use crate::moment::{Known, Moment};
+use crate::moment::Moment;
 use crate::operations::open;
 use crate::pending::Pending;
 
@@ -161,15 +162,15 @@ impl Transaction {
     }
 
     /// Notes that a key was read; gives its payload.
-    fn read(&self, key: &[u8], known: Known) -> Result<Option<Bytes>> {
+    fn read(&self, key: &[u8], known: Option<Stored>) -> Result<Option<Bytes>> {
         if self.shared.core.config.sees(key) {
-            let revision = known.as_ref().map(|(_, revision)| *revision);
+            let revision = known.as_ref().map(|stored| stored.revision);
             let mut made = self.made_mut()?;
             if !made.reads.contains_key(key) {
                 made.reads.insert(Bytes::copy_from_slice(key), revision);
             }
         }
-        known.map(|(value, _)| open(value)).transpose()
+        known.map(|stored| open(stored.value)).transpose()
     }
 
     fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<()> {

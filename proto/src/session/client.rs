@@ -5,15 +5,18 @@
 //! * Writes go out in the order of submission, again after each reconnect, under the same
 //!   sequence; a sequence is never given to two calls of one session.
 //! * A write that an owner may have seen is never moved to another session.
-//! * The floor that goes out with a write never passes a call that still waits.
+//! * The floor that goes out with a write never passes a call that still waits, nor one that was
+//!   given up and can still be asked about.
 
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
 use crate::error::{ErrorKind, Failure};
-use crate::ids::{Ack, Durability, Sequence, SessionId};
-use crate::limits::{SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX};
+use crate::ids::{Ack, Durability, Origin, Sequence, SessionId};
+use crate::limits::{
+    SESSION_BYTES_MAX, SESSION_GIVEN_UP_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
+};
 use crate::operation::{Operation, Outcome};
 use crate::wire::ToOwner;
 use crate::wire::codec::{self, WriteRef};
@@ -27,9 +30,14 @@ pub struct CallId(pub u64);
 pub struct Completion {
     /// Which.
     pub call: CallId,
+    /// Under which number an owner may have seen it; none if it was never sent.
+    pub op: Option<Origin>,
     /// What the owner answered, or why there is no answer.
     pub result: Result<(Outcome, Ack), Failure>,
 }
+
+/// What an owner said of a call after its caller had given up.
+pub type Late = (Origin, Result<(Outcome, Ack), Failure>);
 
 /// What was not answered, for who becomes the owner itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +46,8 @@ pub struct TakeOver {
     pub session: Option<SessionId>,
     /// The lowest sequence not answered.
     pub floor: Sequence,
+    /// The first sequence that no call has.
+    pub next: Sequence,
     /// The calls in order, those that may have been seen by an owner first.
     pub calls: Vec<Unanswered>,
 }
@@ -66,6 +76,17 @@ struct Waiting {
     bytes: usize,
 }
 
+/// What became of a sequence.
+#[derive(Debug)]
+enum Slot {
+    /// It has its answer.
+    Done,
+    /// A call waits for it.
+    Waiting(Waiting),
+    /// It was sent, and nobody waits for it any more: it can be asked about.
+    GivenUp,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Connection {
     Down,
@@ -81,10 +102,15 @@ pub struct ClientSession {
     connection: Connection,
     /// The sequence of the first slot: the floor.
     floor: Sequence,
-    /// By sequence from the floor; none where the call is done. The first one waits.
-    slots: VecDeque<Option<Waiting>>,
-    /// Of the calls that wait.
+    /// By sequence from the floor. The first one is not done.
+    slots: VecDeque<Slot>,
+    /// Calls that wait.
+    waiting: usize,
+    /// Their bytes.
     bytes: usize,
+    /// Slots that were given up.
+    given_up: usize,
+    late: VecDeque<Late>,
     /// Highest sequence that any connection of this session has carried; below the floor if none.
     sent: Sequence,
     /// Highest sequence that this connection has carried, or skipped as done.
@@ -94,6 +120,8 @@ pub struct ClientSession {
     retiring: bool,
     /// A session to close on this connection.
     closing: bool,
+    /// Writes wait for their numbers to be written down: up to this one they are. None for "all".
+    released: Option<Sequence>,
     completions: VecDeque<Completion>,
     /// No call ends before this.
     deadline_ms: u64,
@@ -115,14 +143,63 @@ impl ClientSession {
             connection: Connection::Down,
             floor: Sequence(1),
             slots: VecDeque::new(),
+            waiting: 0,
             bytes: 0,
+            given_up: 0,
+            late: VecDeque::new(),
             sent: Sequence(0),
             cursor: Sequence(0),
             retiring: false,
             closing: false,
+            released: None,
             completions: VecDeque::new(),
             deadline_ms: u64::MAX,
             used_ms: 0,
+        }
+    }
+
+    /// The session of a client that writes down the number of each call before it is sent, see
+    /// [`unwritten`](Self::unwritten): as it was left, or none. Calls submitted now get the
+    /// sequences from `floor` on, of which an owner may have seen those up to `sent`.
+    #[must_use]
+    pub fn written_down(left: Option<(SessionId, Sequence, Sequence)>) -> Self {
+        let mut session = Self {
+            released: Some(Sequence(0)),
+            ..Self::new()
+        };
+        if let Some((id, floor, sent)) = left {
+            session.id = Some(id);
+            session.floor = floor;
+            session.sent = sent;
+            session.released = Some(sent);
+        }
+        session
+    }
+
+    /// Calls whose numbers have to be written down before they are sent, in order: the session,
+    /// the number of the first, and which they are. None when there are none, or no session yet.
+    #[must_use]
+    pub fn unwritten(&self) -> Option<(SessionId, Sequence, Vec<CallId>)> {
+        let (id, released) = (self.id?, self.released?);
+        if self.retiring {
+            return None;
+        }
+        let first = released.next().max(self.floor);
+        let place = usize::try_from(first.0 - self.floor.0).ok()?;
+        let slots = self.slots.iter().skip(place);
+        let calls: Vec<_> = slots
+            .filter_map(|slot| match slot {
+                Slot::Waiting(waiting) => Some(waiting.call),
+                Slot::Done | Slot::GivenUp => None,
+            })
+            .collect();
+        (!calls.is_empty()).then_some((id, first, calls))
+    }
+
+    /// The numbers of all calls submitted by now are written down.
+    pub fn release(&mut self) {
+        if self.released.is_some() {
+            self.released = Some(Sequence(self.floor.0 + self.slots.len() as u64 - 1));
         }
     }
 
@@ -135,13 +212,13 @@ impl ClientSession {
     /// How many calls wait for an answer.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.slots.iter().flatten().count()
+        self.waiting
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.slots.is_empty()
+        self.waiting == 0
     }
 
     /// When [`expire`](Self::expire) has to be called next, at the latest; `u64::MAX` for never.
@@ -164,6 +241,9 @@ impl ClientSession {
         now_ms: u64,
     ) -> Result<(), Operation> {
         let bytes = operation.bytes();
+        if self.slots.len() >= SESSION_RESULTS_MAX / 2 {
+            self.let_go_in_front();
+        }
         let full = self.slots.len() >= SESSION_RESULTS_MAX
             || (self.bytes > 0 && self.bytes + bytes > SESSION_BYTES_MAX);
         if full {
@@ -172,7 +252,8 @@ impl ClientSession {
         self.bytes += bytes;
         self.deadline_ms = self.deadline_ms.min(deadline_ms);
         self.used_ms = now_ms;
-        self.slots.push_back(Some(Waiting {
+        self.waiting += 1;
+        self.slots.push_back(Slot::Waiting(Waiting {
             call,
             operation,
             durability,
@@ -230,7 +311,8 @@ impl ClientSession {
         is_answer
     }
 
-    /// The owner has answered a write. An answer to a call that is done is ignored.
+    /// The owner has answered a write. An answer to a call that is done is ignored; one to a call
+    /// that was given up is kept for [`late`](Self::late).
     pub fn answered(&mut self, sequence: Sequence, result: Result<(Outcome, Ack), Failure>) {
         let was_sent = sequence >= self.floor && sequence <= self.sent && self.id.is_some();
         let Some(place) = sequence.0.checked_sub(self.floor.0).filter(|_| was_sent) else {
@@ -243,27 +325,41 @@ impl ClientSession {
         // both cases, and the others that were sent still get the answer meant for them.
         let unknown = matches!(&result, Err(failure) if failure.kind == ErrorKind::OutcomeUnknown);
         self.retiring |= unknown;
-        self.settle(place, result);
+        if matches!(self.slots.get(place), Some(Slot::GivenUp)) {
+            if let (false, Some(session)) = (unknown, self.id) {
+                self.late.push_back((Origin { session, sequence }, result));
+            }
+            self.let_go(place);
+        } else {
+            self.settle(place, result);
+        }
         self.move_floor();
+    }
+
+    /// The next answer that came after its caller had given up.
+    pub fn late(&mut self) -> Option<Late> {
+        self.late.pop_front()
     }
 
     /// Ends the calls whose deadline has come, and a session that has been idle for long.
     ///
     /// A call that was sent completes with [`ErrorKind::OutcomeUnknown`], and its sequence is
-    /// never used again; one that was not sent completes with [`ErrorKind::Unavailable`] and is
+    /// never used or sent again; it can be asked about as long as it is one of the last
+    /// [`SESSION_GIVEN_UP_MAX`] of this session, and not half of [`SESSION_RESULTS_MAX`] writes ago. One that was not sent completes with [`ErrorKind::Unavailable`] and is
     /// never sent.
     pub fn expire(&mut self, now_ms: u64) {
         if now_ms >= self.deadline_ms {
             self.deadline_ms = u64::MAX;
             for place in 0..self.slots.len() {
-                let Some(waiting) = &self.slots[place] else {
+                let Slot::Waiting(waiting) = &self.slots[place] else {
                     continue;
                 };
                 if waiting.deadline_ms > now_ms {
                     self.deadline_ms = self.deadline_ms.min(waiting.deadline_ms);
                     continue;
                 }
-                let failure = if self.sequence_at(place) <= self.sent {
+                let was_sent = self.sequence_at(place) <= self.sent;
+                let failure = if was_sent {
                     let text = "write got no answer in time: it may or may not have been done";
                     Failure::new(ErrorKind::OutcomeUnknown, text)
                 } else {
@@ -271,6 +367,9 @@ impl ClientSession {
                     Failure::new(ErrorKind::Unavailable, text)
                 };
                 self.settle(place, Err(failure));
+                if was_sent {
+                    self.give_up(place);
+                }
             }
             self.move_floor();
         }
@@ -312,11 +411,12 @@ impl ClientSession {
         } else {
             end
         };
+        let last = self.released.map_or(last, |released| last.min(released));
         self.cursor = self.cursor.max(Sequence(self.floor.0 - 1));
         while self.cursor < last && out.len() < bytes_max {
             self.cursor = self.cursor.next();
             let place = usize::try_from(self.cursor.0 - self.floor.0).expect("within the window");
-            if let Some(waiting) = &self.slots[place] {
+            if let Slot::Waiting(waiting) = &self.slots[place] {
                 let write = WriteRef {
                     sequence: self.cursor,
                     floor: self.floor,
@@ -338,10 +438,11 @@ impl ClientSession {
     /// The calls do not complete here.
     pub fn take_over(&mut self) -> TakeOver {
         let (session, floor, sent) = (self.id, self.floor, self.sent);
+        let next = Sequence(floor.0 + self.slots.len() as u64);
         let mut sequence = floor;
         let mut calls = Vec::new();
         for slot in std::mem::take(&mut self.slots) {
-            if let Some(waiting) = slot {
+            if let Slot::Waiting(waiting) = slot {
                 calls.push(Unanswered {
                     call: waiting.call,
                     sequence: (sequence <= sent).then_some(sequence),
@@ -353,14 +454,17 @@ impl ClientSession {
             sequence = sequence.next();
         }
         let completions = std::mem::take(&mut self.completions);
+        let late = std::mem::take(&mut self.late);
         *self = Self {
             completions,
+            late,
             used_ms: self.used_ms,
             ..Self::new()
         };
         TakeOver {
             session,
             floor,
+            next,
             calls,
         }
     }
@@ -371,39 +475,85 @@ impl ClientSession {
 
     /// Completes the call in a slot, if one still waits there.
     fn settle(&mut self, place: usize, result: Result<(Outcome, Ack), Failure>) {
-        let Some(waiting) = self.slots.get_mut(place).and_then(Option::take) else {
+        let sequence = self.sequence_at(place);
+        let op = match self.id {
+            Some(session) if sequence <= self.sent => Some(Origin { session, sequence }),
+            _ => None,
+        };
+        let Some(slot) = self.slots.get_mut(place) else {
             return;
         };
-        self.bytes -= waiting.bytes;
-        self.completions.push_back(Completion {
-            call: waiting.call,
-            result,
-        });
+        if !matches!(slot, Slot::Waiting(_)) {
+            return;
+        }
+        if let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Done) {
+            self.waiting -= 1;
+            self.bytes -= waiting.bytes;
+            self.completions.push_back(Completion {
+                call: waiting.call,
+                op,
+                result,
+            });
+        }
+    }
+
+    /// Keeps the number of a call that has ended without an answer, so that it can be asked about.
+    /// Of too many, the oldest is let go.
+    fn give_up(&mut self, place: usize) {
+        if self.given_up >= SESSION_GIVEN_UP_MAX
+            && let Some(oldest) = (self.slots.iter()).position(|slot| matches!(slot, Slot::GivenUp))
+        {
+            self.let_go(oldest);
+        }
+        self.slots[place] = Slot::GivenUp;
+        self.given_up += 1;
+    }
+
+    fn let_go(&mut self, place: usize) {
+        if let Some(slot @ Slot::GivenUp) = self.slots.get_mut(place) {
+            *slot = Slot::Done;
+            self.given_up -= 1;
+        }
+    }
+
+    /// Lets go of what holds the floor back though nobody waits for it.
+    fn let_go_in_front(&mut self) {
+        while let Some(Slot::GivenUp) = self.slots.front() {
+            self.let_go(0);
+            self.drop_settled();
+        }
     }
 
     fn fail_sent(&mut self, failure: &dyn Fn() -> Failure) {
         for place in 0..self.slots.len() {
             if self.sequence_at(place) <= self.sent {
                 self.settle(place, Err(failure()));
+                self.let_go(place);
             }
         }
         self.drop_settled();
     }
 
-    /// Moves the floor to the first call that waits; leaves a session that retires once nothing
-    /// that was sent waits.
+    /// Moves the floor to the first call that waits or can be asked about; leaves a session that
+    /// retires once nothing that was sent waits.
     fn move_floor(&mut self) {
         self.drop_settled();
         // Only with a connection: the owner has to hear that the old session is closed, or what is
         // left of it on an earlier connection could run after writes of the new one.
-        let connected = self.connection != Connection::Down;
-        if self.retiring && connected && (self.floor > self.sent || self.is_settled()) {
+        if self.retiring && self.connection != Connection::Down && !self.sent_waits() {
             self.renew();
         }
     }
 
+    fn sent_waits(&self) -> bool {
+        let sent = (self.sent.0 + 1).saturating_sub(self.floor.0);
+        let sent = usize::try_from(sent).unwrap_or(usize::MAX);
+        let mut slots = self.slots.iter().take(sent);
+        self.waiting > 0 && slots.any(|slot| matches!(slot, Slot::Waiting(_)))
+    }
+
     fn drop_settled(&mut self) {
-        while let Some(None) = self.slots.front() {
+        while let Some(Slot::Done) = self.slots.front() {
             self.slots.pop_front();
             self.floor = self.floor.next();
         }
@@ -412,14 +562,14 @@ impl ClientSession {
     /// Leaves the session; what waits goes into the next one, numbered anew. Nothing that waits
     /// may have been sent.
     fn renew(&mut self) {
-        debug_assert!(
-            self.is_settled() || self.floor > self.sent,
-            "what was sent stays"
-        );
+        debug_assert!(!self.sent_waits(), "what was sent stays");
         self.closing = self.id.take().is_some() && self.connection != Connection::Down;
+        self.slots.retain(|slot| matches!(slot, Slot::Waiting(_)));
+        self.given_up = 0;
         self.floor = Sequence(1);
         self.sent = Sequence(0);
         self.cursor = Sequence(0);
         self.retiring = false;
+        self.released = self.released.map(|_| Sequence(0));
     }
 }
