@@ -4,6 +4,7 @@
 //! Trail of `get`: [`Dict::get`] -> the store of this process, or [`crate::replica::Replica::find`].
 
 mod past;
+mod patches;
 mod reads;
 mod writes;
 

@@ -98,7 +98,7 @@ pub use crate::lock::Lock;
 pub use crate::memory::{memory_bytes, parse_memory};
 pub use crate::objects::{
     Batch, CompressedDiskObject, DiskObject, Entries, NetworkObject, Object, PastObject,
-    TypedPipeline,
+    TransactionEntries, TypedPipeline, TypedTransaction,
 };
 pub use crate::options::{Options, ReplicaMode, Target, prefix_range};
 pub use crate::outcome::Done;
