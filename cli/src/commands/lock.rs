@@ -119,7 +119,7 @@ fn ended(pid: Option<Pid>) -> oneshot::Receiver<()> {
     std::thread::spawn(move || {
         let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let Some(pid) = pid else { return };
-        while waitid(WaitId::Pid(pid), only_look) == Err(Errno::INTR) {}
+        while matches!(waitid(WaitId::Pid(pid), only_look), Err(Errno::INTR)) {}
         drop(tell);
     });
     told
