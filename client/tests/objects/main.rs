@@ -10,10 +10,15 @@
 
 mod children;
 mod fork;
+mod leases;
+mod locks;
 mod model;
 mod open;
 mod past;
 mod peer;
 mod promotion;
+mod roles;
 mod sharing;
+mod told;
+mod transactions;
 mod watching;
