@@ -9,12 +9,11 @@ use crate::peer::{Peer, without_replica};
 
 /// A handle under test, with another one beside it that is a client of its own.
 pub(crate) struct Stage {
-    pub(crate) role: &'static str,
     pub(crate) dict: Dict,
     pub(crate) other: Dict,
     pub(crate) path: PathBuf,
     /// The owner, where that is another process.
-    pub(crate) owner: Option<Peer>,
+    _owner: Option<Peer>,
     _folder: tempfile::TempDir,
 }
 
@@ -26,11 +25,10 @@ impl Stage {
         let dict = Dict::open(&path, options).unwrap();
         let other = Dict::open(&path, Options::default()).unwrap();
         Self {
-            role,
             dict,
             other,
             path,
-            owner,
+            _owner: owner,
             _folder: folder,
         }
     }
