@@ -262,6 +262,11 @@ impl Core {
         ))
     }
 
+    /// The store it has seen; none before it first reached an owner.
+    pub(crate) fn store_seen(&self) -> Option<StoreId> {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Remembers the session that writes of this handle go through.
     pub(crate) fn note_session(&self, session: Option<SessionId>) {
         if session.is_some() {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{Origin, Revision};
-use objsync_proto::key::KeyError;
+use objsync_proto::ids::{LeaseId, Origin, Revision};
+use objsync_proto::key::{self, KeyError};
 use objsync_proto::stored::StoredError;
 use objsync_proto::value::ValueError;
 use objsync_proto::wire::Gap;
@@ -84,6 +85,57 @@ pub enum ObjectError {
     #[error("{}", gap_text(.0))]
     Gap(Gap),
 
+    /// Others changed what a transaction had read, each time it was run, until the timeout.
+    /// Nothing was done.
+    #[error(
+        "{what}: {} by others during each of {attempts} attempts within {:.1} s",
+        overtaken_by(key.as_ref()), waited.as_secs_f64()
+    )]
+    Overtaken {
+        /// Which store or address.
+        what: String,
+        /// What was changed the last time, encoded; none when that is not known.
+        key: Option<Bytes>,
+        /// How often it was run.
+        attempts: u32,
+        /// How long that took.
+        waited: Duration,
+    },
+
+    /// A lock is not held any more by who took it: its lease has ended, and another may hold it.
+    /// Nothing was done.
+    #[error(
+        "{what}: lock {} was lost: the lease under it ended, and another may hold it",
+        key::describe(name)
+    )]
+    Fenced {
+        /// Which store or address.
+        what: String,
+        /// The name of the lock, encoded.
+        name: Bytes,
+    },
+
+    /// Somebody else held a lock for as long as the caller waited.
+    #[error("{what}: lock {} was held by another for {:.1} s", key::describe(name), waited.as_secs_f64())]
+    LockTimeout {
+        /// Which store or address.
+        what: String,
+        /// The name of the lock, encoded.
+        name: Bytes,
+        /// How long the call waited.
+        waited: Duration,
+    },
+
+    /// A lease has ended: it was not kept for its whole time, or closed. What lay under it is
+    /// removed.
+    #[error("{what}: lease {} has ended: it was not kept in time, or closed", lease.0)]
+    LeaseEnded {
+        /// Which store or address.
+        what: String,
+        /// Which lease.
+        lease: LeaseId,
+    },
+
     /// The object was closed.
     #[error("{what} is closed")]
     Closed {
@@ -127,6 +179,10 @@ impl ObjectError {
                 _ => ErrorKind::Unavailable,
             },
             Self::Gap(_) => ErrorKind::Conflict,
+            Self::Overtaken { .. }
+            | Self::Fenced { .. }
+            | Self::LockTimeout { .. }
+            | Self::LeaseEnded { .. } => ErrorKind::Conflict,
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Unanswered { .. } => ErrorKind::OutcomeUnknown,
             Self::SnapshotExpired { .. } => ErrorKind::Conflict,
@@ -194,6 +250,13 @@ fn gap_text(gap: &Gap) -> String {
             "revision {after} is not on this store's history; it can be followed after revision \
              {oldest}"
         )
+    }
+}
+
+fn overtaken_by(key: Option<&Bytes>) -> String {
+    match key {
+        Some(key) => format!("key {} was changed", key::describe(key)),
+        None => String::from("what a transaction had read was changed"),
     }
 }
 

@@ -8,7 +8,7 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Position, Revision};
 use objsync_proto::key;
 use objsync_proto::wire::{Entry, KeyRange};
-use objsync_store::Reader;
+use objsync_store::{Reader, Stored};
 
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
@@ -54,15 +54,19 @@ impl Held {
 
     /// The payload that a key has there.
     pub(crate) fn get(&self, name: &[u8]) -> Result<Option<Bytes>> {
+        let stored = self.stored(name)?;
+        stored.map(|stored| open(stored.value)).transpose()
+    }
+
+    /// What is stored under a key there, and when it was written.
+    pub(crate) fn stored(&self, name: &[u8]) -> Result<Option<Stored>> {
         if !self.core.config.sees(name) {
             return Ok(None);
         }
-        let stored = match &*self.held() {
+        match &*self.held() {
             Some(Moment::Store(reader)) => match self.core.owner() {
-                Some(owner) => reader
-                    .get(owner.namespace(), name)?
-                    .map(|stored| stored.value),
-                None => return Err(self.core.closed_error()),
+                Some(owner) => Ok(reader.get(owner.namespace(), name)?),
+                None => Err(self.core.closed_error()),
             },
             Some(Moment::Replica(pin)) => {
                 let range = KeyRange {
@@ -70,12 +74,14 @@ impl Held {
                     end: Some(key::successor(name)),
                 };
                 let page = self.core.replica.page(pin, &range, false, 1);
-                let entries = page.map_err(|_| self.expired())?.entries;
-                entries.into_iter().next().map(|entry| entry.value)
+                let entry = page.map_err(|_| self.expired())?.entries.pop();
+                Ok(entry.map(|entry| Stored {
+                    value: entry.value,
+                    revision: entry.revision,
+                }))
             }
-            None => return Err(self.released()),
-        };
-        stored.map(open).transpose()
+            None => Err(self.released()),
+        }
     }
 
     /// Entries of a range there; none at its end.

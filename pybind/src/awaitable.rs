@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::calls::Calls;
 use crate::codec::{decode, encode, encode_key};
 use crate::handle::{Handle, missing, range_of};
-use crate::scan::What;
+use crate::scan::{AnyScan, What};
 use crate::watch::Events;
 use crate::{errors, options, records};
 
@@ -209,12 +209,17 @@ pub(crate) fn pages(
 #[pyclass(frozen, module = "objsync._objsync")]
 pub(crate) struct Pages {
     /// Away while a page is being read.
-    scan: Arc<Mutex<Option<Scan>>>,
+    scan: Arc<Mutex<Option<AnyScan>>>,
     what: What,
 }
 
 impl Pages {
     pub(crate) fn of(py: Python<'_>, scan: Scan, what: What) -> PyResult<Py<PyAny>> {
+        Self::over(py, AnyScan::Dict(scan), what)
+    }
+
+    /// Over what can be read on.
+    pub(crate) fn over(py: Python<'_>, scan: AnyScan, what: What) -> PyResult<Py<PyAny>> {
         let scan = Arc::new(Mutex::new(Some(scan)));
         Ok(Py::new(py, Self { scan, what })?.into_any())
     }
@@ -222,12 +227,12 @@ impl Pages {
 
 /// A scan that goes back to its place when its call ends, or is cancelled.
 struct TakenScan {
-    scan: Option<Scan>,
-    place: Arc<Mutex<Option<Scan>>>,
+    scan: Option<AnyScan>,
+    place: Arc<Mutex<Option<AnyScan>>>,
 }
 
 impl TakenScan {
-    fn take(place: &Arc<Mutex<Option<Scan>>>) -> Option<Self> {
+    fn take(place: &Arc<Mutex<Option<AnyScan>>>) -> Option<Self> {
         let scan = place.lock().unwrap_or_else(PoisonError::into_inner).take();
         scan.is_some().then(|| Self {
             scan,

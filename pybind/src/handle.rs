@@ -17,12 +17,14 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use crate::batch::Batch;
 use crate::cache::Cache;
 use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
+use crate::leases::Lease;
 use crate::past::PastHandle;
+use crate::patches::patch;
 use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
-use crate::{errors, options, past, records, writes};
+use crate::{errors, leases, options, past, records, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
 #[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
@@ -220,19 +222,69 @@ impl Handle {
 
     /// Puts `value` under `key`, as ``d[key] = value`` does; returns where the write stands.
     ///
+    /// Args:
+    ///     key: The key.
+    ///     value: The value.
+    ///     ttl: Seconds, or a timedelta, after which the owner of the store removes the key; 1 ms to
+    ///         10 years. Any later assignment of the key takes that away; `incr`, `list_append` and
+    ///         their like keep it.
+    ///     lease: A lease (see `Object.lease`) at whose end the key is removed.
+    ///
+    /// Raises:
+    ///     LeaseExpiredError: The lease has ended.
+    ///
     /// >>> from objsync import DiskObject
     /// >>> with DiskObject("data.obj") as d:
-    /// ...     d.set("a", 1).durability
-    /// 'sync'
-    #[pyo3(signature = (key, value))]
+    /// ...     d.set("a", 1).durability, d.set("token", "secret", ttl=60).durability
+    /// ('sync', 'sync')
+    #[pyo3(signature = (key, value, ttl=None, lease=None))]
     fn set<'py>(
         &self,
         key: &Bound<'py, PyAny>,
         value: &Bound<'py, PyAny>,
+        ttl: Option<&Bound<'py, PyAny>>,
+        lease: Option<&Lease>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let pending = leases::put(self, key, value, ttl, lease)?;
+        records::ack(key.py(), wait(key.py(), pending)?)
+    }
+
+    /// Adds to the end of a list and returns its new length; a missing key counts as an empty one.
+    ///
+    /// Decided by the owner of the store, so nothing is lost between processes.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj") as d:
+    /// ...     d.list_append("jobs", "sweep", "wash"), d.list_append("jobs", "dry"), d["jobs"]
+    /// (2, 3, ['sweep', 'wash', 'dry'])
+    #[pyo3(signature = (key, *items))]
+    fn list_append(&self, key: &Bound<'_, PyAny>, items: &Bound<'_, PyTuple>) -> PyResult<u64> {
         let py = key.py();
-        let pending = self.dict(py)?.set(&encode_key(key)?, encode(value)?);
-        records::ack(py, wait(py, pending)?)
+        wait(py, patch(self.dict(py)?, "list_append", key, items)?)
+    }
+
+    /// Adds to a set and returns how many were not there; a missing key counts as an empty one.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj") as d:
+    /// ...     d.set_add("tags", "red", "blue"), d.set_add("tags", "red"), sorted(d["tags"])
+    /// (2, 0, ['blue', 'red'])
+    #[pyo3(signature = (key, *items))]
+    fn set_add(&self, key: &Bound<'_, PyAny>, items: &Bound<'_, PyTuple>) -> PyResult<u64> {
+        let py = key.py();
+        wait(py, patch(self.dict(py)?, "set_add", key, items)?)
+    }
+
+    /// Removes from a set and returns how many were there; a missing key counts as an empty one.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj", {"tags": {"red", "blue"}}) as d:
+    /// ...     d.set_discard("tags", "red", "green"), d["tags"]
+    /// (1, {'blue'})
+    #[pyo3(signature = (key, *items))]
+    fn set_discard(&self, key: &Bound<'_, PyAny>, items: &Bound<'_, PyTuple>) -> PyResult<u64> {
+        let py = key.py();
+        wait(py, patch(self.dict(py)?, "set_discard", key, items)?)
     }
 
     /// Adds to an integer and returns its new value; a missing key counts as 0.

@@ -8,6 +8,8 @@
 //! | [`writes`] | pop, setdefault, compare-and-set, update: writes that look first |
 //! | [`batch`], [`pipeline`] | one transaction; many writes in flight |
 //! | [`scan`], [`watch`] | iteration; changes as they happen |
+//! | [`transaction`] | several reads and writes as one |
+//! | [`leases`], [`patches`] | leases, locks and presence; changes of a part of a value |
 //! | [`past`] | a dictionary as it was at a revision; what a key was |
 //! | [`calls`], [`awaitable`] | the same calls for an event loop |
 //! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
@@ -21,11 +23,14 @@ mod codec;
 mod errors;
 mod handle;
 mod interrupt;
+mod leases;
 mod options;
 mod past;
+mod patches;
 mod pipeline;
 mod records;
 mod scan;
+mod transaction;
 mod waiting;
 mod watch;
 mod writes;
@@ -49,11 +54,23 @@ mod _objsync {
     #[pymodule_export]
     use super::handle::Handle;
     #[pymodule_export]
+    use super::leases::{
+        Lease, Lock, Presence, lease, lease_begin, lease_close, lock, lock_acquire, lock_enter,
+        lock_release, presence, presence_begin, presence_close, set_leased,
+    };
+    #[pymodule_export]
     use super::past::{PastHandle, at, history, past_contains, past_count, past_get, past_pages};
+    #[pymodule_export]
+    use super::patches::patch_value;
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]
     use super::scan::ScanIterator;
+    #[pymodule_export]
+    use super::transaction::{
+        AttemptsHandle, TransactionHandle, transact_begin, transact_commit, transact_contains,
+        transact_count, transact_get, transact_pages,
+    };
     #[pymodule_export]
     use super::watch::Events;
     #[pymodule_export]

@@ -34,6 +34,8 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &WatchEvent) -> PyResult<Bound<
     let kind = match event.kind {
         ChangeKind::Set => intern!(py, "set"),
         ChangeKind::Delete => intern!(py, "delete"),
+        ChangeKind::Expire => intern!(py, "expire"),
+        ChangeKind::Patch => intern!(py, "patch"),
     };
     let origin = if event.origin_is_self {
         Some(String::from("self"))

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use objsync_proto::ids::{Ack, Position};
+use objsync_proto::ids::{Ack, Position, Revision};
 use objsync_proto::operation::Outcome;
 use objsync_proto::wire::{Reply, Request};
 
@@ -35,15 +35,34 @@ impl Core {
 
     /// Remembers an acknowledgement, so that reads wait for what it tells of.
     pub(crate) fn note_ack(&self, outcome: &Outcome, ack: &Ack) {
-        if matches!(outcome, Outcome::Deleted(0) | Outcome::Swapped(false)) {
-            self.acked_quietly
-                .fetch_max(ack.revision.0, Ordering::AcqRel);
+        let is_quiet = matches!(
+            outcome,
+            Outcome::Deleted(0)
+                | Outcome::Swapped(false)
+                | Outcome::Lease(_)
+                | Outcome::Locked(_)
+                | Outcome::Conflict { .. }
+                | Outcome::Outdated { .. }
+                | Outcome::Fenced { .. }
+        );
+        if is_quiet {
+            self.note_quiet(ack.revision);
         }
         self.acked.fetch_max(ack.revision.0, Ordering::AcqRel);
         let mut last = self.last_ack.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.revision <= ack.revision) {
             *last = Some(*ack);
         }
+    }
+
+    /// Remembers that nothing in this dictionary changed at a revision that was acknowledged.
+    pub(crate) fn note_quiet(&self, revision: Revision) {
+        self.acked_quietly.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// Remembers a revision that this handle was told of: reads wait for it.
+    pub(crate) fn note_seen(&self, revision: Revision) {
+        self.acked.fetch_max(revision.0, Ordering::AcqRel);
     }
 
     /// Waits until reads find what this handle was acknowledged.

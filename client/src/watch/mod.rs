@@ -15,11 +15,13 @@
 mod source;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use objsync_proto::effect::Cause;
 use objsync_proto::ids::{Origin, Position, Revision};
 use objsync_proto::wire::KeyRange;
 use tokio::sync::{Mutex, Notify};
@@ -36,6 +38,34 @@ pub enum ChangeKind {
     Set,
     /// It was removed.
     Delete,
+    /// It was removed by itself: its time to live, its lease or the connection of who was present
+    /// has ended.
+    Expire,
+    /// A part of its value changed: something was added to a list or a set, or removed from a set.
+    Patch,
+}
+
+impl ChangeKind {
+    /// What a transaction with this cause did to a key.
+    fn of(cause: Cause, has_value: bool) -> Self {
+        match (has_value, cause) {
+            (true, Cause::Patch) => Self::Patch,
+            (true, _) => Self::Set,
+            (false, Cause::Expiry) => Self::Expire,
+            (false, _) => Self::Delete,
+        }
+    }
+}
+
+impl fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Set => "set",
+            Self::Delete => "delete",
+            Self::Expire => "expire",
+            Self::Patch => "patch",
+        })
+    }
 }
 
 /// One key changed.
@@ -52,9 +82,10 @@ pub struct WatchEvent {
     pub kind: ChangeKind,
     /// The transaction that did it. Several events can share one.
     pub revision: Revision,
-    /// Who asked for it; none when that was the owner's own process.
+    /// Who asked for it; none when that was the owner's own process, or nobody.
     pub origin: Option<Origin>,
-    /// Whether this handle asked for it; of an owner: whether its process did.
+    /// Whether this handle asked for it; of an owner: whether its process did. Nobody asks for what
+    /// ends by itself.
     pub origin_is_self: bool,
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Origin, Position, Revision};
 use objsync_proto::replica::Applied;
@@ -170,13 +170,18 @@ impl Reading {
                 for Event {
                     revision,
                     origin,
+                    cause,
                     changes,
                     ..
                 } in events
                 {
                     for Change { key, value } in changes {
-                        let cause = By { revision, origin };
-                        self.ready.push_back(event(core, key, value, None, cause)?);
+                        let by = By {
+                            revision,
+                            origin,
+                            cause,
+                        };
+                        self.ready.push_back(event(core, key, value, None, by)?);
                     }
                     self.position.revision = revision;
                 }
@@ -223,15 +228,16 @@ impl Cursor {
         published: &Published,
         ready: &mut VecDeque<WatchEvent>,
     ) -> Result<()> {
-        let cause = By {
+        let by = By {
             revision: published.revision,
             origin: published.origin,
+            cause: published.cause,
         };
         for (place, (namespace, change)) in published.changes.iter().enumerate() {
             if *namespace == self.namespace && range.contains(&change.key) {
                 let Change { key, value } = change.clone();
                 let old = published.old.get(place).cloned().flatten();
-                ready.push_back(event(core, key, value, old, cause)?);
+                ready.push_back(event(core, key, value, old, by)?);
             }
         }
         Ok(())
@@ -267,9 +273,15 @@ fn of_tap(core: &Core, change: Applied) -> Result<WatchEvent> {
         new,
         revision,
         origin,
+        cause,
         ..
     } = change;
-    event(core, key, new, old, By { revision, origin })
+    let by = By {
+        revision,
+        origin,
+        cause,
+    };
+    event(core, key, new, old, by)
 }
 
 /// The transaction that changed a key.
@@ -277,6 +289,7 @@ fn of_tap(core: &Core, change: Applied) -> Result<WatchEvent> {
 struct By {
     revision: Revision,
     origin: Option<Origin>,
+    cause: Cause,
 }
 
 fn event(
@@ -284,19 +297,15 @@ fn event(
     key: Bytes,
     new: Option<Bytes>,
     old: Option<Bytes>,
-    cause: By,
+    by: By,
 ) -> Result<WatchEvent> {
     Ok(WatchEvent {
         key,
-        kind: if new.is_some() {
-            ChangeKind::Set
-        } else {
-            ChangeKind::Delete
-        },
+        kind: ChangeKind::of(by.cause, new.is_some()),
         value: new.map(open).transpose()?,
         old_value: old.map(open).transpose()?,
-        revision: cause.revision,
-        origin: cause.origin,
-        origin_is_self: core.is_own(cause.origin),
+        revision: by.revision,
+        origin: by.origin,
+        origin_is_self: by.cause != Cause::Expiry && core.is_own(by.origin),
     })
 }

@@ -299,7 +299,7 @@ fn use_it(dict: &Dict, words: &[&str]) -> Answer {
             }
             child => children::wait_for(child).to_string(),
         },
-        _ => return Err(format!("{words:?} is nothing to do").into()),
+        _ => return crate::told::use_it(dict, words),
     })
 }
 

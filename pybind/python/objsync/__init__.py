@@ -27,13 +27,17 @@ from objsync._objects import (
     Batch,
     CompressedDiskObject,
     DiskObject,
+    Lease,
+    Lock,
     Missing,
     NetworkObject,
     Object,
     Pipeline,
+    Presence,
 )
 from objsync._past import Past
 from objsync._records import Ack, Event, Status, Version
+from objsync._transaction import Transaction
 from objsync._views import RangeReader, RangeView
 from objsync._watch import Watch
 from objsync.errors import Error
@@ -46,14 +50,18 @@ __all__ = [
     "DiskObject",
     "Error",
     "Event",
+    "Lease",
+    "Lock",
     "Missing",
     "NetworkObject",
     "Object",
     "Past",
     "Pipeline",
+    "Presence",
     "RangeReader",
     "RangeView",
     "Status",
+    "Transaction",
     "Version",
     "Watch",
     "__version__",

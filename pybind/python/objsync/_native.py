@@ -10,25 +10,35 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
     )
 
 from objsync._objsync import (
+    Attempts,
     Batch,
     Calls,
     Events,
     Handle,
+    Lease,
+    Lock,
     Pages,
     PastHandle,
     Pipeline,
+    Presence,
+    TransactionHandle,
     __version__,
 )
 from objsync import _objsync as native
 
 __all__ = [
+    "Attempts",
     "Batch",
     "Calls",
     "Events",
     "Handle",
+    "Lease",
+    "Lock",
     "Pages",
     "PastHandle",
     "Pipeline",
+    "Presence",
+    "TransactionHandle",
     "__version__",
     "native",
 ]

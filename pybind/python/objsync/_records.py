@@ -37,13 +37,14 @@ class Event(NamedTuple):
     """The value it has now; ``None`` when it was deleted (see `kind`)."""
     old_value: Any
     """The value it had before, where this process holds a replica that had it; else ``None``."""
-    kind: Literal["set", "delete"]
-    """What happened."""
+    kind: Literal["set", "delete", "expire", "patch"]
+    """What happened: ``"expire"`` when it was removed by itself (a time to live, a lease or a presence
+    ended), ``"patch"`` when a part of the value changed (`Object.list_append` and its like)."""
     revision: int
     """The transaction that did it. Several events can share one."""
     origin: str | None
     """``"self"`` for a write of this handle, or, where this process owns the store, of any handle in
-    it; else the writer's session."""
+    it; else the writer's session. ``None`` also for what nobody asked for."""
 
 
 class Version(NamedTuple):

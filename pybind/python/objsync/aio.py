@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from objsync import _loop, _objects, _registry, _settings
+from objsync import _aio_transaction, _loop, _objects, _registry, _settings
+from objsync._aio_leases import Lease, Lock, Presence
 from objsync._aio_parts import (
     Batch,
     Entries,
@@ -33,9 +34,15 @@ from objsync._aio_parts import (
     RangeView,
     Watch,
 )
+from objsync._aio_transaction import Transaction
 from objsync._native import Handle, native
 from objsync._objects import MISSING, Settings
 from objsync._records import Ack, Event, Status, Version
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    import objsync
 
 __all__ = [
     "MISSING",
@@ -43,14 +50,20 @@ __all__ = [
     "CompressedDiskObject",
     "DiskObject",
     "Entries",
+    "Lease",
+    "Lock",
     "NetworkObject",
     "Object",
     "Past",
     "Pipeline",
+    "Presence",
     "RangeReader",
     "RangeView",
+    "Transaction",
     "Watch",
 ]
+
+T = TypeVar("T")
 
 
 class Object(Opened, RangeView):
@@ -101,9 +114,33 @@ class Object(Opened, RangeView):
 
     # Writes
 
-    def set(self, key: Any, value: Any) -> asyncio.Future[Ack]:
-        """Puts `value` under `key`."""
-        return _loop.call(native.set, self._handle, key, value)
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | timedelta | None = None,
+        lease: Lease | None = None,
+    ) -> asyncio.Future[Ack]:
+        """Puts `value` under `key`; with `ttl` or `lease`, it is removed by itself.
+
+        See `objsync.Object.set`.
+        """
+        if ttl is None and lease is None:
+            return _loop.call(native.set, self._handle, key, value)
+        under = None if lease is None else lease.native
+        return _loop.call(native.set_leased, self._handle, key, value, ttl, under)
+
+    def list_append(self, key: Any, *items: Any) -> asyncio.Future[int]:
+        """Adds to the end of a list; its new length."""
+        return _loop.call(native.patch_value, self._handle, "list_append", key, items)
+
+    def set_add(self, key: Any, *items: Any) -> asyncio.Future[int]:
+        """Adds to a set; how many were not there."""
+        return _loop.call(native.patch_value, self._handle, "set_add", key, items)
+
+    def set_discard(self, key: Any, *items: Any) -> asyncio.Future[int]:
+        """Removes from a set; how many were there."""
+        return _loop.call(native.patch_value, self._handle, "set_discard", key, items)
 
     def delete(self, key: Any) -> asyncio.Future[Ack]:
         """Deletes `key`; `KeyError` when it is not there."""
@@ -147,6 +184,54 @@ class Object(Opened, RangeView):
     def pipeline(self) -> Pipeline:
         """``async with d.pipeline() as p: await p.set(k, v)``: many writes in flight."""
         return Pipeline(self._handle)
+
+    async def transact(
+        self,
+        fn: Callable[[Transaction], Awaitable[T]] | Callable[[objsync.Transaction], T],
+    ) -> T:
+        """Runs `fn` on one moment of the dictionary, and makes what it changes, all or nothing.
+
+        As `objsync.Object.transact`. An async function is run here, with a `Transaction` of this
+        module; any other function in a thread, with an `objsync.Transaction`.
+
+        Cancelled while an async function runs, nothing is changed; cancelled later, its changes may
+        still happen. A function in a thread is not stopped, and its changes happen.
+
+        >>> import asyncio
+        >>> from objsync import aio
+        >>> async def move(t):
+        ...     t["ann"] = await t["ann"] - 30
+        ...     t["bob"] = await t.get("bob", 0) + 30
+        ...     return await t["bob"]
+        >>> async def main():
+        ...     async with aio.DiskObject("data.obj", {"ann": 100}) as d:
+        ...         return await d.transact(move), await d.transact(lambda t: t["ann"])
+        >>> asyncio.run(main())
+        (30, 70)
+        """
+        return await _aio_transaction.transact(self._handle, fn)
+
+    # What ends by itself
+
+    def lease(self, ttl: float | timedelta = 10) -> Lease:
+        """A lease, to open with ``await`` or ``async with`` (see `objsync.Object.lease`)."""
+        return Lease(self._handle, ttl)
+
+    def presence(self, key: Any, value: Any) -> Presence:
+        """``async with d.presence(k, v)``: the key is there for as long as this is connected.
+
+        See `objsync.Object.presence`.
+        """
+        return Presence(self._handle, key, value)
+
+    def lock(
+        self,
+        name: Any,
+        ttl: float | timedelta = 10,
+        timeout: float | timedelta | None = None,
+    ) -> Lock:
+        """A lock by name, for ``async with`` (see `objsync.Object.lock`)."""
+        return Lock(native.lock(self._handle, name, ttl, timeout))
 
     # Others
 

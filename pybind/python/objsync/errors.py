@@ -14,7 +14,7 @@ InvalidError True
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "CallInterruptedError",
@@ -23,9 +23,12 @@ __all__ = [
     "CorruptError",
     "DeniedError",
     "Error",
+    "FencedError",
     "FullError",
     "HistoryGapError",
     "InvalidError",
+    "LeaseExpiredError",
+    "LockTimeoutError",
     "NotFoundError",
     "OutcomeUnknownError",
     "PastRetentionError",
@@ -111,9 +114,53 @@ class NotFoundError(Error, KeyError):
 
 
 class ConflictError(Error, RuntimeError):
-    """Something changed in between: read again and decide again."""
+    """Something changed in between: read again and decide again. Nothing was done.
+
+    >>> ConflictError("key 'a' was changed by others", "a").key
+    'a'
+    """
 
     number: ClassVar[int] = 3
+
+    def __init__(self, message: str, key: Any = None) -> None:
+        super().__init__(message)
+        self.args = (message, key)  # pickle rebuilds from args
+        self.key = key
+        """The key that others changed; ``None`` where it is not known or there is none."""
+
+
+class FencedError(ConflictError):
+    """A lock was lost: the lease under it ended, and somebody else may have held it since.
+
+    A transaction that demanded the lock changed nothing; what else was done while it was held may
+    have met another holder.
+    """
+
+    def __init__(self, message: str, lock: Any = None) -> None:
+        super().__init__(message)
+        self.args = (message, lock)
+        self.lock = lock
+        """The name of the lock."""
+
+
+class LockTimeoutError(ConflictError, TimeoutError):
+    """Somebody else held the lock for as long as the caller waited: wait longer, or try again."""
+
+    def __init__(self, message: str, lock: Any = None) -> None:
+        super().__init__(message)
+        self.args = (message, lock)
+        self.lock = lock
+        """The name of the lock."""
+
+
+class LeaseExpiredError(ConflictError, TimeoutError):
+    """The lease has ended, and what lay under it is removed: begin another one."""
+
+    def __init__(self, message: str, lease: int | None = None) -> None:
+        super().__init__(message)
+        self.args = (message, lease)
+        self.lease = lease
+        """The number of the lease."""
 
 
 class HistoryGapError(ConflictError, LookupError):
