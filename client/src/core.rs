@@ -40,6 +40,7 @@ use self::fresh::Freshness;
 use self::window::Window;
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
+use crate::hub::Hub;
 use crate::offline::Offline;
 use crate::options::OfflineMode;
 use crate::owner::OwnerSide;
@@ -55,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) runtime: Handle,
     /// What this handle holds in memory while it is a peer.
     pub(crate) replica: Replica,
+    /// Who watches.
+    pub(crate) hub: Arc<Hub>,
     /// Woken when the phase changes.
     pub(crate) phase_changed: Notify,
     /// Set once, when this process owns the store.
@@ -112,6 +115,7 @@ impl Core {
     pub(crate) fn start(config: Arc<Config>) -> Result<Arc<Self>> {
         let process = process::current()?;
         let mut refused = None;
+        let hub = Hub::new();
         let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
             offline: match config.options.offline {
                 OfflineMode::Wait => None,
@@ -119,7 +123,8 @@ impl Core {
                     .map_err(|error| refused = Some(error))
                     .ok(),
             },
-            replica: Replica::new(&config.options),
+            replica: Replica::new(&config.options, Arc::clone(&hub)),
+            hub: Arc::clone(&hub),
             config,
             runtime: process.runtime.clone(),
             phase_changed: Notify::new(),

@@ -45,6 +45,7 @@ mod fork;
 mod generation;
 mod held;
 pub mod home;
+mod hub;
 mod lease;
 mod link;
 mod lock;

@@ -96,6 +96,16 @@ impl Core {
         replied.await.unwrap_or_else(|_| Err(self.closed_error()))
     }
 
+    /// Has the owner say on each stream how far it is. Nobody waits for the reply.
+    pub(crate) fn ask_for_barrier(&self) {
+        let (reply, _) = oneshot::channel();
+        self.push(Command::Request {
+            request: Request::Barrier,
+            reply,
+            deadline: Instant::now() + self.config.options.timeout,
+        });
+    }
+
     /// Queues a command for the I/O thread, or gives it to the store when this process has just
     /// become the owner.
     pub(crate) fn push(&self, command: Command) {
