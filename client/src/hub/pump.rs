@@ -22,8 +22,9 @@ const READ_BYTES: usize = 256 << 10;
 /// Frames that wait between the connection and the task.
 const FRAMES_AHEAD: usize = 16;
 
-/// Lets a watch that has reached `at` be told of a range from now on.
-pub(crate) fn join(core: &Arc<Core>, range: &KeyRange, at: Position) -> Joined {
+/// Lets a watch that has reached `at` be told of a range from now on: from `start`, where nobody
+/// tells yet.
+pub(crate) fn join(core: &Arc<Core>, range: &KeyRange, at: Position, start: Position) -> Joined {
     let has_replica = core.owner().is_none() && core.replica.extent() != Extent::None;
     if has_replica && let Some((tap, position)) = core.replica.tap(range.clone()) {
         return Joined { tap, position };
@@ -45,8 +46,8 @@ pub(crate) fn join(core: &Arc<Core>, range: &KeyRange, at: Position) -> Joined {
             inner.position = Some(position);
             core.runtime.spawn(pump.of_store(place, position));
         } else {
-            inner.position = Some(at);
-            core.runtime.spawn(pump.of_stream(at));
+            inner.position = Some(start);
+            core.runtime.spawn(pump.of_stream(start));
         }
     }
     let position = inner.position.unwrap_or(at);

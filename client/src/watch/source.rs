@@ -18,6 +18,7 @@ use crate::hub::tap::Ended;
 use crate::hub::{self, Tapping};
 use crate::operations::open;
 use crate::owner::OwnerSide;
+use crate::replica::Extent;
 use crate::watch::{ChangeKind, Reading, WatchEvent};
 
 /// Bytes of changes read from the store at once.
@@ -89,7 +90,7 @@ impl Source {
             };
             return (Self::Find { must_ask: true }, position);
         }
-        let joined = hub::join(core, range, position);
+        let joined = hub::join(core, range, position, position);
         // After this moment: what the hub has told before it joined was before.
         let is_later = joined.position.revision > position.revision;
         let position = if is_later { joined.position } else { position };
@@ -177,7 +178,7 @@ impl Reading {
             let cursor = Cursor::new(owner);
             // From here on the positions are those of this owner's epoch.
             self.position.epoch = owner.position().epoch;
-            let joined = hub::join(core, range, self.position);
+            let joined = hub::join(core, range, self.position, self.position);
             return Ok(match joined.missing(&self.position) {
                 None => Source::Tap(joined.tap),
                 Some(until) => Source::CatchUp {
@@ -188,14 +189,24 @@ impl Reading {
             });
         }
         if !must_ask {
-            let joined = hub::join(core, range, self.position);
+            let joined = hub::join(core, range, self.position, self.position);
             if joined.missing(&self.position).is_none() {
                 return Ok(Source::Tap(joined.tap));
             }
         }
         let permit = Arc::clone(&core.hub.catch_ups).acquire_owned().await;
         let permit = permit.map_err(|_| core.closed_error())?;
-        let joined = hub::join(core, range, self.position);
+        // What it has reached may be no place to follow from.
+        let present = match core.replica.extent() {
+            Extent::None => match core.sync().await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    return Ok(Source::Find { must_ask });
+                }
+                present => present?,
+            },
+            _ => self.position,
+        };
+        let joined = hub::join(core, range, self.position, present);
         let (sink, stream) = mpsc::channel(FRAMES_AHEAD);
         let what = FeedKind::Changes(self.position);
         core.push(Command::Feed {
