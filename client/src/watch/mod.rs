@@ -4,9 +4,9 @@
 //! with the role of the handle; the position makes the change invisible:
 //!
 //! ```text
-//! Tap (the replica tells) --full, or promoted--> Find
-//! Stream (the owner sends) --cut, or promoted--> Find
-//! Find --peer--> Stream        Find --owner--> Store (a cursor on the feed and the log)
+//! Tap (the hub of the handle tells) --full, cut, or promoted--> Find
+//! Find --nothing missed--> Tap
+//! Find --something missed--> CatchUp (a stream of its own, or the log) --> Tap
 //! ```
 //!
 //! Nothing waits here but what a tap or a stream holds, both bounded: who is slow falls back to
@@ -16,6 +16,7 @@ mod source;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -191,7 +192,8 @@ impl Watch {
     }
 
     /// Calls `callback` with each change, in order, from a thread of its own, until the watch or
-    /// its object is closed. An error ends it and is logged. The returned guard closes the watch
+    /// its object is closed. An error ends it and is logged; a panic of the callback is logged, and
+    /// the next change follows. The returned guard closes the watch
     /// when it is dropped.
     pub fn on_change(self, callback: impl FnMut(WatchEvent) + Send + 'static) -> WatchCallback {
         let guard = WatchCallback {
@@ -201,7 +203,14 @@ impl Watch {
         let run = move || {
             loop {
                 match self.recv() {
-                    Ok(Some(event)) => callback(event),
+                    Ok(Some(event)) => {
+                        // One bad event must not end the stream. The callback is used again as it
+                        // is left, as by a thread that takes over a poisoned lock.
+                        let called = catch_unwind(AssertUnwindSafe(|| callback(event)));
+                        if called.is_err() {
+                            tracing::error!("the callback of a watch has panicked");
+                        }
+                    }
                     Ok(None) => break,
                     Err(error) => {
                         tracing::error!(%error, "the watch of a callback has ended");
