@@ -195,7 +195,7 @@ async fn keep(lease: Weak<Kept>) {
         drop(kept);
         tokio::select! {
             () = ended => continue,
-            // Another owner, or none for now: the request waits for it.
+            // Another owner, or none yet: the request waits for it.
             () = changed => {}
             () = tokio::time::sleep(ttl / KEEPS) => {}
         }
