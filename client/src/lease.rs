@@ -92,8 +92,11 @@ impl Lease {
     /// has kept it meanwhile.
     #[must_use]
     pub fn is_alive(&self) -> bool {
+        if !self.is_ours() {
+            return false;
+        }
         let state = self.kept.state();
-        self.is_ours() && !state.ended && Instant::now() < state.alive_until
+        !state.ended && Instant::now() < state.alive_until
     }
 
     /// Ends it, and with it every key and lock under it. Harmless when repeated, when it has ended
@@ -192,7 +195,7 @@ async fn keep(lease: Weak<Kept>) {
         drop(kept);
         tokio::select! {
             () = ended => continue,
-            // Another owner, or none for now: the request waits for it.
+            // Another owner, or none yet: the request waits for it.
             () = changed => {}
             () = tokio::time::sleep(ttl / KEEPS) => {}
         }

@@ -24,6 +24,9 @@ use crate::error::{ObjectError, Result};
 use crate::lease::Lease;
 use crate::pending::{Pending, Step, unexpected, unexpected_reply};
 
+/// How often it is looked whether a lock is free, where the owner does not tell.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// A lock by name: see [`Dict::lock`]. Clones are the same holder.
 ///
 /// One object holds it once: for several threads or tasks make one each. When the last clone is
@@ -208,9 +211,16 @@ impl Lock {
             name: self.place.name.clone(),
             timeout_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         };
-        match core.request(request).await? {
-            Reply::Lock { .. } => Ok(()),
-            other => Err(unexpected_reply(&other)),
+        match core.request(request).await {
+            Ok(Reply::Lock { .. }) => Ok(()),
+            Ok(other) => Err(unexpected_reply(&other)),
+            // Too many wait on this connection: then look from time to time.
+            Err(error) if error.is_refused() && error.kind() == ErrorKind::Unavailable => {
+                core.within(wait.min(LOOK_INTERVAL), std::future::pending::<()>())
+                    .await;
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 

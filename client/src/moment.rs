@@ -64,6 +64,13 @@ impl Moment {
         }
     }
 
+    /// Lets go of what is held for it: nothing more is read.
+    pub(crate) fn release(&self) {
+        if let Some(held) = &self.held {
+            held.release();
+        }
+    }
+
     /// As of when it is.
     pub(crate) fn revision(&self) -> Revision {
         self.revision

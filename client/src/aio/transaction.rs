@@ -45,11 +45,14 @@ impl Object {
     /// # tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
     /// #     .block_on(example()).expect("the example runs");
     /// ```
-    pub async fn transact<T, E: From<ObjectError>>(
+    pub async fn transact<T, E: From<ObjectError>, F>(
         &self,
-        mut run: impl AsyncFnMut(TypedTransaction) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let run = async |transaction| run(TypedTransaction { transaction }).await;
+        mut run: impl FnMut(TypedTransaction) -> F,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        let run = |transaction| run(TypedTransaction { transaction });
         self.dict.transact_async(run).await
     }
 }

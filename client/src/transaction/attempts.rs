@@ -286,10 +286,13 @@ impl Dict {
     ///
     /// # Errors
     /// As [`Dict::transact`].
-    pub async fn transact_async<T, E: From<ObjectError>>(
+    pub async fn transact_async<T, E: From<ObjectError>, F>(
         &self,
-        mut run: impl AsyncFnMut(Transaction) -> Result<T, E>,
-    ) -> Result<T, E> {
+        mut run: impl FnMut(Transaction) -> F,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
         let attempts = Attempts::new(self);
         loop {
             drop(Running::enter()?);

@@ -28,6 +28,7 @@ pub use self::attempts::Attempts;
 pub use self::scan::TransactionScan;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
+use crate::fork;
 use crate::lock::Lock;
 use crate::moment::Moment;
 use crate::operations::open;
@@ -46,6 +47,7 @@ pub struct Transaction {
 struct Shared {
     core: Arc<Core>,
     moment: Moment,
+    generation: u32,
     made: Mutex<Made>,
 }
 
@@ -67,6 +69,7 @@ impl Transaction {
             shared: Arc::new(Shared {
                 core,
                 moment,
+                generation: fork::generation(),
                 made: Mutex::default(),
             }),
         }
@@ -192,6 +195,10 @@ impl Transaction {
     }
 
     fn made_mut(&self) -> Result<MutexGuard<'_, Made>> {
+        if self.shared.generation != fork::generation() {
+            let text = "this transaction is the parent's: begin one in the forked child";
+            return Err(ObjectError::new(ErrorKind::Invalid, text));
+        }
         let made = self.made();
         if made.ended {
             let text = "this transaction has ended: use it in the function that was given it";
@@ -207,8 +214,9 @@ impl Transaction {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends it: gives what it has read and written.
+    /// Ends it: gives what it has read and written. Whoever keeps it holds nothing of the past.
     fn end(&self) -> Made {
+        self.shared.moment.release();
         let mut made = self.made();
         let overtaken = made.overtaken;
         std::mem::replace(

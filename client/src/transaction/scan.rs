@@ -75,6 +75,7 @@ impl TransactionScan {
             return Ok(std::mem::take(&mut self.page).into());
         }
         while !self.ended {
+            drop(self.transaction.made_mut()?);
             let read = self.read().await;
             let entries = self.transaction.noticed(read)?;
             let covered = self.cover(entries.last().map(|(key, _)| key.clone()));

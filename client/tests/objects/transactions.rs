@@ -388,3 +388,55 @@ fn transaction_is_acknowledged_as_a_write_is() {
         assert_eq!(before.get(&k("a")).wait().unwrap(), None);
     });
 }
+
+#[test]
+fn awaitable_transaction_is_refused_inside_of_another_and_can_move_between_threads() {
+    fn movable<F: Future + Send>(future: F) -> F {
+        future
+    }
+    in_each_role(|stage| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let dict = stage.dict.clone();
+        let counted = movable(async move {
+            for _ in 0..3 {
+                let add = async |t: objsync::Transaction| -> Done {
+                    let now: i64 = match t.get(&k("n")).await? {
+                        Some(payload) => value::from_payload(&payload)?,
+                        None => 0,
+                    };
+                    t.set(&k("n"), value::to_payload(&(now + 1))?)
+                };
+                dict.transact_async(add).await?;
+            }
+            let nested = async |_| {
+                dict.transact_async(async |_| Ok::<_, ObjectError>(()))
+                    .await
+            };
+            let refused: Result<(), ObjectError> = dict.transact_async(nested).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+            dict.transact_async(async |t| t.get(&k("n")).await).await
+        });
+        let payload = runtime.block_on(counted).unwrap().unwrap();
+        assert_eq!(value::from_payload::<i64>(&payload).unwrap(), 3);
+    });
+}
+
+#[test]
+fn transaction_that_is_kept_after_its_end_holds_no_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let _owner = Peer::open(&path);
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    // More than a replica holds pins for: the oldest would have ended.
+    let scan = {
+        dict.set(&k("a"), v("1")).wait().unwrap();
+        dict.scan(KeyRange::default(), false).unwrap()
+    };
+    let kept: Vec<_> = (0..limits::PINS_MAX + 10)
+        .map(|_| dict.transact(|t| Ok::<_, ObjectError>(t.clone())).unwrap())
+        .collect();
+    assert_eq!(scan.map(Result::unwrap).count(), 1);
+    drop(kept);
+}

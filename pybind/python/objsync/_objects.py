@@ -9,17 +9,16 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
-from objsync import _registry, _settings, _transaction
-from objsync._native import Batch, Handle, Lease, Lock, Pipeline, Presence, native
+from objsync import _registry, _settings
+from objsync._leases import Leases
+from objsync._native import Batch, Lease, Lock, Pipeline, Presence
 from objsync._past import Past
 from objsync._records import Event, Version
-from objsync._transaction import Transaction
+from objsync._transaction import Transactions
 from objsync._views import Items, Keys, RangeView, Values
 from objsync._watch import Watch
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from _typeshed import SupportsKeysAndGetItem
 
 __all__ = [
@@ -54,10 +53,9 @@ MISSING: Final = Missing.MISSING
 
 Settings = dict[str, Any]
 AnyObject = TypeVar("AnyObject", bound="Object")
-T = TypeVar("T")
 
 
-class Object(Handle, MutableMapping[Any, Any]):
+class Object(Transactions, Leases, MutableMapping[Any, Any]):
     """A dictionary that is on disk and that other processes share live; the base of all objects.
 
     Keys: str, int, float, bool, bytes, None, UUID, datetime, and tuples of those, at most 4 KiB when
@@ -198,100 +196,6 @@ class Object(Handle, MutableMapping[Any, Any]):
         True
         """
         return self._compare_and_set(key, maybe(expected), maybe(new))
-
-    def transact(self, fn: Callable[[Transaction], T]) -> T:
-        """Runs `fn` on one moment of the dictionary, and makes what it changes: all of it or nothing.
-
-        If anything that it read has changed by then, ranges with their missing keys included, nothing
-        is changed, and `fn` is called again on a later moment, after a random pause. So it should do
-        nothing besides what it does to its `Transaction`, which it is called with.
-
-        Strictly serializable: it is as if `fn` had run alone, at some time between call and return,
-        also when it only reads. `last_ack` tells where it stands. Nobody waits for a transaction, and
-        none can begin inside of another.
-
-        Args:
-            fn: Called with a `Transaction`. What it raises is raised here, and nothing is changed.
-
-        Returns:
-            What `fn` returned.
-
-        Raises:
-            ConflictError: Others were faster each time until the timeout; ``.key`` is what they
-                changed.
-            FencedError: A lock that it demanded (`Transaction.require`) is lost.
-            InvalidError: It is over a limit: 16 MiB of changes, 65,536 keys or 1,024 ranges read.
-
-        >>> with DiskObject("data.obj", {"ann": 100, "bob": 0}) as d:
-        ...     def move(t):
-        ...         if t["ann"] < 30:
-        ...             raise ValueError("not enough")
-        ...         t["ann"] -= 30
-        ...         t["bob"] += 30
-        ...         return t["ann"]
-        ...     d.transact(move), d["bob"]
-        (70, 30)
-        """
-        return _transaction.transact(self, fn)
-
-    # What ends by itself
-
-    def lease(self, ttl: float | timedelta = 10) -> Lease:
-        """Begins a lease: what is put under it is there for as long as this process keeps it.
-
-        Args:
-            ttl: Seconds, or a timedelta, that it outlives this process or its connection.
-
-        >>> with DiskObject("data.obj") as d, d.lease(ttl=10) as lease:
-        ...     d.set("worker", "busy", lease=lease).durability, lease.is_alive
-        ('sync', True)
-        """
-        return native.lease(self, ttl)
-
-    def presence(self, key: Any, value: Any) -> Presence:
-        """Puts `value` under `key` for as long as the block lasts and this process is connected.
-
-        When the process ends, is cut off or hangs, the key goes by itself: at once where the owner of
-        the store sees the connection end, else within 3 seconds. After a reconnect it is put again.
-        Another write of the key takes it out of that; the last one wins.
-
-        >>> with DiskObject("data.obj") as d:
-        ...     with d.presence("user:ada", {"since": "now"}):
-        ...         print(list(d.prefix("user:")))
-        ...     print(list(d.prefix("user:")))
-        ['user:ada']
-        []
-        """
-        return native.presence(self, key, value)
-
-    def lock(
-        self,
-        name: Any,
-        ttl: float | timedelta = 10,
-        timeout: float | timedelta | None = None,
-    ) -> Lock:
-        """A lock by name, which one process, thread or task holds at a time: for ``with``.
-
-        It is held over a change of owner, and kept for as long as the block lasts. A holder that is
-        gone or hangs for `ttl` loses it; then leaving the block raises `FencedError`, and so does a
-        transaction that demands it (`Transaction.require`).
-
-        Args:
-            name: What a key can be; it is no key of the dictionary.
-            ttl: Seconds, or a timedelta, that it outlives a holder which does not keep it.
-            timeout: Seconds to wait while somebody else holds it; ``None`` for ever.
-
-        Raises:
-            LockTimeoutError: On entering the block: somebody else held it for `timeout`.
-
-        >>> with DiskObject("data.obj") as d:
-        ...     with d.lock("report") as first:
-        ...         pass
-        ...     with d.lock("report", timeout=1) as second:
-        ...         second.locked
-        True
-        """
-        return native.lock(self, name, ttl, timeout)
 
     def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
         return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented

@@ -15,7 +15,7 @@ from objsync.errors import InvalidError
 if TYPE_CHECKING:
     from objsync._native import Lock
 
-__all__ = ["Transaction", "refuse_nested", "running", "transact"]
+__all__ = ["Transaction", "Transactions", "refuse_nested", "running", "transact"]
 
 T = TypeVar("T")
 
@@ -196,3 +196,43 @@ def transact(handle: Handle, run: Callable[[Transaction], T]) -> T:
             )
         if attempts.commit(transaction):
             return result
+
+
+class Transactions(Handle):
+    """What `Object` can do with transactions."""
+
+    def transact(self, fn: Callable[[Transaction], T]) -> T:
+        """Runs `fn` on one moment of the dictionary, and makes what it changes: all of it or nothing.
+
+        If anything that it read has changed by then, ranges with their missing keys included, nothing
+        is changed, and `fn` is called again on a later moment, after a random pause. So it should do
+        nothing besides what it does to its `Transaction`, which it is called with.
+
+        Strictly serializable: it is as if `fn` had run alone, at some time between call and return,
+        also when it only reads. `last_ack` tells where it stands. Nobody waits for a transaction, and
+        none can begin inside of another.
+
+        Args:
+            fn: Called with a `Transaction`. What it raises is raised here, and nothing is changed.
+
+        Returns:
+            What `fn` returned.
+
+        Raises:
+            ConflictError: Others were faster each time until the timeout; ``.key`` is what they
+                changed.
+            FencedError: A lock that it demanded (`Transaction.require`) is lost.
+            InvalidError: It is over a limit: 16 MiB of changes, 65,536 keys or 1,024 ranges read.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj", {"ann": 100, "bob": 0}) as d:
+        ...     def move(t):
+        ...         if t["ann"] < 30:
+        ...             raise ValueError("not enough")
+        ...         t["ann"] -= 30
+        ...         t["bob"] += 30
+        ...         return t["ann"]
+        ...     d.transact(move), d["bob"]
+        (70, 30)
+        """
+        return transact(self, fn)
