@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from objsync._records import Op
+
 __all__ = [
     "CallInterruptedError",
     "ClosedError",
@@ -32,6 +34,7 @@ __all__ = [
     "NotFoundError",
     "OutcomeUnknownError",
     "PastRetentionError",
+    "SnapshotExpiredError",
     "UnavailableError",
     "UnserialisableError",
     "UnsupportedError",
@@ -186,6 +189,20 @@ class HistoryGapError(ConflictError, LookupError):
         its place: what was told of revisions above ``oldest`` may be void, and they are told anew."""
 
 
+class SnapshotExpiredError(ConflictError, LookupError):
+    """A snapshot is held no longer: too much has changed since, or it was held too long. Take a new one.
+
+    >>> SnapshotExpiredError("the snapshot at revision 3 is no longer held", 3).revision
+    3
+    """
+
+    def __init__(self, message: str, revision: int) -> None:
+        super().__init__(message)
+        self.args = (message, revision)
+        self.revision = revision
+        """The revision of the snapshot."""
+
+
 class DeniedError(Error, PermissionError):
     """This process may not do that: a link with more rights, or another server, is needed."""
 
@@ -217,9 +234,27 @@ class ClosedError(Error, ValueError):
 
 
 class OutcomeUnknownError(Error, TimeoutError):
-    """The write was sent, its answer did not come in time: it may or may not have happened."""
+    """The write was sent, its answer did not come in time: it may or may not have happened.
+
+    `Object.outcome` asks which, given `op`.
+
+    >>> error = OutcomeUnknownError("no answer in time", Op(3, 7, 2))
+    >>> str(error.op)
+    '3.7.2'
+    """
 
     number: ClassVar[int] = 9
+
+    def __init__(self, message: str, op: Op | None = None) -> None:
+        super().__init__(message)
+        self.args = (message, op)  # pickle rebuilds from args
+        self.op = op
+        """Which write; ``None`` where nobody can be asked."""
+
+
+def unanswered(message: str, op: tuple[int, int, int]) -> OutcomeUnknownError:
+    """The error for a write with these numbers."""
+    return OutcomeUnknownError(message, Op(*op))
 
 
 class UnsupportedError(Error, RuntimeError):
