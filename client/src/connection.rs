@@ -12,9 +12,9 @@
 
 mod feed_task;
 mod greet;
+mod local;
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 
 use self::feed_task::FeedTask;
 use self::greet::greet;
+use self::local::end_of_file;
 use crate::calls::Calls;
 use crate::core::{Core, FeedKind, FeedSink, FeedWanted, Phase};
 use crate::error::{ObjectError, Result};
@@ -456,23 +457,6 @@ fn read_reply(reply: Result<Reply, Failure>) -> Result<Reply> {
             Err(ObjectError::PastRetention { revision, oldest })
         }
         reply => Ok(reply),
-    }
-}
-
-/// Waits for the end of the owner's process, if it is on this machine. Cancel safe.
-async fn end_of_file(local: &mut Option<UnixStream>) {
-    let Some(stream) = local else {
-        return std::future::pending().await;
-    };
-    loop {
-        if stream.readable().await.is_err() {
-            return;
-        }
-        match stream.try_read(&mut [0; 64]) {
-            Ok(0) => return,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-            Ok(_) | Err(_) => {}
-        }
     }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def until(what: str, happened: object) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not happened():  # type: ignore[operator]
         assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.002)
+        threading.Event().wait(0.002)
 
 
 def connect(port: int) -> NetworkObject:
@@ -57,14 +58,14 @@ def test_conflict_stays_until_it_is_cleared(folder: Path) -> None:
     with Told(f"localhost:{port}", offline="queue") as client:
         client.do("d['a'] = 1; d.sync()")
         other.kill()
-        client.do("import time\nwhile d.status.role != 'offline': time.sleep(0.01)")
+        client.do("import threading\nwhile d.status.role != 'offline': threading.Event().wait(0.01)")
         assert client.do("print(d.compare_and_set('a', 1, 'mine'), d['a'])") == "True mine"
         # Another one writes while this one stands still.
         os.kill(client.pid, signal.SIGSTOP)
         with Told(f"localhost:{port}") as back:
             back.do("d['a'] = 'theirs'")
             os.kill(client.pid, signal.SIGCONT)
-            client.do("while d.status.queued: time.sleep(0.01)")
+            client.do("while d.status.queued: threading.Event().wait(0.01)")
             assert client.do("print(d['a'], d.status.conflicts)") == "theirs 1"
             client.do("(c,) = d.conflicts")
             told = client.do("print(c.key, c.operation, c.expected, c.wanted, c.actual, c.time.tzname())")
@@ -79,7 +80,7 @@ def test_next_process_sends_what_a_killed_one_had_queued(folder: Path) -> None:
     first = Told(f"localhost:{port}", offline="queue")
     first.do("d.sync()")
     other.kill()
-    first.do("import time\nwhile d.status.role != 'offline': time.sleep(0.01)")
+    first.do("import threading\nwhile d.status.role != 'offline': threading.Event().wait(0.01)")
     assert first.do("print(d.incr('n'), d.incr('n'), d.incr('n'))") == "1 2 3"
     first.kill()
     with Told(f"localhost:{port}") as back, connect(port) as d:

@@ -68,7 +68,11 @@ impl Journal {
             .join("queues")
             .join(store.to_string())
             .join(folder_name(namespace));
-        home::make_private(&folder)?;
+        Self::open_in(&folder, store, namespace)
+    }
+
+    fn open_in(folder: &Path, store: StoreId, namespace: &str) -> Result<(Self, Vec<Record>)> {
+        home::make_private(folder)?;
         let mut empty = None;
         for number in 0..QUEUES_MAX {
             let place = folder.join(number.to_string());
@@ -113,6 +117,9 @@ impl Journal {
         file.read_to_end(&mut all)
             .map_err(ObjectError::io("read", &path))?;
         let (mut records, whole) = records(&all);
+        let start = Record::Start(VERSION, store, namespace.to_owned());
+        let mut start_bytes = Vec::new();
+        put(&start, &mut start_bytes)?;
         let mut journal = Self {
             path,
             file,
@@ -123,11 +130,12 @@ impl Journal {
         match records.first() {
             Some(Record::Start(VERSION, found, name)) if *found == store && name == namespace => {
                 if whole < all.len() {
+                    journal.set_aside(&all[whole..])?;
                     journal.cut()?;
                 }
             }
-            None if whole == 0 && !is_foreign(&all) => {
-                let start = Record::Start(VERSION, store, namespace.to_owned());
+            // Nothing can follow a first record that is not whole.
+            None if all.len() <= start_bytes.len() => {
                 journal.cut()?;
                 journal.append(std::slice::from_ref(&start), true)?;
                 journal.sync_folder()?;
@@ -205,6 +213,18 @@ impl Journal {
             self.file.sync_data()?;
         }
         Ok(())
+    }
+
+    /// Keeps what is about to be cut off: most often a record that was being written as its process
+    /// was killed, which nobody was told of; but a damaged disk looks the same.
+    fn set_aside(&self, rest: &[u8]) -> Result<()> {
+        let aside = self.path.with_extension("cut");
+        tracing::warn!(file = %aside.display(), bytes = rest.len(), "the end of a queue was not whole");
+        let mut file = OpenOptions::new();
+        file.write(true).create(true).truncate(true).mode(0o600);
+        (file.open(&aside))
+            .and_then(|mut file| file.write_all(rest))
+            .map_err(ObjectError::io("write", &aside))
     }
 
     /// Takes away what is beyond the last whole record.
@@ -301,11 +321,6 @@ fn record(bytes: &[u8]) -> Option<(Record, usize)> {
     }
     let record = rmp_serde::from_slice(body).ok()?;
     Some((record, HEADER_BYTES + bytes))
-}
-
-/// Whether a file without a single whole record is more than a first record that was cut off.
-fn is_foreign(bytes: &[u8]) -> bool {
-    bytes.len() > FRAME_BYTES_MAX / 16
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! The thread of a queue: it alone touches the disk, and it decides what callers are told.
 
+mod files;
+mod tell;
+
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
@@ -15,8 +18,7 @@ use objsync_proto::operation::{Operation, Outcome};
 use tokio::sync::oneshot;
 
 use super::conflict::Kept;
-use super::journal::{Journal, REWRITE_BYTES, Record};
-use super::reload::{Loaded, Resume};
+use super::journal::{Journal, Record};
 use super::view::Local;
 use super::{Caller, Entry, Job, Offline, answered};
 use crate::core::{Command, Core};
@@ -375,171 +377,6 @@ impl Worker {
         }
     }
 
-    /// There is no owner any more: who waits for a write that comes to the same whenever it is done
-    /// is told that it is queued. The others may have been done: they wait for the next owner.
-    fn tell_certain(&self, core: &Arc<Core>) {
-        let waiting: Vec<u64> = (self.offline.state().entries.iter())
-            .filter(|(_, entry)| matches!(entry.caller, Caller::Waits(..)))
-            .filter(|(_, entry)| entry.number.is_none() || is_certain(&entry.operation))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in waiting {
-            self.tell(core, number);
-        }
-    }
-
-    fn tell_all(&self, core: &Arc<Core>) {
-        let waiting: Vec<u64> = self.offline.state().entries.keys().copied().collect();
-        for number in waiting {
-            self.tell(core, number);
-        }
-    }
-
-    /// Tells the caller of a write what it comes to as far as this handle knows.
-    fn tell(&self, core: &Arc<Core>, number: u64) {
-        let Some(operation) = self.offline.operation(number) else {
-            return;
-        };
-        let local = Local {
-            core,
-            offline: &self.offline,
-        };
-        let Ok((outcome, changes)) = local.decide(&operation) else {
-            return;
-        };
-        let mut state = self.offline.state();
-        let Some(entry) = state.entries.get_mut(&number) else {
-            return;
-        };
-        if !matches!(entry.caller, Caller::Waits(..)) {
-            return;
-        }
-        let told = Caller::WasTold(outcome.clone());
-        let caller = std::mem::replace(&mut entry.caller, told);
-        entry.changes.clone_from(&changes);
-        state.overlay.add(number, &changes);
-        self.see_overlay(core, &state, &changes);
-        drop(state);
-        if let Caller::Waits(answer, _) = caller {
-            let _ = answer.send(Ok((outcome, queued_ack())));
-        }
-    }
-
-    /// Ends the wait of callers whose time is over. Their writes stay in the queue.
-    fn give_up_late(&mut self) {
-        self.has_waiting = false;
-        let now = Instant::now();
-        let mut state = self.offline.state();
-        for entry in state.entries.values_mut() {
-            let is_late = matches!(&entry.caller, Caller::Waits(_, deadline) if *deadline <= now);
-            if let (true, Some(op)) = (is_late, entry.number)
-                && let Caller::Waits(answer, _) =
-                    std::mem::replace(&mut entry.caller, Caller::GaveUp)
-            {
-                let text = "write got no answer in time: it is queued, and will be done once";
-                let failure = Failure::new(ErrorKind::OutcomeUnknown, text);
-                let _ = answer.send(Err(ObjectError::Unanswered { failure, op }));
-            }
-            self.has_waiting |= matches!(entry.caller, Caller::Waits(..));
-        }
-    }
-
-    fn open(&mut self, core: &Arc<Core>, store: StoreId) -> Result<Resume> {
-        if self.journal.as_ref().is_some_and(|(of, _)| *of == store) {
-            return Ok(Resume {
-                was_open: true,
-                ..Resume::default()
-            });
-        }
-        self.leave_store()?;
-        let (journal, records) = Journal::open(store, &core.config.options.namespace)?;
-        let fd = journal.fds();
-        (self.offline.lock_fd).store(fd, Ordering::Release);
-        self.journal = Some((store, journal));
-        let loaded = Loaded::of(records);
-        let (resume, lost) = loaded.resume();
-        self.next = loaded.next;
-        self.numbered = loaded.session;
-        let mut state = self.offline.state();
-        let mut conflicts = std::mem::replace(&mut state.conflicts, loaded.conflicts);
-        for (number, entry) in loaded.entries {
-            state.bytes += entry.operation.bytes() as u64;
-            state.overlay.add(number, &entry.changes);
-            self.see_overlay(core, &state, &entry.changes);
-            state.entries.insert(number, entry);
-        }
-        drop(state);
-        for number in lost {
-            let reason = String::from(UNKNOWN);
-            conflicts.extend(self.conflict(number, reason));
-            self.append(&[Record::Done(number)], false)?;
-            self.forget(core, number);
-        }
-        for kept in conflicts {
-            self.append(&[Record::Conflict(kept.clone())], true)?;
-            self.offline.state().conflicts.push(kept);
-        }
-        Ok(resume)
-    }
-
-    /// The owner has another store now: what was queued for the one before is not for it.
-    fn leave_store(&mut self) -> Result<()> {
-        let Some((_, journal)) = &mut self.journal else {
-            return Ok(());
-        };
-        let mut state = self.offline.state();
-        let left: Vec<u64> = state.entries.keys().copied().collect();
-        for number in left {
-            let Some(entry) = state.entries.remove(&number) else {
-                continue;
-            };
-            state.overlay.remove(number, &entry.changes);
-            state.conflicts.push(Kept {
-                entry: number,
-                time_ms: entry.time_ms,
-                operation: entry.operation,
-                reason: String::from("the store was replaced by another one"),
-            });
-        }
-        state.bytes = 0;
-        drop(state);
-        journal.rewrite(&[])?;
-        self.journal = None;
-        Ok(())
-    }
-
-    /// Writes the file anew when most of it is done.
-    fn tidy(&mut self) {
-        let Some((store, journal)) = &mut self.journal else {
-            return;
-        };
-        let state = self.offline.state();
-        if journal.bytes() < REWRITE_BYTES || state.bytes * 2 > journal.bytes() {
-            return;
-        }
-        let Some(core) = self.core.upgrade() else {
-            return;
-        };
-        let namespace = core.config.options.namespace.clone();
-        let mut records = vec![Record::Start(super::journal::VERSION, *store, namespace)];
-        for (number, entry) in &state.entries {
-            let (number, operation) = (*number, entry.operation.clone());
-            records.push(Record::Queued(number, entry.time_ms, operation));
-            if let Some(Origin { session, sequence }) = entry.number {
-                records.push(Record::Numbered(session, sequence, vec![number]));
-            }
-        }
-        records.extend(state.conflicts.iter().cloned().map(Record::Conflict));
-        drop(state);
-        if let Some((session, last)) = self.numbered {
-            // No number is ever given twice.
-            records.push(Record::Numbered(session, last, vec![0]));
-        }
-        if let Err(error) = journal.rewrite(&records) {
-            tracing::warn!(%error, "a queue keeps what it is done with");
-        }
-    }
-
     fn append(&mut self, records: &[Record], durable: bool) -> Result<()> {
         match &mut self.journal {
             Some((_, journal)) => journal.append(records, durable),
@@ -547,10 +384,6 @@ impl Worker {
         }
     }
 }
-
-/// Why nobody knows what became of a write.
-const UNKNOWN: &str = "the write was sent, and its session has ended since: it may or may not have \
-                       been done";
 
 /// What an answer says against what the caller was told.
 fn contradiction(caller: &Caller, result: &Result<(Outcome, Ack), Failure>) -> Option<String> {
@@ -562,14 +395,6 @@ fn contradiction(caller: &Caller, result: &Result<(Outcome, Ack), Failure>) -> O
         },
         Ok(_) => None,
     }
-}
-
-/// Whether an operation comes to the same also when it was done before.
-fn is_certain(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Put { .. } | Operation::Batch { .. } | Operation::PutLeased { .. }
-    )
 }
 
 /// The acknowledgement of a write that no owner has yet.

@@ -8,15 +8,16 @@
 //! * The floor that goes out with a write never passes a call that still waits, nor one that was
 //!   given up and can still be asked about.
 
+mod ending;
+mod written;
+
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{Ack, Durability, Origin, Sequence, SessionId};
-use crate::limits::{
-    SESSION_BYTES_MAX, SESSION_GIVEN_UP_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
-};
+use crate::limits::{SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX};
 use crate::operation::{Operation, Outcome};
 use crate::wire::ToOwner;
 use crate::wire::codec::{self, WriteRef};
@@ -157,63 +158,6 @@ impl ClientSession {
             completions: VecDeque::new(),
             deadline_ms: u64::MAX,
             used_ms: 0,
-        }
-    }
-
-    /// The session of a client that writes down the number of each call before it is sent, see
-    /// [`unwritten`](Self::unwritten): as it was left, or none. Calls submitted now get the
-    /// sequences from `floor` on, of which an owner may have seen those up to `sent`.
-    #[must_use]
-    pub fn written_down(left: Option<(SessionId, Sequence, Sequence)>) -> Self {
-        let mut session = Self {
-            released: Some(Sequence(0)),
-            ..Self::new()
-        };
-        if let Some((id, floor, sent)) = left {
-            session.id = Some(id);
-            session.floor = floor;
-            session.sent = sent;
-            session.released = Some(sent);
-        }
-        session
-    }
-
-    /// Calls whose numbers have to be written down before they are sent, in order: the session,
-    /// the number of the first, and which they are (none for one that has ended). None when there
-    /// are none, or no session yet.
-    #[must_use]
-    pub fn unwritten(&self) -> Option<(SessionId, Sequence, Vec<Option<CallId>>)> {
-        let (id, released) = (self.id?, self.released?);
-        if self.retiring {
-            return None;
-        }
-        let first = released.next().max(self.floor);
-        let place = usize::try_from(first.0 - self.floor.0).ok()?;
-        let slots = self.slots.iter().skip(place);
-        let calls: Vec<_> = slots
-            .map(|slot| match slot {
-                Slot::Waiting(waiting) => Some(waiting.call),
-                Slot::Done | Slot::GivenUp | Slot::Unfinished => None,
-            })
-            .collect();
-        (!calls.is_empty()).then_some((id, first, calls))
-    }
-
-    /// The numbers of a session up to this one are written down.
-    pub fn release(&mut self, session: SessionId, through: Sequence) {
-        if self.id == Some(session) {
-            self.released = self.released.map(|released| released.max(through));
-        }
-    }
-
-    /// The answer to a call is written down: the owner need not keep it any more.
-    pub fn finish(&mut self, op: Origin) {
-        let place = (op.sequence.0.checked_sub(self.floor.0))
-            .filter(|_| self.id == Some(op.session))
-            .and_then(|place| usize::try_from(place).ok());
-        if let Some(slot @ Slot::Unfinished) = place.and_then(|place| self.slots.get_mut(place)) {
-            *slot = Slot::Done;
-            self.move_floor();
         }
     }
 
@@ -359,7 +303,7 @@ impl ClientSession {
     ///
     /// A call that was sent completes with [`ErrorKind::OutcomeUnknown`], and its sequence is
     /// never used or sent again; it can be asked about as long as it is one of the last
-    /// [`SESSION_GIVEN_UP_MAX`] of this session, and not half of [`SESSION_RESULTS_MAX`] writes ago. One that was not sent completes with [`ErrorKind::Unavailable`] and is
+    /// [`SESSION_GIVEN_UP_MAX`](crate::limits::SESSION_GIVEN_UP_MAX) of this session, and not half of [`SESSION_RESULTS_MAX`] writes ago. One that was not sent completes with [`ErrorKind::Unavailable`] and is
     /// never sent.
     pub fn expire(&mut self, now_ms: u64) {
         if now_ms >= self.deadline_ms {
@@ -485,114 +429,5 @@ impl ClientSession {
 
     fn sequence_at(&self, place: usize) -> Sequence {
         Sequence(self.floor.0 + place as u64)
-    }
-
-    /// Completes the call in a slot, if one still waits there.
-    fn settle(&mut self, place: usize, result: Result<(Outcome, Ack), Failure>) {
-        let sequence = self.sequence_at(place);
-        let op = match self.id {
-            Some(session) if sequence <= self.sent => Some(Origin { session, sequence }),
-            _ => None,
-        };
-        let Some(slot) = self.slots.get_mut(place) else {
-            return;
-        };
-        if !matches!(slot, Slot::Waiting(_)) {
-            return;
-        }
-        // A client that writes its answers down says when it has: the owner keeps them until then.
-        let done = if self.released.is_some() && op.is_some() {
-            Slot::Unfinished
-        } else {
-            Slot::Done
-        };
-        if let Slot::Waiting(waiting) = std::mem::replace(slot, done) {
-            self.waiting -= 1;
-            self.bytes -= waiting.bytes;
-            self.completions.push_back(Completion {
-                call: waiting.call,
-                op,
-                result,
-            });
-        }
-    }
-
-    /// Keeps the number of a call that has ended without an answer, so that it can be asked about.
-    /// Of too many, the oldest is let go.
-    fn give_up(&mut self, place: usize) {
-        if self.given_up >= SESSION_GIVEN_UP_MAX
-            && let Some(oldest) = (self.slots.iter()).position(|slot| matches!(slot, Slot::GivenUp))
-        {
-            self.let_go(oldest);
-        }
-        self.slots[place] = Slot::GivenUp;
-        self.given_up += 1;
-    }
-
-    fn let_go(&mut self, place: usize) {
-        if let Some(slot @ Slot::GivenUp) = self.slots.get_mut(place) {
-            *slot = Slot::Done;
-            self.given_up -= 1;
-        }
-    }
-
-    /// Lets go of what holds the floor back though nobody waits for it.
-    fn let_go_in_front(&mut self) {
-        while let Some(Slot::GivenUp) = self.slots.front() {
-            self.let_go(0);
-            self.drop_settled();
-        }
-    }
-
-    fn fail_sent(&mut self, failure: &dyn Fn() -> Failure) {
-        for place in 0..self.slots.len() {
-            if self.sequence_at(place) <= self.sent {
-                self.settle(place, Err(failure()));
-                self.let_go(place);
-                if let Some(slot @ Slot::Unfinished) = self.slots.get_mut(place) {
-                    *slot = Slot::Done;
-                }
-            }
-        }
-        self.drop_settled();
-    }
-
-    /// Moves the floor to the first call that waits or can be asked about; leaves a session that
-    /// retires once nothing that was sent waits.
-    fn move_floor(&mut self) {
-        self.drop_settled();
-        // Only with a connection: the owner has to hear that the old session is closed, or what is
-        // left of it on an earlier connection could run after writes of the new one.
-        if self.retiring && self.connection != Connection::Down && !self.sent_waits() {
-            self.renew();
-        }
-    }
-
-    fn sent_waits(&self) -> bool {
-        let sent = (self.sent.0 + 1).saturating_sub(self.floor.0);
-        let sent = usize::try_from(sent).unwrap_or(usize::MAX);
-        let mut slots = self.slots.iter().take(sent);
-        self.waiting > 0 && slots.any(|slot| matches!(slot, Slot::Waiting(_)))
-    }
-
-    fn drop_settled(&mut self) {
-        while let Some(Slot::Done) = self.slots.front() {
-            self.slots.pop_front();
-            self.floor = self.floor.next();
-        }
-    }
-
-    /// Leaves the session; what waits goes into the next one, numbered anew. Nothing that waits
-    /// may have been sent.
-    fn renew(&mut self) {
-        debug_assert!(!self.sent_waits(), "what was sent stays");
-        self.closing = self.id.take().is_some() && self.connection != Connection::Down;
-        self.slots.retain(|slot| matches!(slot, Slot::Waiting(_)));
-        self.given_up = 0;
-        self.floor = Sequence(1);
-        self.sent = Sequence(0);
-        self.cursor = Sequence(0);
-        self.retiring = false;
-        self.released = self.released.map(|_| Sequence(0));
     }
 }

@@ -69,7 +69,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Object(Opened, Reads, RangeView):
+class Object(Opened, RangeView, Reads):
     """A shared dictionary for an event loop; the base of all objects of this module.
 
     Open it with ``await`` or ``async with``. What keys and values can be, what a write means and
