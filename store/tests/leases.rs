@@ -7,7 +7,7 @@ mod harness;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::clock::MovedClock;
 use harness::disk::SimDisk;
@@ -18,7 +18,7 @@ use objsync_proto::effect::Cause;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, LeaseId, NamespaceId, Revision};
 use objsync_proto::limits::IDLE_TIMEOUT_MS;
-use objsync_proto::operation::{Operation, Outcome, Patch};
+use objsync_proto::operation::{Fence, Operation, Outcome, Patch};
 use objsync_store::{FeedRead, LogRead, Published, Step, Store, StoreError, StoreOptions};
 
 /// A store without threads, whose time a test moves.
@@ -255,14 +255,22 @@ fn deadline_stands_over_restarts_and_over_clocks_that_are_set() {
     let room = Room::new();
     let mut store = room.open();
     run(&store, leased("k", Some(100_000), None));
-    let mut last_ms = store.time_ms();
-    // Time stands still for a while after each of these, and never runs back.
-    for _ in 0..4 {
-        room.clock.pass(20_000);
-        room.clock.set_back(19_000);
+    // The clock is set back below what the log has, under an owner and between two.
+    for round in 1..=4 {
+        room.clock.pass(15_000);
+        set(&store, "other", "");
+        let logged_ms = store.time_ms();
+        room.clock.set_back(40_000);
+        room.clock.pass(5_000);
+        assert_eq!(
+            store.time_ms(),
+            logged_ms + 5_000,
+            "time passes all the same"
+        );
+        set(&store, "other", "");
+        let logged_ms = store.time_ms();
         store = room.reopen(store);
-        assert!(store.time_ms() >= last_ms, "time runs backwards");
-        last_ms = store.time_ms();
+        assert_eq!(store.time_ms(), logged_ms, "round {round}");
         assert!(!expire(&store));
         set(&store, "other", "");
         let LogRead::Transactions(logged) = store.read_log(Revision(0), usize::MAX).unwrap() else {
@@ -270,7 +278,12 @@ fn deadline_stands_over_restarts_and_over_clocks_that_are_set() {
         };
         assert!(logged.is_sorted_by_key(|of| of.time_ms), "{logged:?}");
     }
-    room.clock.set_forward(200_000);
+    room.clock.pass(19_999);
+    assert!(!expire(&store));
+    room.clock.pass(1);
+    assert!(expire(&store));
+    run(&store, leased("k", Some(100_000), None));
+    room.clock.set_forward(1_000_000);
     assert!(expire(&store));
     store = room.reopen(store);
     assert!(!expire(&store), "what has ended does so once");
@@ -435,6 +448,34 @@ fn fences_grow_over_releases_ends_and_restarts_and_one_holds_at_a_time() {
 }
 
 #[test]
+fn holder_that_was_overtaken_changes_nothing() {
+    let room = Room::new();
+    let store = room.open();
+    let (first, second) = (grant(&store, 100, false), grant(&store, 1_000, false));
+    let guarded = |fence, text: &str| Operation::Transact {
+        reads: vec![],
+        ranges: vec![],
+        at: Revision(0),
+        fences: vec![Fence {
+            name: key_of("l"),
+            fence,
+        }],
+        changes: vec![change("k", Some(text))],
+    };
+    let old = lock(&store, "l", first).unwrap();
+    assert_eq!(run(&store, guarded(old, "first")), Outcome::Done);
+    room.clock.pass(100);
+    assert!(expire(&store));
+    let fenced = Outcome::Fenced { name: key_of("l") };
+    assert_eq!(run(&store, guarded(old, "late")), fenced);
+    let new = lock(&store, "l", second).unwrap();
+    assert_eq!(run(&store, guarded(old, "late")), fenced);
+    assert_eq!(get(&store, "k").as_deref(), Some("first"));
+    assert_eq!(run(&store, guarded(new, "second")), Outcome::Done);
+    assert_eq!(get(&store, "k").as_deref(), Some("second"));
+}
+
+#[test]
 fn whoever_waits_for_a_lock_is_told_each_time_one_is_free() {
     let room = Room::new();
     let store = room.open();
@@ -513,11 +554,15 @@ fn real(directory: &Path, disk: &SimDisk) -> Store {
     open(directory, options_on(disk))
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+/// Waits until a commit makes it so.
+fn until(store: &Store, what: &str, is_so: impl Fn() -> bool) {
+    let (told, commits) = std::sync::mpsc::channel();
+    let _guard = store.feed().on_commit(Box::new(move || {
+        let _ = told.send(());
+    }));
     while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
+        let commit = commits.recv_timeout(Duration::from_secs(20));
+        assert!(commit.is_ok() || is_so(), "{what}");
     }
 }
 
@@ -529,33 +574,34 @@ fn store_ends_what_has_had_its_time_by_itself() {
     run(&store, leased("late", Some(3_600_000), None));
     // Sooner than what the store waits for.
     run(&store, leased("soon", Some(30), None));
-    until("a key never ends", || get(&store, "soon").is_none());
+    until(&store, "a key never ends", || get(&store, "soon").is_none());
     let keeper = store.keeper();
     let lease = grant(&store, 3_600_000, true);
     keeper.keep(NS, lease).unwrap();
     run(&store, leased("present", None, Some(lease)));
     keeper.end();
-    until("presence never ends", || get(&store, "present").is_none());
+    until(&store, "presence never ends", || {
+        get(&store, "present").is_none()
+    });
     assert!(get(&store, "late").is_some());
 }
 
 #[test]
 fn what_a_store_that_cannot_write_did_not_end_the_next_owner_ends() {
-    let directory = tempfile::tempdir().unwrap();
-    let disk = SimDisk::new();
-    let store = real(directory.path(), &disk);
-    run(&store, leased("k", Some(200), None));
-    disk.fail_writes(true);
-    let written = disk.write_count();
-    until("it never tries", || disk.write_count() > written);
+    let room = Room::new();
+    let store = room.open();
+    run(&store, leased("k", Some(10), None));
+    let lease = grant(&store, 10, false);
+    room.clock.pass(10);
+    room.disk.fail_writes(true);
+    store.step(Step::Expire).unwrap_err();
     assert!(get(&store, "k").is_some());
-    disk.fail_writes(false);
-    store.kill();
-    drop(store);
-    let store = real(directory.path(), &disk);
-    until("the next owner never ends it", || {
-        get(&store, "k").is_none()
-    });
+    assert!(store.keeper().keep(NS, lease).is_err(), "its end was begun");
+    room.disk.fail_writes(false);
+    let store = room.reopen(store);
+    assert!(expire(&store));
+    assert_eq!(get(&store, "k"), None);
+    store.keeper().keep(NS, lease).expect("it begins anew");
 }
 
 #[test]
