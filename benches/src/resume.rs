@@ -130,12 +130,13 @@ fn idle(server: &Server, scale: u32) -> Result<()> {
             WATCH_COUNT / scale,
         ),
     ] {
-        // Once before: what the first ones leave in the allocator is not theirs.
-        Follower::start(role, server, count)?.stop()?;
+        // The first ones stay: they take what the allocator had left over.
+        let first = Follower::start(role, server, count)?;
         let before = server.resident_bytes()?;
-        let followers = Follower::start(role, server, count)?;
+        let second = Follower::start(role, server, count)?;
         let taken = server.resident_bytes()?.saturating_sub(before);
-        followers.stop()?;
+        first.stop()?;
+        second.stop()?;
         figure::print(name, taken as f64 / f64::from(count) / 1024.0, "KiB")?;
     }
     Ok(())

@@ -163,6 +163,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         .session
         .connected(connection.welcome.session_known);
     connection.core.note_session(connection.calls.session.id());
+    core.note_owner(&connection.welcome.position);
     connection.join();
     core.enter(Phase::Peer { address, pid });
     let end = connection.run(&mut local, &mut heard).await;

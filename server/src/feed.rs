@@ -26,13 +26,13 @@ use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{Event, Feed, Held, KeyRange, event};
 use objsync_store::{FeedRead, LogRead, Published};
 use quinn::Connection;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::barriers::{Barrier, Barriers};
 use crate::digests::Inlet;
 use crate::feed_stream::{FeedStream, Unsendable};
 use crate::peer::{Peer, Session};
-use crate::streams::Barrier;
 
 /// What was asked for.
 pub(crate) struct Wanted {
@@ -51,7 +51,7 @@ pub(crate) async fn follow(
     peer: Arc<Peer>,
     connection: Connection,
     wanted: Wanted,
-    barriers: mpsc::Receiver<Barrier>,
+    barriers: Barriers,
 ) {
     let _counted = peer.serving.begin_subscription();
     let Ok(stream) = FeedStream::open(&connection, wanted.id, 0).await else {
@@ -97,7 +97,7 @@ struct Subscription {
     told_at: Instant,
     /// The subscriber's own write brought it nothing: it waits to hear that it is past it.
     owed: bool,
-    asked: mpsc::Receiver<Barrier>,
+    asked: Barriers,
     /// Barriers that were asked for and not sent yet.
     barriers: VecDeque<Barrier>,
 }
@@ -112,14 +112,13 @@ impl Subscription {
                 self.stream.flush().await?;
             }
             Some(since) => self.bridge(since).await?,
-            None => self.send_state().await?,
+            // On the heap while it lasts: who follows for days pays for no more than that.
+            None => Box::pin(self.send_state()).await?,
         }
         loop {
             // Before the read: a commit during it wakes the wait below.
             self.commits.borrow_and_update();
-            while let Ok(barrier) = self.asked.try_recv() {
-                self.barriers.push_back(barrier);
-            }
+            self.barriers.append(&mut self.asked.take());
             match self
                 .peer
                 .serving
@@ -129,7 +128,7 @@ impl Subscription {
             {
                 FeedRead::Published(batch) => self.send(batch.iter().map(Arc::as_ref)).await?,
                 FeedRead::UpToDate(revision) => self.rest(revision).await?,
-                FeedRead::Behind => self.catch_up().await?,
+                FeedRead::Behind => Box::pin(self.catch_up()).await?,
             }
         }
     }
@@ -218,7 +217,7 @@ impl Subscription {
         tokio::select! { biased;
             // The sender lives as long as the peer does.
             _ = self.commits.changed() => {}
-            Some(barrier) = self.asked.recv() => self.barriers.push_back(barrier),
+            () = self.asked.filled() => {}
             () = sleep_until(due), if !silent => self.owed = true,
         }
         Ok(())

@@ -49,6 +49,9 @@ impl From<tokio::task::JoinError> for Unsendable {
     }
 }
 
+/// What an entry takes in a frame beside its key and value, at most.
+const ENTRY_BYTES: usize = 24;
+
 /// A one-way stream to a subscriber or fetcher.
 pub(crate) struct FeedStream {
     stream: SendStream,
@@ -77,6 +80,11 @@ impl FeedStream {
 
     /// Appends a message to what is sent next.
     pub(crate) fn put(&mut self, message: &Feed) {
+        if let Feed::Entries(entries) | Feed::Replace { entries, .. } = message {
+            let bytes = entries.iter().map(|e| e.key.len() + e.value.len());
+            self.out
+                .reserve(bytes.sum::<usize>() + ENTRY_BYTES * entries.len());
+        }
         codec::encode(message, &mut self.out);
     }
 

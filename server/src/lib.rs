@@ -11,7 +11,8 @@
 //! | `listen`, `connection`, `peer` | the door, one connection, who is at its other end |
 //! | `write`, `session`, `request` | what a peer can ask, one function each |
 //! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
-//! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
+//! | `feed`, `fetch`, `streams`, `barriers` | what a peer is sent without asking again |
+//! | `digests`, `comparison` | what a peer that was away too long holds, and what of it differs |
 //! | `rights`, `refusals` | who may do what, and log lines about who may not |
 //! | [`closing`] | why a connection was closed |
 //! | [`identity`] | the key in the store's directory |
@@ -22,6 +23,7 @@
 //! | [`error`] | why a call failed |
 
 mod answers;
+mod barriers;
 pub mod certificate;
 pub mod closing;
 mod comparison;

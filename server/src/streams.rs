@@ -10,21 +10,12 @@ use objsync_proto::ids::Position;
 use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
 use objsync_proto::wire::{Digest, Held, KeyRange, Reply};
 use quinn::Connection;
-use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::barriers::{Barrier, Barriers};
 use crate::digests::Inlet;
 use crate::peer::Peer;
 use crate::{feed, fetch};
-
-/// A barrier on its way to the stream of a subscription.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Barrier {
-    /// The request's id.
-    pub(crate) id: u64,
-    /// What was committed when it was asked for.
-    pub(crate) position: Position,
-}
 
 /// The open streams of one peer.
 pub(crate) struct Streams {
@@ -37,7 +28,7 @@ pub(crate) struct Streams {
 struct Open {
     task: AbortHandle,
     /// Where barriers go; none for a fetch.
-    barriers: Option<mpsc::Sender<Barrier>>,
+    barriers: Option<Barriers>,
     /// Where digests go.
     digests: Inlet,
 }
@@ -61,8 +52,8 @@ impl Streams {
     ) -> Result<Reply, Failure> {
         self.check_free(id)?;
         let namespace = self.peer.namespace()?;
-        // Bounded: a client that asks for more than it reads is told so.
-        let (barriers, asked) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
+        let barriers = Barriers::default();
+        let asked = barriers.clone();
         let digests = Inlet::default();
         let wanted = feed::Wanted {
             id,
@@ -137,8 +128,7 @@ impl Streams {
             let Some(barriers) = &open.barriers else {
                 continue;
             };
-            let sent = barriers.try_send(Barrier { id, position });
-            if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
+            if !barriers.put(Barrier { id, position }) {
                 let message = format!(
                     "subscription {subscription} has {REQUESTS_IN_FLIGHT_MAX} barriers unread; \
                      that is the limit"

@@ -65,6 +65,14 @@ impl Core {
         self.acked.fetch_max(revision.0, Ordering::AcqRel);
     }
 
+    /// An owner at `position` has welcomed this handle. On our history it has all that was
+    /// acknowledged; on another one those acknowledgements mean nothing, and no read waits for them.
+    pub(crate) fn note_owner(&self, position: &Position) {
+        let newest = position.revision.0;
+        self.acked.fetch_min(newest, Ordering::AcqRel);
+        self.acked_quietly.fetch_min(newest, Ordering::AcqRel);
+    }
+
     /// Waits until reads find what this handle was acknowledged.
     ///
     /// # Errors

@@ -29,8 +29,8 @@ impl Subscription {
     /// Sends a subscriber what it needs to go on, or that it cannot.
     pub(super) async fn bridge(&mut self, from: Position) -> Result<(), Unsendable> {
         match self.held {
-            None => self.send_state().await,
-            Some(Held::Whole) => self.send_difference().await,
+            None => Box::pin(self.send_state()).await,
+            Some(Held::Whole) => Box::pin(self.send_difference()).await,
             Some(Held::Part) => self.skip().await,
             Some(Held::Nothing) => self.send_gap(from).await,
         }
