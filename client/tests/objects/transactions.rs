@@ -242,6 +242,9 @@ fn each_run_of_the_function_sees_one_moment() {
             let t = attempts.begin().wait().unwrap();
             let read = || -> objsync::Result<_> {
                 let (x, y) = (number(&t, &k("x"))?, number(&t, &k("y"))?);
+                for _ in 0..3 {
+                    assert_eq!(number(&t, &k("y"))?, number(&t, &k("x"))?);
+                }
                 let payload = |entry: objsync::Result<(_, objsync::Bytes)>| {
                     Ok(value::from_payload::<i64>(&entry?.1)?)
                 };
@@ -439,4 +442,32 @@ fn transaction_that_is_kept_after_its_end_holds_no_moment() {
         .collect();
     assert_eq!(scan.map(Result::unwrap).count(), 1);
     drop(kept);
+}
+
+#[test]
+fn transactions_that_ask_the_owner_for_ranges_go_on_when_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let mut owner = Peer::open(&path);
+    let heir = Peer::open(&path);
+    let options = Options {
+        promote: false,
+        ..crate::peer::without_replica()
+    };
+    let dict = Dict::open(&path, options).unwrap();
+    let add = |dict: &Dict| {
+        dict.transact(|t| {
+            let there = t.keys(range("n:", "n;"), false);
+            let there = there.collect::<objsync::Result<Vec<_>>>()?.len();
+            t.set(&k(&format!("n:{there:04}")), v("x"))
+        })
+    };
+    let other = dict.clone();
+    let adding = std::thread::spawn(move || (0..60).try_for_each(|_| add(&other)));
+    until("it is under way", || owner.ask("get n:0010") == "= x");
+    owner.kill();
+    adding.join().unwrap().unwrap();
+    let there = dict.keys(KeyRange::default(), false).unwrap();
+    assert_eq!(there.map(Result::unwrap).count(), 60);
+    drop(heir);
 }
