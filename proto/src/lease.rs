@@ -7,10 +7,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::ids::{LeaseId, NamespaceId, Revision};
+use crate::limits::{KEY_BYTES_MAX, LEASED_KEY_BYTES_MAX};
 use crate::wire::KeyRange;
 
 /// Bytes that the longest key of an entry has beside the key or name that it is about.
 pub const ENTRY_KEY_BYTES: usize = 1 + 4 + 8 + 1;
+
+// What is written about the longest key that ends is a key itself.
+const _: () = assert!(LEASED_KEY_BYTES_MAX + ENTRY_KEY_BYTES == KEY_BYTES_MAX);
 
 const LEASE: u8 = 1;
 const HOLD: u8 = 2;

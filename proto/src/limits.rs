@@ -54,7 +54,7 @@ pub const SESSION_IDLE_MS: u64 = 24 * 3600 * 1000;
 pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
 /// Longest encoded key that can have a time to live, and longest name of a lock: a key with room
 /// for what is written about it.
-pub const LEASED_KEY_BYTES_MAX: usize = KEY_BYTES_MAX - 14;
+pub const LEASED_KEY_BYTES_MAX: usize = 4_082;
 /// Most keys of a store that have a time to live or end with a lease.
 pub const LEASED_KEYS_MAX: u64 = 1 << 20;
 /// Most leases of a store.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{LeaseId, NamespaceId, Origin, Revision};
-use objsync_proto::limits::{LOCK_WAIT_MS_MAX, LOCK_WAITS_MAX};
+use objsync_proto::limits::{LEASED_KEY_BYTES_MAX, LOCK_WAIT_MS_MAX, LOCK_WAITS_MAX};
 use objsync_proto::wire::{Reply, ToPeer};
 use objsync_store::{OnUnlock, Store, StoreError};
 use tokio::sync::Notify;
@@ -65,6 +65,13 @@ impl Unlocks {
 /// Answers once a lock is free, or its time is over.
 pub(crate) fn await_lock(peer: &Arc<Peer>, id: u64, name: Bytes, timeout_ms: u64) {
     let reply = move |peer: &Peer, reply| peer.answers.push(&ToPeer::Reply(id, reply));
+    if name.len() > LEASED_KEY_BYTES_MAX {
+        let bytes = name.len();
+        let text = format!("lock is {bytes} bytes; the limit is {LEASED_KEY_BYTES_MAX} bytes");
+        return reply(peer, Err(Failure::new(ErrorKind::Invalid, text)));
+    }
+    // It is a piece of a frame, which the wait would keep in memory.
+    let name = Bytes::copy_from_slice(&name);
     let namespace = match peer.may_read().and_then(|()| peer.namespace()) {
         Ok(namespace) => namespace,
         Err(failure) => return reply(peer, Err(failure)),

@@ -239,18 +239,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let poison = Arc::new(Poison::default());
     let (opened, clock) = (tail.opened(directory), options.clock.clone());
     let open = OpenSegment::new(opened, poison.clone(), clock, &options.limits);
-    let segments = Segments::new(options.disk.clone(), directory.to_owned(), closed);
-    let history = Arc::new(LogHistory {
-        disk: options.disk.clone(),
-        directory: directory.to_owned(),
-        store: known.store,
-        epochs: Arc::new(RwLock::new(epochs)),
-        segments: Arc::new(segments),
-        open: Arc::new(open),
-        snapshots: Arc::new(snapshots),
-        footers: Mutex::default(),
-        readonly: options.readonly,
-    });
+    let found = (known.store, epochs, closed, snapshots);
+    let history = Arc::new(history(directory, &options, found, open));
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
     let log = tail.writer(&options, &history, &poison);
     let writer = (!options.readonly).then(|| writer(log, epoch, tail.last, &known));
@@ -295,6 +285,26 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         disk: options.disk,
         clock: options.clock,
     })
+}
+
+fn history(
+    directory: &Path,
+    options: &StoreOptions,
+    (store, epochs, closed, snapshots): (StoreId, Epochs, Vec<SegmentInfo>, Snapshots),
+    open: OpenSegment,
+) -> LogHistory {
+    let segments = Segments::new(options.disk.clone(), directory.to_owned(), closed);
+    LogHistory {
+        disk: options.disk.clone(),
+        directory: directory.to_owned(),
+        store,
+        epochs: Arc::new(RwLock::new(epochs)),
+        segments: Arc::new(segments),
+        open: Arc::new(open),
+        snapshots: Arc::new(snapshots),
+        footers: Mutex::default(),
+        readonly: options.readonly,
+    }
 }
 
 /// Removes what an earlier owner did not come to finish, or to remove.

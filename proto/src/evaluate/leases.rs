@@ -129,35 +129,38 @@ pub(super) fn end<E>(lease: LeaseId, place: &Place<'_, E>) -> Result<Changes, E>
     let members = place
         .view
         .keys(NamespaceId::LEASES, &range, LEASE_MEMBERS_MAX)?;
-    let (mut changes, mut entries) = (Vec::new(), Vec::new());
+    let mut changes = Vec::new();
     for encoded in members {
-        match EntryKey::decode(&encoded) {
-            Some(EntryKey::Member(_, _, Member::Key(key))) => {
-                let is_held = hold(&key, place)?.is_some_and(|hold| hold.lease == Some(lease));
-                if is_held && place.get(&key)?.is_some() {
-                    changes.push(place.remove(&key));
-                }
-                if is_held {
-                    entries.push(unset(&EntryKey::Hold(namespace, key)));
-                }
-            }
-            Some(EntryKey::Member(_, _, Member::Lock(name))) => {
-                if held(&name, place)?.is_some_and(|holder| holder.lease == lease) {
-                    entries.push(unset(&EntryKey::Lock(namespace, name)));
-                }
-            }
-            _ => {}
+        if let Some(EntryKey::Member(_, _, member)) = EntryKey::decode(&encoded) {
+            changes.extend(end_member(member, lease, place)?);
         }
-        entries.push((
-            NamespaceId::LEASES,
-            Change {
-                key: encoded,
-                value: None,
-            },
-        ));
+        let (key, value) = (encoded, None);
+        changes.push((NamespaceId::LEASES, Change { key, value }));
     }
-    changes.append(&mut entries);
     changes.push(unset(&EntryKey::Lease(namespace, lease)));
+    // Keys of the dictionary first.
+    changes.sort_by_key(|(namespace, _)| *namespace == NamespaceId::LEASES);
+    Ok(changes)
+}
+
+/// What the end of a lease removes of one member, but the entry of that itself.
+fn end_member<E>(member: Member, lease: LeaseId, place: &Place<'_, E>) -> Result<Changes, E> {
+    let namespace = place.namespace;
+    let mut changes = Vec::new();
+    match member {
+        Member::Key(key) => {
+            let hold = hold(&key, place)?;
+            if hold.is_some_and(|hold| hold.lease == Some(lease)) {
+                changes.extend(place.get(&key)?.map(|_| place.remove(&key)));
+                changes.push(unset(&EntryKey::Hold(namespace, key)));
+            }
+        }
+        Member::Lock(name) => {
+            let holder = held(&name, place)?;
+            let is_held = holder.is_some_and(|holder| holder.lease == lease);
+            changes.extend(is_held.then(|| unset(&EntryKey::Lock(namespace, name))));
+        }
+    }
     Ok(changes)
 }
 

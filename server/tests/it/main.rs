@@ -4,6 +4,7 @@
 
 mod doors;
 mod hostile;
+mod leases;
 mod lifecycle;
 mod memory;
 mod past;
