@@ -3,6 +3,7 @@
 //! Trail of `set`: [`Dict::set`] -> [`Pending::wait`] -> [`crate::core::Core::execute`].
 //! Trail of `get`: [`Dict::get`] -> the store of this process, or [`crate::replica::Replica::find`].
 
+mod offline;
 mod past;
 mod patches;
 mod reads;

@@ -11,6 +11,7 @@ use objsync_proto::ids::{LeaseId, Origin, Revision};
 use objsync_proto::key::{self, KeyError};
 use objsync_proto::stored::StoredError;
 use objsync_proto::value::ValueError;
+use objsync_proto::wire::Gap;
 use objsync_server::ServerError;
 use objsync_store::StoreError;
 
@@ -78,6 +79,11 @@ pub enum ObjectError {
         /// The oldest that can be read.
         oldest: Revision,
     },
+
+    /// Changes that a watch has not told of are no longer kept. It goes on after `oldest` when it
+    /// is read again: read the state if all that matters is how things are.
+    #[error("{}", gap_text(.0))]
+    Gap(Gap),
 
     /// Others changed what a transaction had read, each time it was run, until the timeout.
     /// Nothing was done.
@@ -172,6 +178,7 @@ impl ObjectError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
                 _ => ErrorKind::Unavailable,
             },
+            Self::Gap(_) => ErrorKind::Conflict,
             Self::Overtaken { .. }
             | Self::Fenced { .. }
             | Self::LockTimeout { .. }
@@ -226,6 +233,22 @@ impl ObjectError {
         Self::new(
             ErrorKind::Closed,
             format!("a task of the object stopped: {cause}"),
+        )
+    }
+}
+
+fn gap_text(gap: &Gap) -> String {
+    let Gap {
+        after,
+        oldest,
+        same_history,
+    } = gap;
+    if *same_history {
+        format!("the changes after revision {after} up to {oldest} are no longer kept")
+    } else {
+        format!(
+            "revision {after} is not on this store's history; it can be followed after revision \
+             {oldest}"
         )
     }
 }

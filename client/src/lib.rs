@@ -45,12 +45,14 @@ mod fork;
 mod generation;
 mod held;
 pub mod home;
+mod hub;
 mod lease;
 mod link;
 mod lock;
 mod memory;
 mod moment;
 mod objects;
+mod offline;
 mod operations;
 mod options;
 mod outcome;
@@ -75,14 +77,14 @@ pub use bytes::Bytes;
 pub use objsync_proto::effect::Change;
 pub use objsync_proto::error::{ErrorKind, Failure};
 pub use objsync_proto::ids::{
-    Ack, Durability, Epoch, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision, Sequence,
-    SessionId, StoreId,
+    Ack, Durability, Epoch, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision,
+    Sequence, SessionId, StoreId,
 };
 pub use objsync_proto::key::Key;
 pub use objsync_proto::operation::Outcome;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
-pub use objsync_proto::wire::{Grant, IndexBuild, KeyRange, OwnerStatus};
+pub use objsync_proto::wire::{Gap, Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
 pub use objsync_store::backup::{BackupPart, BackupProgress, BackupReport};
 pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};
@@ -100,7 +102,8 @@ pub use crate::objects::{
     Batch, CompressedDiskObject, DiskObject, Entries, NetworkObject, Object, PastObject,
     TransactionEntries, TypedPipeline, TypedTransaction,
 };
-pub use crate::options::{Options, ReplicaMode, Target, prefix_range};
+pub use crate::offline::Conflict;
+pub use crate::options::{OfflineMode, Options, ReplicaMode, Target, prefix_range};
 pub use crate::outcome::Done;
 pub use crate::past::{Past, Version};
 pub use crate::pending::Pending;

@@ -34,7 +34,8 @@ impl Dict {
     ///
     /// # Errors
     /// As the write itself, when the owner refused it; [`ObjectError::Unanswered`] when it cannot
-    /// be told any more; `Unavailable`.
+    /// be told any more; `Unavailable`, also for a write of another handle that may still be on its
+    /// way.
     pub fn outcome(&self, op: Origin) -> Pending<Option<Done>> {
         self.call("the outcome of a write", move |core| ask(core, op))
     }
@@ -45,8 +46,8 @@ async fn ask(core: Arc<Core>, op: Origin) -> Result<Option<Done>> {
     if let Some(late) = core.late(op) {
         return told(late).map(Some);
     }
-    let is_own = core.is_own_session(op.session);
-    if is_own && core.owner().is_none() {
+    // As the owner, what was left unanswered has been settled: this comes after it.
+    if core.is_own_session(op.session) {
         settle(&core).await?;
     }
     if let Some(late) = core.late(op) {
@@ -56,26 +57,19 @@ async fn ask(core: Arc<Core>, op: Origin) -> Result<Option<Done>> {
     let reply = match core.request(Request::Outcome { session, sequence }).await {
         Ok(Reply::Outcome(reply)) => reply,
         Ok(other) => return Err(unexpected_reply(&other)),
-        Err(ObjectError::Failed(failure)) if failure.kind == ErrorKind::OutcomeUnknown => {
+        Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+            let failure = Failure::new(ErrorKind::OutcomeUnknown, error.to_string());
             return Err(ObjectError::Unanswered { failure, op });
         }
         Err(error) => return Err(error),
     };
-    match reply {
-        Some(result) => {
-            if let Ok((outcome, ack)) = &result {
-                core.note_ack(outcome, ack);
-            }
-            told(result).map(Some)
-        }
-        // Nothing of this handle's own session comes after what was settled.
-        None if is_own && core.is_own_session(op.session) => Ok(None),
-        None => {
-            let text = "write may still be on its way in a session that this handle has left";
-            let failure = Failure::new(ErrorKind::OutcomeUnknown, text);
-            Err(ObjectError::Unanswered { failure, op })
-        }
+    let Some(result) = reply else {
+        return Ok(None);
+    };
+    if let Ok((outcome, ack)) = &result {
+        core.note_ack(outcome, ack);
     }
+    told(result).map(Some)
 }
 
 fn told(result: Result<(Outcome, Ack), Failure>) -> Result<Done> {

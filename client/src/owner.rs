@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::core::{Command, FeedKind};
+use crate::core::{Asker, Command, FeedKind};
 use crate::error::{ObjectError, Result};
 use crate::operations::open;
 use crate::owned::{Owned, OwnedUse};
@@ -148,8 +148,17 @@ impl OwnerSide {
     pub(crate) fn take(&self, command: Command) {
         match command {
             Command::Write {
-                operation, answer, ..
+                operation,
+                answer: Asker::Caller(answer),
+                ..
             } => self.submit(operation, None, answer),
+            // A handle with a queue on disk never becomes the owner.
+            Command::Write {
+                answer: Asker::Queue(_),
+                ..
+            }
+            | Command::Numbered { .. }
+            | Command::Finished(_) => {}
             Command::Request { request, reply, .. } => self.request(request, reply),
             Command::Feed { wanted, sink } => {
                 // Who reads a stream begins anew at the store when this one ends.
@@ -241,12 +250,10 @@ fn answer_request(
             Reply::Done
         }
         Request::Grants => Reply::Grants(store.grants()),
+        Request::Revoke { peer } if owned.revoke(peer)? => Reply::Done,
         Request::Revoke { peer } => {
-            if !owned.revoke(peer)? {
-                let text = format!("no link has key {peer}");
-                return Err(ObjectError::new(ErrorKind::NotFound, text));
-            }
-            Reply::Done
+            let text = format!("no link has key {peer}");
+            return Err(ObjectError::new(ErrorKind::NotFound, text));
         }
         Request::At { revision } => Reply::Position(store.at(revision)?.position()),
         Request::GetAt { key, revision } => {
@@ -266,10 +273,8 @@ fn answer_request(
             count_max,
         } => {
             let page = store.history(namespace, &key, before, count_max)?;
-            Reply::History {
-                versions: page.versions,
-                before: page.before,
-            }
+            let (versions, before) = (page.versions, page.before);
+            Reply::History { versions, before }
         }
         Request::KeepLease { lease } => Reply::Lease(keeper.keep(namespace, lease)?),
         Request::Outcome { session, sequence } => {
@@ -282,6 +287,8 @@ fn answer_request(
         }
         Request::CreateNamespace { .. }
         | Request::Subscribe { .. }
+        | Request::Follow { .. }
+        | Request::Digests { .. }
         | Request::Unsubscribe { .. }
         | Request::Fetch { .. }
         | Request::FetchAt { .. }

@@ -23,6 +23,11 @@ pub(crate) fn at_once(core: &Core, key: &[u8]) -> Result<Option<Option<Bytes>>> 
             Ok(Some(None))
         };
     }
+    if let Some(offline) = &core.offline
+        && let Some(queued) = offline.get(key)?
+    {
+        return Ok(Some(queued));
+    }
     Ok(match core.replica.find(key, core.acked())? {
         Found::Known(value) => Some(value),
         Found::Ask | Found::Wait => None,
@@ -75,6 +80,13 @@ pub(crate) async fn get_within(
 /// How many keys there are.
 pub(crate) async fn count(core: Arc<Core>) -> Result<u64> {
     core.readable().await?;
+    if core
+        .offline
+        .as_ref()
+        .is_some_and(|offline| offline.has_overlay())
+    {
+        return count_in_range(core).await;
+    }
     if core.owner().is_none()
         && core.replica.extent() == Extent::Whole
         && let Some(count) = core.replica.count()

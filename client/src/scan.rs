@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::held::Held;
+use crate::offline::merge;
 use crate::operations::open;
 use crate::replica::{Extent, Pin};
 use crate::wait::block_on;
@@ -40,6 +41,8 @@ pub struct Scan {
     page: VecDeque<(Bytes, Bytes)>,
     page_bytes: usize,
     ended: bool,
+    /// What this handle has queued on disk of what is still to come.
+    queued: VecDeque<(Bytes, Option<Bytes>)>,
 }
 
 enum Source {
@@ -65,8 +68,14 @@ impl Scan {
     ) -> Result<Self> {
         core.readable().await?;
         let range = core.config.clip(range);
+        let queued = match &core.offline {
+            Some(offline) => offline.range(&range, reverse)?,
+            None => VecDeque::new(),
+        };
         let source = Source::choose(&core, &range, reverse);
-        Ok(Self::over(core, source, (range, reverse), with_values))
+        let mut scan = Self::over(core, source, (range, reverse), with_values);
+        scan.queued = queued;
+        Ok(scan)
     }
 
     /// Begins to read a revision of the past: from what this process opened of it, or from the owner.
@@ -111,6 +120,7 @@ impl Scan {
             page,
             page_bytes: PAGE_BYTES_FIRST,
             ended: false,
+            queued: VecDeque::new(),
         }
     }
 
@@ -138,13 +148,18 @@ impl Scan {
             return Ok(Vec::new());
         }
         self.core.check_open()?;
-        let page = self.read_page().await?;
-        match page.last() {
-            Some((last, _)) if self.reverse => self.range.end = Some(last.clone()),
-            Some((last, _)) => self.range.start = key::successor(last),
-            None => self.ended = true,
+        loop {
+            let page = self.read_page().await?;
+            match page.last() {
+                Some((last, _)) if self.reverse => self.range.end = Some(last.clone()),
+                Some((last, _)) => self.range.start = key::successor(last),
+                None => self.ended = true,
+            }
+            let page = merge(page, &mut self.queued, self.reverse);
+            if self.ended || !page.is_empty() {
+                return Ok(page);
+            }
         }
-        Ok(page)
     }
 
     /// How many entries are left.

@@ -23,6 +23,7 @@
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
+pub mod digest;
 pub mod effect;
 pub mod error;
 pub mod evaluate;

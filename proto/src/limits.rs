@@ -111,6 +111,17 @@ pub const FEED_FRAME_BYTES: usize = 256 << 10;
 /// A subscriber hears how far the store is at least this often, if it moves at all.
 pub const BOOKMARK_MS: u64 = 1_000;
 
+/// Least bytes of entries in a block that a replica is compared by, unless it is the last.
+pub const BLOCK_BYTES_MIN: u64 = 4 << 10;
+/// Bytes of entries that end a block at the latest.
+pub const BLOCK_BYTES_MAX: u64 = 256 << 10;
+/// Most digests of blocks in one request.
+pub const DIGESTS_MAX: usize = 1_024;
+/// Most bytes of keys in the digests of one request.
+pub const DIGESTS_BYTES_MAX: usize = 256 << 10;
+/// Bytes of entries that are digested for one request, about.
+pub const DIGEST_STEP_BYTES: u64 = 4 << 20;
+
 /// Bytes of encoded events an owner keeps in memory for all subscribers together.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a replica held whole under `replica="auto"`; above it only what was read is held.
@@ -119,6 +130,12 @@ pub const REPLICA_BYTES_AUTO: u64 = 256 << 20;
 pub const PIN_BYTES_MAX: u64 = 64 << 20;
 /// Most iterations over a replica that are open at once; one more ends the oldest.
 pub const PINS_MAX: usize = 1_024;
+/// Bytes of writes that a client queues on its own disk while there is no owner.
+pub const QUEUE_BYTES_MAX: u64 = 64 << 20;
+/// Most writes queued by a client, and conflicts not yet cleared, together.
+pub const QUEUE_WRITES_MAX: usize = 65_536;
+/// Most queues of one dictionary on one machine, each of one handle at a time.
+pub const QUEUES_MAX: u32 = 256;
 /// Bytes that a store may take in memory unless told otherwise: a quarter each for changes ahead
 /// of the index, the ring of events, the index's cache, and decoded values.
 pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;

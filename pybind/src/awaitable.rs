@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use objsync::{Bytes, Dict, Revision, Scan};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::calls::Calls;
 use crate::codec::{decode, encode, encode_key};
@@ -170,15 +170,16 @@ pub(crate) fn next_event(calls: &Calls, future: &Object<'_>, events: Py<Events>)
 
 /// Starts to follow changes; completes with `Events`.
 #[pyfunction]
-#[pyo3(signature = (calls, future, handle, prefix=None, since=None))]
+#[pyo3(signature = (calls, future, handle, key, prefix=None, since=None))]
 pub(crate) fn watch(
     calls: &Calls,
     future: &Object<'_>,
     handle: &Handle,
+    key: &Bound<'_, PyTuple>,
     prefix: Option<&Object<'_>>,
     since: Option<u64>,
 ) -> PyResult<()> {
-    let range = range_of(None, None, prefix)?;
+    let range = crate::watch::range(future.py(), key, prefix)?;
     let call = handle
         .dict(future.py())?
         .watch_async(range, since.map(Revision));

@@ -20,8 +20,24 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
         let fields = (error.to_string(), revision.0, oldest.0);
         return build(py, "PastRetentionError", fields);
     }
+    if let ObjectError::Gap(gap) = error {
+        let fields = (
+            error.to_string(),
+            gap.after.0,
+            gap.oldest.0,
+            gap.same_history,
+        );
+        return build(py, "HistoryGapError", fields);
+    }
     let message = error.to_string();
     match error {
+        ObjectError::Unanswered { op, .. } => {
+            let numbers = (op.session.epoch, op.session.frame.0, op.sequence.0);
+            build(py, "unanswered", (message, numbers))
+        }
+        ObjectError::SnapshotExpired { revision } => {
+            build(py, "SnapshotExpiredError", (message, revision.0))
+        }
         ObjectError::Overtaken { key, .. } => {
             let key = key.as_ref().and_then(|key| decode_key(py, key).ok());
             build(py, "ConflictError", (message, key))
@@ -63,7 +79,8 @@ pub(crate) fn unserialisable(
     build(py, "UnserialisableError", (message, path, type_name))
 }
 
-fn of_kind(py: Python<'_>, kind: ErrorKind, message: String) -> PyErr {
+/// The exception of a kind.
+pub(crate) fn of_kind(py: Python<'_>, kind: ErrorKind, message: String) -> PyErr {
     build(py, class_name(kind), (message,))
 }
 

@@ -24,7 +24,7 @@ use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
-use crate::{errors, leases, options, past, records, writes};
+use crate::{errors, leases, options, past, reads, records, watch, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
 #[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
@@ -132,17 +132,29 @@ impl Handle {
 
     /// The value of `key`; `default` when there is no such key.
     ///
+    /// Args:
+    ///     key: The key.
+    ///     default: Returned when there is no such key.
+    ///     max_stale: Seconds, or a timedelta: how old the answer may be. From memory if this handle
+    ///         made a barrier (`sync`, `fresh`, or this) so lately, else by one round trip; 0 sees
+    ///         all that was committed before. Without an owner that is an `UnavailableError`.
+    ///
     /// >>> from objsync import DiskObject
     /// >>> with DiskObject("data.obj", {"a": 1}) as d:
-    /// ...     d.get("a"), d.get("b"), d.get("b", 0)
-    /// (1, None, 0)
-    #[pyo3(signature = (key, default=None, /))]
+    /// ...     d.get("a"), d.get("b"), d.get("b", 0), d.get("a", max_stale=0.2)
+    /// (1, None, 0, 1)
+    #[pyo3(signature = (key, default=None, /, *, max_stale=None))]
     fn get<'py>(
         &self,
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
+        max_stale: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.read(key)?.or(default))
+        let found = match max_stale {
+            Some(max_stale) => reads::get_within(self, key, max_stale)?,
+            None => self.read(key)?,
+        };
+        Ok(found.or(default))
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -384,14 +396,16 @@ impl Handle {
         Ok(Pipeline::new(self.dict(py)?))
     }
 
-    #[pyo3(signature = (prefix=None, since=None))]
+    #[pyo3(signature = (key, prefix=None, since=None))]
     fn _watch(
         &self,
         py: Python<'_>,
+        key: &Bound<'_, PyTuple>,
         prefix: Option<&Bound<'_, PyAny>>,
         since: Option<u64>,
     ) -> PyResult<Events> {
-        Events::new(py, self.dict(py)?, range_of(None, None, prefix)?, since)
+        let range = watch::range(py, key, prefix)?;
+        Events::new(py, self.dict(py)?, range, since)
     }
 
     fn _at(&self, py: Python<'_>, revision: u64) -> PyResult<PastHandle> {

@@ -11,6 +11,7 @@
 //! | [`transaction`] | several reads and writes as one |
 //! | [`leases`], [`patches`] | leases, locks and presence; changes of a part of a value |
 //! | [`past`] | a dictionary as it was at a revision; what a key was |
+//! | [`reads`] | how old a read may be, snapshots, lost writes, conflicts |
 //! | [`calls`], [`awaitable`] | the same calls for an event loop |
 //! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
 //! | [`errors`], [`records`], [`options`] | exceptions, results and settings, to and from Python |
@@ -28,6 +29,7 @@ mod options;
 mod past;
 mod patches;
 mod pipeline;
+mod reads;
 mod records;
 mod scan;
 mod transaction;
@@ -57,6 +59,11 @@ mod _objsync {
     use super::past::{PastHandle, at, history, past_contains, past_count, past_get, past_pages};
     #[pymodule_export]
     use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::reads::{
+        clear_conflicts, conflicts, conflicts_clear, outcome, outcome_of, read_within, snapshot,
+        snapshot_begin,
+    };
     #[pymodule_export]
     use super::scan::ScanIterator;
     #[pymodule_export]

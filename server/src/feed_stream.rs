@@ -17,6 +17,9 @@ pub(crate) enum Unsendable {
     /// The peer is gone, or does not want this stream any more.
     #[error("the peer does not read it")]
     Gone,
+    /// Everything was said that there is to say.
+    #[error("nothing more follows")]
+    Said,
     /// What was to be sent cannot be read.
     #[error("{0}")]
     Failed(Failure),
@@ -97,10 +100,12 @@ impl FeedStream {
         self.finished = self.stream.finish().is_ok();
     }
 
-    /// Tells the peer why the stream ends, if it is still there.
-    pub(crate) async fn fail(&mut self, why: Unsendable) {
-        let Unsendable::Failed(failure) = why else {
-            return;
+    /// Ends the stream, and tells the peer why, if it is still there.
+    pub(crate) async fn end(&mut self, why: Unsendable) {
+        let failure = match why {
+            Unsendable::Gone => return,
+            Unsendable::Said => return self.finish(),
+            Unsendable::Failed(failure) => failure,
         };
         self.put(&Feed::Failed(failure));
         if self.flush().await.is_ok() {

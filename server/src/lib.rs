@@ -24,8 +24,10 @@
 mod answers;
 pub mod certificate;
 pub mod closing;
+mod comparison;
 mod connection;
 pub mod dial;
+mod digests;
 pub mod error;
 mod feed;
 mod feed_stream;

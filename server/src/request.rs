@@ -26,13 +26,16 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
         Request::Count => count(peer),
         Request::Barrier => barrier(peer, streams, id),
         Request::Grants => grants(peer),
-        Request::Subscribe {
+        Request::Subscribe { .. } | Request::Follow { .. } => subscribe(peer, streams, request),
+        Request::Digests {
             subscription,
-            range,
-            since,
-        } => peer
-            .may_read()
-            .and_then(|()| streams.subscribe(subscription, range, since)),
+            round,
+            digests,
+        } => match streams.digests(id, subscription, (round, digests)) {
+            // Answered once they were compared.
+            Ok(()) => return,
+            Err(failure) => Err(failure),
+        },
         Request::Fetch {
             subscription,
             range,
@@ -106,6 +109,24 @@ fn get(peer: &Peer, key: &[u8]) -> Answered {
         .map_or(as_of, |stored| as_of.max(stored.revision));
     let entry = stored.map(|stored| (stored.value, stored.revision));
     Ok(Reply::Entry { entry, as_of })
+}
+
+fn subscribe(peer: &Peer, streams: &mut Streams, request: Request) -> Answered {
+    peer.may_read()?;
+    match request {
+        Request::Subscribe {
+            subscription,
+            range,
+            since,
+        } => streams.subscribe(subscription, range, (since, None)),
+        Request::Follow {
+            subscription,
+            range,
+            since,
+            held,
+        } => streams.subscribe(subscription, range, (Some(since), Some(held))),
+        other => unreachable!("{other:?} subscribes to nothing"),
+    }
 }
 
 fn fetch(

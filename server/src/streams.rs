@@ -8,11 +8,12 @@ use std::sync::Arc;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::Position;
 use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
-use objsync_proto::wire::{KeyRange, Reply};
+use objsync_proto::wire::{Digest, Held, KeyRange, Reply};
 use quinn::Connection;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::digests::Inlet;
 use crate::peer::Peer;
 use crate::{feed, fetch};
 
@@ -37,6 +38,8 @@ struct Open {
     task: AbortHandle,
     /// Where barriers go; none for a fetch.
     barriers: Option<mpsc::Sender<Barrier>>,
+    /// Where digests go.
+    digests: Inlet,
 }
 
 impl Streams {
@@ -54,17 +57,20 @@ impl Streams {
         &mut self,
         id: u64,
         range: KeyRange,
-        since: Option<Position>,
+        (since, held): (Option<Position>, Option<Held>),
     ) -> Result<Reply, Failure> {
         self.check_free(id)?;
         let namespace = self.peer.namespace()?;
         // Bounded: a client that asks for more than it reads is told so.
         let (barriers, asked) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
+        let digests = Inlet::default();
         let wanted = feed::Wanted {
             id,
             namespace,
             range,
             since,
+            held,
+            inlet: digests.clone(),
         };
         let (peer, connection) = (Arc::clone(&self.peer), self.connection.clone());
         let task = self.tasks.spawn(async move {
@@ -76,6 +82,7 @@ impl Streams {
             Open {
                 task,
                 barriers: Some(barriers),
+                digests,
             },
         );
         Ok(Reply::Done)
@@ -95,9 +102,25 @@ impl Streams {
             Open {
                 task,
                 barriers: None,
+                digests: Inlet::default(),
             },
         );
         Ok(())
+    }
+
+    /// Takes digests, sent under request `id`, to the subscription that compares them; it answers.
+    pub(crate) fn digests(
+        &mut self,
+        id: u64,
+        subscription: u64,
+        sent: (u32, Vec<Digest>),
+    ) -> Result<(), Failure> {
+        self.reap();
+        let Some(open) = self.open.get(&subscription) else {
+            let text = format!("subscription {subscription} is not there on this connection");
+            return Err(Failure::new(ErrorKind::NotFound, text));
+        };
+        open.digests.put(&self.peer, id, sent)
     }
 
     /// Ends a stream. One that has ended by itself is no mistake of the client's.

@@ -87,17 +87,23 @@ impl Epochs {
     /// Whether what was read at a position is a prefix of this history, which is at `committed`.
     #[must_use]
     pub fn holds(&self, position: &Position, committed: Revision) -> bool {
+        self.common(position, committed) == Some(position.revision)
+    }
+
+    /// The last revision up to which what was read at a position is a prefix of this history,
+    /// which is at `committed`; none if it has nothing to do with it.
+    #[must_use]
+    pub fn common(&self, position: &Position, committed: Revision) -> Option<Revision> {
         if position.store != self.store {
-            return false;
+            return None;
         }
-        let Some(found) = self.find(position.epoch.number) else {
-            return false;
-        };
+        let found = self.find(position.epoch.number)?;
         let kept_to = match self.starts.get(found + 1) {
             Some(next) => next.after,
             None => committed,
         };
-        self.starts[found].epoch == position.epoch && position.revision <= kept_to
+        let is_same = self.starts[found].epoch == position.epoch;
+        is_same.then(|| position.revision.min(kept_to))
     }
 
     /// All of them, oldest first.

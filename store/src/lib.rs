@@ -92,7 +92,7 @@ pub use feed::{Feed, FeedRead, Published};
 pub use leases::{Keeper, OnUnlock};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;
-pub use reader::Reader;
+pub use reader::{ENTRY_BYTES as PAGE_ENTRY_BYTES, Reader};
 pub use repair::{Loss, RepairPart, RepairProgress, RepairReport, repair};
 pub use stamps::Stamp;
 pub use state::BuildProgress;

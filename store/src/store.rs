@@ -11,7 +11,7 @@ use objsync_proto::ids::{
     Ack, Durability, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
 };
 use objsync_proto::operation::{Operation, Outcome};
-use objsync_proto::wire::Grant;
+use objsync_proto::wire::{Gap, Grant};
 
 use crate::commit::{Given, Job, ReplyTo, Request, is_leading};
 use crate::core::Core;
@@ -267,6 +267,25 @@ impl Store {
     pub fn is_on_history(&self, position: &Position) -> bool {
         let core = self.core();
         core.epochs().holds(position, core.committed())
+    }
+
+    /// The revisions that a follower at `position` cannot be told of any more; none when the log
+    /// leads on from there.
+    #[must_use]
+    pub fn gap(&self, position: &Position) -> Option<Gap> {
+        let core = self.core();
+        let begin = core.history.log_begin();
+        let after = position.revision;
+        let common = core.epochs().common(position, core.committed());
+        let same_history = common == Some(after);
+        if same_history && after >= begin {
+            return None;
+        }
+        Some(Gap {
+            after,
+            oldest: common.unwrap_or(begin).max(begin),
+            same_history,
+        })
     }
 
     /// The number of a dictionary.

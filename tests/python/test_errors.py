@@ -19,6 +19,7 @@ BUILTINS = {
     errors.DeniedError: PermissionError,
     errors.FencedError: RuntimeError,
     errors.FullError: OSError,
+    errors.HistoryGapError: LookupError,
     errors.InvalidError: ValueError,
     errors.LeaseExpiredError: TimeoutError,
     errors.LockTimeoutError: TimeoutError,
@@ -36,6 +37,8 @@ def example(kind: type[errors.Error]) -> errors.Error:
         return errors.UnserialisableError("what happened", "value[0]", "Thing")
     if kind is errors.PastRetentionError:
         return errors.PastRetentionError("what happened", 3, 7)
+    if kind is errors.HistoryGapError:
+        return errors.HistoryGapError("what happened", 3, 7, True)
     return kind("what happened")
 
 

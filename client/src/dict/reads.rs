@@ -106,6 +106,10 @@ impl Dict {
         let core = self.core()?;
         core.check_open()?;
         if core.owner().is_none()
+            && !core
+                .offline
+                .as_ref()
+                .is_some_and(|offline| offline.has_overlay())
             && let Some(has) = core.replica.has(key, core.acked())
         {
             return Ok(has);

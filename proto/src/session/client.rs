@@ -85,6 +85,8 @@ enum Slot {
     Waiting(Waiting),
     /// It was sent, and nobody waits for it any more: it can be asked about.
     GivenUp,
+    /// It has its answer, which the client has yet to write down.
+    Unfinished,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,9 +179,10 @@ impl ClientSession {
     }
 
     /// Calls whose numbers have to be written down before they are sent, in order: the session,
-    /// the number of the first, and which they are. None when there are none, or no session yet.
+    /// the number of the first, and which they are (none for one that has ended). None when there
+    /// are none, or no session yet.
     #[must_use]
-    pub fn unwritten(&self) -> Option<(SessionId, Sequence, Vec<CallId>)> {
+    pub fn unwritten(&self) -> Option<(SessionId, Sequence, Vec<Option<CallId>>)> {
         let (id, released) = (self.id?, self.released?);
         if self.retiring {
             return None;
@@ -188,18 +191,29 @@ impl ClientSession {
         let place = usize::try_from(first.0 - self.floor.0).ok()?;
         let slots = self.slots.iter().skip(place);
         let calls: Vec<_> = slots
-            .filter_map(|slot| match slot {
+            .map(|slot| match slot {
                 Slot::Waiting(waiting) => Some(waiting.call),
-                Slot::Done | Slot::GivenUp => None,
+                Slot::Done | Slot::GivenUp | Slot::Unfinished => None,
             })
             .collect();
         (!calls.is_empty()).then_some((id, first, calls))
     }
 
-    /// The numbers of all calls submitted by now are written down.
-    pub fn release(&mut self) {
-        if self.released.is_some() {
-            self.released = Some(Sequence(self.floor.0 + self.slots.len() as u64 - 1));
+    /// The numbers of a session up to this one are written down.
+    pub fn release(&mut self, session: SessionId, through: Sequence) {
+        if self.id == Some(session) {
+            self.released = self.released.map(|released| released.max(through));
+        }
+    }
+
+    /// The answer to a call is written down: the owner need not keep it any more.
+    pub fn finish(&mut self, op: Origin) {
+        let place = (op.sequence.0.checked_sub(self.floor.0))
+            .filter(|_| self.id == Some(op.session))
+            .and_then(|place| usize::try_from(place).ok());
+        if let Some(slot @ Slot::Unfinished) = place.and_then(|place| self.slots.get_mut(place)) {
+            *slot = Slot::Done;
+            self.move_floor();
         }
     }
 
@@ -486,7 +500,13 @@ impl ClientSession {
         if !matches!(slot, Slot::Waiting(_)) {
             return;
         }
-        if let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Done) {
+        // A client that writes its answers down says when it has: the owner keeps them until then.
+        let done = if self.released.is_some() && op.is_some() {
+            Slot::Unfinished
+        } else {
+            Slot::Done
+        };
+        if let Slot::Waiting(waiting) = std::mem::replace(slot, done) {
             self.waiting -= 1;
             self.bytes -= waiting.bytes;
             self.completions.push_back(Completion {
@@ -529,6 +549,9 @@ impl ClientSession {
             if self.sequence_at(place) <= self.sent {
                 self.settle(place, Err(failure()));
                 self.let_go(place);
+                if let Some(slot @ Slot::Unfinished) = self.slots.get_mut(place) {
+                    *slot = Slot::Done;
+                }
             }
         }
         self.drop_settled();

@@ -300,7 +300,7 @@ impl World {
         if let Some(connection) = &mut self.clients[client].connection
             && connection.is_subscribed()
         {
-            connection.reset(&self.owner);
+            connection.bridge(&self.owner);
         }
     }
 

@@ -36,7 +36,8 @@ from objsync._objects import (
     Presence,
 )
 from objsync._past import Past
-from objsync._records import Ack, Event, Status, Version
+from objsync._reads import Conflicts, Snapshot
+from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
 from objsync._transaction import Transaction
 from objsync._views import RangeReader, RangeView
 from objsync._watch import Watch
@@ -47,6 +48,8 @@ __all__ = [
     "Ack",
     "Batch",
     "CompressedDiskObject",
+    "Conflict",
+    "Conflicts",
     "DiskObject",
     "Error",
     "Event",
@@ -55,11 +58,14 @@ __all__ = [
     "Missing",
     "NetworkObject",
     "Object",
+    "Op",
+    "Outcome",
     "Past",
     "Pipeline",
     "Presence",
     "RangeReader",
     "RangeView",
+    "Snapshot",
     "Status",
     "Transaction",
     "Version",

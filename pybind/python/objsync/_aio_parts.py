@@ -280,10 +280,11 @@ class Watch(Opened):
         self,
         handle: Handle,
         callback: Callable[[Event], object] | None,
+        key: tuple[Any, ...],
         prefix: str | bytes | tuple[Any, ...] | None,
         since: int | None,
     ) -> None:
-        self._watch = (handle, prefix, since)
+        self._watch = (handle, key, prefix, since)
         self._callback = callback
         self._events: Events | None = None
         self._task: asyncio.Task[None] | None = None

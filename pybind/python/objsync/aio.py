@@ -35,6 +35,7 @@ from objsync._aio_parts import (
     Watch,
 )
 from objsync._aio_transaction import Transaction
+from objsync._aio_reads import Conflicts, Reads, Snapshot
 from objsync._native import Handle, native, native_leases
 from objsync._objects import MISSING, Settings
 from objsync._records import Ack, Event, Status, Version
@@ -48,6 +49,7 @@ __all__ = [
     "MISSING",
     "Batch",
     "CompressedDiskObject",
+    "Conflicts",
     "DiskObject",
     "Entries",
     "Lease",
@@ -59,6 +61,7 @@ __all__ = [
     "Presence",
     "RangeReader",
     "RangeView",
+    "Snapshot",
     "Transaction",
     "Watch",
 ]
@@ -66,7 +69,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Object(Opened, RangeView):
+class Object(Opened, Reads, RangeView):
     """A shared dictionary for an event loop; the base of all objects of this module.
 
     Open it with ``await`` or ``async with``. What keys and values can be, what a write means and
@@ -88,8 +91,15 @@ class Object(Opened, RangeView):
     def __getitem__(self, key: Any) -> asyncio.Future[Any]:
         return _loop.call(native.get, self._handle, key, None, True)
 
-    def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
-        """The value of `key`; `default` when there is no such key."""
+    def get(
+        self, key: Any, default: Any = None, *, max_stale: float | timedelta | None = None
+    ) -> asyncio.Future[Any]:
+        """The value of `key`; `default` when there is no such key.
+
+        With `max_stale`, no older than so many seconds (see `objsync.Object.get`).
+        """
+        if max_stale is not None:
+            return _loop.call(native.read_within, self._handle, key, default, max_stale)
         return _loop.call(native.get, self._handle, key, default, False)
 
     def contains(self, key: Any) -> asyncio.Future[bool]:
@@ -239,6 +249,7 @@ class Object(Opened, RangeView):
         self,
         callback: Callable[[Event], object] | None = None,
         *,
+        key: Any = MISSING,
         prefix: str | bytes | tuple[Any, ...] | None = None,
         since: int | None = None,
     ) -> Watch:
@@ -247,7 +258,7 @@ class Object(Opened, RangeView):
         Open it with ``await`` or ``async with``, then iterate with ``async for``. A callback is
         called on the event loop, and awaited if it is a coroutine function.
         """
-        return Watch(self._handle, callback, prefix, since)
+        return Watch(self._handle, callback, _objects.maybe(key), prefix, since)
 
     async def at(self, revision: int) -> Past:
         """The dictionary as it was at a revision, to read (see `objsync.Object.at`)."""
@@ -350,12 +361,14 @@ class NetworkObject(Object):
         replica: Literal["auto", "full", "none"] = "auto",
         prefix: str | bytes | tuple[Any, ...] | None = None,
         timeout: float = 5.0,
+        offline: Literal["wait", "queue"] = "wait",
     ) -> None:
         settings = {
             "content": _settings.content(default_value),
             "durability": durability,
             "link": link,
             "namespace": namespace,
+            "offline": offline,
             "prefix": prefix,
             "promote": promote,
             "replica": replica,

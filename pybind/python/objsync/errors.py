@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from objsync._records import Op
+
 __all__ = [
     "CallInterruptedError",
     "ClosedError",
@@ -25,12 +27,14 @@ __all__ = [
     "Error",
     "FencedError",
     "FullError",
+    "HistoryGapError",
     "InvalidError",
     "LeaseExpiredError",
     "LockTimeoutError",
     "NotFoundError",
     "OutcomeUnknownError",
     "PastRetentionError",
+    "SnapshotExpiredError",
     "UnavailableError",
     "UnserialisableError",
     "UnsupportedError",
@@ -162,6 +166,43 @@ class LeaseExpiredError(ConflictError, TimeoutError):
         """The number of the lease."""
 
 
+class HistoryGapError(ConflictError, LookupError):
+    """Changes that a watch has not told of are no longer kept.
+
+    Raised once, and only where every change is wanted: the next event of the same watch is the first one
+    after ``oldest``. Who only needs how things are reads the object and goes on.
+
+    >>> error = HistoryGapError("the changes after revision 3 up to 7 are no longer kept", 3, 7, True)
+    >>> error.after, error.oldest, error.same_history
+    (3, 7, True)
+    """
+
+    def __init__(self, message: str, after: int, oldest: int, same_history: bool) -> None:
+        super().__init__(message)
+        self.args = (message, after, oldest, same_history)  # pickle rebuilds from args
+        self.after = after
+        """The revision up to which the watch has told everything."""
+        self.oldest = oldest
+        """The revision it goes on after: what lies between ``after`` and this, included, is missing."""
+        self.same_history = same_history
+        """Whether ``after`` lies on the store's history. If not, an owner ended uncleanly or a backup took
+        its place: what was told of revisions above ``oldest`` may be void, and they are told anew."""
+
+
+class SnapshotExpiredError(ConflictError, LookupError):
+    """A snapshot is held no longer: too much has changed since, or it was held too long. Take a new one.
+
+    >>> SnapshotExpiredError("the snapshot at revision 3 is no longer held", 3).revision
+    3
+    """
+
+    def __init__(self, message: str, revision: int) -> None:
+        super().__init__(message)
+        self.args = (message, revision)
+        self.revision = revision
+        """The revision of the snapshot."""
+
+
 class DeniedError(Error, PermissionError):
     """This process may not do that: a link with more rights, or another server, is needed."""
 
@@ -193,9 +234,27 @@ class ClosedError(Error, ValueError):
 
 
 class OutcomeUnknownError(Error, TimeoutError):
-    """The write was sent, its answer did not come in time: it may or may not have happened."""
+    """The write was sent, its answer did not come in time: it may or may not have happened.
+
+    `Object.outcome` asks which, given `op`.
+
+    >>> error = OutcomeUnknownError("no answer in time", Op(3, 7, 2))
+    >>> str(error.op)
+    '3.7.2'
+    """
 
     number: ClassVar[int] = 9
+
+    def __init__(self, message: str, op: Op | None = None) -> None:
+        super().__init__(message)
+        self.args = (message, op)  # pickle rebuilds from args
+        self.op = op
+        """Which write; ``None`` where nobody can be asked."""
+
+
+def unanswered(message: str, op: tuple[int, int, int]) -> OutcomeUnknownError:
+    """The error for a write with these numbers."""
+    return OutcomeUnknownError(message, Op(*op))
 
 
 class UnsupportedError(Error, RuntimeError):

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod differences;
 mod doors;
 mod hostile;
 mod leases;
@@ -12,5 +13,6 @@ mod peer;
 mod random;
 mod replicas;
 mod requests;
+mod stalled;
 mod subscriptions;
 mod writes;

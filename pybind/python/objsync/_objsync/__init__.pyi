@@ -12,7 +12,7 @@ from typing_extensions import disjoint_base
 from objsync._objsync import leases as leases
 from objsync._objsync import transactions as transactions
 from objsync._objsync.leases import Lease
-from objsync._records import Ack, Event, Status, Version
+from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
 
 __all__ = [
     "Batch",
@@ -25,6 +25,9 @@ __all__ = [
     "ScanIterator",
     "__version__",
     "at",
+    "clear_conflicts",
+    "conflicts",
+    "conflicts_clear",
     "connect",
     "contains",
     "count",
@@ -40,12 +43,17 @@ __all__ = [
     "leases",
     "next_event",
     "open",
+    "outcome",
+    "outcome_of",
     "pages",
     "past_contains",
     "past_count",
     "past_get",
     "past_pages",
+    "read_within",
     "set",
+    "snapshot",
+    "snapshot_begin",
     "sync",
     "transactions",
     "watch",
@@ -63,13 +71,22 @@ class Handle:
     def _open(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None: ...
     def _connect(self, target: str, settings: dict[str, Any]) -> None: ...
     def __getitem__(self, key: Any, /) -> Any: ...
-    def get(self, key: Any, default: Any = None, /) -> Any:
+    def get(
+        self, key: Any, default: Any = None, /, *, max_stale: float | timedelta | None = None
+    ) -> Any:
         """The value of `key`; `default` when there is no such key.
+
+        Args:
+            key: The key.
+            default: Returned when there is no such key.
+            max_stale: Seconds, or a timedelta: how old the answer may be. From memory if this handle
+                made a barrier (`sync`, `fresh`, or this) so lately, else by one round trip; 0 sees
+                all that was committed before. Without an owner that is an `UnavailableError`.
 
         >>> from objsync import DiskObject
         >>> with DiskObject("data.obj", {"a": 1}) as d:
-        ...     d.get("a"), d.get("b"), d.get("b", 0)
-        (1, None, 0)
+        ...     d.get("a"), d.get("b"), d.get("b", 0), d.get("a", max_stale=0.2)
+        (1, None, 0, 1)
         """
 
     def __contains__(self, key: object, /) -> bool: ...
@@ -193,7 +210,9 @@ class Handle:
         1000
         """
 
-    def _watch(self, prefix: Any = None, since: int | None = None) -> Events: ...
+    def _watch(
+        self, key: tuple[Any, ...], prefix: Any = None, since: int | None = None
+    ) -> Events: ...
     def _at(self, revision: int) -> PastHandle: ...
     def _history(
         self, key: Any, before: int | None = None, limit: int | None = None
@@ -234,6 +253,9 @@ class PastHandle:
     def __getitem__(self, key: Any, /) -> Any: ...
     def get(self, key: Any, default: Any = None, /) -> Any:
         """The value that `key` had; `default` when there was no such key."""
+
+    def release(self) -> None:
+        """Lets go of what is held in memory for it; reads raise `ClosedError` from then on."""
 
     def __contains__(self, key: object, /) -> bool: ...
     def __len__(self) -> int: ...
@@ -377,7 +399,12 @@ def next_event(calls: Calls, future: _Future, events: Events) -> None:
     """The next event of a watch, or `None` at its end."""
 
 def watch(
-    calls: Calls, future: _Future, handle: Handle, prefix: Any = None, since: int | None = None
+    calls: Calls,
+    future: _Future,
+    handle: Handle,
+    key: tuple[Any, ...],
+    prefix: Any = None,
+    since: int | None = None,
 ) -> None:
     """Starts to follow changes; completes with `Events`."""
 
@@ -411,6 +438,37 @@ def past_get(
 
 def past_contains(calls: Calls, future: _Future, past: PastHandle, key: Any) -> None:
     """Whether there was such a key."""
+
+def read_within(
+    calls: Calls,
+    future: _Future,
+    handle: Handle,
+    key: Any,
+    default: Any,
+    max_stale: float | timedelta,
+) -> None:
+    """As `Handle.get` with `max_stale`; `KeyError` never."""
+
+def snapshot(handle: Handle) -> PastHandle:
+    """The dictionary as of this moment."""
+
+def snapshot_begin(calls: Calls, future: _Future, handle: Handle) -> None:
+    """As `snapshot`, awaitable."""
+
+def outcome(handle: Handle, op: Op) -> Outcome | None:
+    """What came of a write: an `Outcome`, or `None` when it was not done and never will be."""
+
+def outcome_of(calls: Calls, future: _Future, handle: Handle, op: Op) -> None:
+    """As `outcome`, awaitable."""
+
+def conflicts(handle: Handle) -> list[Conflict]:
+    """Queued writes that the owner decided otherwise, as a list of `Conflict`."""
+
+def clear_conflicts(handle: Handle) -> None:
+    """Forgets the conflicts so far."""
+
+def conflicts_clear(calls: Calls, future: _Future, handle: Handle) -> None:
+    """As `clear_conflicts`, awaitable."""
 
 def past_count(calls: Calls, future: _Future, past: PastHandle) -> None:
     """How many keys there were."""
