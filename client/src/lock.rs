@@ -390,3 +390,31 @@ impl fmt::Debug for Lock {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn release_tells_that_the_lock_was_lost_when_only_the_owner_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let dict = Dict::open(folder.path().join("data"), Options::default()).unwrap();
+        let name = objsync_proto::key::encode(&"l".into()).unwrap();
+        let lock = dict.lock(name.as_bytes(), Duration::from_secs(60)).unwrap();
+        lock.enter(None).wait().unwrap();
+        let lease = match &*lock.state() {
+            State::Held(held) => held.lease.id(),
+            State::Free | State::Acquiring => panic!("it was taken"),
+        };
+        let revoked = |outcome, _ack| Ok(Step::Done(outcome));
+        dict.write(|_| Ok(Operation::RevokeLease { lease }), revoked)
+            .wait()
+            .unwrap();
+        assert!(lock.is_held(), "as far as this side knows");
+        match lock.release().wait() {
+            Err(ObjectError::Fenced { name: lost, .. }) => assert_eq!(lost, name.as_bytes()),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -65,7 +65,7 @@ fn leave(py: Python<'_>, raised: Option<&Object<'_>>, left: PyResult<()>) -> PyR
 /// ...     "worker" in d
 /// 'sync'
 /// False
-#[pyclass(frozen, module = "objsync._objsync")]
+#[pyclass(frozen, module = "objsync._objsync.leases")]
 pub(crate) struct Lease {
     lease: objsync::Lease,
 }
@@ -134,7 +134,7 @@ impl Lease {
 /// ...     lock.locked
 /// (True, False)
 /// False
-#[pyclass(frozen, module = "objsync._objsync")]
+#[pyclass(frozen, module = "objsync._objsync.leases")]
 pub(crate) struct Lock {
     lock: objsync::Lock,
     timeout: Option<Duration>,
@@ -254,7 +254,7 @@ impl Lock {
 /// ...     "user:ada" in d
 /// 'online'
 /// False
-#[pyclass(frozen, module = "objsync._objsync")]
+#[pyclass(frozen, module = "objsync._objsync.leases")]
 pub(crate) struct Presence {
     presence: objsync::Presence,
 }

@@ -56,14 +56,7 @@ mod _objsync {
     #[pymodule_export]
     use super::handle::Handle;
     #[pymodule_export]
-    use super::leases::{
-        Lease, Lock, Presence, lease, lease_begin, lease_close, lock, lock_acquire, lock_enter,
-        lock_release, presence, presence_begin, presence_close, set_leased,
-    };
-    #[pymodule_export]
     use super::past::{PastHandle, at, history, past_contains, past_count, past_get, past_pages};
-    #[pymodule_export]
-    use super::patches::patch_value;
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]
@@ -74,11 +67,6 @@ mod _objsync {
     #[pymodule_export]
     use super::scan::ScanIterator;
     #[pymodule_export]
-    use super::transaction::{
-        AttemptsHandle, TransactionHandle, transact_begin, transact_commit, transact_contains,
-        transact_count, transact_get, transact_pages,
-    };
-    #[pymodule_export]
     use super::watch::Events;
     #[pymodule_export]
     use super::{decode_key, decode_value, encode_key, encode_value};
@@ -87,11 +75,53 @@ mod _objsync {
     #[allow(non_upper_case_globals, reason = "the name that Python looks for")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    /// Leases, locks and presence, and changes of a part of a value.
+    #[pymodule]
+    mod leases {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::leases::{
+            Lease, Lock, Presence, lease, lease_begin, lease_close, lock, lock_acquire, lock_enter,
+            lock_release, presence, presence_begin, presence_close, set_leased,
+        };
+        #[pymodule_export]
+        use crate::patches::patch_value;
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "leases")
+        }
+    }
+
+    /// Several reads and writes as one.
+    #[pymodule]
+    mod transactions {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::transaction::{
+            AttemptsHandle, TransactionHandle, transact_begin, transact_commit, transact_contains,
+            transact_count, transact_get, transact_pages,
+        };
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "transactions")
+        }
+    }
+
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         objsync::set_interrupt_check(super::interrupt::check);
         Ok(())
     }
+}
+
+/// Makes a part of this module one that can be imported: a file of its own would be found by name.
+fn importable(part: &Bound<'_, PyModule>, name: &str) -> PyResult<()> {
+    let modules = part.py().import("sys")?.getattr("modules")?;
+    modules.set_item(format!("objsync._objsync.{name}"), part)
 }
 
 /// The stored bytes of a value, before compression.

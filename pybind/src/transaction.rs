@@ -16,7 +16,7 @@ use crate::waiting::{wait, wait_for_read};
 type Object<'py> = Bound<'py, PyAny>;
 
 /// A dictionary at one moment, with changes on top; `objsync.Transaction` is its public face.
-#[pyclass(frozen, module = "objsync._objsync")]
+#[pyclass(frozen, module = "objsync._objsync.transactions")]
 pub(crate) struct TransactionHandle {
     transaction: Transaction,
 }
@@ -117,7 +117,7 @@ impl TransactionHandle {
 }
 
 /// The attempts at one transaction.
-#[pyclass(frozen, module = "objsync._objsync", name = "Attempts")]
+#[pyclass(frozen, module = "objsync._objsync.transactions", name = "Attempts")]
 pub(crate) struct AttemptsHandle {
     attempts: Attempts,
 }

@@ -224,6 +224,8 @@ impl Dict {
     /// included. Else the function is run again on a later moment, after a random pause: it should
     /// do nothing besides what it does to its transaction.
     ///
+    /// The function has a minute: for longer an owner does not hold the moment that it reads.
+    ///
     /// Strictly serializable: it is as if the function had run alone, at some time between call and
     /// return, also when it only reads. Returns what the function returned. When that is an error,
     /// nothing is changed, and the error is returned as it is.

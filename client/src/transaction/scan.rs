@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::key;
 use objsync_proto::wire::{Entry, KeyRange};
 
@@ -119,7 +120,15 @@ impl TransactionScan {
             let at = (shared.moment.revision(), None);
             Scan::begin_at(Arc::clone(&shared.core), at, range, self.with_values)
         });
-        stream.next_page_async().await
+        let page = stream.next_page_async().await;
+        if page
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::Unavailable)
+        {
+            // The owner went away in the middle: the next one is asked for another moment.
+            self.transaction.made().overtaken = true;
+        }
+        page
     }
 
     /// Notes the part of the range up to the last key read, or all that was left of it, and gives

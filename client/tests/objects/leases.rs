@@ -255,6 +255,22 @@ fn synced(stage: &Stage, name: &str) -> bool {
 }
 
 #[test]
+fn presence_of_a_process_that_stood_still_goes_and_comes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    let mut holder = Peer::open(&path);
+    let watch = dict.watch(KeyRange::default(), None).unwrap();
+    assert_eq!(holder.ask("present theirs"), "ok");
+    children::stop(holder.pid());
+    gone(&watch, "theirs");
+    children::go_on(holder.pid());
+    until("it is there again", || text(&dict, "theirs").is_some());
+    holder.kill();
+    gone(&watch, "theirs");
+}
+
+#[test]
 fn presence_is_there_again_after_the_death_of_the_owner_and_ends_with_its_process() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");

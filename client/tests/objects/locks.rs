@@ -147,17 +147,35 @@ fn lock_is_held_over_the_death_of_the_owner() {
 }
 
 #[test]
-fn call_that_is_dropped_while_it_waits_leaves_nothing_behind() {
+fn call_that_is_dropped_while_it_waits_or_is_answered_leaves_nothing_behind() {
     in_each_role(|stage| {
         let mine = stage.dict.lock(&k("l"), LONG).unwrap();
         let yours = stage.other.lock(&k("l"), LONG).unwrap();
-        yours.enter(None).wait().unwrap();
-        let mut waiting = mine.acquire(None);
-        assert!(waiting.try_take().is_none());
-        drop(waiting);
-        yours.release().wait().unwrap();
-        assert!(yours.acquire(Some(LONG)).wait().unwrap());
-        yours.release().wait().unwrap();
+        for round in 0..40 {
+            yours.enter(Some(LONG)).wait().unwrap();
+            let mut waiting = mine.acquire(None);
+            for _ in 0..20 {
+                assert!(waiting.try_take().is_none());
+                std::thread::park_timeout(Duration::from_micros(200));
+            }
+            yours.release().wait().unwrap();
+            // Dropped a little later each time: before, while and after it is answered.
+            let mut taken = None;
+            for _ in 0..round {
+                taken = waiting.try_take();
+                if taken.is_some() {
+                    break;
+                }
+                std::thread::park_timeout(Duration::from_micros(50));
+            }
+            drop(waiting);
+            if let Some(taken) = taken {
+                assert!(taken.unwrap());
+                mine.release().wait().unwrap();
+            }
+            assert!(yours.acquire(Some(LONG)).wait().unwrap(), "round {round}");
+            yours.release().wait().unwrap();
+        }
         assert!(mine.acquire(Some(LONG)).wait().unwrap());
         drop(mine);
         assert!(yours.acquire(Some(LONG)).wait().unwrap(), "given back");

@@ -242,6 +242,9 @@ fn each_run_of_the_function_sees_one_moment() {
             let t = attempts.begin().wait().unwrap();
             let read = || -> objsync::Result<_> {
                 let (x, y) = (number(&t, &k("x"))?, number(&t, &k("y"))?);
+                for _ in 0..3 {
+                    assert_eq!(number(&t, &k("y"))?, number(&t, &k("x"))?);
+                }
                 let payload = |entry: objsync::Result<(_, objsync::Bytes)>| {
                     Ok(value::from_payload::<i64>(&entry?.1)?)
                 };
@@ -439,4 +442,35 @@ fn transaction_that_is_kept_after_its_end_holds_no_moment() {
         .collect();
     assert_eq!(scan.map(Result::unwrap).count(), 1);
     drop(kept);
+}
+
+#[test]
+fn transaction_whose_owner_dies_while_it_reads_a_range_is_run_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let owner = Peer::open(&path);
+    let _heir = Peer::open(&path);
+    let options = Options {
+        promote: false,
+        ..crate::peer::without_replica()
+    };
+    let dict = Dict::open(&path, options).unwrap();
+    // More than is on its way when the owner dies.
+    let large = v(&"x".repeat(100_000));
+    dict.update((0..200).map(|number| (k(&format!("{number:03}")), large.clone())))
+        .unwrap();
+    let owner = Cell::new(Some(owner));
+    let runs = Cell::new(0);
+    let counted = dict.transact(|t| {
+        runs.set(runs.get() + 1);
+        let mut scan = t.scan(KeyRange::default(), false);
+        let first = scan.next().transpose()?;
+        if let Some(owner) = owner.take() {
+            owner.kill();
+        }
+        let rest = scan.collect::<objsync::Result<Vec<_>>>()?;
+        Ok::<_, ObjectError>(first.iter().count() + rest.len())
+    });
+    assert_eq!(counted.unwrap(), 200);
+    assert_eq!(runs.get(), 2);
 }

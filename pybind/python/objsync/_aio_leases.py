@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from objsync import _loop, _native
 from objsync._aio_parts import Opened
-from objsync._native import Handle, native
+from objsync._native import Handle, native_leases
 from objsync.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Lease(Opened):
         self._lease: _native.Lease | None = None
 
     async def _open(self) -> None:
-        self._lease = await _loop.call(native.lease_begin, *self._asked)
+        self._lease = await _loop.call(native_leases.lease_begin, *self._asked)
 
     async def _close(self) -> None:
         await self.close()
@@ -67,7 +67,7 @@ class Lease(Opened):
 
     async def close(self) -> None:
         """Ends it, and removes what lies under it. Harmless when repeated."""
-        await _loop.call(native.lease_close, self.native)
+        await _loop.call(native_leases.lease_close, self.native)
 
 
 class Presence(Opened):
@@ -81,7 +81,7 @@ class Presence(Opened):
         self._presence: _native.Presence | None = None
 
     async def _open(self) -> None:
-        self._presence = await _loop.call(native.presence_begin, *self._asked)
+        self._presence = await _loop.call(native_leases.presence_begin, *self._asked)
 
     async def _close(self) -> None:
         await self.close()
@@ -89,7 +89,7 @@ class Presence(Opened):
     async def close(self) -> None:
         """Removes the key. Harmless when repeated."""
         if self._presence is not None:
-            await _loop.call(native.presence_close, self._presence)
+            await _loop.call(native_leases.presence_close, self._presence)
 
 
 class Lock:
@@ -135,15 +135,15 @@ class Lock:
         self, blocking: bool = True, timeout: float | timedelta | None = None
     ) -> bool:
         """Takes the lock; whether it did. `timeout` is seconds to wait, or a timedelta."""
-        taken: bool = await _loop.call(native.lock_acquire, self.native, blocking, timeout)
+        taken: bool = await _loop.call(native_leases.lock_acquire, self.native, blocking, timeout)
         return taken
 
     async def release(self) -> None:
         """Gives it back. `FencedError` when it was lost meanwhile."""
-        await _loop.call(native.lock_release, self.native)
+        await _loop.call(native_leases.lock_release, self.native)
 
     async def __aenter__(self) -> Self:
-        await _loop.call(native.lock_enter, self.native)
+        await _loop.call(native_leases.lock_enter, self.native)
         return self
 
     async def __aexit__(

@@ -10,7 +10,15 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from objsync import _loop
-from objsync._native import Events, Handle, Pages, PastHandle, TransactionHandle, native
+from objsync._native import (
+    Events,
+    Handle,
+    Pages,
+    PastHandle,
+    TransactionHandle,
+    native,
+    native_transactions,
+)
 from objsync._records import Ack, Event
 
 __all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView", "Watch"]
@@ -61,7 +69,7 @@ class Entries:
         if isinstance(handle, PastHandle):
             self._start = native.past_pages
         elif isinstance(handle, TransactionHandle):
-            self._start = native.transact_pages
+            self._start = native_transactions.transact_pages
         self._scan = (handle, what, tuple(bounds.values()), reverse)
         self._pages: Pages | None = None
         self._ready: deque[Any] = deque()

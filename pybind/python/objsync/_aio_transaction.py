@@ -10,7 +10,7 @@ from typing import Any
 from objsync import _loop
 from objsync._aio_leases import Lock
 from objsync._aio_parts import RangeReader
-from objsync._native import Attempts, Handle, TransactionHandle, native
+from objsync._native import Attempts, Handle, TransactionHandle, native_transactions
 from objsync._transaction import refuse_nested, running
 from objsync._transaction import transact as transact_blocking
 
@@ -35,19 +35,19 @@ class Transaction(RangeReader):
         return self._handle.revision
 
     def __getitem__(self, key: Any) -> asyncio.Future[Any]:
-        return _loop.call(native.transact_get, self._handle, key, None, True)
+        return _loop.call(native_transactions.transact_get, self._handle, key, None, True)
 
     def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
         """The value of `key`; `default` when there is no such key."""
-        return _loop.call(native.transact_get, self._handle, key, default, False)
+        return _loop.call(native_transactions.transact_get, self._handle, key, default, False)
 
     def contains(self, key: Any) -> asyncio.Future[bool]:
         """Whether there is such a key."""
-        return _loop.call(native.transact_contains, self._handle, key)
+        return _loop.call(native_transactions.transact_contains, self._handle, key)
 
     def len(self) -> asyncio.Future[int]:
         """How many keys there are: reads all of them."""
-        return _loop.call(native.transact_count, self._handle)
+        return _loop.call(native_transactions.transact_count, self._handle)
 
     def range(self, start: Any = None, stop: Any = None) -> RangeReader:
         """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
@@ -66,7 +66,7 @@ class Transaction(RangeReader):
 
     async def pop(self, key: Any, /, *default: Any) -> Any:
         """Removes `key` and returns its value; without a default, `KeyError` when it is missing."""
-        value = await _loop.call(native.transact_get, self._handle, key, *(default or (None,)), not default)
+        value = await _loop.call(native_transactions.transact_get, self._handle, key, *(default or (None,)), not default)
         self._handle.discard(key)
         return value
 
@@ -86,7 +86,7 @@ async def transact(handle: Handle, run: Callable[[Any], Any]) -> Any:
     refuse_nested()
     attempts = Attempts(handle)
     while True:
-        transaction = await _loop.call(native.transact_begin, attempts)
+        transaction = await _loop.call(native_transactions.transact_begin, attempts)
         try:
             with running():
                 result = await run(Transaction(transaction))
@@ -97,7 +97,7 @@ async def transact(handle: Handle, run: Callable[[Any], Any]) -> Any:
         except BaseException:
             attempts.give_up(transaction)
             raise
-        if await _loop.call(native.transact_commit, attempts, transaction):
+        if await _loop.call(native_transactions.transact_commit, attempts, transaction):
             return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from objsync._native import Handle, Lease, Lock, Presence, native
+from objsync._native import Handle, Lease, Lock, Presence, native_leases
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -26,7 +26,7 @@ class Leases(Handle):
         ...     d.set("worker", "busy", lease=lease).durability, lease.is_alive
         ('sync', True)
         """
-        return native.lease(self, ttl)
+        return native_leases.lease(self, ttl)
 
     def presence(self, key: Any, value: Any) -> Presence:
         """Puts `value` under `key` for as long as the block lasts and this process is connected.
@@ -43,7 +43,7 @@ class Leases(Handle):
         ['user:ada']
         []
         """
-        return native.presence(self, key, value)
+        return native_leases.presence(self, key, value)
 
     def lock(
         self,
@@ -73,4 +73,4 @@ class Leases(Handle):
         ...         second.locked
         True
         """
-        return native.lock(self, name, ttl, timeout)
+        return native_leases.lock(self, name, ttl, timeout)

@@ -10,21 +10,20 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
     )
 
 from objsync._objsync import (
-    Attempts,
     Batch,
     Calls,
     Events,
     Handle,
-    Lease,
-    Lock,
     Pages,
     PastHandle,
     Pipeline,
-    Presence,
-    TransactionHandle,
     __version__,
 )
 from objsync import _objsync as native
+from objsync._objsync import leases as native_leases
+from objsync._objsync import transactions as native_transactions
+from objsync._objsync.leases import Lease, Lock, Presence
+from objsync._objsync.transactions import Attempts, TransactionHandle
 
 __all__ = [
     "Attempts",
@@ -41,4 +40,6 @@ __all__ = [
     "TransactionHandle",
     "__version__",
     "native",
+    "native_leases",
+    "native_transactions",
 ]

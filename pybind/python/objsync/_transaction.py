@@ -206,7 +206,8 @@ class Transactions(Handle):
 
         If anything that it read has changed by then, ranges with their missing keys included, nothing
         is changed, and `fn` is called again on a later moment, after a random pause. So it should do
-        nothing besides what it does to its `Transaction`, which it is called with.
+        nothing besides what it does to its `Transaction`, which it is called with, and within a
+        minute: for longer no moment is held.
 
         Strictly serializable: it is as if `fn` had run alone, at some time between call and return,
         also when it only reads. `last_ack` tells where it stands. Nobody waits for a transaction, and

@@ -36,7 +36,7 @@ from objsync._aio_parts import (
 )
 from objsync._aio_transaction import Transaction
 from objsync._aio_reads import Conflicts, Reads, Snapshot
-from objsync._native import Handle, native
+from objsync._native import Handle, native, native_leases
 from objsync._objects import MISSING, Settings
 from objsync._records import Ack, Event, Status, Version
 
@@ -138,19 +138,19 @@ class Object(Opened, RangeView, Reads):
         if ttl is None and lease is None:
             return _loop.call(native.set, self._handle, key, value)
         under = None if lease is None else lease.native
-        return _loop.call(native.set_leased, self._handle, key, value, ttl, under)
+        return _loop.call(native_leases.set_leased, self._handle, key, value, ttl, under)
 
     def list_append(self, key: Any, *items: Any) -> asyncio.Future[int]:
         """Adds to the end of a list; its new length."""
-        return _loop.call(native.patch_value, self._handle, "list_append", key, items)
+        return _loop.call(native_leases.patch_value, self._handle, "list_append", key, items)
 
     def set_add(self, key: Any, *items: Any) -> asyncio.Future[int]:
         """Adds to a set; how many were not there."""
-        return _loop.call(native.patch_value, self._handle, "set_add", key, items)
+        return _loop.call(native_leases.patch_value, self._handle, "set_add", key, items)
 
     def set_discard(self, key: Any, *items: Any) -> asyncio.Future[int]:
         """Removes from a set; how many were there."""
-        return _loop.call(native.patch_value, self._handle, "set_discard", key, items)
+        return _loop.call(native_leases.patch_value, self._handle, "set_discard", key, items)
 
     def delete(self, key: Any) -> asyncio.Future[Ack]:
         """Deletes `key`; `KeyError` when it is not there."""
@@ -241,7 +241,7 @@ class Object(Opened, RangeView, Reads):
         timeout: float | timedelta | None = None,
     ) -> Lock:
         """A lock by name, for ``async with`` (see `objsync.Object.lock`)."""
-        return Lock(native.lock(self._handle, name, ttl, timeout))
+        return Lock(native_leases.lock(self._handle, name, ttl, timeout))
 
     # Others
 
