@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::core::{Command, FeedKind};
+use crate::core::{Asker, Command, FeedKind};
 use crate::error::{ObjectError, Result};
 use crate::operations::open;
 use crate::owned::{Owned, OwnedUse};
@@ -148,8 +148,17 @@ impl OwnerSide {
     pub(crate) fn take(&self, command: Command) {
         match command {
             Command::Write {
-                operation, answer, ..
+                operation,
+                answer: Asker::Caller(answer),
+                ..
             } => self.submit(operation, None, answer),
+            // A handle with a queue on disk never becomes the owner.
+            Command::Write {
+                answer: Asker::Queue(_),
+                ..
+            }
+            | Command::Numbered { .. }
+            | Command::Finished(_) => {}
             Command::Request { request, reply, .. } => self.request(request, reply),
             Command::Feed { wanted, sink } => {
                 // Who reads a stream begins anew at the store when this one ends.

@@ -45,6 +45,9 @@ pub const LINK_HOSTS_MAX: usize = 16;
 pub const SESSION_RESULTS_MAX: usize = 65_536;
 /// Most bytes of results kept per session, which is also the most bytes in flight.
 pub const SESSION_BYTES_MAX: usize = 16 << 20;
+/// Writes of a session whose callers have given up, and that can still be asked about; the oldest
+/// goes first.
+pub const SESSION_GIVEN_UP_MAX: usize = 1_024;
 /// Most sessions a store keeps; opening one more ends the one idle for longest.
 pub const SESSIONS_MAX: usize = 65_536;
 /// A session without an operation for this long ends.
@@ -131,6 +134,12 @@ pub const REPLICA_BYTES_AUTO: u64 = 256 << 20;
 pub const PIN_BYTES_MAX: u64 = 64 << 20;
 /// Most iterations over a replica that are open at once; one more ends the oldest.
 pub const PINS_MAX: usize = 1_024;
+/// Bytes of writes that a client queues on its own disk while there is no owner.
+pub const QUEUE_BYTES_MAX: u64 = 64 << 20;
+/// Most writes queued by a client, and conflicts not yet cleared, together.
+pub const QUEUE_WRITES_MAX: usize = 65_536;
+/// Most queues of one dictionary on one machine, each of one handle at a time.
+pub const QUEUES_MAX: u32 = 256;
 /// Bytes that a store may take in memory unless told otherwise: a quarter each for changes ahead
 /// of the index, the ring of events, the index's cache, and decoded values.
 pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;

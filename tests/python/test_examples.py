@@ -68,6 +68,12 @@ def test_each_job_is_done_by_one_worker(server: Server) -> None:
     assert sum(int(count) for count in re.findall(r": (\d+)", line.partition("done:")[2])) == 60
 
 
+def test_job_of_a_killed_worker_is_done_by_another_and_each_once(server: Server) -> None:
+    lines = run("lasting_jobs.py", server.address, "12").splitlines()
+    assert lines[0] == "mortal is gone"
+    assert lines[1].startswith("12 of 12 done:") and "mortal" not in lines[1], lines
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_example_can_be_read_at_once(path: Path) -> None:
     lines = path.read_text().splitlines()

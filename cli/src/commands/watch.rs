@@ -72,15 +72,19 @@ impl Watch {
 fn as_text(event: &WatchEvent, output: &Output) -> Result<String, Failure> {
     let key = output.painted(&json::shown_key(&event.key, false)?, Colour::Cyan);
     let revision = output.painted(&event.revision.to_string(), Colour::Dim);
+    let (kind, colour) = match event.kind {
+        ChangeKind::Set => ("set", Colour::Green),
+        ChangeKind::Patch => ("patch", Colour::Green),
+        ChangeKind::Delete => ("del", Colour::Red),
+        ChangeKind::Expire => ("expire", Colour::Red),
+    };
+    let kind = output.painted(kind, colour);
     Ok(match &event.value {
         Some(payload) => {
-            let set = output.painted("set", Colour::Green);
-            format!(
-                "{revision} {set} {key} {}",
-                json::shown_value(payload, true)?
-            )
+            let value = json::shown_value(payload, true)?;
+            format!("{revision} {kind} {key} {value}")
         }
-        None => format!("{revision} {} {key}", output.painted("del", Colour::Red)),
+        None => format!("{revision} {kind} {key}"),
     })
 }
 
@@ -91,7 +95,7 @@ fn as_json(event: &WatchEvent) -> Result<String, Failure> {
             .map_or(Ok(Json::Null), |payload| json::value_to_json(payload))
     };
     let mut line = json!({
-        "kind": match event.kind { ChangeKind::Set => "set", ChangeKind::Delete => "delete" },
+        "kind": event.kind.to_string(),
         "key": json::key_to_json(&event.key)?,
         "revision": event.revision.0,
     });
