@@ -192,23 +192,18 @@ fn attempt(core: &Core) -> Result<Attempt> {
     {
         return share(config, owned);
     }
-    let mut nobody = match config.place {
-        Place::Loopback(address) if is_port_held(address.port()) => String::from(
-            "the port is held by another user or another program; another user's store takes a link",
-        ),
-        _ => String::from("nobody serves it"),
-    };
+    let mut nobody = None;
     if !config.must_own() {
         let timeout = INFO_TIMEOUT.min(config.options.timeout / INFO_TIMEOUT_PART);
         match local::connect(&directory, timeout) {
             Ok((info, stream)) => return Ok(Attempt::Owner(info, stream)),
             Err(error) if is_fatal(&error) => return Err(error.into()),
             Err(ServerError::Io { source, .. }) if is_absent(&source) => {}
-            Err(error) => nobody = error.to_string(),
+            Err(error) => nobody = Some(error.to_string()),
         }
     }
     if !config.may_own() {
-        return Ok(Attempt::Nobody(nobody));
+        return Ok(Attempt::Nobody(nobody.unwrap_or_else(|| unserved(config))));
     }
     match own(core, &directory) {
         Ok(owned) => {
@@ -223,6 +218,17 @@ fn attempt(core: &Core) -> Result<Attempt> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Why nobody answers, when the directory has no socket that does.
+fn unserved(config: &Config) -> String {
+    let reason = match config.place {
+        Place::Loopback(address) if is_port_held(address.port()) => {
+            "the port is held by another user or another program; another user's store takes a link"
+        }
+        _ => "nobody serves it",
+    };
+    String::from(reason)
 }
 
 /// Another handle of this process owns the store: use it, at the address asked for too.
