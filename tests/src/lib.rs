@@ -2,10 +2,12 @@
 //!
 //! `tests/shape` reads the project's own files: arrows between crates, trails in the docs, limits,
 //! style. `tests/python` is run by pytest. This library holds what they share about the tree, the
-//! [`checkers`] of recorded histories, and the README's Rust, which `cargo test` runs as a
-//! documentation test.
+//! [`checkers`] of recorded histories, a [`proxy`] that is a bad network, and the README's Rust,
+//! which `cargo test` runs as a documentation test.
 
 pub mod checkers;
+pub mod clock;
+pub mod proxy;
 pub mod tree;
 
 /// The README's Rust code blocks, run as documentation tests.
