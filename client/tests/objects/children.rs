@@ -32,6 +32,14 @@ pub(crate) fn stop(process: u32) {
     }
 }
 
+/// Lets a process go on that was stopped.
+pub(crate) fn go_on(process: u32) {
+    // SAFETY: takes any numbers.
+    unsafe {
+        libc::kill(process.cast_signed(), libc::SIGCONT);
+    }
+}
+
 /// Ends a process, which need not be a child of this one.
 pub(crate) fn end(process: i32) {
     // SAFETY: takes any numbers.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use objsync::{Dict, Options};
 
 use crate::children;
-use crate::peer::{Peer, k, text, v};
+use crate::peer::{Peer, k, text, until, v};
 
 #[test]
 fn sleeping_child_of_a_killed_owner_does_not_keep_the_store() {
@@ -45,4 +45,30 @@ fn handle_of_a_peer_connects_anew_in_the_child() {
     assert_eq!(peer.ask("set b from-parent"), "ok");
     assert_eq!(owner.ask("get a"), "= from-child");
     assert_eq!(owner.ask("get b"), "= from-parent");
+}
+
+#[test]
+fn owner_killed_under_load_while_its_child_lives_loses_and_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let mut owner = Peer::open(&path);
+    let mut writers: Vec<_> = (0..3).map(|_| Peer::open(&path)).collect();
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    writers
+        .iter_mut()
+        .for_each(|writer| writer.tell("incr-many n 300"));
+    until("increments are under way", || {
+        owner.ask("number n").parse::<i64>().is_ok_and(|n| n > 50)
+    });
+    let child: i32 = owner.ask("fork").parse().unwrap();
+    owner.kill();
+    for writer in &mut writers {
+        assert_eq!(writer.answer(), "300 true");
+    }
+    assert_eq!(dict.incr(&k("n"), 0).wait().unwrap(), 900);
+    let mut roles = vec![dict.status().role.to_string()];
+    roles.extend(writers.iter_mut().map(|writer| writer.ask("role")));
+    children::end(child);
+    roles.sort();
+    assert_eq!(roles, ["owner", "peer", "peer", "peer"]);
 }

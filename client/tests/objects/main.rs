@@ -9,7 +9,9 @@
 )]
 
 mod children;
+mod copies;
 mod fork;
+mod handover;
 mod model;
 mod open;
 mod past;

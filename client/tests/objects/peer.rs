@@ -171,6 +171,16 @@ fn do_one(dict: &mut Option<Dict>, words: &[&str]) -> Answer {
                 },
             )?);
         }
+        ["join", path] => {
+            let promote = false;
+            *dict = Some(Dict::open(
+                path,
+                Options {
+                    promote,
+                    ..Options::default()
+                },
+            )?);
+        }
         ["connect", address] => {
             *dict = Some(Dict::connect(&Target::parse(address)?, Options::default())?);
         }
@@ -227,6 +237,8 @@ fn use_it(dict: &Dict, words: &[&str]) -> Answer {
             format!("{} {rising}", got.len())
         }
         ["role"] => dict.status().role.to_string(),
+        ["address"] => dict.status().address.ok_or("no address")?,
+        ["serve", address] => dict.serve(address.parse()?)?.to_string(),
         ["len"] => dict.len()?.to_string(),
         ["sync"] => dict.sync().wait()?.revision.to_string(),
         ["close"] => {
