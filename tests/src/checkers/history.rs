@@ -154,7 +154,7 @@ pub enum Seen {
         /// Its value; none for "removed".
         value: Option<i64>,
     },
-    /// Everything up to here was told.
+    /// Everything up to here was told: the watch says so, or whoever records knows that it must be.
     Bookmark {
         /// The revision.
         revision: u64,
@@ -171,7 +171,8 @@ pub enum Seen {
         /// The revision.
         since: u64,
     },
-    /// The reader waited until nothing happened any more: all must have been told.
+    /// The end: the reader waited until nothing happened any more, and all of the history must have
+    /// been told.
     Settled,
 }
 
@@ -319,6 +320,52 @@ impl History {
         Ok(history)
     }
 
+    /// What would have been recorded, call by call: as lines, a history can be kept and read again.
+    #[must_use]
+    pub fn lines(&self) -> String {
+        let mut lines = String::new();
+        for record in self.records() {
+            lines.push_str(&record.line());
+            lines.push('\n');
+        }
+        lines
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for call in &self.calls {
+            records.push(Record::Invoked {
+                process: call.process,
+                number: call.number,
+                op: call.op.clone(),
+                at_ns: call.invoke_ns,
+            });
+            records.extend(call.return_ns.map(|at_ns| Record::Returned {
+                process: call.process,
+                number: call.number,
+                outcome: call.outcome.clone(),
+                revision: call.revision,
+                at_ns,
+            }));
+        }
+        records.extend(self.commits.iter().cloned().map(Record::Commit));
+        for stream in &self.streams {
+            records.push(Record::Watching {
+                stream: stream.stream,
+                range: stream.range.clone(),
+                since: stream.since,
+            });
+            records.extend(stream.seen.iter().map(|seen| Record::Seen {
+                stream: stream.stream,
+                seen: seen.clone(),
+            }));
+        }
+        records.extend(self.replicas.iter().cloned().map(Record::Replica));
+        records.extend(self.holds.iter().cloned().map(Record::Hold));
+        records.extend(self.fenced.iter().cloned().map(Record::Fenced));
+        records
+    }
+
     /// Adds one record.
     ///
     /// # Errors
@@ -388,11 +435,7 @@ mod tests {
     #[test]
     fn history_is_read_back_and_a_line_that_was_cut_short_is_left_out() {
         let history = samples::good();
-        let mut lines = String::new();
-        for record in samples::records(&history) {
-            lines.push_str(&record.line());
-            lines.push('\n');
-        }
+        let mut lines = history.lines();
         assert_eq!(History::read(&lines).unwrap(), history);
         lines.push_str("{\"returned\":{\"proc");
         assert_eq!(History::read(&lines).unwrap(), history);

@@ -1,11 +1,12 @@
 //! Exactly once: each transaction was asked for by one call, and each answered call has its one.
 //!
 //! A call that was answered with a revision made the transaction of that revision. Where an answer
-//! names none, or never came, the call is found by what it would have done to the state before: who
-//! was answered so goes first, then who asked first. Calls that do the same to the same key cannot
-//! be told apart that way; so each call puts a value of its own.
+//! names none, or never came, the call is found by what it wrote, if no other wrote that; so each
+//! call puts a value of its own. What is left are additions and removals that were never answered:
+//! any of them may have made a transaction that fits, as far as the order of its process allows,
+//! and the one that has to be placed first is taken first, which finds a way if there is one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::history::{Call, Changes, Commit, History, Op, Outcome, State};
 use super::{Verdict, fault, model};
@@ -61,6 +62,24 @@ fn written(op: &Op) -> Vec<&String> {
     }
 }
 
+/// What is put where, if something is and that is known before it is done.
+fn put(call: &Call) -> Vec<(&str, i64)> {
+    match (&call.op, &call.outcome) {
+        (Op::Put { key, value }, _) => vec![(key, *value)],
+        (Op::Swap { key, new, .. }, _) => new.iter().map(|new| (&key[..], *new)).collect(),
+        (Op::Add { key, .. }, Outcome::Number(number)) => vec![(key, *number)],
+        (Op::Transact { writes, .. }, _) => puts(writes),
+        _ => Vec::new(),
+    }
+}
+
+fn puts(changes: &Changes) -> Vec<(&str, i64)> {
+    let changes = changes.iter();
+    changes
+        .filter_map(|(key, value)| Some((key.as_str(), (*value)?)))
+        .collect()
+}
+
 /// Calls that are looked for, in several ways.
 struct Callers<'a> {
     calls: &'a [Call],
@@ -68,25 +87,22 @@ struct Callers<'a> {
     by_number: HashMap<(u64, u64), usize>,
     /// Calls without a revision, by each key that they may change: those answered first.
     by_key: HashMap<&'a str, Vec<usize>>,
+    /// Of each process, the calls whose revision is known, by their numbers.
+    placed: HashMap<u64, BTreeMap<u64, u64>>,
     is_taken: Vec<bool>,
 }
 
 impl<'a> Callers<'a> {
-    fn new(calls: &'a [Call]) -> Verdict<Self> {
+    fn new(calls: &'a [Call], commits: &[&'a Commit]) -> Verdict<Self> {
         let mut callers = Self {
             calls,
             by_revision: HashMap::new(),
             by_number: HashMap::new(),
             by_key: HashMap::new(),
+            placed: HashMap::new(),
             is_taken: vec![false; calls.len()],
         };
-        let mut places: Vec<usize> = (0..calls.len()).collect();
-        places.sort_by_key(|&place| {
-            let call = &calls[place];
-            (call.outcome == Outcome::Unknown, call.invoke_ns)
-        });
-        for place in places {
-            let call = &calls[place];
+        for (place, call) in calls.iter().enumerate() {
             let number = (call.process, call.number);
             if callers.by_number.insert(number, place).is_some() {
                 return fault(ONCE, format!("{number:?} is the number of two calls"));
@@ -107,19 +123,44 @@ impl<'a> Callers<'a> {
                 }
             }
         }
+        callers.find_unique(commits);
+        callers.remember_placed();
         Ok(callers)
+    }
+
+    /// Finds the transactions without a known call that only one call can have made.
+    fn find_unique(&mut self, commits: &[&'a Commit]) {
+        let mut by_put: HashMap<Vec<(&str, i64)>, Vec<usize>> = HashMap::new();
+        for (place, call) in self.calls.iter().enumerate() {
+            if effect(call) != Effect::No && call.revision.is_none() {
+                by_put.entry(put(call)).or_default().push(place);
+            }
+        }
+        by_put.remove(&Vec::new());
+        for commit in commits {
+            if let Some(place) = commit.call.and_then(|it| self.by_number.get(&it)) {
+                self.by_revision.insert(commit.revision, *place);
+            } else if let Some([place]) = by_put.get(&puts(&commit.changes)).map(|it| &it[..]) {
+                self.by_revision.entry(commit.revision).or_insert(*place);
+            }
+        }
+    }
+
+    fn remember_placed(&mut self) {
+        for (revision, place) in &self.by_revision {
+            let call = &self.calls[*place];
+            let placed = self.placed.entry(call.process).or_default();
+            placed.insert(call.number, *revision);
+        }
     }
 
     /// The call that made a transaction on a state.
     fn take(&mut self, commit: &Commit, state: &State) -> Verdict<usize> {
         let revision = commit.revision;
-        let named = match &commit.call {
-            Some(number) => match self.by_number.get(number) {
-                None => return fault(ONCE, format!("{revision} is by {number:?}, unknown")),
-                Some(place) => Some(*place),
-            },
-            None => self.by_revision.get(&revision).copied(),
-        };
+        if let Some(number) = commit.call.filter(|it| !self.by_number.contains_key(it)) {
+            return fault(ONCE, format!("{revision} is by {number:?}, unknown"));
+        }
+        let named = self.by_revision.get(&revision).copied();
         let Some(place) = named.or_else(|| self.find(commit, state)) else {
             let what = format!("{revision} did {:?}, as no open call would", commit.changes);
             return fault(ONCE, what);
@@ -136,19 +177,43 @@ impl<'a> Callers<'a> {
             let what = format!("{} was answered {:?}", name(call), call.revision);
             return fault(ONCE, format!("{what} and was done by {revision}"));
         }
+        let placed = self.placed.entry(call.process).or_default();
+        placed.insert(call.number, revision);
         Ok(place)
     }
 
+    /// Of the calls that fit, the one that has to be placed first.
     fn find(&self, commit: &Commit, state: &State) -> Option<usize> {
         let changes: Changes = model::real(state, &commit.changes);
         let (key, _) = changes.first_key_value()?;
-        let mut places = self.by_key.get(key.as_str())?.iter().copied();
-        places.find(|&place| {
+        let places = self.by_key.get(key.as_str())?.iter().copied();
+        let fitting = places.filter(|&place| {
             let call = &self.calls[place];
             let (outcome, would) = model::decide(state, &call.op);
             let fits = call.outcome == Outcome::Unknown || call.outcome == outcome;
-            !self.is_taken[place] && fits && would == changes
+            let (after, before) = self.bounds(call);
+            let is_in_order = after < commit.revision && commit.revision < before;
+            !self.is_taken[place] && fits && is_in_order && would == changes
+        });
+        fitting.min_by_key(|&place| {
+            let call = &self.calls[place];
+            let is_open = call.outcome == Outcome::Unknown;
+            (is_open, self.bounds(call).1, call.invoke_ns)
         })
+    }
+
+    /// Between which revisions a call must lie, by those of its process before and after it.
+    fn bounds(&self, call: &Call) -> (u64, u64) {
+        let Some(placed) = self.placed.get(&call.process) else {
+            return (0, u64::MAX);
+        };
+        let before = placed.range(..call.number).next_back();
+        let after = placed.range(call.number + 1..).next();
+        let revision = |found: Option<(&u64, &u64)>| found.map(|(_, revision)| *revision);
+        (
+            revision(before).unwrap_or(0),
+            revision(after).unwrap_or(u64::MAX),
+        )
     }
 }
 
@@ -170,7 +235,7 @@ pub fn check(history: &History) -> Verdict<Order<'_>> {
     {
         return fault(ONCE, format!("{} was given twice", twice[0].revision));
     }
-    let mut callers = Callers::new(&history.calls)?;
+    let mut callers = Callers::new(&history.calls, &commits)?;
     let mut state = State::new();
     let mut order = Order {
         commits: Vec::new(),
@@ -229,6 +294,45 @@ mod tests {
         for (reason, spoil) in spoil {
             rejected(reason, spoil, |history| check(history).map(drop));
         }
+    }
+
+    #[test]
+    fn open_additions_are_placed_as_the_order_of_their_processes_allows() {
+        let mut history = History::default();
+        let add = |key: &str| Op::Add {
+            key: key.into(),
+            by: 1,
+        };
+        // The second asks for "n" first; but the first went on with "a" before "n" was added again.
+        for (process, number, key, invoke_ns) in [(1, 1, "n", 20), (1, 2, "a", 21), (2, 1, "n", 10)]
+        {
+            history.calls.push(Call {
+                process,
+                number,
+                op: add(key),
+                invoke_ns,
+                return_ns: None,
+                outcome: Outcome::Unknown,
+                revision: None,
+            });
+        }
+        history.calls[1].outcome = Outcome::Number(1);
+        history.calls[1].return_ns = Some(30);
+        for (revision, key, value) in [(1, "n", 1), (2, "a", 1), (3, "n", 2)] {
+            history.commits.push(Commit {
+                revision,
+                changes: Changes::from([(key.into(), Some(value))]),
+                call: None,
+            });
+        }
+        let order = check(&history).unwrap();
+        assert_eq!(
+            [0, 1, 2].map(|call| order.made(call)),
+            [Some(1), Some(2), Some(3)]
+        );
+        history.commits[2].revision = 4;
+        history.commits[0].revision = 3;
+        assert!(check(&history).is_err());
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use super::Verdict;
 use super::history::{
-    Call, Changes, Commit, Fenced, History, Hold, Op, Outcome, Range, Record, Replica, Seen, State,
-    Stream,
+    Call, Changes, Commit, Fenced, History, Hold, Op, Outcome, Range, Replica, Seen, State, Stream,
 };
 
 struct Maker {
@@ -183,42 +182,4 @@ pub(crate) fn rejected(
         fault.to_string().contains(reason),
         "{fault} is not {reason}"
     );
-}
-
-/// What would have been recorded.
-pub(crate) fn records(history: &History) -> Vec<Record> {
-    let mut records = Vec::new();
-    for call in &history.calls {
-        records.push(Record::Invoked {
-            process: call.process,
-            number: call.number,
-            op: call.op.clone(),
-            at_ns: call.invoke_ns,
-        });
-        if let Some(at_ns) = call.return_ns {
-            records.push(Record::Returned {
-                process: call.process,
-                number: call.number,
-                outcome: call.outcome.clone(),
-                revision: call.revision,
-                at_ns,
-            });
-        }
-    }
-    records.extend(history.commits.iter().cloned().map(Record::Commit));
-    for stream in &history.streams {
-        records.push(Record::Watching {
-            stream: stream.stream,
-            range: stream.range.clone(),
-            since: stream.since,
-        });
-        records.extend(stream.seen.iter().map(|seen| Record::Seen {
-            stream: stream.stream,
-            seen: seen.clone(),
-        }));
-    }
-    records.extend(history.replicas.iter().cloned().map(Record::Replica));
-    records.extend(history.holds.iter().cloned().map(Record::Hold));
-    records.extend(history.fenced.iter().cloned().map(Record::Fenced));
-    records
 }
