@@ -94,7 +94,8 @@ impl Arena {
         self.ledger.answered
     }
 
-    fn directory(&self) -> PathBuf {
+    /// Where the store lies.
+    pub(crate) fn directory(&self) -> PathBuf {
         self.world.path(&format!("home/stores/{}", self.port))
     }
 
@@ -208,9 +209,27 @@ impl Arena {
             .iter()
             .position(|client| owner && client.role == "owner");
         let any = usize::try_from(random.below(self.clients.len() as u64)).unwrap();
-        let mut client = self.clients.remove(owner.unwrap_or(any));
+        self.kill_at(owner.unwrap_or(any));
+    }
+
+    /// Kills the client that is this process.
+    pub(crate) fn kill_process(&mut self, process: u32) {
+        let mut clients = self.clients.iter();
+        let place = clients.position(|client| client.child.id() == process);
+        self.kill_at(place.expect("the process is a client"));
+    }
+
+    fn kill_at(&mut self, place: usize) {
+        let mut client = self.clients.remove(place);
         client.child.kill().unwrap();
         client.child.wait().unwrap();
+    }
+
+    /// That one client owns the store, by what they reported last.
+    pub(crate) fn assert_one_owner(&self) {
+        let roles = self.clients.iter().map(|client| &client.role[..]);
+        let owners = roles.clone().filter(|role| *role == "owner").count();
+        assert_eq!(owners, 1, "{:?}", roles.collect::<Vec<_>>());
     }
 
     /// Pauses the client that owns the store, if one does and it is wanted, else any; reads journals

@@ -117,7 +117,11 @@ impl Client {
             match &line[..] {
                 "go" => self.work(&Kind::SMALL),
                 "go heavy" => self.work(&[Kind::Blob, Kind::Batch, Kind::Own]),
-                "report" => self.handles.iter().for_each(report),
+                "go single" => self.work(&[Kind::Own, Kind::Shared, Kind::Chain, Kind::Put]),
+                "report" => {
+                    self.say_role();
+                    self.handles.iter().for_each(report);
+                }
                 other => say(&Event::Wrong(format!("{other} is nothing to do"))),
             }
         }
@@ -130,13 +134,18 @@ impl Client {
             if let Err(error) = self.burst(kinds, burst) {
                 return say(&Event::Wrong(error.to_string()));
             }
-            let role = self.handles[0].status().role.to_string();
-            if role != self.role {
-                say(&Event::Role(role.clone()));
-                self.role = role;
-            }
+            self.say_role();
         }
         say(&Event::Stopped);
+    }
+
+    /// Tells what this process is to the store, when that has changed.
+    fn say_role(&mut self) {
+        let role = self.handles[0].status().role.to_string();
+        if role != self.role {
+            say(&Event::Role(role.clone()));
+            self.role = role;
+        }
     }
 
     /// Starts several operations at once, waits for all of them, and reads what it wrote.

@@ -20,6 +20,7 @@
 )]
 
 mod arena;
+mod attack;
 mod claims;
 mod client;
 mod history;
