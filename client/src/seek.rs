@@ -258,8 +258,13 @@ fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
         limits: StoreLimits::within(memory_bytes),
         ..StoreOptions::default()
     };
+    // Why nobody was found before stays known: a caller may give up in this moment.
+    let reason = match core.phase() {
+        Phase::Seeking { reason, .. } => reason,
+        _ => None,
+    };
     core.enter(Phase::Seeking {
-        reason: None,
+        reason: reason.clone(),
         opening: true,
     });
     let served = match Store::open(directory, options.clone()) {
@@ -271,7 +276,7 @@ fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
             .and_then(|store| serve(core, directory, store)),
     };
     core.enter(Phase::Seeking {
-        reason: None,
+        reason,
         opening: false,
     });
     served

@@ -158,6 +158,27 @@ fn address_keeps_its_store_over_the_end_of_all_processes() {
     assert_eq!(second.ask("get a"), "= 1");
 }
 
+/// A store whose first attempt to listen failed was closed, and served like that once the port was
+/// free: every call answered "closed". Found by two stores that raced for one port.
+#[test]
+fn port_that_is_free_only_after_the_store_was_opened_is_taken_then() {
+    let home = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let held = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    let mut peer = Peer::start(home.path());
+    peer.tell(&format!("connect 127.0.0.1:{port}"));
+    let key = home.path().join(format!("stores/{port}/key"));
+    until("it is about to listen", || key.exists());
+    let seen = Instant::now();
+    until("it has tried", || {
+        seen.elapsed() > Duration::from_millis(100)
+    });
+    drop(held);
+    assert_eq!(peer.answer(), "ok");
+    assert_eq!(peer.ask("set a 1"), "ok");
+    assert_eq!(peer.ask("role"), "owner");
+}
+
 #[test]
 fn address_where_nobody_serves_is_unavailable_without_promotion() {
     let home = tempfile::tempdir().unwrap();
