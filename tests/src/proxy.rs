@@ -35,6 +35,8 @@ pub struct Faults {
     pub datagram_bytes_max: usize,
     /// All are lost.
     pub is_cut: bool,
+    /// All that the target answers are lost.
+    pub is_mute: bool,
 }
 
 impl Faults {
@@ -47,7 +49,14 @@ impl Faults {
         delay: Duration::ZERO,
         datagram_bytes_max: DATAGRAM_BYTES_MAX,
         is_cut: false,
+        is_mute: false,
     };
+}
+
+impl Faults {
+    fn loses_all(&self, is_going_there: bool) -> bool {
+        self.is_cut || (self.is_mute && !is_going_there)
+    }
 }
 
 /// A proxy; its end cuts everybody off.
@@ -218,10 +227,10 @@ impl Shared {
     fn take(&self, bytes: &[u8], through: &Arc<UdpSocket>, to: SocketAddr) {
         let mut state = self.state();
         let faults = state.faults;
-        let is_lost = state.chance(faults.drop_permille);
+        let is_lost = state.chance(faults.drop_permille) || faults.loses_all(to == self.target);
         let copies = 1 + u32::from(state.chance(faults.duplicate_permille));
         let is_full = state.waiting.len() >= WAITING_MAX;
-        if is_lost || is_full || faults.is_cut || bytes.len() > faults.datagram_bytes_max {
+        if is_lost || is_full || bytes.len() > faults.datagram_bytes_max {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -378,5 +387,15 @@ mod tests {
             ..Faults::NONE
         };
         assert_eq!(returned(faults, 100), (Vec::new(), 100));
+    }
+
+    #[test]
+    fn answers_of_a_mute_target_are_lost_and_nothing_else() {
+        let faults = Faults {
+            is_mute: true,
+            ..Faults::NONE
+        };
+        assert!(faults.loses_all(false) && !faults.loses_all(true));
+        assert!(!Faults::NONE.loses_all(false));
     }
 }
