@@ -1,9 +1,9 @@
-//! How soon the others carry on when an owner is killed under load.
+//! How soon the others carry on when an owner is killed under load, or closes.
 //!
 //! Processes race for one loopback address, and each writes all the time, every write on disk before
 //! it is answered. The owner is killed; what is timed is, for each other process, from the kill to
 //! its first write that the next owner has acknowledged. Then another process takes the place of the
-//! killed one. [`child`] is one of the processes.
+//! killed one. A hand-over is the same with an owner that closes. [`child`] is one of the processes.
 
 pub(crate) mod child;
 
@@ -25,24 +25,37 @@ const LOAD: Duration = Duration::from_millis(300);
 /// Longer than this no process may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Kills owners, and prints the median, the 99th of a hundred and the longest of all times.
+/// How an owner ends.
+#[derive(Clone, Copy)]
+enum End {
+    Kill,
+    Close,
+}
+
+/// Ends owners, and prints the median, the 99th of a hundred and the longest of all times.
 pub(crate) fn measure(folder: &Path, scale: u32) -> Result<()> {
-    for peers in PEER_COUNTS {
-        let mut arena = Arena::new(&folder.join(format!("failover-{peers}")))?;
-        let mut times = Vec::new();
-        for _ in 0..(ROUND_COUNT / scale).max(1) {
-            arena.fill(peers + 1)?;
-            std::thread::sleep(LOAD);
-            times.extend(arena.kill_owner()?);
+    for (name, end) in [("failover", End::Kill), ("hand-over", End::Close)] {
+        for peers in PEER_COUNTS {
+            let name = format!("{name} {peers} peers");
+            let mut arena = Arena::new(&folder.join(&name))?;
+            let mut times = Vec::new();
+            for _ in 0..(ROUND_COUNT / scale).max(1) {
+                arena.fill(peers + 1)?;
+                std::thread::sleep(LOAD);
+                times.extend(arena.end_owner(end)?);
+            }
+            print(&name, times)?;
         }
-        times.sort_unstable();
-        let millis = |index: usize| times[index.min(times.len() - 1)] as f64 / 1e6;
-        let name = format!("failover {peers} peers");
-        figure::print(&format!("{name} p50"), millis(times.len() / 2), "ms")?;
-        figure::print(&format!("{name} p99"), millis(times.len() * 99 / 100), "ms")?;
-        figure::print(&format!("{name} max"), millis(times.len() - 1), "ms")?;
     }
     Ok(())
+}
+
+fn print(name: &str, mut times: Vec<u64>) -> Result<()> {
+    times.sort_unstable();
+    let millis = |index: usize| times[index.min(times.len() - 1)] as f64 / 1e6;
+    figure::print(&format!("{name} p50"), millis(times.len() / 2), "ms")?;
+    figure::print(&format!("{name} p99"), millis(times.len() * 99 / 100), "ms")?;
+    figure::print(&format!("{name} max"), millis(times.len() - 1), "ms")
 }
 
 /// A process, and what it said last.
@@ -87,6 +100,7 @@ impl Arena {
             let mut child = Command::new(std::env::current_exe()?)
                 .args(["--write", &self.address])
                 .env("OBJSYNC_HOME", &self.home)
+                .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?;
             let id = child.id();
@@ -123,19 +137,22 @@ impl Arena {
         Ok(())
     }
 
-    /// Kills the owner, and tells how many nanoseconds later each other was answered.
-    fn kill_owner(&mut self) -> Result<Vec<u64>> {
+    /// Ends the owner, and tells how many nanoseconds later each other was answered by the next.
+    fn end_owner(&mut self, end: End) -> Result<Vec<u64>> {
         let owner = self.writers.iter().position(|it| it.is_owner);
         let mut owner = self.writers.remove(owner.ok_or("nobody owns it")?);
         for writer in &mut self.writers {
             writer.answered_ns = None;
         }
-        let killed_ns = child::now_ns();
-        owner.child.kill()?;
+        let ended_ns = child::now_ns();
+        match end {
+            End::Kill => owner.child.kill()?,
+            End::Close => drop(owner.child.stdin.take()),
+        }
         owner.child.wait()?;
         self.wait()?;
         let answered = self.writers.iter().filter_map(|it| it.answered_ns);
-        Ok(answered.map(|at| at.saturating_sub(killed_ns)).collect())
+        Ok(answered.map(|at| at.saturating_sub(ended_ns)).collect())
     }
 }
 
