@@ -10,7 +10,7 @@ use objsync::{Bytes, Dict, Options, Target, key, value};
 use crate::Result;
 
 /// Between the answer of one write and the next.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(10);
 /// Longer than any takeover: no write is given up.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
