@@ -254,10 +254,12 @@ impl Connection<'_> {
 
     /// Subscribes for the replica, from where it stands.
     fn join(&mut self) {
+        let owner = self.welcome.position;
+        let acked = self.core.found_owner(owner.revision);
         if self.core.replica.extent() == Extent::None {
             return;
         }
-        let since = self.core.replica.connected(self.welcome.position);
+        let since = self.core.replica.connected(owner, acked);
         let range = self.core.config.options.range.clone().unwrap_or_default();
         self.feed_count += 1;
         let subscription = self.feed_count;

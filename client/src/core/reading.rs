@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use objsync_proto::ids::{Ack, Position};
+use objsync_proto::ids::{Ack, Position, Revision};
 use objsync_proto::operation::Outcome;
 use objsync_proto::wire::{Reply, Request};
 
@@ -44,6 +44,15 @@ impl Core {
         if last.is_none_or(|last| last.revision <= ack.revision) {
             *last = Some(*ack);
         }
+    }
+
+    /// An owner at `revision` was found. One on our history has all that was acknowledged; on another
+    /// one those acknowledgements mean nothing, and nobody must wait for them. Tells what is left.
+    pub(crate) fn found_owner(&self, revision: Revision) -> u64 {
+        self.acked_quietly.fetch_min(revision.0, Ordering::AcqRel);
+        self.acked
+            .fetch_min(revision.0, Ordering::AcqRel)
+            .min(revision.0)
     }
 
     /// Waits until reads find what this handle was acknowledged.
@@ -98,10 +107,9 @@ impl Core {
             other => return Err(unexpected_reply(&other)),
         };
         if self.owner().is_none() && self.replica.extent() != Extent::None {
-            let target = position.revision.0;
             let ended = || self.owner().is_some() || self.check_open().is_err();
             let timeout = self.config.options.timeout;
-            let reached = self.replica.caught_up(|| target, ended);
+            let reached = self.replica.reached(position, ended);
             if self.within(timeout, reached).await.is_none() {
                 return Err(self.unreachable(timeout));
             }

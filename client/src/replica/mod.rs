@@ -207,12 +207,18 @@ impl Replica {
     /// Waits until it has joined and holds what was acknowledged, or `ended` says that it never
     /// will.
     pub(crate) async fn caught_up(&self, acked: impl Fn() -> u64, ended: impl Fn() -> bool) {
+        let holds = || {
+            let joined = self.extent() != Extent::Joining;
+            joined && (self.extent() == Extent::None || self.applied() >= acked())
+        };
+        self.until(|| ended() || holds()).await;
+    }
+
+    async fn until(&self, holds: impl Fn() -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            let joined = self.extent() != Extent::Joining;
-            let holds = self.extent() == Extent::None || self.applied() >= acked();
-            if ended() || (joined && holds) {
+            if holds() {
                 return;
             }
             changed.await;
@@ -252,11 +258,32 @@ impl Replica {
     }
 
     /// A connection was welcomed by an owner at `owner`; its subscription starts from what this
-    /// returns, or from nothing.
-    pub(crate) fn connected(&self, owner: Position) -> Option<Position> {
+    /// returns, or from nothing. Under another epoch, what is held counts for no more than was
+    /// `acked` before, until the owner has said that it is on its history: revisions of another
+    /// history say nothing about what this owner acknowledges.
+    pub(crate) fn connected(&self, owner: Position, acked: u64) -> Option<Position> {
         let mut machine = self.write();
         machine.connected(owner);
-        machine.position()
+        let position = machine.position();
+        if position.is_some_and(|position| position.epoch != owner.epoch) {
+            self.applied.fetch_min(acked, Ordering::AcqRel);
+        }
+        position
+    }
+
+    /// Waits until what is held is at a position of its owner, or later on its history, or until
+    /// `ended` says that it never will.
+    pub(crate) async fn reached(&self, target: Position, ended: impl Fn() -> bool) {
+        let holds = || {
+            self.extent() == Extent::None
+                || self.position().is_some_and(|position| {
+                    // Two epochs of one number are two histories.
+                    let same = position.epoch == target.epoch;
+                    let later = position.epoch.number > target.epoch.number;
+                    later || (same && position.revision >= target.revision)
+                })
+        };
+        self.until(|| ended() || holds()).await;
     }
 
     /// The subscription has ended.
@@ -301,7 +328,9 @@ impl Replica {
                 self.resets.fetch_add(1, Ordering::AcqRel);
             }
             self.extent.store(extent as u8, Ordering::Release);
-            self.applied.store(position.revision.0, Ordering::Release);
+            if machine.is_following() {
+                self.applied.store(position.revision.0, Ordering::Release);
+            }
         }
         drop(taps);
         drop(machine);

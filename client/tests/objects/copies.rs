@@ -120,6 +120,36 @@ fn copy_with_the_same_revisions_is_another_history() {
     );
 }
 
+/// Reads waited for what another history had acknowledged, and `sync` took its revisions for this
+/// one's. Found by a copy whose first revision was the one that the original had given.
+#[test]
+fn nobody_waits_for_what_another_history_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let owner = Peer::open(&path);
+    let dict = follower(&path);
+    dict.set(&k("a"), v("both")).wait().unwrap();
+    owner.kill();
+    let other = folder.path().join("other");
+    copy(&path, &other);
+    let owner = Peer::open(&path);
+    for number in 0..50 {
+        dict.incr(&k("mine"), number).wait().unwrap();
+    }
+    owner.kill();
+    put_in_place(&path, &other);
+    let mut owner = Peer::open(&path);
+    for number in 1..20 {
+        dict.sync().wait().unwrap();
+        assert_eq!(text(&dict, "a").as_deref(), Some("both"));
+        assert_eq!(dict.get(&k("mine")).unwrap(), None);
+        assert_eq!(dict.incr(&k("n"), 1).wait().unwrap(), number);
+        let found = dict.get(&k("n")).unwrap().unwrap();
+        assert_eq!(value::from_payload::<i64>(&found).unwrap(), number);
+    }
+    settled(&dict, &mut owner);
+}
+
 #[test]
 fn write_in_flight_when_a_copy_takes_over_is_done_once_or_told_to_be_unknown() {
     let folder = tempfile::tempdir().unwrap();
