@@ -35,6 +35,7 @@ fn next_owner(directory: &Path, before: u32) -> u32 {
 fn sixty_four_processes_race_and_one_owns_however_often_it_is_killed() {
     // Not that of the other test, which would want the same port.
     let seed = setting("OBJSYNC_SEED", 64).wrapping_mul(3);
+    println!("seed {seed}");
     let mut random = Random::new(seed);
     let mut arena = Arena::new(Mode::Promoted, seed);
     arena.fill(64, &mut random, "go single");
@@ -54,6 +55,7 @@ fn sixty_four_processes_race_and_one_owns_however_often_it_is_killed() {
 #[test]
 fn owner_killed_between_lock_and_bind_is_followed_by_another_and_nothing_is_lost() {
     let seed = setting("OBJSYNC_SEED", 8).wrapping_mul(5);
+    println!("seed {seed}");
     let mut random = Random::new(seed);
     let mut arena = Arena::new(Mode::Promoted, seed);
     let directory = arena.directory();
