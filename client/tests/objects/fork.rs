@@ -7,6 +7,23 @@ use objsync::{Dict, Options};
 use crate::children;
 use crate::peer::{Peer, k, text, until, v};
 
+/// A forked child that holds whatever it inherited, to the end of the test, however that ends.
+struct Sleeper(i32);
+
+impl Sleeper {
+    fn of(owner: &mut Peer) -> Self {
+        let child = owner.ask("fork").parse().unwrap();
+        assert!(child > 0);
+        Self(child)
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        children::end(self.0);
+    }
+}
+
 #[test]
 fn sleeping_child_of_a_killed_owner_does_not_keep_the_store() {
     let folder = tempfile::tempdir().unwrap();
@@ -15,14 +32,12 @@ fn sleeping_child_of_a_killed_owner_does_not_keep_the_store() {
     assert_eq!(owner.ask("set a 1"), "ok");
     let dict = Dict::open(&path, Options::default()).unwrap();
     assert_eq!(text(&dict, "a").as_deref(), Some("1"));
-    let child: i32 = owner.ask("fork").parse().unwrap();
-    assert!(child > 0);
+    let _child = Sleeper::of(&mut owner);
     owner.kill();
     let start = Instant::now();
     dict.set(&k("b"), v("2")).wait().unwrap();
     let took = start.elapsed();
     assert_eq!(dict.status().role.to_string(), "owner");
-    children::end(child);
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
@@ -60,7 +75,7 @@ fn owner_killed_under_load_while_its_child_lives_loses_and_doubles_nothing() {
     until("increments are under way", || {
         owner.ask("number n").parse::<i64>().is_ok_and(|n| n > 50)
     });
-    let child: i32 = owner.ask("fork").parse().unwrap();
+    let _child = Sleeper::of(&mut owner);
     owner.kill();
     for writer in &mut writers {
         assert_eq!(writer.answer(), "300 true");
@@ -68,7 +83,6 @@ fn owner_killed_under_load_while_its_child_lives_loses_and_doubles_nothing() {
     assert_eq!(dict.incr(&k("n"), 0).wait().unwrap(), 900);
     let mut roles = vec![dict.status().role.to_string()];
     roles.extend(writers.iter_mut().map(|writer| writer.ask("role")));
-    children::end(child);
     roles.sort();
     assert_eq!(roles, ["owner", "peer", "peer", "peer"]);
 }
