@@ -393,7 +393,7 @@ fn read_reply(reply: Result<Reply, Failure>) -> Result<Reply> {
 }
 
 /// Waits for the end of the owner's process, if it is on this machine. Cancel safe.
-async fn end_of_file(local: &mut Option<UnixStream>) {
+pub(crate) async fn end_of_file(local: &mut Option<UnixStream>) {
     let Some(stream) = local else {
         return std::future::pending().await;
     };

@@ -26,7 +26,7 @@ use tokio::net::UnixStream;
 
 use crate::calls::Calls;
 use crate::config::{Config, Place};
-use crate::connection::{End, Link, drive};
+use crate::connection::{End, Link, drive, end_of_file};
 use crate::core::{Core, Phase};
 use crate::error::{ObjectError, Result};
 use crate::home;
@@ -42,6 +42,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// caller that gives up is to hear who it was that hung.
 const INFO_TIMEOUT_PART: u32 = 4;
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end of an owner may take to be heard of after somebody else has its port.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -402,17 +404,24 @@ async fn connect_locally(
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(stream));
     let local = local.map_err(ObjectError::io("wait on the socket of", directory))?;
-    match in_time(handshake(info.address, ours.peer(), &ours)).await? {
-        Ok(quic) => {
+    let mut local = Some(local);
+    let shaken = in_time(handshake(info.address, ours.peer(), &ours)).await;
+    match shaken {
+        Ok(Ok(quic)) => {
             let (address, pid) = (info.address, Some(info.pid));
             Ok(Ok(Link {
                 quic,
-                local: Some(local),
+                local,
                 address,
                 pid,
             }))
         }
-        Err(reason) => Ok(Err(format!("process {} owns it: {reason}", info.pid))),
+        Ok(Err(reason)) => Ok(Err(format!("process {} owns it: {reason}", info.pid))),
+        // A dead owner's port may belong to another store by now.
+        Err(error) => match tokio::time::timeout(END_TIMEOUT, end_of_file(&mut local)).await {
+            Ok(()) => Ok(Err(format!("process {} is gone: {error}", info.pid))),
+            Err(_) => Err(error),
+        },
     }
 }
 

@@ -1,10 +1,15 @@
 //! Who takes over when the owner goes, and what becomes of what was in flight.
 
-use std::net::UdpSocket;
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use objsync::{Dict, ErrorKind, Options};
+use objsync::{Dict, Epoch, ErrorKind, Options, StoreId};
+use objsync_proto::ids::EpochName;
+use objsync_proto::wire::OwnerInfo;
 
 use crate::children;
 use crate::peer::{Peer, k, text, until, v};
@@ -213,6 +218,48 @@ fn held_port_is_told_apart_from_one_where_nobody_serves() {
     );
     let said = peer.ask(&format!("connect-only 127.0.0.1:{}", free_port()));
     assert!(said.contains("nobody serves it"), "{said}");
+}
+
+/// Says once that an owner is at an address, and is gone.
+fn owner_that_is_gone(directory: &Path, address: SocketAddr) {
+    let listener = UnixListener::bind(directory.join("sock")).unwrap();
+    let directory = directory.to_owned();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::fs::remove_file(directory.join("sock")).unwrap();
+        let info = OwnerInfo {
+            version: 1,
+            store: StoreId([0; 16]),
+            epoch: Epoch {
+                number: 1,
+                name: EpochName([0; 16]),
+            },
+            pid: 1,
+            address,
+        };
+        let body = rmp_serde::to_vec_named(&info).unwrap();
+        let length = u32::try_from(body.len()).unwrap();
+        stream.write_all(&length.to_be_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+    });
+}
+
+/// The owner died after it had said where it is, and its port went to another store: the client took
+/// that for a foreign server in its owner's place, and gave up for good.
+#[test]
+fn port_of_a_dead_owner_that_went_to_another_store_is_no_reason_to_give_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    Dict::open(&path, Options::default())
+        .unwrap()
+        .close()
+        .unwrap();
+    let stranger = Dict::open(folder.path().join("other"), Options::default()).unwrap();
+    let address = stranger.status().address.unwrap().parse().unwrap();
+    owner_that_is_gone(&path, address);
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    dict.set(&k("a"), v("1")).wait().unwrap();
+    assert_eq!(dict.status().role.to_string(), "owner");
 }
 
 #[test]
