@@ -12,9 +12,9 @@
 
 mod feed_task;
 mod greet;
+mod local;
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 
 use self::feed_task::FeedTask;
 use self::greet::greet;
+use self::local::end_of_file;
 use crate::calls::Calls;
 use crate::core::{Core, FeedKind, FeedSink, FeedWanted, Phase};
 use crate::error::{ObjectError, Result};
@@ -129,6 +130,16 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         }
         Err(_) => return End::Lost(format!("{address} accepts connections but does not answer")),
     };
+    if let Some(offline) = &core.offline {
+        match offline.open(welcome.position.store).await {
+            Ok(resume) => {
+                if calls.resume(resume) {
+                    return End::Lost(String::from("the queue goes on in a session of its own"));
+                }
+            }
+            Err(error) => return End::Failed(error),
+        }
+    }
     let (told, mut heard) = mpsc::unbounded_channel();
     let mut connection = Connection {
         core,
@@ -412,6 +423,10 @@ impl Connection<'_> {
 
     /// Ends the session, so that the owner can forget it.
     async fn say_goodbye(&mut self) {
+        if self.calls.has_queued() {
+            // Whoever opens the queue next goes on in this session.
+            return;
+        }
         self.calls.session.close();
         self.calls.deliver(self.core);
         self.calls
@@ -443,23 +458,6 @@ fn read_reply(reply: Result<Reply, Failure>) -> Result<Reply> {
             Err(ObjectError::PastRetention { revision, oldest })
         }
         reply => Ok(reply),
-    }
-}
-
-/// Waits for the end of the owner's process, if it is on this machine. Cancel safe.
-async fn end_of_file(local: &mut Option<UnixStream>) {
-    let Some(stream) = local else {
-        return std::future::pending().await;
-    };
-    loop {
-        if stream.readable().await.is_err() {
-            return;
-        }
-        match stream.try_read(&mut [0; 64]) {
-            Ok(0) => return,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-            Ok(_) | Err(_) => {}
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{PeerKey, Revision};
+use objsync_proto::ids::{Origin, PeerKey, Revision};
 use objsync_proto::wire::{Grant, KeyRange, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::serving::PROGRAM;
 use crate::session::stopped;
 use crate::streams::Streams;
-use crate::{fetch, past};
+use crate::{fetch, leases, past};
 
 type Answered = Result<Reply, Failure>;
 
@@ -62,9 +62,13 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             before,
             count_max,
         } => return past::history(peer, id, key, (before, count_max)).await,
-        Request::KeepLease { .. } => Err(unknown(17)),
-        Request::AwaitLock { .. } => Err(unknown(18)),
-        Request::Outcome { .. } => Err(unknown(19)),
+        Request::KeepLease { lease } => leases::keep(peer, lease),
+        Request::AwaitLock { name, timeout_ms } => {
+            return leases::await_lock(peer, id, name, timeout_ms);
+        }
+        Request::Outcome { session, sequence } => {
+            leases::outcome(peer, Origin { session, sequence })
+        }
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
         Request::CreateNamespace { content } => create_namespace(peer, content).await,

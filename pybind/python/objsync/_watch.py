@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
@@ -111,6 +110,7 @@ def _call(callback: Callable[[Event], object], event: Event) -> None:
 
 
 def _report() -> None:
-    """Tells of what was raised as any thread's failure is told."""
-    failure = (*sys.exc_info(), threading.current_thread())
-    threading.excepthook(threading.ExceptHookArgs(failure))
+    """Logs what was raised."""
+    import logging  # takes longer to import than all of this package
+
+    logging.getLogger("objsync").exception("a watch's callback failed")

@@ -5,6 +5,7 @@
 mod differences;
 mod doors;
 mod hostile;
+mod leases;
 mod lifecycle;
 mod memory;
 mod past;
