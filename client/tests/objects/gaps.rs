@@ -306,7 +306,10 @@ fn object_that_meets_a_restored_copy_rolls_back_to_it_exactly() {
     served.put("added", "original");
     // A read waits for what was acknowledged, but not for what is of another history.
     for number in 0..9 {
-        whole.set(&k("mine"), v(&number.to_string())).wait().unwrap();
+        whole
+            .set(&k("mine"), v(&number.to_string()))
+            .wait()
+            .unwrap();
     }
     let last = whole.last_ack().unwrap().revision;
     for watch in [&every, &told] {
