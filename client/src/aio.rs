@@ -17,6 +17,7 @@
 
 mod leases;
 mod past;
+mod reads;
 mod transaction;
 
 use std::ops::Deref;

@@ -2,6 +2,7 @@
 
 mod leases;
 mod past;
+mod reads;
 mod transaction;
 mod typed;
 
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::leases::payloads;
 pub(crate) use self::past::HISTORY_COUNT;
 pub use self::past::PastObject;
+pub(crate) use self::reads::single;
 pub use self::transaction::{TransactionEntries, TypedTransaction};
 pub use self::typed::{Batch, Entries, TypedPipeline};
 use crate::dict::Dict;

@@ -114,11 +114,12 @@ def program() -> str:
 
 
 class Server(Program):
-    """`objsync serve` on a free port of this machine."""
+    """`objsync serve` on a free port of this machine, or on the one given."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, port: int = 0) -> None:
         self.directory = directory
-        self._start([program(), "--json", "serve", "--port", "0", "--data-dir", str(directory), *arguments])
+        serve = [program(), "--json", "serve", "--port", str(port), "--data-dir", str(directory)]
+        self._start([*serve, *arguments])
         line = self.next_line(time.monotonic() + DEADLINE_S)
         assert line, self.errors()
         self.address: str = json.loads(line)["address"]

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::args::{self, Connection};
 use crate::exit::{Answer, Failure};
-use crate::input;
+use crate::input::{self, KeyForm};
 use crate::json;
 use crate::output::{Colour, Output};
 
@@ -18,6 +18,13 @@ pub(crate) struct Watch {
     /// Only keys of text that start so
     #[arg(value_name = "PREFIX")]
     prefix: Option<String>,
+
+    /// Only this key
+    #[arg(long, value_name = "KEY", conflicts_with = "prefix")]
+    key: Option<String>,
+
+    #[command(flatten)]
+    form: KeyForm,
 
     /// Also what happened after this revision, as far back as the log goes
     #[arg(long, value_name = "REVISION")]
@@ -36,10 +43,15 @@ impl Watch {
     /// Prints until stopped, over reconnects and changes of owner.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         let dict = connection.open_to_read()?;
-        let range = self
-            .prefix
-            .as_deref()
-            .map_or_else(KeyRange::default, input::prefix);
+        let range = match (&self.key, &self.prefix) {
+            (Some(key), _) => {
+                let start = self.form.read(key)?;
+                let end = Some(objsync::key::successor(&start));
+                KeyRange { start, end }
+            }
+            (None, Some(prefix)) => input::prefix(prefix),
+            (None, None) => KeyRange::default(),
+        };
         let watch = dict.watch(range, self.since.map(Revision))?;
         output.note(&format!("watching {}; Ctrl-C stops", connection.shown()?));
         let deadline = self.stop_after.map(|wait| Instant::now() + wait);

@@ -185,7 +185,8 @@ impl Offline {
 
     /// How many writes are queued.
     pub(crate) fn count(&self) -> u64 {
-        self.state().entries.len() as u64 + self.unseen.load(Ordering::Acquire)
+        let state = self.state();
+        state.entries.len() as u64 + self.unseen.load(Ordering::Acquire)
     }
 
     /// How many conflicts are kept.

@@ -76,13 +76,10 @@ impl Worker {
             let Some(core) = self.core.upgrade() else {
                 return;
             };
-            let (mut count, mut seen) = (0, 0);
+            let mut count = 0;
             while let Some(now) = job.take() {
                 match now {
-                    Job::Write(operation, answer) => {
-                        seen += 1;
-                        self.take(&core, operation, answer);
-                    }
+                    Job::Write(operation, answer) => self.take(&core, operation, answer),
                     Job::Close(done) => {
                         self.write_fresh(&core);
                         self.tell_all(&core);
@@ -93,7 +90,6 @@ impl Worker {
                     }
                     other => {
                         self.write_fresh(&core);
-                        self.see(&mut seen);
                         self.do_one(&core, other);
                     }
                 }
@@ -103,14 +99,8 @@ impl Worker {
                 }
             }
             self.write_fresh(&core);
-            self.see(&mut seen);
             self.give_up_late();
         }
-    }
-
-    /// Writes of this round are in the queue now, or were refused.
-    fn see(&self, seen: &mut u64) {
-        (self.offline.unseen).fetch_sub(std::mem::take(seen), Ordering::AcqRel);
     }
 
     fn do_one(&mut self, core: &Arc<Core>, job: Job) {
@@ -141,7 +131,7 @@ impl Worker {
     /// Takes a write into this round.
     fn take(&mut self, core: &Arc<Core>, operation: Operation, answer: oneshot::Sender<Answered>) {
         if let Err(error) = self.check_room(&operation) {
-            let _ = answer.send(Err(error));
+            self.refuse(answer, Err(error));
             return;
         }
         let (caller, changes) = if self.is_online {
@@ -156,14 +146,10 @@ impl Worker {
             };
             let decided = local.decide(&operation);
             match decided {
-                Err(error) => {
-                    let _ = answer.send(Err(error));
-                    return;
-                }
+                Err(error) => return self.refuse(answer, Err(error)),
                 // What comes to nothing here is not asked for later: the caller was told so.
                 Ok((outcome, changes)) if changes.is_empty() => {
-                    let _ = answer.send(Ok((outcome, queued_ack())));
-                    return;
+                    return self.refuse(answer, Ok((outcome, queued_ack())));
                 }
                 Ok((outcome, changes)) => {
                     // Told once it is on disk.
@@ -175,6 +161,12 @@ impl Worker {
             }
         };
         self.put_in(operation, caller, changes);
+    }
+
+    /// Answers a write that does not come into the queue.
+    fn refuse(&self, answer: oneshot::Sender<Answered>, answered: Answered) {
+        self.offline.unseen.fetch_sub(1, Ordering::AcqRel);
+        let _ = answer.send(answered);
     }
 
     fn put_in(&mut self, operation: Operation, caller: Caller, changes: Vec<Change>) {
@@ -203,7 +195,7 @@ impl Worker {
                 Ok(()) => self.keep(core, number, entry),
                 Err(error) => {
                     if let Caller::Waits(answer, _) = entry.caller {
-                        let _ = answer.send(Err(error.clone()));
+                        self.refuse(answer, Err(error.clone()));
                     }
                 }
             }
@@ -231,6 +223,7 @@ impl Worker {
         state.overlay.add(number, &entry.changes);
         self.see_overlay(core, &state, &entry.changes);
         state.entries.insert(number, entry);
+        self.offline.unseen.fetch_sub(1, Ordering::AcqRel);
         drop(state);
         core.push(Command::of_queue(number, operation));
     }

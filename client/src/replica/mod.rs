@@ -236,12 +236,18 @@ impl Replica {
     /// Waits until it has joined and holds what was acknowledged, or `ended` says that it never
     /// will.
     pub(crate) async fn caught_up(&self, acked: impl Fn() -> u64, ended: impl Fn() -> bool) {
+        let holds = || {
+            let joined = self.extent() != Extent::Joining;
+            joined && (self.extent() == Extent::None || self.applied() >= acked())
+        };
+        self.until(|| ended() || holds()).await;
+    }
+
+    async fn until(&self, holds: impl Fn() -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            let joined = self.extent() != Extent::Joining;
-            let holds = self.extent() == Extent::None || self.applied() >= acked();
-            if ended() || (joined && holds) {
+            if holds() {
                 return;
             }
             changed.await;
@@ -278,15 +284,21 @@ impl Replica {
     }
 
     /// A connection was welcomed by an owner at `owner`; its subscription starts from what this
-    /// returns, and what is held as of there, or from nothing.
-    pub(crate) fn connected(&self, owner: Position) -> Option<(Position, Held)> {
+    /// returns, and what is held as of there, or from nothing. Under another epoch, what is held
+    /// counts for no more than was `acked` before, until the owner has said that it is on its
+    /// history: revisions of another history say nothing about what this owner acknowledges.
+    pub(crate) fn connected(&self, owner: Position, acked: u64) -> Option<(Position, Held)> {
         let mut machine = self.write();
         machine.connected(owner);
+        let position = machine.position()?;
+        if position.epoch != owner.epoch {
+            self.applied.fetch_min(acked, Ordering::AcqRel);
+        }
         let held = match machine.is_partial() {
             true => Held::Part,
             false => Held::Whole,
         };
-        machine.position().map(|position| (position, held))
+        Some((position, held))
     }
 
     /// The comparison that the owner waits for digests of, if it does.
@@ -297,6 +309,21 @@ impl Replica {
     /// The next digests of a comparison; none once all were given.
     pub(crate) fn digests(&self, cursor: &mut DigestCursor) -> Option<Vec<Digest>> {
         self.read().digests(cursor)
+    }
+
+    /// Waits until what is held is at a position of its owner, or later on its history, or until
+    /// `ended` says that it never will.
+    pub(crate) async fn reached(&self, target: Position, ended: impl Fn() -> bool) {
+        let holds = || {
+            self.extent() == Extent::None
+                || self.position().is_some_and(|position| {
+                    // Two epochs of one number are two histories.
+                    let same = position.epoch == target.epoch;
+                    let later = position.epoch.number > target.epoch.number;
+                    later || (same && position.revision >= target.revision)
+                })
+        };
+        self.until(|| ended() || holds()).await;
     }
 
     /// The subscription has ended.
@@ -337,7 +364,9 @@ impl Replica {
                 self.resets.fetch_add(1, Ordering::AcqRel);
             }
             self.extent.store(extent as u8, Ordering::Release);
-            self.applied.store(position.revision.0, Ordering::Release);
+            if machine.is_following() {
+                self.applied.store(position.revision.0, Ordering::Release);
+            }
         }
         drop(machine);
         self.changed.notify_waiters();

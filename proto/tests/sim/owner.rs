@@ -107,6 +107,14 @@ impl View for Dictionary<'_> {
     }
 }
 
+/// What an owner says of a write.
+pub(crate) enum Asked<'a> {
+    Done(&'a Result<Outcome, Failure>),
+    NotDone,
+    NotYet,
+    Forgotten,
+}
+
 pub(crate) fn apply(map: &mut Map, event: &Event) {
     for change in &event.changes {
         match &change.value {
@@ -192,6 +200,17 @@ impl Owner {
 
     pub(crate) fn sessions(&self) -> Vec<SessionId> {
         self.sessions.keys().copied().collect()
+    }
+
+    /// What is known of a write of a session; none when the session is not.
+    pub(crate) fn outcome(&self, id: SessionId, sequence: Sequence) -> Option<Asked<'_>> {
+        let results = self.sessions.get(&id)?;
+        Some(match results.check(sequence) {
+            Check::Repeat(recorded) => Asked::Done(&recorded.result),
+            Check::Forgotten if sequence < results.floor() => Asked::Forgotten,
+            Check::Forgotten => Asked::NotDone,
+            Check::New => Asked::NotYet,
+        })
     }
 
     /// Decides a write of a session, or finds that it was decided.
