@@ -277,10 +277,11 @@ impl Replica {
         let holds = || {
             self.extent() == Extent::None
                 || self.position().is_some_and(|position| {
-                    // Two epochs of one number are two histories.
+                    // Two epochs of one number are two histories. A later one goes on from the
+                    // target, but what is held may still lie before both.
                     let same = position.epoch == target.epoch;
                     let later = position.epoch.number > target.epoch.number;
-                    later || (same && position.revision >= target.revision)
+                    (same || later) && position.revision >= target.revision
                 })
         };
         self.until(|| ended() || holds()).await;
