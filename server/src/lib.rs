@@ -11,7 +11,8 @@
 //! | `listen`, `connection`, `peer` | the door, one connection, who is at its other end |
 //! | `write`, `session`, `request` | what a peer can ask, one function each |
 //! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
-//! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
+//! | `feed`, `fetch`, `streams`, `barriers` | what a peer is sent without asking again |
+//! | `digests`, `comparison` | what a peer that was away too long holds, and what of it differs |
 //! | `rights`, `refusals` | who may do what, and log lines about who may not |
 //! | [`closing`] | why a connection was closed |
 //! | [`identity`] | the key in the store's directory |
@@ -22,10 +23,13 @@
 //! | [`error`] | why a call failed |
 
 mod answers;
+mod barriers;
 pub mod certificate;
 pub mod closing;
+mod comparison;
 mod connection;
 pub mod dial;
+mod digests;
 pub mod error;
 mod feed;
 mod feed_stream;
@@ -33,6 +37,7 @@ mod fetch;
 mod frames;
 pub mod identity;
 pub mod inherited;
+mod leases;
 mod listen;
 pub mod local;
 mod pages;
@@ -53,6 +58,7 @@ mod write;
 pub use dial::dial;
 pub use error::ServerError;
 pub use identity::Identity;
+pub use leases::Unlocks;
 pub use server::{ServeOptions, Server};
 pub use tls::SeenServer;
 pub use transport::{client_config, server_config};

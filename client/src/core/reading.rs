@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use objsync_proto::ids::{Ack, Position, Revision};
 use objsync_proto::operation::Outcome;
@@ -35,15 +35,34 @@ impl Core {
 
     /// Remembers an acknowledgement, so that reads wait for what it tells of.
     pub(crate) fn note_ack(&self, outcome: &Outcome, ack: &Ack) {
-        if matches!(outcome, Outcome::Deleted(0) | Outcome::Swapped(false)) {
-            self.acked_quietly
-                .fetch_max(ack.revision.0, Ordering::AcqRel);
+        let is_quiet = matches!(
+            outcome,
+            Outcome::Deleted(0)
+                | Outcome::Swapped(false)
+                | Outcome::Lease(_)
+                | Outcome::Locked(_)
+                | Outcome::Conflict { .. }
+                | Outcome::Outdated { .. }
+                | Outcome::Fenced { .. }
+        );
+        if is_quiet {
+            self.note_quiet(ack.revision);
         }
         self.acked.fetch_max(ack.revision.0, Ordering::AcqRel);
         let mut last = self.last_ack.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.revision <= ack.revision) {
             *last = Some(*ack);
         }
+    }
+
+    /// Remembers that nothing in this dictionary changed at a revision that was acknowledged.
+    pub(crate) fn note_quiet(&self, revision: Revision) {
+        self.acked_quietly.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// Remembers a revision that this handle was told of: reads wait for it.
+    pub(crate) fn note_seen(&self, revision: Revision) {
+        self.acked.fetch_max(revision.0, Ordering::AcqRel);
     }
 
     /// An owner at `revision` was found. One on our history has all that was acknowledged; on another
@@ -61,8 +80,12 @@ impl Core {
     /// When that takes longer than a call may, or the handle has ended.
     pub(crate) async fn readable(&self) -> Result<()> {
         self.check_open()?;
-        if self.owner().is_some() {
-            return Ok(());
+        let holds = || {
+            let joined = matches!(self.replica.extent(), Extent::Whole | Extent::Partial);
+            joined && self.replica.applied() >= self.acked()
+        };
+        if self.owner().is_some() || holds() {
+            return self.still_good();
         }
         let soon = self.within(CATCH_UP, self.caught_up());
         if self.acked() > self.acked_quietly() && soon.await.is_some() {
@@ -102,6 +125,7 @@ impl Core {
 
     /// Waits until the replica has everything that was committed when this was called.
     pub(crate) async fn sync(&self) -> Result<Position> {
+        let began = Instant::now();
         let position = match self.request(Request::Barrier).await? {
             Reply::Position(position) => position,
             other => return Err(unexpected_reply(&other)),
@@ -115,6 +139,7 @@ impl Core {
             }
             self.still_good()?;
         }
+        self.note_barrier(began);
         Ok(position)
     }
 }

@@ -24,6 +24,8 @@ mod nested_edit;
 mod peer;
 mod server_restart;
 mod slow_watcher;
+#[path = "../objects/told.rs"]
+mod told;
 
 use std::path::Path;
 use std::time::Duration;
