@@ -274,5 +274,8 @@ fn frame_name(frame: &Feed) -> &'static str {
         Feed::Bookmark { .. } => "a bookmark",
         Feed::Barrier { .. } => "a barrier",
         Feed::Failed(_) => "a failure",
+        Feed::Frames(_) | Feed::Body(_) => "frames of the log",
+        Feed::Install(_) | Feed::Piece(_) => "a snapshot's file",
+        Feed::Reached { .. } => "how far the source is",
     }
 }

@@ -50,7 +50,7 @@ types! {
     /// Type bytes of [`Feed`].
     feed_type {
         START = 0, RESUME = 1, RESET = 2, ENTRIES = 3, COMPLETE = 4, EVENTS = 5, BOOKMARK = 6,
-        BARRIER = 7, FAILED = 8,
+        BARRIER = 7, FAILED = 8, FRAMES = 13, BODY = 14, INSTALL = 15, PIECE = 16, REACHED = 17,
     }
 }
 
@@ -373,6 +373,11 @@ impl Body for Feed {
             Self::Bookmark { .. } => feed_type::BOOKMARK,
             Self::Barrier { .. } => feed_type::BARRIER,
             Self::Failed(_) => feed_type::FAILED,
+            Self::Frames(_) => feed_type::FRAMES,
+            Self::Body(_) => feed_type::BODY,
+            Self::Install(_) => feed_type::INSTALL,
+            Self::Piece(_) => feed_type::PIECE,
+            Self::Reached { .. } => feed_type::REACHED,
         }
     }
 
@@ -381,7 +386,12 @@ impl Body for Feed {
             Self::Resume | Self::Reset => {}
             Self::Start { subscription } => subscription.put(out),
             Self::Entries(entries) => entries.put(out),
-            Self::Complete { position } | Self::Bookmark { position } => position.put(out),
+            Self::Complete { position }
+            | Self::Bookmark { position }
+            | Self::Reached { position } => position.put(out),
+            Self::Frames(frames) => frames.put(out),
+            Self::Install(start) => start.put(out),
+            Self::Body(bytes) | Self::Piece(bytes) => bytes.put(out),
             Self::Events(events) => events.put(out),
             Self::Barrier { id, position } => {
                 put_array(out, 2);
@@ -413,6 +423,13 @@ impl Body for Feed {
                 Self::Barrier { id, position }
             }
             feed_type::FAILED => Self::Failed(Field::take(reader)?),
+            feed_type::FRAMES => Self::Frames(Field::take(reader)?),
+            feed_type::BODY => Self::Body(Field::take(reader)?),
+            feed_type::INSTALL => Self::Install(Field::take(reader)?),
+            feed_type::PIECE => Self::Piece(Field::take(reader)?),
+            feed_type::REACHED => Self::Reached {
+                position: Field::take(reader)?,
+            },
             _ => return Ok(None),
         }))
     }

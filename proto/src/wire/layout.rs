@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
 use super::{
-    Entry, Event, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, Version,
-    Welcome, Write,
+    CopyPlace, Entry, Event, FollowStatus, Grant, Hello, IndexBuild, InstallStart, KeyRange,
+    LogFrame, OwnerStatus, PartialSnapshot, Reply, Request, Version, Welcome, Write,
 };
 use crate::effect::Change;
 use crate::error::{ErrorKind, Failure};
@@ -76,6 +76,11 @@ record! {
     Entry { key, value, revision }
     Event { revision, time_ms, origin, changes }
     Version { revision, time_ms, value, is_oldest_known }
+    CopyPlace { position, next }
+    PartialSnapshot { revision, total_bytes, head_crc, held_bytes }
+    InstallStart { position, segment, next, total_bytes, head_crc, start }
+    LogFrame { kind, skippable, index, epoch, first, count, time_ms, body_bytes, body_crc, body }
+    FollowStatus { source, is_connected, source_revision, revision, behind_ms, trouble }
 }
 
 /// An enum is an array of its variant's number and fields. With `unknown`, a number of a later
@@ -163,6 +168,9 @@ numbered!(Request {
     14 => CountAt { revision: revision },
     15 => FetchAt { subscription: subscription, range: range, reverse: reverse, revision: revision },
     16 => History { key: key, before: before, count_max: count_max },
+    28 => OnBehalf { peer: peer, session: session },
+    29 => Replicate { subscription: subscription, since: since, partial: partial },
+    30 => Following {},
 } unknown => Unknown);
 
 numbered!(Reply {
@@ -175,6 +183,8 @@ numbered!(Reply {
     6 => Grants { 0: grants },
     7 => History { versions: versions, before: before },
     8 => PastRetention { revision: revision, oldest: oldest },
+    24 => Acting { may_write: may_write, session_known: session_known },
+    25 => Following { 0: status },
 });
 
 impl Field for ErrorKind {

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod event;
 mod fields;
 mod layout;
+mod replicate;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,9 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::effect::Change;
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, Epoch, NamespaceId, Origin, Position, Revision, Sequence, SessionId, StoreId,
+    Ack, Durability, Epoch, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
+    StoreId,
 };
 use crate::operation::{Operation, Outcome};
+
+pub use replicate::{CopyPlace, FollowStatus, InstallStart, LogFrame, PartialSnapshot};
 
 /// The TLS application protocol, which carries the major version.
 pub const ALPN: &[u8] = b"objsync/1";
@@ -122,7 +126,7 @@ pub enum Request {
     /// Take a grant back and cut its connections; answered by [`Reply::Done`] or not found.
     Revoke {
         /// The grant's key.
-        peer: crate::ids::PeerKey,
+        peer: PeerKey,
     },
     /// Whether a revision of the past can be read; answered by [`Reply::Position`]. This and the
     /// requests below may be answered by [`Reply::PastRetention`].
@@ -162,6 +166,27 @@ pub enum Request {
         /// At most so many versions.
         count_max: u32,
     },
+    /// This connection speaks for another key from here on: its session belongs to that key, and
+    /// so do its rights, as far as they are also the follower's own. For who has the right to
+    /// follow, once, before a session is opened; answered by [`Reply::Acting`].
+    OnBehalf {
+        /// The key that proved itself to the follower.
+        peer: PeerKey,
+        /// The session that it had before its connection broke.
+        session: Option<SessionId>,
+    },
+    /// Send the log as it is written, on a stream of its own, for a follower that keeps a copy of
+    /// the whole store; answered by [`Reply::Done`].
+    Replicate {
+        /// Chosen by the client, not in use on this connection; shares numbers with subscriptions.
+        subscription: u64,
+        /// Where the copy stands; none for one that does not hold anything yet.
+        since: Option<CopyPlace>,
+        /// What it holds already of a snapshot whose transfer broke off.
+        partial: Option<PartialSnapshot>,
+    },
+    /// How far a follower is behind its source; answered by [`Reply::Following`].
+    Following,
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {
@@ -191,7 +216,7 @@ impl KeyRange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Who: the public key.
-    pub peer: crate::ids::PeerKey,
+    pub peer: PeerKey,
     /// What: a namespace by name, or `*` for every one.
     pub scope: String,
     /// Which rights; an unknown one denies.
@@ -282,6 +307,15 @@ pub enum Reply {
         /// The oldest that can be read.
         oldest: Revision,
     },
+    /// The connection speaks for another key.
+    Acting {
+        /// The rights of that key here, as far as the follower has them too.
+        may_write: bool,
+        /// Whether the session named is still known. `false` also when none was named.
+        session_known: bool,
+    },
+    /// How far a follower is behind its source; none from an owner.
+    Following(Option<FollowStatus>),
 }
 
 /// How an owner is, for `status`.
@@ -367,6 +401,20 @@ pub enum Feed {
     },
     /// The stream ends with an error.
     Failed(Failure),
+    /// Frames of the log, in order, to a follower. The body of the last one may be cut: the rest
+    /// follows in [`Feed::Body`].
+    Frames(Vec<LogFrame>),
+    /// The next part of the body that was cut.
+    Body(Bytes),
+    /// What the follower holds is to be replaced: by a snapshot, and the frames that follow.
+    Install(InstallStart),
+    /// The next bytes of the snapshot's file.
+    Piece(Bytes),
+    /// Everything that is durable at the source up to here has been sent.
+    Reached {
+        /// How far the source is.
+        position: Position,
+    },
 }
 
 /// A key and its value.

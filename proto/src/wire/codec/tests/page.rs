@@ -184,11 +184,16 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("Grant", fields(&sample(any::grant()))),
         ("OwnerStatus", fields(&sample(any::status()))),
         ("IndexBuild", fields(&build)),
+        ("CopyPlace", fields(&sample(any::copy_place()))),
+        ("PartialSnapshot", fields(&sample(any::partial_snapshot()))),
+        ("InstallStart", fields(&sample(any::install_start()))),
+        ("LogFrame", fields(&sample(any::log_frame()))),
+        ("FollowStatus", fields(&sample(any::follow_status()))),
         ("Failure", fields(&sample(any::failure()))),
     ] {
         assert_eq!(found, on_page(name), "{name}");
     }
-    assert_eq!(rows.len(), 17, "every struct of the page is compared");
+    assert_eq!(rows.len(), 22, "every struct of the page is compared");
 }
 
 #[test]
