@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use objsync_proto::ids::{Epoch, EpochName, Revision, StoreId};
 use objsync_proto::limits::REVISION_STEP;
 
-use crate::authority::{Alone, Authority, AuthorityKind};
+use crate::authority::{Alone, Authority, AuthorityKind, Follower};
 use crate::commit::{Batch, Queue, Writer};
 use crate::core::{Core, System};
 use crate::dict::DictSurface;
@@ -23,6 +23,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
 use crate::feed::Feed;
+use crate::follow::install;
 use crate::format::{check_format, write_format};
 use crate::frame::BatchBuilder;
 use crate::history::LogHistory;
@@ -46,7 +47,11 @@ use tail::Tail;
 /// Opens the store in a directory: all of it but its threads.
 pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, StoreError> {
     let lock = enter(directory, &options)?;
+    if !options.readonly {
+        install::finish(&*options.disk, directory)?;
+    }
     let manifest = read_manifest(directory, &options)?;
+    check_authority(directory, &options, &manifest.get())?;
     let layout = layout::find(directory, &options, &manifest)?;
     let known = manifest.get();
     let snapshots = Snapshots::find(options.disk.clone(), directory, &known.snapshots)?;
@@ -60,11 +65,15 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
         all.collect(),
         (&mut system, &mut epochs),
     )?;
-    system.sessions.end_idle(options.clock.now_ms());
+    if !options.follow {
+        // Of a copy, the source decides which sessions end.
+        system.sessions.end_idle(options.clock.now_ms());
+    }
 
-    let tail = match options.readonly {
-        true => tail::only_read(directory, &options, &layout)?,
-        false => begin_epoch(directory, &options, &manifest, (&layout, &mut epochs))?,
+    let tail = match (options.readonly, options.follow) {
+        (true, _) => tail::only_read(directory, &options, &layout)?,
+        (false, true) => go_on_as_copy(directory, &options, &manifest, &layout)?,
+        (false, false) => begin_epoch(directory, &options, &manifest, (&layout, &mut epochs))?,
     };
     finish(
         directory,
@@ -143,11 +152,64 @@ fn read_manifest(directory: &Path, options: &StoreOptions) -> Result<ManifestFil
     ManifestFile::create(&options.disk, directory, manifest)
 }
 
+/// That a copy is opened as one, and nothing else is.
+fn check_authority(
+    directory: &Path,
+    options: &StoreOptions,
+    known: &Manifest,
+) -> Result<(), StoreError> {
+    let directory = directory.to_owned();
+    match (known.authority, options.follow) {
+        (AuthorityKind::Alone, false) | (AuthorityKind::Follower, true) => Ok(()),
+        (AuthorityKind::Follower, false) if options.readonly => Ok(()),
+        (AuthorityKind::Follower, false) => Err(StoreError::Follows { directory }),
+        (AuthorityKind::Alone, true) => {
+            let what = String::from("it is a store of its own");
+            Err(StoreError::NotACopy { directory, what })
+        }
+    }
+}
+
 fn draw(directory: &Path, options: &StoreOptions) -> Result<[u8; 16], StoreError> {
     let mut bytes = [0; 16];
     let drawn = options.entropy.fill(&mut bytes);
     drawn.map_err(|error| StoreError::io("draw random bytes for", directory, error))?;
     Ok(bytes)
+}
+
+/// Goes on with a copy where it stands: its log gets no frame but its source's.
+fn go_on_as_copy(
+    directory: &Path,
+    options: &StoreOptions,
+    manifest: &ManifestFile,
+    layout: &Layout,
+) -> Result<Tail, StoreError> {
+    let known = manifest.get();
+    // Where it was closed, all of it was synced.
+    let is_synced = known.clean_end.is_some();
+    let open = |manifest: &mut Manifest| manifest.clean_end = None;
+    match manifest.update(open) {
+        Err(StoreError::Full { .. }) => {
+            tail::give_back(directory, options, layout)?;
+            manifest.update(open)?;
+        }
+        opened => opened?,
+    }
+    let tail = match is_synced {
+        true => tail::write_on(directory, options, layout)?,
+        false => tail::begin_anew(directory, options, (known.store, layout), None)?,
+    };
+    name_segments(manifest, layout, &tail)?;
+    Ok(tail)
+}
+
+/// Makes the manifest name the segment that is written on.
+fn name_segments(manifest: &ManifestFile, layout: &Layout, tail: &Tail) -> Result<(), StoreError> {
+    let oldest = layout.closed.first().unwrap_or(&layout.tail.info).id;
+    manifest.update(|manifest| {
+        manifest.first_segment = manifest.first_segment.or(Some(oldest));
+        manifest.last_segment = Some(tail.info.id);
+    })
 }
 
 /// Makes this process the owner in the log: first the numbers it may use, then its epoch.
@@ -186,7 +248,7 @@ fn begin_epoch(
     let start = EpochStart { epoch, after: kept };
     let mut tail = match layout.is_clean {
         true => tail::go_on(directory, options, layout, start)?,
-        false => tail::begin_anew(directory, options, (known.store, layout), start)?,
+        false => tail::begin_anew(directory, options, (known.store, layout), Some(start))?,
     };
     if layout.tail.is_torn {
         let (segment, at) = (layout.tail.info.id.0, layout.tail.info.bytes);
@@ -199,12 +261,7 @@ fn begin_epoch(
     }
     tail.last = last;
     epochs.push(start);
-    let id = tail.info.id;
-    let oldest = layout.closed.first().unwrap_or(&layout.tail.info).id;
-    manifest.update(|manifest| {
-        manifest.first_segment = manifest.first_segment.or(Some(oldest));
-        manifest.last_segment = Some(id);
-    })?;
+    name_segments(manifest, layout, &tail)?;
     Ok(tail)
 }
 
@@ -251,9 +308,10 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         directory: directory.to_owned(),
         durability: options.durability,
         limits: options.limits,
-        authority: authority_of(known.authority),
+        authority: authority_of(known.authority, directory),
         store: known.store,
-        epoch,
+        begun: epoch,
+        follows: options.follow,
         epochs: history.epochs.clone(),
         manifest,
         segments: history.segments.clone(),
@@ -322,9 +380,12 @@ fn replay_surfaces(
     replay::replay_surfaces(&surfaces, history, committed)
 }
 
-fn authority_of(kind: AuthorityKind) -> Box<dyn Authority> {
+fn authority_of(kind: AuthorityKind, directory: &Path) -> Box<dyn Authority> {
     match kind {
         AuthorityKind::Alone => Box::new(Alone),
+        AuthorityKind::Follower => Box::new(Follower {
+            directory: directory.to_owned(),
+        }),
     }
 }
 
