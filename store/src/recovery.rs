@@ -106,7 +106,8 @@ fn enter(directory: &Path, options: &StoreOptions) -> Result<Option<Lock>, Store
     let disk = &*options.disk;
     let write = !options.readonly;
     let begun = check_format(disk, directory, write)?;
-    if !begun && (options.readonly || !options.create) {
+    // A copy begins with what its source sends.
+    if !begun && (options.readonly || options.follow || !options.create) {
         let directory = directory.to_owned();
         return Err(StoreError::NotFound { directory });
     }
@@ -140,6 +141,10 @@ fn keep_name(disk: &dyn Disk, directory: &Path) -> std::io::Result<()> {
 fn read_manifest(directory: &Path, options: &StoreOptions) -> Result<ManifestFile, StoreError> {
     if let Some(manifest) = ManifestFile::read(&options.disk, directory)? {
         return Ok(manifest);
+    }
+    if options.follow {
+        let directory = directory.to_owned();
+        return Err(StoreError::NotFound { directory });
     }
     if !options.readonly {
         // Whoever wrote FORMAT may have ended before its name was synced.

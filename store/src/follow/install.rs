@@ -69,6 +69,9 @@ impl Stage {
             true => None,
             false => Some(Lock::take(directory, options.force_network_fs)?),
         };
+        if !check_format(&*disk, directory, true)? {
+            write_format(&*disk, directory)?;
+        }
         refuse_other(&*disk, directory, &start)?;
         let snapshots = snapshot_directory(directory);
         for folder in [&log_directory(directory), &snapshots] {
@@ -133,9 +136,6 @@ impl Stage {
         }
         let content_bytes = self.write_segment(first)?;
         let disk = &*self.disk;
-        if !check_format(disk, &self.directory, true)? {
-            write_format(disk, &self.directory)?;
-        }
         let manifest = self.manifest(content_bytes);
         let path = self.directory.join(INSTALL_FILE);
         replace_file(disk, &path, &manifest.encode())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{FrameIndex, Position, Revision};
 use objsync_proto::wire::{CopyPlace, InstallStart, PartialSnapshot};
 
@@ -61,7 +62,8 @@ impl Store {
     /// store's log, or the log no longer reaches back that far. Reads up to a segment.
     ///
     /// # Errors
-    /// Of the disk, and damage.
+    /// [`ErrorKind::Unavailable`] where this store is a copy that may only be behind the one that
+    /// asks: to go back to what it has would undo what was seen there. Of the disk, and damage.
     pub fn ship_after(&self, place: &CopyPlace) -> Result<Option<ShipCursor>, StoreError> {
         let core = self.core();
         core.refuse_if_closed()?;
@@ -71,6 +73,10 @@ impl Store {
         };
         let is_ours =
             place.position.store == core.store && core.epochs().get(epoch.number) == Some(epoch);
+        if place.position.store == core.store && core.is_behind(place) {
+            let text = "this source is itself a copy, and is behind the one that asks";
+            return Err(Failure::new(ErrorKind::Unavailable, text).into());
+        }
         if !is_ours {
             return Ok(None);
         }
@@ -133,6 +139,16 @@ impl Store {
 }
 
 impl Core {
+    /// Whether this is a copy that may come to hold what another one at `place` holds.
+    fn is_behind(&self, place: &CopyPlace) -> bool {
+        if !self.follows {
+            return false;
+        }
+        let (ours, theirs) = (self.epoch(), place.position.epoch);
+        let next = self.writer().as_ref().map(|writer| writer.log.next_index());
+        theirs.number > ours.number || (theirs == ours && Some(place.next) > next)
+    }
+
     /// Calls `each` with the frames from the cursor on that are committed and durable, until it
     /// returns false, and moves the cursor behind them. False if they are no longer in the log.
     fn walk_frames(

@@ -9,6 +9,7 @@
 )]
 
 pub mod disk;
+pub mod follow;
 pub mod random;
 pub mod work;
 
