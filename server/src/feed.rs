@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use objsync_proto::error::ErrorKind;
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{Event, Feed, KeyRange, event};
@@ -27,6 +27,7 @@ use quinn::Connection;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::closing;
 use crate::feed_stream::{FeedStream, Unsendable};
 use crate::pages::{Pages, Source};
 use crate::peer::{Peer, Session};
@@ -54,6 +55,7 @@ pub(crate) async fn follow(
     let Ok(stream) = FeedStream::open(&connection, wanted.id, 0).await else {
         return;
     };
+    let closer = connection.clone();
     let mut subscription = Subscription {
         commits: peer.serving.commits.subscribe(),
         peer,
@@ -68,7 +70,17 @@ pub(crate) async fn follow(
         barriers: VecDeque::new(),
     };
     let Err(why) = subscription.run(wanted.since).await;
+    if subscription.is_stale() {
+        // Its positions would name the wrong epoch: it comes back, and goes on where it is.
+        return closing::close(&closer, &moved());
+    }
     subscription.stream.fail(why).await;
+}
+
+/// The source of this copy has another owner, or another epoch of the same.
+fn moved() -> Failure {
+    let text = "the source of this copy has begun a new epoch; go on";
+    Failure::new(ErrorKind::Unavailable, text)
 }
 
 /// Never a value: a subscription ends by an error or by being dropped.
@@ -116,11 +128,19 @@ impl Subscription {
                 .feed()
                 .read(self.cursor, FEED_FRAME_BYTES)
             {
+                _ if self.is_stale() => return Err(Unsendable::Failed(moved())),
                 FeedRead::Published(batch) => self.send(batch.iter().map(Arc::as_ref)).await?,
                 FeedRead::UpToDate(revision) => self.rest(revision).await?,
                 FeedRead::Behind => self.catch_up().await?,
             }
         }
+    }
+
+    /// Whether the epoch that the subscriber was told of is over. An owner's never is; a copy's ends
+    /// with its source's, before anything of the next one can be read here.
+    fn is_stale(&self) -> bool {
+        let peer = &self.peer;
+        peer.serving.upstream.is_some() && peer.serving.store.position().epoch != peer.epoch
     }
 
     /// Sends the next part of the log, or the state where the log begins later.
@@ -131,6 +151,7 @@ impl Subscription {
         let committed = store.position().revision;
         let read = serving.apart(move || store.read_log(cursor, FEED_FRAME_BYTES));
         match read.await?? {
+            _ if self.is_stale() => Err(Unsendable::Failed(moved())),
             LogRead::Transactions(batch) if batch.is_empty() => self.rest(committed).await,
             LogRead::Transactions(batch) => self.send(batch.iter()).await,
             LogRead::Trimmed => self.send_state().await,
@@ -162,6 +183,9 @@ impl Subscription {
             self.stream.flush().await?;
         }
         let position = pages.position();
+        if self.is_stale() {
+            return Err(Unsendable::Failed(moved()));
+        }
         self.stream.put(&Feed::Complete { position });
         self.stream.flush().await?;
         self.cursor = position.revision;

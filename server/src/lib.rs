@@ -12,6 +12,8 @@
 //! | `write`, `session`, `request` | what a peer can ask, one function each |
 //! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
 //! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
+//! | `replicate` | the log, as it is sent to a follower |
+//! | [`follow`] | the follower: its copy, and what it passes on to its source |
 //! | `rights`, `refusals` | who may do what, and log lines about who may not |
 //! | [`closing`] | why a connection was closed |
 //! | [`identity`] | the key in the store's directory |
@@ -30,6 +32,7 @@ pub mod error;
 mod feed;
 mod feed_stream;
 mod fetch;
+pub mod follow;
 mod frames;
 pub mod identity;
 pub mod inherited;
@@ -40,6 +43,7 @@ mod past;
 mod pasts;
 mod peer;
 mod refusals;
+mod replicate;
 mod request;
 mod rights;
 pub mod server;
@@ -52,6 +56,7 @@ mod write;
 
 pub use dial::dial;
 pub use error::ServerError;
+pub use follow::{FollowOptions, Follower, Upstream};
 pub use identity::Identity;
 pub use server::{ServeOptions, Server};
 pub use tls::SeenServer;

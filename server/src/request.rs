@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{PeerKey, Revision};
+use objsync_proto::ids::{PeerKey, Revision, SessionId};
 use objsync_proto::wire::{Grant, KeyRange, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::serving::PROGRAM;
 use crate::session::stopped;
 use crate::streams::Streams;
-use crate::{fetch, past};
+use crate::{fetch, past, replicate};
 
 type Answered = Result<Reply, Failure>;
 
@@ -59,6 +59,19 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             before,
             count_max,
         } => return past::history(peer, id, key, (before, count_max)).await,
+        Request::OnBehalf { peer: key, session } => act_for(peer, streams, key, session),
+        Request::Replicate {
+            subscription,
+            since,
+            partial,
+        } => peer.may_follow().and_then(|()| {
+            streams.replicate(replicate::Wanted {
+                id: subscription,
+                since,
+                partial,
+            })
+        }),
+        Request::Following => Ok(Reply::Following(peer.serving.following())),
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
         Request::CreateNamespace { content } => create_namespace(peer, content).await,
@@ -115,6 +128,15 @@ fn fetch(
         range,
         reverse,
         at,
+    })
+}
+
+fn act_for(peer: &Peer, streams: &Streams, key: PeerKey, session: Option<SessionId>) -> Answered {
+    let (rights, session_known) = peer.act_for(key, session)?;
+    peer.serving.note_acting(streams.connection(), key);
+    Ok(Reply::Acting {
+        may_write: rights.write,
+        session_known,
     })
 }
 
