@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{NamespaceId, Position, Revision};
-use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
+use objsync_proto::limits::{BOOKMARK_MS, CALL_TIMEOUT_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{Event, Feed, KeyRange, event};
 use objsync_store::{FeedRead, LogRead, Published};
 use quinn::Connection;
@@ -106,6 +106,9 @@ struct Subscription {
 
 impl Subscription {
     async fn run(&mut self, since: Option<Position>) -> Result<Never, Unsendable> {
+        if let Some(since) = &since {
+            self.wait_for(since).await;
+        }
         match since {
             Some(since) if self.peer.serving.store.is_on_history(&since) => {
                 self.cursor = since.revision;
@@ -141,6 +144,30 @@ impl Subscription {
     fn is_stale(&self) -> bool {
         let peer = &self.peer;
         peer.serving.upstream.is_some() && peer.serving.store.position().epoch != peer.epoch
+    }
+
+    /// A subscriber that has seen more than a copy holds, elsewhere, is not taken back: the copy
+    /// catches up first. Not for ever: it may have seen what is no history any more.
+    async fn wait_for(&mut self, since: &Position) {
+        let serving = Arc::clone(&self.peer.serving);
+        if serving.upstream.is_none() || since.store != serving.store.position().store {
+            return;
+        }
+        let give_up = Instant::now() + Duration::from_millis(CALL_TIMEOUT_MS);
+        loop {
+            self.commits.borrow_and_update();
+            let ours = serving.store.position();
+            let is_ahead = since.epoch.number > ours.epoch.number
+                || (since.epoch == ours.epoch && since.revision > ours.revision);
+            if !is_ahead || serving.store.is_on_history(since) {
+                return;
+            }
+            tokio::select! { biased;
+                // The sender lives as long as the peer does.
+                _ = self.commits.changed() => {}
+                () = sleep_until(give_up) => return,
+            }
+        }
     }
 
     /// Sends the next part of the log, or the state where the log begins later.

@@ -154,7 +154,7 @@ impl Server {
     /// What some keys may do has changed at the source: they come back with what they may do now.
     pub(crate) fn grants_changed(&self, peers: &[PeerKey]) {
         for peer in peers {
-            self.serving.cut(*peer, "the grant has changed");
+            self.serving.cut_changed(*peer);
         }
     }
 

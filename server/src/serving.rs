@@ -64,6 +64,8 @@ struct Connected {
     key: PeerKey,
     /// For whom it speaks.
     acting: Option<PeerKey>,
+    /// The grants of both when it came to be so.
+    grants: Vec<Grant>,
     connection: Connection,
 }
 
@@ -154,12 +156,37 @@ impl Serving {
         }
     }
 
+    /// Cuts the connections of a peer that came in by another grant than it has now. Who came in
+    /// after the change stays.
+    pub(crate) fn cut_changed(&self, peer: PeerKey) {
+        let now = self.grants_of(&[peer]);
+        let is_other = |connected: &Connected| {
+            let then = connected.grants.iter().find(|grant| grant.peer == peer);
+            then != now.first()
+        };
+        for connected in self.peers().connected.values() {
+            let concerns = connected.key == peer || connected.acting == Some(peer);
+            if concerns && peer != self.key && is_other(connected) {
+                let failure = Failure::new(ErrorKind::Denied, "the grant has changed");
+                closing::close(&connected.connection, &failure);
+            }
+        }
+    }
+
+    fn grants_of(&self, peers: &[PeerKey]) -> Vec<Grant> {
+        let mut grants = self.store.grants();
+        grants.retain(|grant| peers.contains(&grant.peer));
+        grants
+    }
+
     /// A connection speaks for another key from here on, and is cut with it.
     pub(crate) fn note_acting(&self, connection: &Connection, acting: PeerKey) {
         let id = connection.stable_id();
+        let grants = self.grants_of(&[acting]);
         for connected in self.peers().connected.values_mut() {
             if connected.connection.stable_id() == id {
                 connected.acting = Some(acting);
+                connected.grants.extend(grants.iter().cloned());
             }
         }
     }
@@ -220,12 +247,14 @@ impl Serving {
 
     /// Keeps a connection where it can be cut, until the result is dropped.
     pub(crate) fn enter(self: &Arc<Self>, key: PeerKey, connection: Connection) -> Entered {
+        let grants = self.grants_of(&[key]);
         let mut peers = self.peers();
         let number = peers.next;
         peers.next += 1;
         let connected = Connected {
             key,
             acting: None,
+            grants,
             connection,
         };
         peers.connected.insert(number, connected);

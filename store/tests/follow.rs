@@ -87,6 +87,7 @@ fn write_many(store: &Store, count: u64, text: &str) {
 fn assert_equal(copy: &Store, source: &Store) {
     assert_eq!(copy.position(), source.position());
     assert_eq!(content(copy), content(source));
+    assert_eq!(copy.count(NS).unwrap(), source.count(NS).unwrap());
     assert_eq!(copy.grants(), source.grants());
     assert_eq!(copy.namespaces(), source.namespaces());
 }

@@ -16,7 +16,7 @@ use objsync_store::frame::FRAME_BODY_BYTES_MAX;
 use objsync_store::{Shipped, Stage, Store, StoreError, StoreOptions, partial_snapshot};
 use quinn::{Connection, SendStream};
 use std::collections::HashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Upstream;
 use super::hail::{Hail, Inbox, lost, nonsense};
@@ -65,6 +65,8 @@ pub(super) struct Copying {
     pub(super) store: Option<Store>,
     /// Told of keys whose grants have changed.
     pub(super) grants_changed: Arc<dyn Fn(&[PeerKey]) + Send + Sync>,
+    /// Set once the copy has all that its source had at some moment.
+    pub(super) caught_up: Arc<watch::Sender<bool>>,
 }
 
 impl Copying {
@@ -174,6 +176,9 @@ impl Copying {
                     if let Some(store) = &self.store {
                         let held = store.position().revision;
                         self.upstream.reached(position.revision, held);
+                        if held >= position.revision {
+                            self.caught_up.send_replace(true);
+                        }
                     }
                 }
                 Feed::Install(start) => {

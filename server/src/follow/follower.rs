@@ -5,9 +5,11 @@
 //! served, until the new one is whole; then the server ends, and comes back at the same address.
 
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -185,13 +187,14 @@ impl fmt::Debug for Follower {
 }
 
 impl Shared {
-    async fn run(self: Arc<Self>, mut store: Option<Store>) {
+    async fn run(self: Arc<Self>, store: Option<Store>) {
+        // What is there is served at once: its source may be away for long.
+        let mut copy = Ok(store.map(|store| (store, true)));
         let ended = loop {
-            match self.round(store.take()).await {
-                Ok(Some(reopened)) => store = Some(reopened),
-                Ok(None) => break State::Ended,
-                Err(failure) => break State::Failed(failure),
-            }
+            copy = match copy {
+                Ok(copy) => self.round(copy).await,
+                Err(end) => break end,
+            };
         };
         self.close().await;
         if let State::Failed(failure) = &ended {
@@ -201,42 +204,75 @@ impl Shared {
     }
 
     /// Serves a copy, if there is one, and follows until it has to be opened anew, which is done
-    /// then; none when it shall end.
-    async fn round(&self, store: Option<Store>) -> Result<Option<Store>, Failure> {
-        let mut listen = self.options.listen;
-        if let State::Serving(address) = *self.state.borrow() {
-            listen = address;
+    /// then. A copy that was just begun is served once it has caught up: until then it would lack
+    /// what clients have seen elsewhere.
+    async fn round(
+        self: &Arc<Self>,
+        copy: Option<(Store, bool)>,
+    ) -> Result<Option<(Store, bool)>, State> {
+        let caught_up = Arc::new(watch::Sender::new(false));
+        let (store, is_ready) = copy.unzip();
+        caught_up.send_replace(is_ready.unwrap_or(false));
+        let serving = async {
+            let mut wait = caught_up.subscribe();
+            // The sender lives as long as this does.
+            let _ = wait.wait_for(|is_ready| *is_ready).await;
+            match &store {
+                Some(store) => self.serve(store.clone()).await,
+                None => pending().await,
+            }
+        };
+        let following = self.keep_following(store.clone(), &caught_up);
+        let both = async {
+            let (mut serving, mut following) = (pin!(serving), pin!(following));
+            loop {
+                tokio::select! { biased;
+                    served = &mut serving => {
+                        served?;
+                        return following.await;
+                    }
+                    end = &mut following => return end,
+                }
+            }
+        };
+        let next = tokio::select! { biased;
+            () = self.stopping.cancelled() => Err(State::Ended),
+            next = both => next,
+        };
+        if self.open().is_none()
+            && let Some(store) = store
+        {
+            close(store).await;
         }
-        if let Some(store) = store.clone() {
-            let Some(address) = self.serve(store, listen).await? else {
-                return Ok(None);
-            };
-            self.state.send_replace(State::Serving(address));
-        }
+        next?;
+        self.reopen().await.map(Some)
+    }
+
+    /// Follows until the copy has to be opened anew.
+    async fn keep_following(
+        self: &Arc<Self>,
+        store: Option<Store>,
+        caught_up: &Arc<watch::Sender<bool>>,
+    ) -> Result<(), State> {
         let mut pause = PAUSE.0;
         loop {
             let begun = Instant::now();
-            let end = tokio::select! { biased;
-                () = self.stopping.cancelled() => return Ok(None),
-                end = self.copying(store.clone()).run() => end,
-            };
-            match end {
-                End::Installed => return self.reopen().await.map(Some),
+            match self.copying(store.clone(), caught_up).run().await {
+                End::Installed => return Ok(()),
                 End::Broken(error) => match self.heal(&error).await? {
-                    true => return self.reopen().await.map(Some),
+                    true => return Ok(()),
                     false => warn!(%error, "the copy takes nothing at the moment"),
                 },
                 // With nothing to serve, whoever started this is to hear of it.
-                End::Lost(failure) if store.is_none() && is_final(&failure) => return Err(failure),
+                End::Lost(failure) if store.is_none() && is_final(&failure) => {
+                    return Err(State::Failed(failure));
+                }
                 End::Lost(failure) => info!(%failure, "not following at the moment"),
             }
             if begun.elapsed() > PAUSE.1 {
                 pause = PAUSE.0;
             }
-            tokio::select! { biased;
-                () = self.stopping.cancelled() => return Ok(None),
-                () = sleep(pause) => {}
-            }
+            sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
     }
@@ -245,13 +281,13 @@ impl Shared {
     ///
     /// # Errors
     /// Why trying again would not help.
-    async fn heal(&self, error: &StoreError) -> Result<bool, Failure> {
+    async fn heal(&self, error: &StoreError) -> Result<bool, State> {
         let is_final = matches!(
             error,
             StoreError::NotACopy { .. } | StoreError::Locked { .. } | StoreError::NotAStore { .. }
         );
         if is_final {
-            return Err(error.to_failure());
+            return Err(State::Failed(error.to_failure()));
         }
         // After a failed sync a store takes nothing until it is opened again.
         let is_poisoned = matches!(error.kind(), ErrorKind::Closed | ErrorKind::OutcomeUnknown);
@@ -262,24 +298,34 @@ impl Shared {
         Ok(is_poisoned && self.open().is_some())
     }
 
-    fn copying(&self, store: Option<Store>) -> Copying {
-        let server = self.open().as_ref().map(|open| Arc::clone(&open.server));
+    fn copying(
+        self: &Arc<Self>,
+        store: Option<Store>,
+        caught_up: &Arc<watch::Sender<bool>>,
+    ) -> Copying {
+        let shared = Arc::clone(self);
         Copying {
             upstream: Arc::clone(&self.upstream),
             directory: self.options.directory.clone(),
             options: self.options.store.clone(),
             store,
             grants_changed: Arc::new(move |peers| {
-                if let Some(server) = &server {
+                let server = shared.open().as_ref().map(|open| Arc::clone(&open.server));
+                if let Some(server) = server {
                     server.grants_changed(peers);
                 }
             }),
+            caught_up: Arc::clone(caught_up),
         }
     }
 
-    /// Serves a copy; the port of the server before may take the kernel a moment. None when it
-    /// shall end.
-    async fn serve(&self, store: Store, listen: SocketAddr) -> Result<Option<SocketAddr>, Failure> {
+    /// Serves a copy, where it was served before; the port of the server before may take the kernel
+    /// a moment.
+    async fn serve(&self, store: Store) -> Result<(), State> {
+        let listen = match *self.state.borrow() {
+            State::Serving(address) => address,
+            _ => self.options.listen,
+        };
         let give_up = Instant::now() + PORT_PATIENCE;
         loop {
             let options = ServeOptions {
@@ -292,35 +338,36 @@ impl Shared {
                     let server = Arc::new(server);
                     let address = server.address();
                     *self.open() = Some(Open { store, server });
-                    return Ok(Some(address));
+                    self.state.send_replace(State::Serving(address));
+                    return Ok(());
                 }
                 Err(ServerError::Listen { source, .. })
                     if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up =>
                 {
-                    tokio::select! { biased;
-                        () = self.stopping.cancelled() => {
-                            close(store).await;
-                            return Ok(None);
-                        }
-                        () = sleep(PAUSE.0) => {}
-                    }
+                    sleep(PAUSE.0).await;
                 }
                 Err(error) => {
-                    close(store).await;
-                    return Err(Failure::new(error.kind(), error.to_string()));
+                    let failure = Failure::new(error.kind(), error.to_string());
+                    return Err(State::Failed(failure));
                 }
             }
         }
     }
 
     /// Ends the server and opens what is there now.
-    async fn reopen(&self) -> Result<Store, Failure> {
+    async fn reopen(&self) -> Result<(Store, bool), State> {
         self.close().await;
         let options = self.options.clone();
         let opened = tokio::task::spawn_blocking(move || open(&options)).await;
-        let gone = || Failure::new(ErrorKind::Corrupt, "the copy is gone");
-        let opened = opened.map_err(|_| ended())?;
-        opened.map_err(|error| error.to_failure())?.ok_or_else(gone)
+        match opened {
+            Ok(Ok(Some(store))) => Ok((store, false)),
+            Ok(Ok(None)) => {
+                let failure = Failure::new(ErrorKind::Corrupt, "the copy is gone");
+                Err(State::Failed(failure))
+            }
+            Ok(Err(error)) => Err(State::Failed(error.to_failure())),
+            Err(_) => Err(State::Ended),
+        }
     }
 
     /// Ends the server, and closes the copy.

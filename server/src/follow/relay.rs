@@ -22,6 +22,7 @@ use objsync_proto::ids::SessionId;
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Write};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::Upstream;
 use super::hail::{Hail, away, lost, nonsense};
@@ -36,6 +37,9 @@ const OUTPUT_BYTES_MAX: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long the source may be away before what it did not hear is answered so: well before its
+/// client gives up (`limits::CALL_TIMEOUT_MS`), and long enough for it to be restarted.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the last words to the source may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -71,6 +75,8 @@ struct Relay {
     held: Vec<ToPeer>,
     /// The client named a session: what it sends first may be a repeat.
     may_repeat: bool,
+    /// Since when the source could not be reached.
+    away_since: Option<Instant>,
     commits: watch::Receiver<()>,
 }
 
@@ -79,6 +85,7 @@ pub(crate) fn start(peer: Arc<Peer>, upstream: Arc<Upstream>) -> mpsc::Sender<Fo
     let (forward, inbox) = mpsc::channel(INBOX_COUNT);
     let relay = Relay {
         may_repeat: peer.session() != Session::None,
+        away_since: None,
         commits: peer.serving.commits.subscribe(),
         peer,
         upstream,
@@ -107,6 +114,7 @@ impl Relay {
             match hailed.unwrap_or_else(|_| Err(away("it does not answer"))) {
                 Ok((hail, session_known)) => {
                     self.sent_count = 0;
+                    self.away_since = None;
                     if session.is_some() && !session_known {
                         self.forget_session();
                     }
@@ -189,8 +197,18 @@ impl Relay {
 
     /// The source is away, or does not want this client: what it surely did not hear is not done.
     async fn refuse(&mut self, why: &Failure) {
-        let denied = why.kind == ErrorKind::Denied;
-        let may_repeat = self.may_repeat && !denied;
+        let away_since = *self.away_since.get_or_insert_with(Instant::now);
+        if why.kind == ErrorKind::Denied || away_since.elapsed() >= PATIENCE {
+            self.answer_unheard(why);
+        }
+        tokio::select! { biased;
+            () = tokio::time::sleep(PAUSE) => {}
+            forward = self.inbox.recv() => self.take(forward),
+        }
+    }
+
+    fn answer_unheard(&mut self, why: &Failure) {
+        let may_repeat = self.may_repeat;
         let peer = Arc::clone(&self.peer);
         self.waiting.retain(|one| match &one.forward {
             Forward::Write(write, _) if !one.was_sent && !may_repeat => {
@@ -206,10 +224,6 @@ impl Relay {
             Forward::Close => false,
             Forward::Write(..) | Forward::Open => true,
         });
-        tokio::select! { biased;
-            () = tokio::time::sleep(PAUSE) => {}
-            forward = self.inbox.recv() => self.take(forward),
-        }
     }
 
     /// Passes on what waits and what comes, and answers back, until the client has gone or the
