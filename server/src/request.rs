@@ -59,6 +59,9 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             before,
             count_max,
         } => return past::history(peer, id, key, (before, count_max)).await,
+        Request::KeepLease { .. } => Err(unknown(17)),
+        Request::AwaitLock { .. } => Err(unknown(18)),
+        Request::Outcome { .. } => Err(unknown(19)),
         Request::OnBehalf { peer: key, session } => act_for(peer, streams, key, session),
         Request::Replicate {
             subscription,

@@ -14,6 +14,7 @@ use super::relay::Forward;
 use super::{Upstream, answer_here, is_local};
 use crate::peer::Peer;
 use crate::streams::{Barrier, Streams};
+use crate::write;
 
 /// How long the copy may take to catch up with an answer.
 const PATIENCE: Duration = Duration::from_millis(CALL_TIMEOUT_MS);
@@ -23,20 +24,18 @@ pub(super) async fn serve(
     peer: &Arc<Peer>,
     streams: &mut Streams,
     upstream: &Arc<Upstream>,
-    (id, asked): (u64, Request),
+    (id, asked, bytes): (u64, Request, usize),
 ) {
     if is_local(&asked) {
         return answer_here(peer, streams, id, asked).await;
     }
-    if let Request::CreateNamespace { content } = asked {
-        return match peer.may_write() {
-            Ok(()) => {
-                streams
-                    .forward(upstream, Forward::Create(id, content))
-                    .await
-            }
-            Err(failure) => peer.answers.push(&ToPeer::Reply(id, Err(failure))),
+    if is_of_client(&asked) {
+        let forward = Forward::Ask {
+            id,
+            request: asked,
+            _place: write::place(peer, bytes).await,
         };
+        return streams.forward(upstream, forward).await;
     }
     // Refused only by a semaphore that is closed, which nobody does.
     let place = Arc::clone(&peer.requests).acquire_owned().await;
@@ -60,6 +59,17 @@ pub(super) async fn serve(
         peer.answers.push(&ToPeer::Reply(id, reply));
         drop(place);
     });
+}
+
+/// Whether the source has to know for whom it answers.
+fn is_of_client(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::CreateNamespace { .. }
+            | Request::KeepLease { .. }
+            | Request::AwaitLock { .. }
+            | Request::Outcome { .. }
+    )
 }
 
 /// Everything that was committed at the source when it was asked is in the copy when this ends.

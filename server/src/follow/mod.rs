@@ -66,7 +66,9 @@ pub(crate) async fn handle(
                 .forward(upstream, Forward::Write(write, place))
                 .await;
         }
-        ToOwner::Request(id, asked) => ask::serve(peer, streams, upstream, (id, asked)).await,
+        ToOwner::Request(id, asked) => {
+            ask::serve(peer, streams, upstream, (id, asked, framed.bytes)).await;
+        }
         ToOwner::Hello(_) => return Err(Dropped::Violation("a second hello")),
     }
     Ok(())
@@ -77,6 +79,9 @@ fn is_local(request: &Request) -> bool {
     !matches!(
         request,
         Request::CreateNamespace { .. }
+            | Request::KeepLease { .. }
+            | Request::AwaitLock { .. }
+            | Request::Outcome { .. }
             | Request::Barrier
             | Request::Flush { .. }
             | Request::Grant(_)

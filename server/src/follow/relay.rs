@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::SessionId;
 use objsync_proto::wire::codec;
@@ -49,8 +48,13 @@ pub(crate) enum Forward {
     Open,
     /// A write in it, with the room it takes.
     Write(Write, Place),
-    /// Make the client's dictionary, for the request of this id.
-    Create(u64, Vec<Change>),
+    /// A request of this id that is about the client's dictionary, session or leases, with the room
+    /// it takes.
+    Ask {
+        id: u64,
+        request: Request,
+        _place: Place,
+    },
     /// End the session.
     Close,
 }
@@ -185,7 +189,7 @@ impl Relay {
                     drop(place);
                 }
                 Forward::Close => {}
-                forward @ (Forward::Open | Forward::Create(..)) => {
+                forward @ (Forward::Open | Forward::Ask { .. }) => {
                     self.waiting.push_back(Waiting {
                         forward,
                         was_sent: false,
@@ -216,7 +220,7 @@ impl Relay {
                 peer.answers.push(&answer);
                 false
             }
-            Forward::Create(id, _) => {
+            Forward::Ask { id, .. } => {
                 let reply = ToPeer::Reply(*id, Err(why.clone()));
                 peer.answers.push(&reply);
                 false
@@ -270,10 +274,7 @@ impl Relay {
             let message = match &one.forward {
                 Forward::Open => ToOwner::OpenSession,
                 Forward::Write(write, _) => ToOwner::Write(write.clone()),
-                Forward::Create(id, content) => {
-                    let content = content.clone();
-                    ToOwner::Request(id.wrapping_add(1), Request::CreateNamespace { content })
-                }
+                Forward::Ask { id, request, .. } => ToOwner::Request(*id, request.clone()),
                 Forward::Close => ToOwner::CloseSession,
             };
             codec::encode(&message, output);
@@ -303,9 +304,8 @@ impl Relay {
                 self.held.push(ToPeer::Answer(sequence, result));
             }
             ToPeer::Reply(number, reply) => {
-                let id = number.wrapping_sub(1);
-                self.settle(|forward| matches!(forward, Forward::Create(asked, _) if *asked == id));
-                self.held.push(ToPeer::Reply(id, reply));
+                self.settle(|forward| matches!(forward, Forward::Ask { id, .. } if *id == number));
+                self.held.push(ToPeer::Reply(number, reply));
             }
             ToPeer::Goodbye(failure) => return Err(failure),
             ToPeer::Welcome(_) => return Err(nonsense("a second welcome")),

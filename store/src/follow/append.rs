@@ -167,7 +167,8 @@ impl Core {
                 false => Vec::new(),
             };
             self.apply_changes(revision, &changes);
-            let (time_ms, origin) = (frame.header.time_ms, logged.origin());
+            let time_ms = frame.header.time_ms;
+            let origin = (logged.origin(), logged.transaction.cause);
             let one = Published::new(revision, time_ms, origin, changes);
             published.push(one.with_old(old));
         }
