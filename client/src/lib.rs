@@ -39,6 +39,7 @@ mod connection;
 mod core;
 mod dict;
 mod error;
+mod follower;
 mod fork;
 mod generation;
 pub mod home;
@@ -72,7 +73,7 @@ pub use objsync_proto::ids::{
 pub use objsync_proto::key::Key;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
-pub use objsync_proto::wire::{Grant, IndexBuild, KeyRange, OwnerStatus};
+pub use objsync_proto::wire::{FollowStatus, Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
 pub use objsync_store::backup::{BackupPart, BackupProgress, BackupReport};
 pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};
@@ -82,6 +83,7 @@ pub use crate::backup::{backup, repair, restore};
 pub use crate::check::{check, store_of};
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};
+pub use crate::follower::{Follower, promote};
 pub use crate::link::{GrantRequest, Link};
 pub use crate::memory::{memory_bytes, parse_memory};
 pub use crate::objects::{

@@ -222,7 +222,10 @@ fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Re
                 before: page.before,
             }
         }
+        Request::Following => Reply::Following(None),
         Request::CreateNamespace { .. }
+        | Request::OnBehalf { .. }
+        | Request::Replicate { .. }
         | Request::Subscribe { .. }
         | Request::Unsubscribe { .. }
         | Request::Fetch { .. }

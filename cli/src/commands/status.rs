@@ -1,7 +1,7 @@
 //! `objsync status`: how a store and its owner are.
 
 use clap::Args;
-use objsync::{IndexBuild, Revision};
+use objsync::{FollowStatus, IndexBuild, Revision};
 use serde_json::json;
 
 use crate::args::Connection;
@@ -18,6 +18,7 @@ impl Status {
         let dict = connection.open_to_read()?;
         let owner = dict.owner_status().wait()?;
         let own = dict.status();
+        let following = dict.following().wait()?;
         if output.json() {
             let status = json!({
                 "role": own.role.to_string(),
@@ -43,6 +44,15 @@ impl Status {
                     "total": build.total_count,
                 })),
                 "uptime_s": owner.uptime_s,
+                "follows": following.as_ref().map(|following| json!({
+                    "source": following.source,
+                    "connected": following.is_connected,
+                    "source_revision": following.source_revision.0,
+                    "revision": following.revision.0,
+                    "lag": following.lag(),
+                    "behind_ms": following.behind_ms,
+                    "trouble": following.trouble,
+                })),
             });
             output.line(&status.to_string())?;
             return Ok(Answer::Yes);
@@ -82,7 +92,25 @@ impl Status {
             ("snapshots", output::bytes(owner.snapshot_bytes)),
             ("index", index(owner.index_bytes, owner.index_build)),
         ]))?;
+        if let Some(following) = following {
+            output.line(&output::table(&[("follows", follows(&following))]))?;
+        }
         Ok(Answer::Yes)
+    }
+}
+
+/// How far a copy is behind its source.
+fn follows(following: &FollowStatus) -> String {
+    let lag = following.lag();
+    let behind = match following.behind_ms {
+        Some(0) => String::from("up to date"),
+        Some(ms) => format!("{lag} revisions and {} ms behind", ms),
+        None => format!("{lag} revisions behind, and was never up to date"),
+    };
+    let source = &following.source;
+    match following.is_connected {
+        true => format!("{source}, {behind}"),
+        false => format!("{source}, {behind}: {}", following.trouble),
     }
 }
 

@@ -157,6 +157,12 @@ impl Reading {
             Feed::Reset => return Err(gone(self.position.revision)),
             Feed::Failed(failure) => return Err(failure.into()),
             Feed::Start { .. } | Feed::Resume | Feed::Entries(_) | Feed::Complete { .. } => {}
+            // Only of the stream that a follower asks for.
+            Feed::Frames(_)
+            | Feed::Body(_)
+            | Feed::Install(_)
+            | Feed::Piece(_)
+            | Feed::Reached { .. } => {}
         }
         Ok(())
     }
