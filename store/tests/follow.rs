@@ -4,19 +4,16 @@
 
 mod harness;
 
-use std::path::Path;
-
 use harness::disk::SimDisk;
-use harness::follow::{carried, catch_up, follow_options};
-use harness::random::Random;
+use harness::follow::{assert_equal, busy, carried, catch_up, follow_options, made, write_many};
 use harness::*;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, Origin, PeerKey, Revision, Sequence, SessionId};
 use objsync_proto::operation::{Operation, Outcome};
-use objsync_proto::wire::Grant;
+use objsync_proto::wire::{Grant, LogFrame, PartialSnapshot};
 use objsync_store::{
-    Answer, Ship, Shipped, Step, Store, StoreError, StoreLimits, StoreOptions, Submission,
-    SubmissionOrigin, promote,
+    Answer, Ship, Shipped, Stage, Step, Store, StoreError, StoreOptions, Submission,
+    SubmissionOrigin, partial_snapshot, promote,
 };
 
 const PEER: PeerKey = PeerKey([9; 32]);
@@ -52,46 +49,6 @@ fn grant(label: &str) -> Grant {
     }
 }
 
-/// Segments so small that a test fills many, and snapshots that come soon.
-fn busy(options: StoreOptions) -> StoreOptions {
-    StoreOptions {
-        limits: StoreLimits {
-            segment_bytes: 4 << 10,
-            snapshot_log_bytes: 16 << 10,
-            retention_bytes: 32 << 10,
-            ..StoreLimits::default()
-        },
-        threads: false,
-        ..options
-    }
-}
-
-fn write_many(store: &Store, count: u64, text: &str) {
-    for number in 0..count {
-        let name = format!("k{}", number % 50);
-        // Text that does not become small when it is packed.
-        let random = &mut Random::new(number + text.len() as u64);
-        let noise: String = (0..200)
-            .map(|_| char::from(33 + random.below(90) as u8))
-            .collect();
-        let text = format!("{text} {number} {noise}");
-        let level = match number % 5 {
-            0 => Durability::Sync,
-            _ => Durability::Buffered,
-        };
-        execute(store, put(&name, &text), level).unwrap();
-    }
-    store.flush(store.position().revision).unwrap();
-}
-
-fn assert_equal(copy: &Store, source: &Store) {
-    assert_eq!(copy.position(), source.position());
-    assert_eq!(content(copy), content(source));
-    assert_eq!(copy.count(NS).unwrap(), source.count(NS).unwrap());
-    assert_eq!(copy.grants(), source.grants());
-    assert_eq!(copy.namespaces(), source.namespaces());
-}
-
 fn shipped(source: &Store, copy: &Store) -> Vec<Shipped> {
     let place = copy.copy_place().unwrap();
     let mut cursor = source.ship_after(&place).unwrap().unwrap();
@@ -99,13 +56,6 @@ fn shipped(source: &Store, copy: &Store) -> Vec<Shipped> {
         Ship::Frames(frames) => frames,
         other => panic!("{other:?}"),
     }
-}
-
-/// A directory for the lock, which is on no other disk.
-fn made(folder: &Path, name: &str) -> std::path::PathBuf {
-    let path = folder.join(name);
-    std::fs::create_dir(&path).unwrap();
-    path
 }
 
 struct Pair {
@@ -293,7 +243,7 @@ fn copy_of_one_store_takes_no_other_in_its_place() {
     let options = options_on(&SimDisk::new());
     let own = tempfile::tempdir().unwrap();
     open(own.path(), options.clone()).close().unwrap();
-    let refused = objsync_store::Stage::begin(own.path(), &options, whole.start, false);
+    let refused = Stage::begin(own.path(), &options, whole.start, false);
     assert!(matches!(
         refused.map(drop),
         Err(StoreError::NotACopy { .. })
@@ -328,6 +278,9 @@ fn source_that_lost_its_future_takes_the_copy_back_with_it() {
     assert!(!copy.is_on_history(&gone));
 }
 
+/// What a hostile source makes of a frame.
+type Change<'a> = &'a dyn Fn(&mut LogFrame);
+
 #[test]
 fn frames_that_make_no_sense_are_refused_and_change_nothing() {
     let mut pair = Pair::new(options_on(&SimDisk::new()));
@@ -340,12 +293,12 @@ fn frames_that_make_no_sense_are_refused_and_change_nothing() {
     assert_eq!(frames.len(), 3);
     let copy = pair.copy();
     let before = copy.copy_place();
-    let remade = |frame: &Shipped, change: &dyn Fn(&mut objsync_proto::wire::LogFrame)| {
+    let remade = |frame: &Shipped, change: &dyn Fn(&mut LogFrame)| {
         let mut head = frame.head(0);
         change(&mut head);
         Shipped::new(&head, frame.body().clone())
     };
-    let hostile: [(&str, &dyn Fn(&mut objsync_proto::wire::LogFrame)); 9] = [
+    let hostile: [(&str, Change<'_>); 9] = [
         ("index", &|head| head.index.0 += 1),
         ("epoch", &|head| head.epoch += 1),
         ("old epoch", &|head| head.epoch = 0),
@@ -362,8 +315,7 @@ fn frames_that_make_no_sense_are_refused_and_change_nothing() {
         assert_eq!(copy.copy_place(), before, "{what}");
     }
     for change in [
-        (&|head: &mut objsync_proto::wire::LogFrame| head.body_crc ^= 1)
-            as &dyn Fn(&mut objsync_proto::wire::LogFrame),
+        (&|head: &mut LogFrame| head.body_crc ^= 1) as &dyn Fn(&mut LogFrame),
         &|head| head.body_bytes += 1,
     ] {
         assert!(remade(&frames[0], change).is_err());
@@ -384,16 +336,16 @@ fn transfer_that_broke_off_goes_on_where_it_was() {
     let whole = pair.source.ship_all(None).unwrap();
     let (start, file) = (whole.start, whole.file.unwrap());
     assert!(start.total_bytes > 5000, "{start:?}");
-    let mut stage = objsync_store::Stage::begin(&pair.path, &options, start, false).unwrap();
+    let mut stage = Stage::begin(&pair.path, &options, start, false).unwrap();
     let mut piece = vec![0; 5000];
     file.read_exact_at(&mut piece, 0).unwrap();
     stage.write(&piece).unwrap();
     drop(stage);
-    let partial = objsync_store::partial_snapshot(&pair.path, &*options.disk).unwrap();
+    let partial = partial_snapshot(&pair.path, &*options.disk).unwrap();
     assert_eq!(partial.held_bytes, 5000);
     let again = pair.source.ship_all(Some(&partial)).unwrap();
     assert_eq!(again.start.start, 5000);
-    let other = objsync_proto::wire::PartialSnapshot {
+    let other = PartialSnapshot {
         head_crc: partial.head_crc ^ 1,
         ..partial
     };
@@ -413,13 +365,12 @@ fn snapshot_that_is_damaged_on_its_way_is_thrown_away() {
     let options = follow_options(&pair.options);
     let whole = pair.source.ship_all(None).unwrap();
     let file = whole.file.unwrap();
-    let mut good = vec![0; whole.start.total_bytes as usize];
+    let mut good = vec![0; usize::try_from(whole.start.total_bytes).unwrap()];
     file.read_exact_at(&mut good, 0).unwrap();
     for place in (0..good.len()).step_by(701) {
         let mut bad = good.clone();
         bad[place] ^= 1;
-        let mut stage =
-            objsync_store::Stage::begin(&pair.path, &options, whole.start, true).unwrap();
+        let mut stage = Stage::begin(&pair.path, &options, whole.start, true).unwrap();
         stage.write(&bad).unwrap();
         assert!(stage.write(b"x").is_err(), "more than was announced");
         let refused = stage.finish(None).unwrap_err();
@@ -429,7 +380,7 @@ fn snapshot_that_is_damaged_on_its_way_is_thrown_away() {
             "byte {place}: {refused}"
         );
     }
-    let short = objsync_store::Stage::begin(&pair.path, &options, whole.start, true).unwrap();
+    let short = Stage::begin(&pair.path, &options, whole.start, true).unwrap();
     assert_eq!(short.finish(None).unwrap_err().kind(), ErrorKind::Corrupt);
     pair.copy.take().unwrap().close().unwrap();
     let copy = Store::open(&pair.path, options).unwrap();
@@ -451,74 +402,4 @@ fn source_that_is_a_copy_and_behind_takes_nothing_back() {
     pair.catch_up();
     assert!(!catch_up(pair.copy(), folder.path(), &options, &mut ahead).unwrap());
     assert_equal(ahead.as_ref().unwrap(), &pair.source);
-}
-
-/// Follows until the power of the copy's disk goes after so many calls, then once more.
-fn power_goes_after(
-    calls: u64,
-    source: &Store,
-    path: &Path,
-    disk: &SimDisk,
-    least: Option<Revision>,
-) {
-    let options = busy(options_on(disk));
-    disk.stop_after(calls);
-    let mut copy = None;
-    let _ = catch_up(source, path, &options, &mut copy);
-    if let Some(copy) = copy {
-        copy.kill();
-    }
-    disk.cut_power(&mut Random::new(calls));
-    match Store::open(path, follow_options(&options)) {
-        Ok(copy) => {
-            let revision = copy.position().revision;
-            assert!(Some(revision) >= least, "after {calls} calls: {revision}");
-            let then = source.at(revision).unwrap();
-            for name in ["k1", "k7", "k33", "first"] {
-                let key = key_of(name);
-                let (ours, theirs) = (copy.get(NS, &key).unwrap(), then.get(NS, &key).unwrap());
-                assert_eq!(ours, theirs, "after {calls} calls, {name} at {revision}");
-            }
-            copy.kill();
-        }
-        Err(error) => assert_eq!(least, None, "after {calls} calls: {error}"),
-    }
-    let mut copy = None;
-    catch_up(source, path, &options, &mut copy).unwrap();
-    let copy = copy.unwrap();
-    assert_equal(&copy, source);
-    copy.close().unwrap();
-}
-
-#[test]
-fn power_cut_after_any_call_leaves_a_prefix_of_the_sources_history() {
-    let from = SimDisk::new();
-    let folder = tempfile::tempdir().unwrap();
-    let source = open(&made(folder.path(), "source"), busy(options_on(&from)));
-    set(&source, "first", "1");
-    let path = made(folder.path(), "copy");
-    let old = SimDisk::new();
-    let mut copy = None;
-    catch_up(&source, &path, &busy(options_on(&old)), &mut copy).unwrap();
-    let copy = copy.unwrap();
-    let held = copy.position().revision;
-    copy.close().unwrap();
-    write_many(&source, 60, "frames");
-    let middle = old.copy();
-    let all = || {
-        (0..=source.position().revision.0)
-            .map(Revision)
-            .collect::<Vec<_>>()
-    };
-    for calls in 0..120 {
-        power_goes_after(calls, &source, &path, &middle.copy(), Some(held));
-    }
-    write_many(&source, 300, "a");
-    source.step(Step::Keep).unwrap();
-    write_many(&source, 10, "b");
-    // The copy that stands there is replaced, or there is none yet.
-    for calls in 0..120 {
-        power_goes_after(calls, &source, &path, &middle.copy(), Some(held));
-        power_goes_after(calls, &source, &path, &SimDisk::new(), None);
-    }
 }

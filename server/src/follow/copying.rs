@@ -55,6 +55,9 @@ impl From<StoreError> for End {
     }
 }
 
+/// What is told of keys whose grants have changed.
+pub(super) type GrantsChanged = Arc<dyn Fn(&[PeerKey]) + Send + Sync>;
+
 /// The copy, and its source.
 #[derive(Clone)]
 pub(super) struct Copying {
@@ -64,7 +67,7 @@ pub(super) struct Copying {
     /// None while nothing is there yet.
     pub(super) store: Option<Store>,
     /// Told of keys whose grants have changed.
-    pub(super) grants_changed: Arc<dyn Fn(&[PeerKey]) + Send + Sync>,
+    pub(super) grants_changed: GrantsChanged,
     /// Set once the copy has all that its source had at some moment.
     pub(super) caught_up: Arc<watch::Sender<bool>>,
 }

@@ -225,14 +225,12 @@ impl Shared {
         let following = self.keep_following(store.clone(), &caught_up);
         let both = async {
             let (mut serving, mut following) = (pin!(serving), pin!(following));
-            loop {
-                tokio::select! { biased;
-                    served = &mut serving => {
-                        served?;
-                        return following.await;
-                    }
-                    end = &mut following => return end,
+            tokio::select! { biased;
+                served = &mut serving => {
+                    served?;
+                    following.await
                 }
+                end = &mut following => end,
             }
         };
         let next = tokio::select! { biased;

@@ -12,12 +12,14 @@
 //! all clients together, whose places it holds until it is answered.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::SessionId;
+use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SESSION_RESULTS_MAX};
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Write};
 use tokio::sync::{mpsc, watch};
@@ -30,6 +32,8 @@ use crate::write::Place;
 
 /// Frames that wait to be taken up.
 const INBOX_COUNT: usize = 64;
+/// Most things that wait for an answer of the source: all the writes of a session, and a few more.
+const WAITING_COUNT_MAX: usize = SESSION_RESULTS_MAX + REQUESTS_IN_FLIGHT_MAX;
 /// Bytes that wait to be sent before no more frames are made.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// How long the source may take to take a client up.
@@ -114,22 +118,64 @@ impl Relay {
                 Session::Open(session) => Some(session),
                 Session::None | Session::Unknown => None,
             };
-            let hailed = tokio::time::timeout(CONNECT_TIMEOUT, self.hail(session)).await;
-            match hailed.unwrap_or_else(|_| Err(away("it does not answer"))) {
+            let (peer, upstream) = (Arc::clone(&self.peer), Arc::clone(&self.upstream));
+            let hailed = async move {
+                let hailed = tokio::time::timeout(CONNECT_TIMEOUT, hail(&peer, &upstream, session));
+                hailed
+                    .await
+                    .unwrap_or_else(|_| Err(away("it does not answer")))
+            };
+            match self.taking(hailed).await {
                 Ok((hail, session_known)) => {
                     self.sent_count = 0;
                     self.away_since = None;
                     if session.is_some() && !session_known {
                         self.forget_session();
                     }
-                    let Err(why) = self.pass_on(hail).await else {
-                        return;
-                    };
-                    tracing::debug!(%why, "the way to the source is broken");
+                    match self.pass_on(hail).await {
+                        Ok(()) => return,
+                        Err(why) if self.is_turned_away(&why) => return,
+                        Err(why) => {
+                            tracing::debug!(%why, "the way to the source is broken");
+                            self.pause().await;
+                        }
+                    }
                 }
+                Err(why) if self.is_turned_away(&why) => return,
                 Err(why) => self.refuse(&why).await,
             }
         }
+    }
+
+    /// Whether the source does not let this client have a session; then it is told, and goes.
+    fn is_turned_away(&self, why: &Failure) -> bool {
+        let mut waiting = self.waiting.iter();
+        let is_opening = waiting.any(|one| matches!(one.forward, Forward::Open));
+        let is_final = !matches!(why.kind, ErrorKind::Unavailable | ErrorKind::Closed);
+        if is_opening && is_final {
+            self.peer.answers.push(&ToPeer::Goodbye(why.clone()));
+        }
+        is_opening && is_final
+    }
+
+    async fn pause(&mut self) {
+        self.taking(tokio::time::sleep(PAUSE)).await;
+    }
+
+    /// Waits for something, and takes what the client sends meanwhile: its reads must not wait.
+    async fn taking<T>(&mut self, wanted: impl Future<Output = T>) -> T {
+        let mut wanted = pin!(wanted);
+        loop {
+            tokio::select! { biased;
+                done = &mut wanted => return done,
+                forward = self.inbox.recv(), if self.has_room() => self.take(forward),
+            }
+        }
+    }
+
+    /// Writes are bounded by the places they hold; this bounds everything else.
+    fn has_room(&self) -> bool {
+        !self.is_ended && self.waiting.len() < WAITING_COUNT_MAX
     }
 
     /// Waits for something to do.
@@ -151,30 +197,6 @@ impl Relay {
         }
     }
 
-    /// Connects, as the client's key; tells whether its session is still known.
-    async fn hail(&self, session: Option<SessionId>) -> Result<(Hail, bool), Failure> {
-        let peer = &self.peer;
-        let connection = self.upstream.dial().await?;
-        let key = peer.session_key();
-        if key == peer.serving.key {
-            // Whoever administers the copy is, at the source, who the link was given to.
-            let hail = Hail::new(connection, &peer.name, session).await?;
-            let session_known = hail.welcome.session_known;
-            return Ok((hail, session_known));
-        }
-        let mut hail = Hail::new(connection, &peer.name, None).await?;
-        let mut output = BytesMut::new();
-        let request = Request::OnBehalf { peer: key, session };
-        codec::encode(&ToOwner::Request(0, request), &mut output);
-        let written = hail.send.write_all(&output).await;
-        written.map_err(|error| lost(&hail.connection, &error))?;
-        match hail.inbox.next(&hail.connection).await? {
-            ToPeer::Reply(0, Ok(Reply::Acting { session_known, .. })) => Ok((hail, session_known)),
-            ToPeer::Reply(0, Err(failure)) | ToPeer::Goodbye(failure) => Err(failure),
-            _ => Err(nonsense("something else than an answer")),
-        }
-    }
-
     /// The session has ended: whether what waits in it was done cannot be known any more.
     fn forget_session(&mut self) {
         self.peer.set_session(Session::Unknown);
@@ -193,7 +215,7 @@ impl Relay {
                     self.waiting.push_back(Waiting {
                         forward,
                         was_sent: false,
-                    })
+                    });
                 }
             }
         }
@@ -205,10 +227,7 @@ impl Relay {
         if why.kind == ErrorKind::Denied || away_since.elapsed() >= PATIENCE {
             self.answer_unheard(why);
         }
-        tokio::select! { biased;
-            () = tokio::time::sleep(PAUSE) => {}
-            forward = self.inbox.recv() => self.take(forward),
-        }
+        self.pause().await;
     }
 
     fn answer_unheard(&mut self, why: &Failure) {
@@ -253,7 +272,7 @@ impl Relay {
                 return Ok(());
             }
             let has_output = !output.is_empty();
-            let has_room = output.len() < OUTPUT_BYTES_MAX;
+            let has_room = output.len() < OUTPUT_BYTES_MAX && self.has_room();
             tokio::select! { biased;
                 written = send.write(&output), if has_output => match written {
                     Ok(bytes) => output.advance(bytes),
@@ -348,5 +367,32 @@ impl Relay {
             }
             !is_here
         });
+    }
+}
+
+/// Connects, as the client's key; tells whether its session is still known.
+async fn hail(
+    peer: &Peer,
+    upstream: &Upstream,
+    session: Option<SessionId>,
+) -> Result<(Hail, bool), Failure> {
+    let connection = upstream.dial().await?;
+    let key = peer.session_key();
+    if key == peer.serving.key {
+        // Whoever administers the copy is, at the source, who the link was given to.
+        let hail = Hail::new(connection, &peer.name, session).await?;
+        let session_known = hail.welcome.session_known;
+        return Ok((hail, session_known));
+    }
+    let mut hail = Hail::new(connection, &peer.name, None).await?;
+    let mut output = BytesMut::new();
+    let request = Request::OnBehalf { peer: key, session };
+    codec::encode(&ToOwner::Request(0, request), &mut output);
+    let written = hail.send.write_all(&output).await;
+    written.map_err(|error| lost(&hail.connection, &error))?;
+    match hail.inbox.next(&hail.connection).await? {
+        ToPeer::Reply(0, Ok(Reply::Acting { session_known, .. })) => Ok((hail, session_known)),
+        ToPeer::Reply(0, Err(failure)) | ToPeer::Goodbye(failure) => Err(failure),
+        _ => Err(nonsense("something else than an answer")),
     }
 }

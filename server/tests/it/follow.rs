@@ -1,218 +1,18 @@
 //! Followers: a copy that is served, and what it passes on to its source.
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{Durability, PeerKey, SessionId};
-use objsync_proto::operation::{Operation, Outcome};
-use objsync_proto::wire::{Feed, FollowStatus, Grant, Reply, Request, ToOwner};
-use objsync_server::{FollowOptions, Follower, Identity, ServeOptions, Server, Upstream, dial};
-use objsync_store::{IndexKind, Store, StoreLimits, StoreOptions, promote};
-use tempfile::TempDir;
+use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::{NamespaceId, Revision};
+use objsync_proto::operation::Outcome;
+use objsync_proto::wire::{Feed, Reply, Request};
+use objsync_server::{Identity, ServeOptions, Server, dial};
+use objsync_store::{Store, StoreLimits, promote};
 use tokio::runtime::Handle;
 
-use crate::peer::{Client, NAMESPACE, PATIENCE, changes, encoded, put, within};
-
-/// A source at an address that it keeps.
-struct Source {
-    server: Server,
-    store: Store,
-    directory: TempDir,
-    limits: StoreLimits,
-}
-
-fn options(limits: StoreLimits) -> StoreOptions {
-    StoreOptions {
-        index: IndexKind::Memory,
-        limits,
-        ..StoreOptions::default()
-    }
-}
-
-impl Source {
-    fn start() -> Self {
-        Self::start_in(
-            tempfile::tempdir().unwrap(),
-            "127.0.0.1:0".parse().unwrap(),
-            StoreLimits::default(),
-        )
-    }
-
-    fn start_in(directory: TempDir, listen: SocketAddr, limits: StoreLimits) -> Self {
-        let store = Store::open(directory.path(), options(limits)).unwrap();
-        store.create_namespace(NAMESPACE, Vec::new()).unwrap();
-        let options = ServeOptions {
-            listen,
-            ..ServeOptions::default()
-        };
-        let server = Server::start(store.clone(), options, &Handle::current()).unwrap();
-        Self {
-            server,
-            store,
-            directory,
-            limits,
-        }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
-
-    /// Dies as a process does that is killed.
-    async fn kill(self) -> (TempDir, SocketAddr, StoreLimits) {
-        let address = self.address();
-        drop(self.server);
-        self.store.kill();
-        drop(self.store);
-        // The port is free once the endpoint's task has ended.
-        loop {
-            if std::net::UdpSocket::bind(address).is_ok() {
-                return (self.directory, address, self.limits);
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    fn link(&self, rights: &[&str]) -> Arc<Identity> {
-        granted(&self.store, "*", rights)
-    }
-}
-
-fn granted(store: &Store, scope: &str, rights: &[&str]) -> Arc<Identity> {
-    let identity = Identity::generate().unwrap();
-    store.grant(grant(identity.peer(), scope, rights)).unwrap();
-    Arc::new(identity)
-}
-
-fn grant(peer: PeerKey, scope: &str, rights: &[&str]) -> Grant {
-    Grant {
-        peer,
-        scope: scope.to_owned(),
-        rights: rights.iter().map(|&right| right.to_owned()).collect(),
-        expires_ms: None,
-        label: String::new(),
-    }
-}
-
-const FOLLOW: &[&str] = &["read", "write", "follow"];
-
-fn follow(
-    directory: &Path,
-    address: SocketAddr,
-    server: PeerKey,
-    link: &Identity,
-) -> Result<Follower, objsync_store::StoreError> {
-    let options = FollowOptions {
-        directory: directory.to_owned(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        store: options(StoreLimits::default()),
-    };
-    let upstream = Upstream::new(vec![address.to_string()], server, link.clone());
-    Follower::start(options, upstream, &Handle::current())
-}
-
-/// A follower with the directory of its copy.
-struct Copy {
-    follower: Follower,
-    address: SocketAddr,
-    directory: TempDir,
-    link: Arc<Identity>,
-}
-
-impl Copy {
-    async fn of(source: &Source) -> Self {
-        let link = source.link(FOLLOW);
-        Self::with(source.address(), source.server.key(), link).await
-    }
-
-    async fn with(address: SocketAddr, server: PeerKey, link: Arc<Identity>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let follower = follow(directory.path(), address, server, &link).unwrap();
-        let address = within(follower.serving()).await.unwrap();
-        Self {
-            follower,
-            address,
-            directory,
-            link,
-        }
-    }
-
-    fn key(&self) -> PeerKey {
-        self.follower.key().unwrap()
-    }
-
-    async fn client(&self, identity: &Identity, session: Option<SessionId>) -> Client {
-        let connection = within(dial(self.address, identity, self.key()))
-            .await
-            .unwrap();
-        Client::greet(connection, NAMESPACE, session).await.unwrap()
-    }
-
-    /// A client of the copy's own user.
-    async fn own_client(&self) -> Client {
-        let identity = objsync_server::identity::load(self.directory.path()).unwrap();
-        self.client(&identity, None).await
-    }
-
-    /// Waits until the copy is at least where the source is.
-    async fn catch_up(&self, source: &Store) {
-        let wanted = source.position();
-        let there = async {
-            loop {
-                let held = self.follower.store().map(|store| store.position());
-                if held.is_some_and(|held| {
-                    held.epoch == wanted.epoch && held.revision >= wanted.revision
-                }) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        within(there).await;
-    }
-
-    /// Waits until the copy has the grants of the source.
-    async fn grants_of(&self, source: &Store) {
-        within(async {
-            while self
-                .follower
-                .store()
-                .is_none_or(|held| held.grants() != source.grants())
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
-    }
-
-    async fn status_that(&self, is_it: impl Fn(&FollowStatus) -> bool) -> FollowStatus {
-        let told = async {
-            loop {
-                let status = self.follower.status();
-                if is_it(&status) {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        within(told).await
-    }
-}
-
-fn increment() -> Operation {
-    Operation::Increment {
-        key: encoded("count"),
-        by: 1,
-    }
-}
-
-async fn connect(address: SocketAddr, server: PeerKey, identity: &Identity) -> Client {
-    let connection = within(dial(address, identity, server)).await.unwrap();
-    Client::greet(connection, NAMESPACE, None).await.unwrap()
-}
+use crate::followers::{Copy, FOLLOW, Source, connect, follow, grant, increment, options};
+use crate::peer::{Client, NAMESPACE, changes, put, within};
 
 #[tokio::test]
 async fn what_is_written_through_a_follower_is_read_there_and_at_the_source() {
@@ -436,24 +236,6 @@ async fn writes_that_were_passed_on_are_sent_again_to_the_source_that_comes_back
     }
 }
 
-impl Client {
-    async fn get_number(&mut self, key: &str) -> u64 {
-        let reply = self
-            .request(Request::Get { key: encoded(key) })
-            .await
-            .unwrap();
-        let Reply::Entry {
-            entry: Some((value, _)),
-            ..
-        } = reply
-        else {
-            panic!("{reply:?}");
-        };
-        let payload = objsync_proto::stored::open(&value).unwrap();
-        rmp_serde::from_slice(&payload).unwrap()
-    }
-}
-
 #[tokio::test]
 async fn subscriber_of_a_follower_goes_on_over_an_epoch_of_the_source() {
     let source = Source::start();
@@ -504,7 +286,7 @@ async fn copy_that_was_away_for_too_long_gets_a_snapshot_and_goes_on() {
     let noise = "0123456789abcdef".repeat(64);
     let trimmed = async {
         let mut number = 0_u32;
-        while source.store.at(objsync_proto::ids::Revision(1)).is_ok() {
+        while source.store.at(Revision(1)).is_ok() {
             direct
                 .put(&format!("k{}", number % 40), &format!("{number}{noise}"))
                 .await;
@@ -532,11 +314,7 @@ async fn copy_that_was_away_for_too_long_gets_a_snapshot_and_goes_on() {
     let mut client = copy.own_client().await;
     assert_eq!(client.get("last").await.as_deref(), Some("one"));
     let held = copy.follower.store().unwrap();
-    assert_eq!(
-        held.count(objsync_proto::ids::NamespaceId::DEFAULT)
-            .unwrap(),
-        41
-    );
+    assert_eq!(held.count(NamespaceId::DEFAULT).unwrap(), 41);
 }
 
 #[tokio::test]
@@ -570,128 +348,14 @@ async fn promoted_copy_is_another_history_to_clients_of_the_source() {
 }
 
 #[tokio::test]
-async fn only_who_may_follow_copies_or_speaks_for_others() {
-    let source = Source::start();
-    let (friend, reader) = (source.link(&["read", "write"]), source.link(&["read"]));
-    let follower = source.link(FOLLOW);
-    let (address, key) = (source.address(), source.server.key());
-    let on_behalf = |peer: PeerKey| Request::OnBehalf {
-        peer,
-        session: None,
-    };
-    let replicate = || Request::Replicate {
-        subscription: 5,
-        since: None,
-        partial: None,
-    };
-    let denied = |result: Result<Reply, Failure>| {
-        assert_eq!(result.unwrap_err().kind, ErrorKind::Denied);
-    };
-    let mut client = connect(address, key, &friend).await;
-    denied(client.request(replicate()).await);
-    denied(client.request(on_behalf(reader.peer())).await);
-    denied(
-        client
-            .request(Request::Grant(grant(friend.peer(), "*", FOLLOW)))
-            .await,
-    );
-
-    let mut client = connect(address, key, &follower).await;
-    denied(client.request(on_behalf(key)).await);
-    denied(client.request(on_behalf(PeerKey([3; 32]))).await);
-    let acting = client.request(on_behalf(reader.peer())).await;
-    let expected = Reply::Acting {
-        may_write: false,
-        session_known: false,
-    };
-    assert_eq!(acting, Ok(expected));
-    let again = client.request(on_behalf(friend.peer())).await.unwrap_err();
-    assert_eq!(again.kind, ErrorKind::Invalid, "once");
-    denied(client.request(Request::Grants).await);
-    client.send(&ToOwner::OpenSession).await;
-    assert_eq!(
-        client.closed().await.kind,
-        ErrorKind::Denied,
-        "the reader may not write"
-    );
-
-    let read_only = source.link(&["read", "follow"]);
-    let mut client = connect(address, key, &read_only).await;
-    denied(
-        client
-            .request(Request::Grant(grant(PeerKey([4; 32]), "*", &["read"])))
-            .await,
-    );
-    let acting = client.request(on_behalf(friend.peer())).await;
-    let expected = Reply::Acting {
-        may_write: false,
-        session_known: false,
-    };
-    assert_eq!(acting, Ok(expected), "no more than the follower itself");
-
-    let mut client = connect(address, key, &follower).await;
-    client.request(on_behalf(friend.peer())).await.unwrap();
-    assert!(source.server.revoke(friend.peer()).unwrap());
-    assert_eq!(
-        client.closed().await.kind,
-        ErrorKind::Denied,
-        "cut with whom it spoke for"
-    );
-    let narrow = source.server.grant(grant(friend.peer(), NAMESPACE, FOLLOW));
-    assert_eq!(narrow.unwrap_err().kind(), ErrorKind::Invalid);
-}
-
-#[tokio::test]
-async fn link_taken_back_at_the_source_is_cut_at_the_follower() {
-    let source = Source::start();
-    let friend = source.link(&["read"]);
-    let copy = Copy::of(&source).await;
-    copy.grants_of(&source.store).await;
-    let mut client = copy.client(&friend, None).await;
-    assert_eq!(client.get("a").await, None);
-    source.server.revoke(friend.peer()).unwrap();
-    assert_eq!(client.closed().await.kind, ErrorKind::Denied);
-    let again = within(dial(copy.address, &friend, copy.key())).await;
-    let connection = match again {
-        Err(_) => return,
-        Ok(connection) => connection,
-    };
-    let refused = Client::greet(connection, NAMESPACE, None).await;
-    assert_eq!(refused.map(drop).unwrap_err().kind, ErrorKind::Denied);
-}
-
-#[tokio::test]
-async fn follower_without_the_right_says_so_and_holds_nothing() {
-    let source = Source::start();
-    let friend = source.link(&["read", "write"]);
-    let directory = tempfile::tempdir().unwrap();
-    let follower = follow(
-        directory.path(),
-        source.address(),
-        source.server.key(),
-        &friend,
-    );
-    let refused = within(follower.unwrap().serving()).await.unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::Denied, "{refused}");
-    let own = tempfile::tempdir().unwrap();
-    Store::open(own.path(), options(StoreLimits::default()))
-        .unwrap()
-        .close()
-        .unwrap();
-    let refused = follow(own.path(), source.address(), source.server.key(), &friend);
-    assert!(refused.is_err(), "a store of its own stays one");
-}
-
-#[tokio::test]
 async fn long_transactions_cross_in_parts() {
     let source = Source::start();
     let copy = Copy::of(&source).await;
     let mut client = copy.own_client().await;
     client.open_session().await;
     let value: String = (0..3_000_000_u32)
-        .map(|n| char::from(b'a' + (n % 23) as u8))
+        .map(|n| char::from(b'a' + u8::try_from(n % 23).unwrap()))
         .collect();
     client.put("long", &value).await;
     assert_eq!(client.get("long").await.as_deref(), Some(&*value));
-    let _ = (PATIENCE, Durability::Sync);
 }

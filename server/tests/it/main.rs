@@ -4,6 +4,8 @@
 
 mod doors;
 mod follow;
+mod follow_rights;
+mod followers;
 mod hostile;
 mod lifecycle;
 mod memory;

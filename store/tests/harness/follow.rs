@@ -1,8 +1,14 @@
 //! A copy that follows its source within one process: what server and wire do between them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use objsync_store::{Ship, Shipped, Stage, Store, StoreError, StoreOptions, partial_snapshot};
+use objsync_proto::ids::Durability;
+use objsync_store::{
+    Ship, Shipped, Stage, Store, StoreError, StoreLimits, StoreOptions, partial_snapshot,
+};
+
+use super::random::Random;
+use super::{NS, content, execute, put};
 
 /// Options of a copy.
 pub fn follow_options(options: &StoreOptions) -> StoreOptions {
@@ -88,4 +94,51 @@ fn install(
     }
     *copy = Some(Store::open(directory, options.clone())?);
     Ok(cursor)
+}
+
+/// Segments so small that a test fills many, and snapshots that come soon.
+pub fn busy(options: StoreOptions) -> StoreOptions {
+    StoreOptions {
+        limits: StoreLimits {
+            segment_bytes: 4 << 10,
+            snapshot_log_bytes: 16 << 10,
+            retention_bytes: 32 << 10,
+            ..StoreLimits::default()
+        },
+        threads: false,
+        ..options
+    }
+}
+
+pub fn write_many(store: &Store, count: u64, text: &str) {
+    for number in 0..count {
+        let name = format!("k{}", number % 50);
+        // Text that does not become small when it is packed.
+        let random = &mut Random::new(number + text.len() as u64);
+        let noise: String = (0..200)
+            .map(|_| char::from(33 + u8::try_from(random.below(90)).unwrap()))
+            .collect();
+        let text = format!("{text} {number} {noise}");
+        let level = match number % 5 {
+            0 => Durability::Sync,
+            _ => Durability::Buffered,
+        };
+        execute(store, put(&name, &text), level).unwrap();
+    }
+    store.flush(store.position().revision).unwrap();
+}
+
+pub fn assert_equal(copy: &Store, source: &Store) {
+    assert_eq!(copy.position(), source.position());
+    assert_eq!(content(copy), content(source));
+    assert_eq!(copy.count(NS).unwrap(), source.count(NS).unwrap());
+    assert_eq!(copy.grants(), source.grants());
+    assert_eq!(copy.namespaces(), source.namespaces());
+}
+
+/// A directory for the lock, which is on no other disk.
+pub fn made(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::create_dir(&path).unwrap();
+    path
 }
