@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Durability, NamespaceId, Position};
+use objsync_proto::ids::{Durability, NamespaceId, PeerKey, Position};
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::{OwnerStatus, Reply, Request};
 use objsync_store::{Answer, Reader, Stamp, Store, StoreError, Submission, SubmissionOrigin};
@@ -192,13 +192,7 @@ fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Re
             Reply::Done
         }
         Request::Grants => Reply::Grants(store.grants()),
-        Request::Revoke { peer } => {
-            if !owned.revoke(peer)? {
-                let text = format!("no link has key {peer}");
-                return Err(ObjectError::new(ErrorKind::NotFound, text));
-            }
-            Reply::Done
-        }
+        Request::Revoke { peer } => revoke(owned, peer)?,
         Request::At { revision } => Reply::Position(store.at(revision)?.position()),
         Request::GetAt { key, revision } => {
             let stored = store.at(revision)?.get(namespace, &key)?;
@@ -238,6 +232,16 @@ fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Re
             return Err(ObjectError::new(ErrorKind::Invalid, text));
         }
     })
+}
+
+fn revoke(owned: &Owned, peer: PeerKey) -> Result<Reply> {
+    match owned.revoke(peer)? {
+        true => Ok(Reply::Done),
+        false => {
+            let text = format!("no link has key {peer}");
+            Err(ObjectError::new(ErrorKind::NotFound, text))
+        }
+    }
 }
 
 fn status(owned: &Owned, namespace: NamespaceId) -> Result<OwnerStatus> {

@@ -1,8 +1,8 @@
 //! `objsync status`: how a store and its owner are.
 
 use clap::Args;
-use objsync::{FollowStatus, IndexBuild, Revision};
-use serde_json::json;
+use objsync::{FollowStatus, IndexBuild, OwnerStatus, Revision};
+use serde_json::{Value as Json, json};
 
 use crate::args::Connection;
 use crate::exit::{Answer, Failure};
@@ -20,40 +20,7 @@ impl Status {
         let own = dict.status();
         let following = dict.following().wait()?;
         if output.json() {
-            let status = json!({
-                "role": own.role.to_string(),
-                "namespace": own.namespace,
-                "keys": owner.keys,
-                "address": owner.address,
-                "directory": owner.directory,
-                "pid": owner.pid,
-                "program": owner.program,
-                "store": owner.position.store.to_string(),
-                "epoch": owner.position.epoch.number,
-                "revision": owner.position.revision.0,
-                "durable": owner.durable.0,
-                "indexed": owner.indexed.0,
-                "peers": owner.peers,
-                "subscriptions": owner.subscriptions,
-                "log_bytes": owner.log_bytes,
-                "snapshot_bytes": owner.snapshot_bytes,
-                "index_bytes": owner.index_bytes,
-                "index_build": owner.index_build.map(|build| json!({
-                    "revision": build.revision.0,
-                    "done": build.done_count,
-                    "total": build.total_count,
-                })),
-                "uptime_s": owner.uptime_s,
-                "follows": following.as_ref().map(|following| json!({
-                    "source": following.source,
-                    "connected": following.is_connected,
-                    "source_revision": following.source_revision.0,
-                    "revision": following.revision.0,
-                    "lag": following.lag(),
-                    "behind_ms": following.behind_ms,
-                    "trouble": following.trouble,
-                })),
-            });
+            let status = as_json(&own, &owner, following.as_ref());
             output.line(&status.to_string())?;
             return Ok(Answer::Yes);
         }
@@ -97,6 +64,43 @@ impl Status {
         }
         Ok(Answer::Yes)
     }
+}
+
+fn as_json(own: &objsync::Status, owner: &OwnerStatus, following: Option<&FollowStatus>) -> Json {
+    json!({
+        "role": own.role.to_string(),
+        "namespace": own.namespace,
+        "keys": owner.keys,
+        "address": owner.address,
+        "directory": owner.directory,
+        "pid": owner.pid,
+        "program": owner.program,
+        "store": owner.position.store.to_string(),
+        "epoch": owner.position.epoch.number,
+        "revision": owner.position.revision.0,
+        "durable": owner.durable.0,
+        "indexed": owner.indexed.0,
+        "peers": owner.peers,
+        "subscriptions": owner.subscriptions,
+        "log_bytes": owner.log_bytes,
+        "snapshot_bytes": owner.snapshot_bytes,
+        "index_bytes": owner.index_bytes,
+        "index_build": owner.index_build.map(|build| json!({
+            "revision": build.revision.0,
+            "done": build.done_count,
+            "total": build.total_count,
+        })),
+        "uptime_s": owner.uptime_s,
+        "follows": following.map(|following| json!({
+            "source": following.source,
+            "connected": following.is_connected,
+            "source_revision": following.source_revision.0,
+            "revision": following.revision.0,
+            "lag": following.lag(),
+            "behind_ms": following.behind_ms,
+            "trouble": following.trouble,
+        })),
+    })
 }
 
 /// How far a copy is behind its source.

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use objsync_proto::ids::{PeerKey, SessionId};
 use objsync_proto::operation::Operation;
@@ -167,7 +166,7 @@ impl Copy {
                 }) {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::task::yield_now().await;
             }
         };
         within(there).await;
@@ -181,7 +180,7 @@ impl Copy {
                 .store()
                 .is_none_or(|held| held.grants() != source.grants())
             {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::task::yield_now().await;
             }
         })
         .await;
@@ -194,7 +193,7 @@ impl Copy {
                 if is_it(&status) {
                     return status;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::task::yield_now().await;
             }
         };
         within(told).await
