@@ -172,6 +172,23 @@ fn repeat_of_a_write_gets_the_first_answer_from_a_promoted_copy() {
 }
 
 #[test]
+fn what_its_source_could_still_lose_is_not_shipped() {
+    let mut pair = Pair::new(busy(options_on(&SimDisk::new())));
+    set(&pair.source, "a", "1");
+    pair.catch_up();
+    let durable = pair.copy().position();
+    execute(&pair.source, put("a", "2"), Durability::Buffered).unwrap();
+    pair.source.open_session(PEER).unwrap();
+    assert!(!pair.catch_up());
+    assert_eq!(pair.copy().position(), durable);
+    assert_eq!(get(pair.copy(), "a").as_deref(), Some("1"));
+    pair.source.flush(pair.source.position().revision).unwrap();
+    pair.catch_up();
+    assert_equal(pair.copy(), &pair.source);
+    assert_eq!(get(pair.copy(), "a").as_deref(), Some("2"));
+}
+
+#[test]
 fn copy_is_never_written_or_owned_by_anybody_else() {
     let mut pair = Pair::new(options_on(&SimDisk::new()));
     set(&pair.source, "a", "1");

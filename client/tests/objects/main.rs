@@ -9,6 +9,7 @@
 )]
 
 mod children;
+mod following;
 mod fork;
 mod model;
 mod open;

@@ -269,6 +269,25 @@ async fn subscriber_of_a_follower_goes_on_over_an_epoch_of_the_source() {
 }
 
 #[tokio::test]
+async fn subscriber_that_has_seen_more_elsewhere_is_not_taken_back() {
+    let source = Source::start();
+    let copy = Copy::of(&source).await;
+    let friend = source.link(&["read", "write"]);
+    copy.grants_of(&source.store).await;
+    let mut direct = connect(source.address(), source.server.key(), &friend).await;
+    direct.open_session().await;
+    for number in 0..20 {
+        let text = number.to_string();
+        direct.put("a", &text).await;
+        let seen = source.store.position();
+        let mut client = copy.client(&friend, None).await;
+        let mut events = client.subscribe(Some(seen)).await;
+        assert_eq!(events.next().await, Feed::Resume, "write {number}");
+        assert_eq!(client.get("a").await, Some(text));
+    }
+}
+
+#[tokio::test]
 async fn copy_that_was_away_for_too_long_gets_a_snapshot_and_goes_on() {
     let limits = StoreLimits {
         segment_bytes: 16 << 10,
