@@ -172,6 +172,36 @@ fn repeat_of_a_write_gets_the_first_answer_from_a_promoted_copy() {
 }
 
 #[test]
+fn epoch_that_was_cut_short_elsewhere_is_told_by_its_frames() {
+    let disk = SimDisk::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (made(folder.path(), "source"), made(folder.path(), "copy"));
+    let source = open(&from, options_on(&disk));
+    set(&source, "a", "kept");
+    // The files as they are in the middle of an epoch.
+    let backup = disk.copy();
+    for text in ["lost", "lost too", "and this"] {
+        set(&source, "a", text);
+    }
+    let on_copy = options_on(&SimDisk::new());
+    let mut copy = None;
+    catch_up(&source, &to, &on_copy, &mut copy).unwrap();
+    source.kill();
+    drop(source);
+    let source = Store::open(&from, options_on(&backup)).unwrap();
+    for text in ["1", "2", "3", "4", "5"] {
+        set(&source, "b", text);
+    }
+    assert!(
+        catch_up(&source, &to, &on_copy, &mut copy).unwrap(),
+        "replaced"
+    );
+    let copy = copy.unwrap();
+    assert_equal(&copy, &source);
+    assert_eq!(get(&copy, "a").as_deref(), Some("kept"));
+}
+
+#[test]
 fn what_its_source_could_still_lose_is_not_shipped() {
     let mut pair = Pair::new(busy(options_on(&SimDisk::new())));
     set(&pair.source, "a", "1");

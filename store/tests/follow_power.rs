@@ -27,14 +27,20 @@ fn power_goes_after(
     disk.stop_after(calls);
     let mut copy = None;
     let _ = catch_up(source, path, &options, &mut copy);
-    if let Some(copy) = copy {
+    let shown = copy.map_or(Revision(0), |copy| {
+        let shown = copy.position().revision;
         copy.kill();
-    }
+        shown
+    });
     disk.cut_power(&mut Random::new(calls));
     match Store::open(path, follow_options(&options)) {
         Ok(copy) => {
             let revision = copy.position().revision;
             assert!(Some(revision) >= least, "after {calls} calls: {revision}");
+            assert!(
+                revision >= shown,
+                "after {calls} calls: {revision} of {shown}"
+            );
             let then = source.at(revision).unwrap();
             for name in ["k1", "k7", "k33", "first"] {
                 let key = key_of(name);
