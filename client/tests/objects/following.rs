@@ -44,7 +44,7 @@ fn anywhere() -> SocketAddr {
 }
 
 fn source(folder: &Path, listen: SocketAddr) -> Dict {
-    Dict::serve_at(&folder.join("source"), listen, Options::default()).unwrap()
+    Dict::serve_at(folder.join("source"), listen, Options::default()).unwrap()
 }
 
 fn follow_link(source: &Dict) -> Link {
