@@ -20,7 +20,7 @@ mod promote;
 mod ship;
 
 pub use append::Applied;
-pub use install::{Stage, partial_snapshot};
+pub use install::{Stage, discard_partial, partial_snapshot};
 pub use promote::promote;
 pub use ship::{Ship, ShipCursor, Whole};
 

@@ -88,7 +88,9 @@ pub use backup::{BackupPart, BackupProgress, BackupReport, backup, restore};
 pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
-pub use follow::{Applied, Ship, ShipCursor, Shipped, Stage, Whole, partial_snapshot, promote};
+pub use follow::{
+    Applied, Ship, ShipCursor, Shipped, Stage, Whole, discard_partial, partial_snapshot, promote,
+};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;
 pub use reader::Reader;

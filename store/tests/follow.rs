@@ -399,6 +399,16 @@ fn transfer_that_broke_off_goes_on_where_it_was() {
     assert_eq!(pair.source.ship_all(Some(&other)).unwrap().start.start, 0);
     assert!(pair.catch_up());
     assert_equal(pair.copy(), &pair.source);
+    assert!(partial_snapshot(&pair.path, &*options.disk).is_none());
+    // A part that is not needed in the end goes, and nothing else.
+    let mut stage = Stage::begin(&pair.path, &options, start, true).unwrap();
+    stage.write(&piece).unwrap();
+    assert!(partial_snapshot(&pair.path, &*options.disk).is_some());
+    objsync_store::discard_partial(&pair.path, &*options.disk).unwrap();
+    assert!(partial_snapshot(&pair.path, &*options.disk).is_none());
+    pair.copy.take().unwrap().close().unwrap();
+    assert!(!pair.catch_up());
+    assert_equal(pair.copy(), &pair.source);
 }
 
 #[test]

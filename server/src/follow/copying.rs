@@ -13,7 +13,9 @@ use objsync_proto::ids::PeerKey;
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Feed, InstallStart, LogFrame, Request, ToOwner, ToPeer};
 use objsync_store::frame::FRAME_BODY_BYTES_MAX;
-use objsync_store::{Shipped, Stage, Store, StoreError, StoreOptions, partial_snapshot};
+use objsync_store::{
+    Shipped, Stage, Store, StoreError, StoreOptions, discard_partial, partial_snapshot,
+};
 use quinn::{Connection, SendStream};
 use std::collections::HashMap;
 use tokio::sync::{mpsc, watch};
@@ -159,6 +161,7 @@ impl Copying {
             _ => return Err(nonsense("a stream that was not asked for").into()),
         }
         let mut frames = Assembly::default();
+        let mut has_partial = true;
         loop {
             let message = match frames.is_full() {
                 true => None,
@@ -176,6 +179,7 @@ impl Copying {
                 Feed::Body(part) => frames.go_on(&part)?,
                 Feed::Reached { position } => {
                     self.append(frames.take()).await?;
+                    self.discard_partial(&mut has_partial).await?;
                     if let Some(store) = &self.store {
                         let held = store.position().revision;
                         self.upstream.reached(position.revision, held);
@@ -207,6 +211,15 @@ impl Copying {
             (self.grants_changed)(&applied.grants_changed);
         }
         Ok(())
+    }
+
+    /// The copy goes on by the log: a part of a snapshot that would replace it has no use.
+    async fn discard_partial(&self, has_partial: &mut bool) -> Result<(), End> {
+        if !std::mem::replace(has_partial, false) {
+            return Ok(());
+        }
+        let this = self.clone();
+        apart(move || discard_partial(&this.directory, &*this.options.disk)).await
     }
 
     /// Gathers what replaces the copy.

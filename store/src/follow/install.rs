@@ -277,6 +277,19 @@ pub fn partial_snapshot(directory: &Path, disk: &dyn Disk) -> Option<PartialSnap
     })
 }
 
+/// Removes what is there of a snapshot whose transfer broke off: the log does without.
+///
+/// # Errors
+/// Of the disk.
+pub fn discard_partial(directory: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
+    match partial_snapshot(directory, disk) {
+        None => Ok(()),
+        Some(_) => remove_others(disk, &snapshot_directory(directory), &|name| {
+            is_staged(Path::new(name))
+        }),
+    }
+}
+
 /// Whether a path is that of a file which nobody reads yet.
 pub(crate) fn is_staged(path: &Path) -> bool {
     path.extension()
