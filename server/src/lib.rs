@@ -11,6 +11,8 @@
 //! | `listen`, `connection`, `peer` | the door, one connection, who is at its other end |
 //! | `write`, `session`, `request` | what a peer can ask, one function each |
 //! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
+//! | `feed`, `fetch`, `streams`, `barriers` | what a peer is sent without asking again |
+//! | `digests`, `comparison` | what a peer that was away too long holds, and what of it differs |
 //! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
 //! | `replicate` | the log, as it is sent to a follower |
 //! | [`follow`] | the follower: its copy, and what it passes on to its source |
@@ -24,10 +26,13 @@
 //! | [`error`] | why a call failed |
 
 mod answers;
+mod barriers;
 pub mod certificate;
 pub mod closing;
+mod comparison;
 mod connection;
 pub mod dial;
+mod digests;
 pub mod error;
 mod feed;
 mod feed_stream;
@@ -36,6 +41,7 @@ pub mod follow;
 mod frames;
 pub mod identity;
 pub mod inherited;
+mod leases;
 mod listen;
 pub mod local;
 mod pages;
@@ -58,6 +64,7 @@ pub use dial::dial;
 pub use error::ServerError;
 pub use follow::{FollowOptions, Follower, Upstream};
 pub use identity::Identity;
+pub use leases::Unlocks;
 pub use server::{ServeOptions, Server};
 pub use tls::SeenServer;
 pub use transport::{client_config, server_config};

@@ -41,7 +41,7 @@ pub(crate) async fn send(peer: Arc<Peer>, connection: Connection, wanted: Wanted
         stream,
     };
     let Err(why) = sending.run(wanted).await;
-    sending.stream.fail(why).await;
+    sending.stream.end(why).await;
 }
 
 /// Never a value: the stream ends by an error or by being dropped.

@@ -2,9 +2,9 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use objsync_proto::ids::{Ack, Position};
+use objsync_proto::ids::{Ack, Position, Revision};
 use objsync_proto::operation::Outcome;
 use objsync_proto::wire::{Reply, Request};
 
@@ -35,9 +35,18 @@ impl Core {
 
     /// Remembers an acknowledgement, so that reads wait for what it tells of.
     pub(crate) fn note_ack(&self, outcome: &Outcome, ack: &Ack) {
-        if matches!(outcome, Outcome::Deleted(0) | Outcome::Swapped(false)) {
-            self.acked_quietly
-                .fetch_max(ack.revision.0, Ordering::AcqRel);
+        let is_quiet = matches!(
+            outcome,
+            Outcome::Deleted(0)
+                | Outcome::Swapped(false)
+                | Outcome::Lease(_)
+                | Outcome::Locked(_)
+                | Outcome::Conflict { .. }
+                | Outcome::Outdated { .. }
+                | Outcome::Fenced { .. }
+        );
+        if is_quiet {
+            self.note_quiet(ack.revision);
         }
         self.acked.fetch_max(ack.revision.0, Ordering::AcqRel);
         let mut last = self.last_ack.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,14 +55,37 @@ impl Core {
         }
     }
 
+    /// Remembers that nothing in this dictionary changed at a revision that was acknowledged.
+    pub(crate) fn note_quiet(&self, revision: Revision) {
+        self.acked_quietly.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// Remembers a revision that this handle was told of: reads wait for it.
+    pub(crate) fn note_seen(&self, revision: Revision) {
+        self.acked.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// An owner at `revision` was found. One on our history has all that was acknowledged; on another
+    /// one those acknowledgements mean nothing, and nobody must wait for them. Tells what is left.
+    pub(crate) fn found_owner(&self, revision: Revision) -> u64 {
+        self.acked_quietly.fetch_min(revision.0, Ordering::AcqRel);
+        self.acked
+            .fetch_min(revision.0, Ordering::AcqRel)
+            .min(revision.0)
+    }
+
     /// Waits until reads find what this handle was acknowledged.
     ///
     /// # Errors
     /// When that takes longer than a call may, or the handle has ended.
     pub(crate) async fn readable(&self) -> Result<()> {
         self.check_open()?;
-        if self.owner().is_some() {
-            return Ok(());
+        let holds = || {
+            let joined = matches!(self.replica.extent(), Extent::Whole | Extent::Partial);
+            joined && self.replica.applied() >= self.acked()
+        };
+        if self.owner().is_some() || holds() {
+            return self.still_good();
         }
         let soon = self.within(CATCH_UP, self.caught_up());
         if self.acked() > self.acked_quietly() && soon.await.is_some() {
@@ -93,20 +125,21 @@ impl Core {
 
     /// Waits until the replica has everything that was committed when this was called.
     pub(crate) async fn sync(&self) -> Result<Position> {
+        let began = Instant::now();
         let position = match self.request(Request::Barrier).await? {
             Reply::Position(position) => position,
             other => return Err(unexpected_reply(&other)),
         };
         if self.owner().is_none() && self.replica.extent() != Extent::None {
-            let target = position.revision.0;
             let ended = || self.owner().is_some() || self.check_open().is_err();
             let timeout = self.config.options.timeout;
-            let reached = self.replica.caught_up(|| target, ended);
+            let reached = self.replica.reached(position, ended);
             if self.within(timeout, reached).await.is_none() {
                 return Err(self.unreachable(timeout));
             }
             self.still_good()?;
         }
+        self.note_barrier(began);
         Ok(position)
     }
 }

@@ -9,12 +9,24 @@
 )]
 
 mod children;
+mod copies;
 mod following;
 mod fork;
+mod fresh;
+mod gaps;
+mod handover;
+mod leases;
+mod locks;
 mod model;
+mod offline;
 mod open;
+mod outcome;
 mod past;
 mod peer;
 mod promotion;
+mod roles;
 mod sharing;
+mod snapshots;
+mod told;
+mod transactions;
 mod watching;

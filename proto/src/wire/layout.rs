@@ -4,8 +4,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
 use super::{
-    CopyPlace, Entry, Event, FollowStatus, Grant, Hello, IndexBuild, InstallStart, KeyRange,
-    LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply, Request, Version, Welcome, Write,
+    CopyPlace, Digest, Entry, Event, FollowStatus, Gap, Grant, Held, Hello, IndexBuild,
+    InstallStart, KeyRange, LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply, Request,
+    Version, Welcome, Write,
 };
 use crate::effect::{Cause, Change};
 use crate::error::{ErrorKind, Failure};
@@ -80,6 +81,8 @@ record! {
     Fence { name, fence }
     LeaseStatus { ttl_ms, left_ms, presence }
     Version { revision, time_ms, value, is_oldest_known }
+    Digest { through, count, hash }
+    Gap { after, oldest, same_history }
     CopyPlace { position, next }
     PartialSnapshot { revision, total_bytes, head_crc, held_bytes }
     InstallStart { position, segment, next, total_bytes, head_crc, start }
@@ -194,6 +197,8 @@ numbered!(Request {
     17 => KeepLease { lease: lease },
     18 => AwaitLock { name: name, timeout_ms: timeout_ms },
     19 => Outcome { session: session, sequence: sequence },
+    24 => Follow { subscription: subscription, range: range, since: since, held: held },
+    25 => Digests { subscription: subscription, round: round, digests: digests },
     28 => OnBehalf { peer: peer, session: session },
     29 => Replicate { subscription: subscription, since: since, partial: partial },
     30 => Following {},
@@ -245,5 +250,16 @@ impl Field for Durability {
     fn take(reader: &mut Reader) -> Result<Self, Malformed> {
         Self::from_number(u8::take(reader)?)
             .ok_or_else(|| reader.malformed("unknown number of Durability"))
+    }
+}
+
+impl Field for Held {
+    fn put(&self, out: &mut BytesMut) {
+        self.number().put(out);
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+        Self::from_number(u8::take(reader)?)
+            .ok_or_else(|| reader.malformed("unknown number of Held"))
     }
 }

@@ -5,6 +5,7 @@
 //! carrying [`Feed`]. A frame is: length of the rest as a varint, one type byte, a MessagePack body.
 
 pub mod codec;
+mod difference;
 pub mod event;
 mod fields;
 mod layout;
@@ -21,6 +22,7 @@ use crate::ids::{
 };
 use crate::operation::{Operation, Outcome};
 
+pub use difference::{DIGEST_HASH_BYTES, Digest, Gap, Held};
 pub use replicate::{CopyPlace, FollowStatus, InstallStart, LogFrame, PartialSnapshot};
 pub use status::{IndexBuild, LeaseStatus, OwnerInfo, OwnerStatus};
 
@@ -186,6 +188,28 @@ pub enum Request {
         session: SessionId,
         /// The write.
         sequence: Sequence,
+    },
+    /// Follow changes from a position on, as [`Request::Subscribe`], and hear what concerns who
+    /// `held` so much where the log does not lead on from there; answered by [`Reply::Done`].
+    Follow {
+        /// Chosen by the client, not in use on this connection.
+        subscription: u64,
+        /// Which keys.
+        range: KeyRange,
+        /// Where the follower stands.
+        since: Position,
+        /// What it has as of there.
+        held: Held,
+    },
+    /// The next digests of what a follower holds, after a [`Feed::Compare`]; answered by
+    /// [`Reply::Done`] once they were compared, and then the next ones may be sent.
+    Digests {
+        /// Which subscription.
+        subscription: u64,
+        /// The number of the comparison.
+        round: u32,
+        /// Blocks in key order; none at all says that the range is not held whole any more.
+        digests: Vec<Digest>,
     },
     /// This connection speaks for another key from here on: its session belongs to that key, and
     /// so do its rights, as far as they are also the follower's own. For who has the right to
@@ -385,6 +409,30 @@ pub enum Feed {
     },
     /// The stream ends with an error.
     Failed(Failure),
+    /// The log does not lead on from where the follower stands: it is to send the digests of what
+    /// it holds, and is sent what differs.
+    Compare {
+        /// The number of this comparison, for [`Request::Digests`]. One that comes later voids
+        /// those before.
+        round: u32,
+        /// What is sent is as of here.
+        position: Position,
+    },
+    /// Of the keys in a range there are these and no others. Ranges come in key order; those not
+    /// named are as the follower holds them. [`Feed::Complete`] ends them.
+    Replace {
+        /// Which keys.
+        range: KeyRange,
+        /// What they are, in key order.
+        entries: Vec<Entry>,
+    },
+    /// Changes that are not kept any more; the stream ends.
+    Gap(Gap),
+    /// What the follower holds is void: it goes on from here with nothing.
+    Skip {
+        /// Where the changes that follow go on.
+        position: Position,
+    },
     /// Frames of the log, in order, to a follower. The body of the last one may be cut: the rest
     /// follows in [`Feed::Body`].
     Frames(Vec<LogFrame>),

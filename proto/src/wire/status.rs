@@ -1,4 +1,4 @@
-//! What an owner says of itself.
+//! What an owner says of itself, and of a lease.
 
 use serde::{Deserialize, Serialize};
 

@@ -12,8 +12,9 @@ use objsync_store::Store;
 
 use super::relay::Forward;
 use super::{Upstream, answer_here, is_local};
+use crate::barriers::Barrier;
 use crate::peer::Peer;
-use crate::streams::{Barrier, Streams};
+use crate::streams::Streams;
 use crate::write;
 
 /// How long the copy may take to catch up with an answer.
@@ -49,7 +50,7 @@ pub(super) async fn serve(
                 };
                 for subscription in barriers {
                     // One that has ended, or does not read, has no use for it.
-                    let _ = subscription.try_send(Barrier { id, position });
+                    subscription.put(Barrier { id, position });
                 }
             }),
             Request::Grant(grant) => let_in(&peer, &upstream, grant).await,

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod differences;
 mod doors;
 mod follow;
 mod follow_rights;
 mod followers;
 mod hostile;
+mod leases;
 mod lifecycle;
 mod memory;
 mod past;
@@ -14,5 +16,6 @@ mod peer;
 mod random;
 mod replicas;
 mod requests;
+mod stalled;
 mod subscriptions;
 mod writes;

@@ -158,10 +158,7 @@ impl Core {
         let mut published = Vec::with_capacity(transactions.len());
         for (logged, changes) in transactions.iter().zip(changes) {
             let revision = logged.transaction.revision;
-            let changes: Vec<_> = changes
-                .into_iter()
-                .map(|(namespace, change)| (namespace, compact(change)))
-                .collect();
+            let changes: Vec<_> = changes.into_iter().map(compact).collect();
             let old: Vec<Option<Bytes>> = match keeps_old {
                 true => self.old_values(&changes),
                 false => Vec::new(),
