@@ -8,7 +8,7 @@ use std::sync::Arc;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Origin, PeerKey, Revision, SessionId};
-use objsync_proto::wire::{Grant, KeyRange, Reply, Request, ToPeer};
+use objsync_proto::wire::{CopyPlace, Grant, KeyRange, PartialSnapshot, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
 use crate::peer::Peer;
@@ -74,13 +74,7 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             subscription,
             since,
             partial,
-        } => peer.may_follow().and_then(|()| {
-            streams.replicate(replicate::Wanted {
-                id: subscription,
-                since,
-                partial,
-            })
-        }),
+        } => replicate(peer, streams, (subscription, since, partial)),
         Request::Following => Ok(Reply::Following(peer.serving.following())),
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
@@ -157,6 +151,15 @@ fn fetch(
         reverse,
         at,
     })
+}
+
+fn replicate(
+    peer: &Peer,
+    streams: &mut Streams,
+    (id, since, partial): (u64, Option<CopyPlace>, Option<PartialSnapshot>),
+) -> Answered {
+    peer.may_follow()?;
+    streams.replicate(replicate::Wanted { id, since, partial })
 }
 
 fn act_for(peer: &Peer, streams: &Streams, key: PeerKey, session: Option<SessionId>) -> Answered {

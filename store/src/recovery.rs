@@ -318,11 +318,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let given = tail.last;
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),
-        // What ends in a copy is ended by its source.
-        leases: match options.follow {
-            false => Leases::load(&state, options.clock.monotonic_ms())?,
-            true => Leases::default(),
-        },
+        leases: leases(&state, &options)?,
         began: Began {
             kept: committed,
             given,
@@ -376,6 +372,14 @@ fn history(
         snapshots: Arc::new(snapshots),
         footers: Mutex::default(),
         readonly: options.readonly,
+    }
+}
+
+/// What ends in a copy is ended by its source.
+fn leases(state: &DictState, options: &StoreOptions) -> Result<Leases, StoreError> {
+    match options.follow {
+        false => Leases::load(state, options.clock.monotonic_ms()),
+        true => Ok(Leases::default()),
     }
 }
 
