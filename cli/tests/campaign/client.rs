@@ -8,7 +8,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
-use objsync::{Change, Dict, Durability, KeyRange, Options, Pending, ReplicaMode, Result, Target};
+use objsync::{
+    Change, Dict, Durability, KeyRange, Options, Pending, ReplicaMode, Result, Role, Target,
+};
 
 use crate::journal::{BATCH_COUNT, Event, Kind, Op, blob, encoded, name, number_in, payload};
 use crate::random::Random;
@@ -141,7 +143,13 @@ impl Client {
 
     /// Tells what this process is to the store, when that has changed.
     fn say_role(&mut self) {
-        let role = self.handles[0].status().role.to_string();
+        // One of its handles may be a peer of the other.
+        let roles = self.handles.each_ref().map(|dict| dict.status().role);
+        let role = match roles.contains(&Role::Owner) {
+            true => Role::Owner,
+            false => roles[0],
+        };
+        let role = role.to_string();
         if role != self.role {
             say(&Event::Role(role.clone()));
             self.role = role;

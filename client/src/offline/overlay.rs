@@ -67,7 +67,11 @@ pub(crate) fn merge(
         (Some(last), true) => key >= last,
     };
     let mut changed = BTreeMap::new();
-    while let Some((key, value)) = queued.pop_front_if(|(key, _)| within(key)) {
+    while let Some((key, value)) = queued.pop_front() {
+        if !within(&key) {
+            queued.push_front((key, value));
+            break;
+        }
         changed.insert(key, value);
     }
     if changed.is_empty() {

@@ -317,10 +317,11 @@ impl Replica {
         let holds = || {
             self.extent() == Extent::None
                 || self.position().is_some_and(|position| {
-                    // Two epochs of one number are two histories.
+                    // Two epochs of one number are two histories. A later one goes on from the
+                    // target, but what is held may still lie before both.
                     let same = position.epoch == target.epoch;
                     let later = position.epoch.number > target.epoch.number;
-                    later || (same && position.revision >= target.revision)
+                    (same || later) && position.revision >= target.revision
                 })
         };
         self.until(|| ended() || holds()).await;
@@ -439,5 +440,59 @@ impl From<ReplicaError> for ObjectError {
             // What the owner sent makes no sense: another connection may bring better.
             other => Self::new(ErrorKind::Unavailable, other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use objsync_proto::ids::{Epoch, EpochName, StoreId};
+
+    use super::*;
+
+    fn at(number: u64, name: u8, revision: u64) -> Position {
+        Position {
+            store: StoreId([1; 16]),
+            epoch: Epoch {
+                number,
+                name: EpochName([name; 16]),
+            },
+            revision: Revision(revision),
+        }
+    }
+
+    fn is_reached(replica: &Replica, target: Position) -> bool {
+        let reached = std::pin::pin!(replica.reached(target, || false));
+        let mut context = Context::from_waker(Waker::noop());
+        reached.poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn barrier_is_reached_at_its_revision_of_its_history_only() {
+        let replica = Replica::new(&Options::default(), Hub::new());
+        replica.connected(at(2, 1, 5), 0);
+        for feed in [
+            Feed::Start { subscription: 1 },
+            Feed::Reset,
+            Feed::Complete {
+                position: at(2, 1, 5),
+            },
+        ] {
+            replica.follow(feed).unwrap();
+        }
+        assert!(is_reached(&replica, at(2, 1, 5)));
+        assert!(!is_reached(&replica, at(2, 1, 6)), "it lies before it");
+        assert!(!is_reached(&replica, at(2, 9, 5)), "another history");
+        // The next owner lets it go on from where it was.
+        replica.connected(at(3, 1, 9), 0);
+        for feed in [Feed::Start { subscription: 2 }, Feed::Resume] {
+            replica.follow(feed).unwrap();
+        }
+        assert!(
+            !is_reached(&replica, at(2, 1, 6)),
+            "it lies before it still"
+        );
+        assert!(is_reached(&replica, at(2, 1, 5)));
     }
 }
