@@ -226,6 +226,10 @@ fn attempt(core: &Core) -> Result<Attempt> {
         Err(ObjectError::Store(locked @ StoreError::Locked { .. })) => {
             Ok(Attempt::Nobody(locked.to_string()))
         }
+        // Its follower may be back in a moment; nobody else may take its place.
+        Err(ObjectError::Store(follows @ StoreError::Follows { .. })) if !config.must_own() => {
+            Ok(Attempt::Nobody(follows.to_string()))
+        }
         Err(error) => Err(error),
     }
 }

@@ -32,7 +32,7 @@ use crate::frames::{FrameReader, Framed, Unreadable};
 use crate::peer::Peer;
 use crate::serving::{Serving, now_ms};
 use crate::streams::Streams;
-use crate::{request, session, write};
+use crate::{follow, request, session, write};
 
 /// Frames handled before other connections get their turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -215,6 +215,9 @@ async fn handle(
     framed: Framed,
     alone: bool,
 ) -> Result<(), Dropped> {
+    if let Some(upstream) = &peer.serving.upstream {
+        return follow::handle(peer, streams, upstream, framed).await;
+    }
     match framed.message {
         ToOwner::Write(write) => write::submit(peer, write, framed.bytes, alone).await,
         ToOwner::Request(id, request) => {

@@ -13,6 +13,9 @@
 //! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
 //! | `feed`, `fetch`, `streams`, `barriers` | what a peer is sent without asking again |
 //! | `digests`, `comparison` | what a peer that was away too long holds, and what of it differs |
+//! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
+//! | `replicate` | the log, as it is sent to a follower |
+//! | [`follow`] | the follower: its copy, and what it passes on to its source |
 //! | `rights`, `refusals` | who may do what, and log lines about who may not |
 //! | [`closing`] | why a connection was closed |
 //! | [`identity`] | the key in the store's directory |
@@ -34,6 +37,7 @@ pub mod error;
 mod feed;
 mod feed_stream;
 mod fetch;
+pub mod follow;
 mod frames;
 pub mod identity;
 pub mod inherited;
@@ -45,6 +49,7 @@ mod past;
 mod pasts;
 mod peer;
 mod refusals;
+mod replicate;
 mod request;
 mod rights;
 pub mod server;
@@ -57,6 +62,7 @@ mod write;
 
 pub use dial::dial;
 pub use error::ServerError;
+pub use follow::{FollowOptions, Follower, Upstream};
 pub use identity::Identity;
 pub use leases::Unlocks;
 pub use server::{ServeOptions, Server};

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::connection::closed;
 use crate::error::ServerError;
+use crate::follow::Upstream;
 use crate::identity::{self, Identity};
 use crate::inherited;
 use crate::listen::Configs;
@@ -37,6 +38,8 @@ pub struct ServeOptions {
     pub local_socket: bool,
     /// The level of writes that name none. Default: the store's.
     pub durability: Option<Durability>,
+    /// Whom a copy follows. Default: nobody, the store is its own.
+    pub upstream: Option<Arc<Upstream>>,
 }
 
 impl Default for ServeOptions {
@@ -45,6 +48,7 @@ impl Default for ServeOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             local_socket: true,
             durability: None,
+            upstream: None,
         }
     }
 }
@@ -57,7 +61,7 @@ pub struct Server {
     accepting: Mutex<Option<JoinHandle<()>>>,
     /// Everything that runs for this server.
     tasks: Vec<AbortHandle>,
-    _on_commit: OnCommit,
+    _wakers: [OnCommit; 2],
 }
 
 impl Server {
@@ -83,13 +87,23 @@ impl Server {
             None
         };
         let key = identity.peer();
-        let serving = Arc::new(Serving::new(store, key, options.durability, address));
+        let ServeOptions {
+            durability,
+            upstream,
+            ..
+        } = options;
+        let serving = Arc::new(Serving::new(store, key, durability, address, upstream));
 
         let commits = serving.commits.clone();
         let on_commit = serving
             .store
             .feed()
             .on_commit(Box::new(move || commits.send_replace(())));
+        let durables = serving.durables.clone();
+        let on_durable = serving
+            .store
+            .feed()
+            .on_durable(Box::new(move || durables.send_replace(())));
         let accepting = handle.spawn(listen::accept(
             Arc::clone(&serving),
             endpoint.clone(),
@@ -109,7 +123,7 @@ impl Server {
             endpoint,
             accepting: Mutex::new(Some(accepting)),
             tasks,
-            _on_commit: on_commit,
+            _wakers: [on_commit, on_durable],
         })
     }
 
@@ -135,6 +149,13 @@ impl Server {
     /// disk.
     pub fn revoke(&self, peer: PeerKey) -> Result<bool, StoreError> {
         self.serving.revoke(peer)
+    }
+
+    /// What some keys may do has changed at the source: they come back with what they may do now.
+    pub(crate) fn grants_changed(&self, peers: &[PeerKey]) {
+        for peer in peers {
+            self.serving.cut_changed(*peer);
+        }
     }
 
     /// Stops accepting, answers what was accepted, says goodbye to the peers and closes; what is

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
 use objsync_proto::limits::{DISK_THREADS_MAX, WRITES_BYTES_MAX};
-use objsync_proto::wire::{Grant, IndexBuild, OwnerStatus};
+use objsync_proto::wire::{FollowStatus, Grant, IndexBuild, OwnerStatus};
 use objsync_store::{Store, StoreError};
 use quinn::Connection;
 use tokio::sync::{Semaphore, watch};
@@ -17,6 +17,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::closing;
+use crate::follow::Upstream;
 use crate::leases::Unlocks;
 use crate::pasts::Pasts;
 use crate::refusals::Refusals;
@@ -35,6 +36,10 @@ pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
     /// Changes after each commit; what a subscription waits for.
     pub(crate) commits: watch::Sender<()>,
+    /// Changes when more is durable; what a follower waits for.
+    pub(crate) durables: watch::Sender<()>,
+    /// Whom this copy follows; none where the store is its own.
+    pub(crate) upstream: Option<Arc<Upstream>>,
     /// Set when the server shuts down.
     pub(crate) stopping: CancellationToken,
     pub(crate) refusals: Refusals,
@@ -54,7 +59,16 @@ pub(crate) struct Serving {
 #[derive(Default)]
 struct Peers {
     next: u64,
-    connected: HashMap<u64, (PeerKey, Connection)>,
+    connected: HashMap<u64, Connected>,
+}
+
+struct Connected {
+    key: PeerKey,
+    /// For whom it speaks.
+    acting: Option<PeerKey>,
+    /// The grants of both when it came to be so.
+    grants: Vec<Grant>,
+    connection: Connection,
 }
 
 impl Serving {
@@ -63,6 +77,7 @@ impl Serving {
         key: PeerKey,
         durability: Option<Durability>,
         address: SocketAddr,
+        upstream: Option<Arc<Upstream>>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -72,6 +87,8 @@ impl Serving {
             store,
             address,
             commits: watch::Sender::new(()),
+            durables: watch::Sender::new(()),
+            upstream,
             stopping: CancellationToken::new(),
             refusals: Refusals::new(now),
             writes: Arc::new(Semaphore::new(WRITES_BYTES_MAX)),
@@ -129,13 +146,50 @@ impl Serving {
         Ok(revoked)
     }
 
-    fn cut(&self, peer: PeerKey, reason: &str) {
+    /// Cuts the connections of a peer whose grant is another one now, and those that speak for it.
+    pub(crate) fn cut(&self, peer: PeerKey, reason: &str) {
         if peer == self.key {
             return;
         }
-        for (key, connection) in self.peers().connected.values() {
-            if *key == peer {
-                closing::close(connection, &Failure::new(ErrorKind::Denied, reason));
+        for connected in self.peers().connected.values() {
+            if connected.key == peer || connected.acting == Some(peer) {
+                let failure = Failure::new(ErrorKind::Denied, reason);
+                closing::close(&connected.connection, &failure);
+            }
+        }
+    }
+
+    /// Cuts the connections of a peer that came in by another grant than it has now. Who came in
+    /// after the change stays.
+    pub(crate) fn cut_changed(&self, peer: PeerKey) {
+        let now = self.grants_of(&[peer]);
+        let is_other = |connected: &Connected| {
+            let then = connected.grants.iter().find(|grant| grant.peer == peer);
+            then != now.first()
+        };
+        for connected in self.peers().connected.values() {
+            let concerns = connected.key == peer || connected.acting == Some(peer);
+            if concerns && peer != self.key && is_other(connected) {
+                let failure = Failure::new(ErrorKind::Denied, "the grant has changed");
+                closing::close(&connected.connection, &failure);
+            }
+        }
+    }
+
+    fn grants_of(&self, peers: &[PeerKey]) -> Vec<Grant> {
+        let mut grants = self.store.grants();
+        grants.retain(|grant| peers.contains(&grant.peer));
+        grants
+    }
+
+    /// A connection speaks for another key from here on, and is cut with it.
+    pub(crate) fn note_acting(&self, connection: &Connection, acting: PeerKey) {
+        let id = connection.stable_id();
+        let grants = self.grants_of(&[acting]);
+        for connected in self.peers().connected.values_mut() {
+            if connected.connection.stable_id() == id {
+                connected.acting = Some(acting);
+                connected.grants.extend(grants.iter().cloned());
             }
         }
     }
@@ -167,6 +221,12 @@ impl Serving {
         }
     }
 
+    /// How far this copy is behind its source; none where the store is its own.
+    pub(crate) fn following(&self) -> Option<FollowStatus> {
+        let upstream = self.upstream.as_ref()?;
+        Some(upstream.status(self.store.position().revision))
+    }
+
     /// Counts a handshake until the result is dropped.
     pub(crate) fn begin_handshake(self: &Arc<Self>) -> Counted {
         self.handshakes.fetch_add(1, Ordering::Relaxed);
@@ -190,10 +250,17 @@ impl Serving {
 
     /// Keeps a connection where it can be cut, until the result is dropped.
     pub(crate) fn enter(self: &Arc<Self>, key: PeerKey, connection: Connection) -> Entered {
+        let grants = self.grants_of(&[key]);
         let mut peers = self.peers();
         let number = peers.next;
         peers.next += 1;
-        peers.connected.insert(number, (key, connection));
+        let connected = Connected {
+            key,
+            acting: None,
+            grants,
+            connection,
+        };
+        peers.connected.insert(number, connected);
         Entered {
             serving: Arc::clone(self),
             number,
