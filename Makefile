@@ -23,7 +23,7 @@ help:
 	@echo "make run     build everything into $(VENV) and serve on port $(PORT)"
 	@echo "make test    build everything and pass every test"
 	@echo "make bench   our own figures, as a table and JSON"
-	@echo "make campaign      processes killed at random moments, ROUNDS=$(ROUNDS) times"
+	@echo "make campaign      processes killed, stopped and cut off, ROUNDS=$(ROUNDS) times"
 	@echo "make sim           stores simulated with faults, SEEDS=$(SEEDS) of them"
 	@echo "make mutations     each line that protects data broken, to see a test fail"
 	@echo "make compat-store  the stores of tests/compat, written anew by this build"

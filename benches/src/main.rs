@@ -2,11 +2,13 @@
 //! figure. `benches/run` runs it, and the Python figures, and makes the table.
 //!
 //! [`local`] one process and its own store; [`network`] two processes and a server; [`memory`] what
-//! a server and a full copy take; [`resume`] coming back, joining and following; [`floor`] what a durable write costs beyond the disk; [`growth`],
-//! on demand, what a store of many keys takes. Each figure is a sample of single calls, or a rate
-//! over many.
+//! a server and a full copy take; [`resume`] coming back, joining and following; [`floor`] what a
+//! durable write costs beyond the disk. On demand: [`growth`], what a store of many keys takes, and
+//! [`failover`], how soon others carry on when an owner is killed. Each figure is a sample of single
+//! calls, or a rate over many.
 
 mod data;
+mod failover;
 mod figure;
 mod floor;
 mod growth;
@@ -66,6 +68,10 @@ struct Arguments {
     /// Runs as the second process of `memory`: hold a full copy of what is at this address
     #[arg(long, value_name = "ADDRESS", hide = true)]
     hold: Option<String>,
+
+    /// Runs as a process of `failover`: write to what is at this address
+    #[arg(long, value_name = "ADDRESS", hide = true)]
+    write: Option<String>,
 }
 
 /// What is measured together.
@@ -78,6 +84,8 @@ enum Part {
     Floor,
     /// Not measured unless asked for: it takes minutes and gigabytes
     Growth,
+    /// Not measured unless asked for: it takes 65 processes
+    Failover,
 }
 
 fn main() -> Result<()> {
@@ -91,6 +99,9 @@ fn main() -> Result<()> {
     }
     if let Some(address) = &arguments.hold {
         return memory::hold(address);
+    }
+    if let Some(address) = &arguments.write {
+        return failover::child::run(address);
     }
     if let (Some(role), Some(directory)) = (arguments.child, &arguments.directory) {
         return growth::child::run(role, directory, arguments.keys);
@@ -116,6 +127,7 @@ fn main() -> Result<()> {
             Part::Resume => resume::measure(folder, program, scale)?,
             Part::Floor => floor::measure(folder, program, scale)?,
             Part::Growth => growth::measure(folder, arguments.keys)?,
+            Part::Failover => failover::measure(folder, scale)?,
         }
     }
     Ok(())

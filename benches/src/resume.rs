@@ -42,10 +42,22 @@ pub(crate) enum Role {
 
 /// Measures all of it.
 pub(crate) fn measure(folder: &Path, program: &Path, scale: u32) -> Result<()> {
+    for (name, role, count) in [
+        ("resume idle watcher", Role::Idle, IDLE_COUNT),
+        (
+            "resume idle watch of one handle",
+            Role::Watches,
+            WATCH_COUNT,
+        ),
+    ] {
+        // A server that has done nothing else has nothing left over in its allocator.
+        let server = Server::start(program, &folder.join(name))?;
+        connect(&server.address, Durability::Buffered)?.close()?;
+        idle(&server, name, (role, count / scale))?;
+    }
     let server = Server::start(program, &folder.join("resume"))?;
     missed(&server, scale)?;
     fan_out(&server, scale)?;
-    idle(&server, scale)?;
     let server = Server::start(program, &folder.join("join"))?;
     join(&server, scale)
 }
@@ -121,25 +133,15 @@ fn fan_out(server: &Server, scale: u32) -> Result<()> {
 }
 
 /// What the server takes for who hears nothing.
-fn idle(server: &Server, scale: u32) -> Result<()> {
-    for (name, role, count) in [
-        ("resume idle watcher", Role::Idle, IDLE_COUNT / scale),
-        (
-            "resume idle watch of one handle",
-            Role::Watches,
-            WATCH_COUNT / scale,
-        ),
-    ] {
-        // The first ones stay: they take what the allocator had left over.
-        let first = Follower::start(role, server, count)?;
-        let before = server.resident_bytes()?;
-        let second = Follower::start(role, server, count)?;
-        let taken = server.resident_bytes()?.saturating_sub(before);
-        first.stop()?;
-        second.stop()?;
-        figure::print(name, taken as f64 / f64::from(count) / 1024.0, "KiB")?;
-    }
-    Ok(())
+fn idle(server: &Server, name: &str, (role, count): (Role, u32)) -> Result<()> {
+    // The first ones stay: they take what the allocator had left over.
+    let first = Follower::start(role, server, count)?;
+    let before = server.resident_bytes()?;
+    let second = Follower::start(role, server, count)?;
+    let taken = server.resident_bytes()?.saturating_sub(before);
+    first.stop()?;
+    second.stop()?;
+    figure::print(name, taken as f64 / f64::from(count) / 1024.0, "KiB")
 }
 
 /// A new replica of everything.

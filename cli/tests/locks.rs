@@ -87,7 +87,7 @@ fn command_is_asked_to_end_when_the_lock_is_lost() {
     let server = world.serve("store");
     let to = server.address.as_str();
     let lock = [
-        "--to", to, "lock", "l", "--ttl", "300ms", "--", "sh", "-c", SLEEP,
+        "--to", to, "lock", "l", "--ttl", "1s", "--", "sh", "-c", SLEEP,
     ];
     let mut holder = world.start(&lock);
     assert_eq!(holder.line(), "held");

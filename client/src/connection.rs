@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 
 use self::feed_task::FeedTask;
 use self::greet::greet;
-use self::local::end_of_file;
+pub(crate) use self::local::end_of_file;
 use crate::calls::Calls;
 use crate::core::{Core, FeedKind, FeedSink, FeedWanted, Phase};
 use crate::error::{ObjectError, Result};
@@ -163,7 +163,6 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         .session
         .connected(connection.welcome.session_known);
     connection.core.note_session(connection.calls.session.id());
-    core.note_owner(&connection.welcome.position);
     connection.join();
     core.enter(Phase::Peer { address, pid });
     let end = connection.run(&mut local, &mut heard).await;
@@ -286,10 +285,12 @@ impl Connection<'_> {
 
     /// Subscribes for the replica, from where it stands.
     fn join(&mut self) {
+        let owner = self.welcome.position;
+        let acked = self.core.found_owner(owner.revision);
         if self.core.replica.extent() == Extent::None {
             return;
         }
-        let since = self.core.replica.connected(self.welcome.position);
+        let since = self.core.replica.connected(owner, acked);
         let range = self.core.config.options.range.clone().unwrap_or_default();
         self.feed_count += 1;
         let subscription = self.feed_count;

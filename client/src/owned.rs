@@ -56,10 +56,18 @@ pub(crate) struct Owned {
 
 impl Owned {
     /// Starts to serve a store that was just opened, for one user.
+    ///
+    /// # Errors
+    /// When it cannot listen there. The store stays open: who opened it may try again.
     pub(crate) fn start(store: Store, listen: SocketAddr) -> Result<OwnedUse> {
         let owned = Self::only_read(store)?;
-        owned.listen(listen)?;
-        Ok(owned)
+        match owned.listen(listen) {
+            Ok(_) => Ok(owned),
+            Err(error) => {
+                owned.disown();
+                Err(error)
+            }
+        }
     }
 
     /// A store that is served to nobody, for one user.
@@ -217,6 +225,11 @@ impl OwnedUse {
             owned,
             released: AtomicBool::new(false),
         }
+    }
+
+    /// Forgets the use, without an end for the store.
+    fn disown(&self) {
+        self.released.store(true, Ordering::Release);
     }
 
     /// Ends the use, once. On the I/O thread.

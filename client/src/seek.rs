@@ -26,7 +26,7 @@ use tokio::net::UnixStream;
 
 use crate::calls::Calls;
 use crate::config::{Config, Place};
-use crate::connection::{End, Link, drive};
+use crate::connection::{End, Link, drive, end_of_file};
 use crate::core::{Core, Phase};
 use crate::error::{ObjectError, Result};
 use crate::home;
@@ -42,6 +42,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// caller that gives up is to hear who it was that hung.
 const INFO_TIMEOUT_PART: u32 = 4;
 const INFO_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end of an owner may take to be heard of after somebody else has its port.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -200,23 +202,18 @@ fn attempt(core: &Core) -> Result<Attempt> {
     {
         return share(config, owned);
     }
-    let mut nobody = match config.place {
-        Place::Loopback(address) if is_port_held(address.port()) => String::from(
-            "the port is held by another user or another program; another user's store takes a link",
-        ),
-        _ => String::from("nobody serves it"),
-    };
+    let mut nobody = None;
     if !config.must_own() {
         let timeout = INFO_TIMEOUT.min(config.options.timeout / INFO_TIMEOUT_PART);
         match local::connect(&directory, timeout) {
             Ok((info, stream)) => return Ok(Attempt::Owner(info, stream)),
             Err(error) if is_fatal(&error) => return Err(error.into()),
             Err(ServerError::Io { source, .. }) if is_absent(&source) => {}
-            Err(error) => nobody = error.to_string(),
+            Err(error) => nobody = Some(error.to_string()),
         }
     }
     if !config.may_own() {
-        return Ok(Attempt::Nobody(nobody));
+        return Ok(Attempt::Nobody(nobody.unwrap_or_else(|| unserved(config))));
     }
     match own(core, &directory) {
         Ok(owned) => {
@@ -231,6 +228,17 @@ fn attempt(core: &Core) -> Result<Attempt> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Why nobody answers, when the directory has no socket that does.
+fn unserved(config: &Config) -> String {
+    let reason = match config.place {
+        Place::Loopback(address) if is_port_held(address.port()) => {
+            "the port is held by another user or another program; another user's store takes a link"
+        }
+        _ => "nobody serves it",
+    };
+    String::from(reason)
 }
 
 /// Another handle of this process owns the store: use it, at the address asked for too.
@@ -260,8 +268,13 @@ fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
         limits: StoreLimits::within(memory_bytes),
         ..StoreOptions::default()
     };
+    // Why nobody was found before stays known: a caller may give up in this moment.
+    let reason = match core.phase() {
+        Phase::Seeking { reason, .. } => reason,
+        _ => None,
+    };
     core.enter(Phase::Seeking {
-        reason: None,
+        reason: reason.clone(),
         opening: true,
     });
     let served = match Store::open(directory, options.clone()) {
@@ -273,7 +286,7 @@ fn own(core: &Core, directory: &Path) -> Result<OwnedUse> {
             .and_then(|store| serve(core, directory, store)),
     };
     core.enter(Phase::Seeking {
-        reason: None,
+        reason,
         opening: false,
     });
     served
@@ -399,17 +412,24 @@ async fn connect_locally(
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(stream));
     let local = local.map_err(ObjectError::io("wait on the socket of", directory))?;
-    match in_time(handshake(info.address, ours.peer(), &ours)).await? {
-        Ok(quic) => {
+    let mut local = Some(local);
+    let shaken = in_time(handshake(info.address, ours.peer(), &ours)).await;
+    match shaken {
+        Ok(Ok(quic)) => {
             let (address, pid) = (info.address, Some(info.pid));
             Ok(Ok(Link {
                 quic,
-                local: Some(local),
+                local,
                 address,
                 pid,
             }))
         }
-        Err(reason) => Ok(Err(format!("process {} owns it: {reason}", info.pid))),
+        Ok(Err(reason)) => Ok(Err(format!("process {} owns it: {reason}", info.pid))),
+        // A dead owner's port may belong to another store by now.
+        Err(error) => match tokio::time::timeout(END_TIMEOUT, end_of_file(&mut local)).await {
+            Ok(()) => Ok(Err(format!("process {} is gone: {error}", info.pid))),
+            Err(_) => Err(error),
+        },
     }
 }
 

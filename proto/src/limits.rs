@@ -12,6 +12,9 @@ pub const VALUE_DEPTH_MAX: usize = 200;
 pub const TRANSACTION_BYTES_MAX: usize = 16 << 20;
 /// Most effects in one transaction.
 pub const TRANSACTION_EFFECTS_MAX: usize = 1 << 20;
+/// Most keys that one removal of a range takes for sure, however long they are and whatever is
+/// written about their end; of more, some may be left though fewer were removed than asked for.
+pub const RANGE_REMOVAL_COUNT_MAX: u32 = 1_354;
 /// Most keys that one transaction can have read.
 pub const TRANSACTION_READS_MAX: usize = 65_536;
 /// Most ranges that one transaction can have read.
@@ -55,7 +58,8 @@ pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
 /// Longest encoded key that can have a time to live, and longest name of a lock: a key with room
 /// for what is written about it.
 pub const LEASED_KEY_BYTES_MAX: usize = 4_082;
-/// Most keys of a store that have a time to live or end with a lease.
+/// Most keys of a store that have a time to live or end with a lease. Each takes some 200 bytes of
+/// the owner's memory beside its own.
 pub const LEASED_KEYS_MAX: u64 = 1 << 20;
 /// Most leases of a store.
 pub const LEASES_MAX: u64 = 65_536;

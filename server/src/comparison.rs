@@ -42,9 +42,16 @@ enum Work {
     /// Nothing yet.
     Idle,
     /// It has more than a page: what is left to be hashed.
-    Hashing(Block, BlockHasher, KeyRange),
+    Hashing(Box<Hashing>),
     /// It differs: what is left to be sent.
     Sending(KeyRange),
+}
+
+/// A block of which the first pages were hashed.
+struct Hashing {
+    block: Block,
+    hasher: BlockHasher,
+    rest: KeyRange,
 }
 
 /// A page of a block.
@@ -147,10 +154,15 @@ impl Comparison {
                 let Some(block) = self.blocks.pop_front() else {
                     return Ok(None);
                 };
-                let whole = block.range.clone();
-                self.compare(block, BlockHasher::default(), whole)
+                let rest = block.range.clone();
+                let hasher = BlockHasher::default();
+                self.compare(Hashing {
+                    block,
+                    hasher,
+                    rest,
+                })
             }
-            Work::Hashing(block, hasher, rest) => self.compare(block, hasher, rest),
+            Work::Hashing(hashing) => self.compare(*hashing),
             Work::Sending(rest) => {
                 let page = self.page(&rest)?;
                 Ok(Some(self.send(rest, page)))
@@ -158,12 +170,12 @@ impl Comparison {
         }
     }
 
-    fn compare(
-        &mut self,
-        block: Block,
-        mut hasher: BlockHasher,
-        rest: KeyRange,
-    ) -> Result<Option<(KeyRange, Vec<Entry>)>, StoreError> {
+    fn compare(&mut self, hashing: Hashing) -> Result<Option<(KeyRange, Vec<Entry>)>, StoreError> {
+        let Hashing {
+            block,
+            mut hasher,
+            rest,
+        } = hashing;
         let page = self.page(&rest)?;
         for entry in &page.entries {
             hasher.add(&entry.key, entry.revision, &entry.value);
@@ -172,7 +184,11 @@ impl Comparison {
         if hasher.count() <= block.digest.count
             && let Some(rest) = page.rest
         {
-            self.work = Work::Hashing(block, hasher, rest);
+            self.work = Work::Hashing(Box::new(Hashing {
+                block,
+                hasher,
+                rest,
+            }));
             return Ok(None);
         }
         if page.rest.is_none() && hasher.finish() == (block.digest.count, block.digest.hash) {

@@ -200,4 +200,28 @@ mod tests {
         let body = body.into();
         assert_eq!(EpochStart::take(&mut BytesReader::new(&body)), Ok(start));
     }
+
+    #[test]
+    fn common_part_of_a_history_ends_where_its_epoch_was_kept_to() {
+        let epochs = history();
+        let common = |number, name, revision| {
+            let position = Position {
+                store: STORE,
+                epoch: epoch(number, name),
+                revision: Revision(revision),
+            };
+            epochs.common(&position, Revision(30))
+        };
+        assert_eq!(common(1, 7, 9), Some(Revision(9)));
+        assert_eq!(common(1, 7, 15), Some(Revision(10)), "the rest was lost");
+        assert_eq!(common(5, 7, 40), Some(Revision(30)), "it is not there yet");
+        assert_eq!(common(2, 8, 15), None, "an epoch of another owner");
+        assert_eq!(common(3, 7, 15), None);
+        let elsewhere = Position {
+            store: StoreId([2; 16]),
+            epoch: epoch(1, 7),
+            revision: Revision(9),
+        };
+        assert_eq!(epochs.common(&elsewhere, Revision(30)), None);
+    }
 }

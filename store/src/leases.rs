@@ -10,6 +10,7 @@ mod table;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::evaluate::{Due, Leased};
@@ -70,7 +71,8 @@ impl Leases {
             };
             rest.start = objsync_proto::key::successor(&last.key);
             for entry in page {
-                let (key, value) = (entry.key, Some(entry.value));
+                // A piece of a block, which the table would keep in memory.
+                let (key, value) = (Bytes::copy_from_slice(&entry.key), Some(entry.value));
                 leases.apply(&Change { key, value }, monotonic_ms);
             }
         }
@@ -132,7 +134,11 @@ impl Core {
     /// when the time has come: then nothing is due again for a while, unless something came of it.
     pub(crate) fn expiry_wait_ms(&self) -> Option<u64> {
         let leased = self.leases.leased();
-        if leased == Leased::default() || self.is_closed() || self.poison.check().is_err() {
+        let may_append = self
+            .poison
+            .check()
+            .and_then(|()| self.authority.may_append());
+        if leased == Leased::default() || self.is_closed() || may_append.is_err() {
             return None;
         }
         let monotonic_ms = self.clock.monotonic_ms();
@@ -155,7 +161,7 @@ impl Core {
         namespace: NamespaceId,
         name: &[u8],
     ) -> Result<Option<Revision>, StoreError> {
-        let entry = EntryKey::Lock(namespace, bytes::Bytes::copy_from_slice(name)).encode();
+        let entry = EntryKey::Lock(namespace, Bytes::copy_from_slice(name)).encode();
         let stored = self.state.get(NamespaceId::LEASES, &entry)?;
         let held = stored.and_then(|stored| HeldLock::decode(&stored.value));
         let Some(held) = held else {

@@ -8,11 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use objsync::{Dict, Options, ReplicaMode};
+use objsync::{Dict, GrantRequest, Options, ReplicaMode};
+use objsync_tests::proxy::{Faults, Proxy};
 
 use crate::claims::Ledger;
 use crate::client::{self, MARK, TOLD};
-use crate::journal::Event;
+use crate::history::Recording;
+use crate::journal::{END, Event};
 use crate::program::{DEADLINE, Running, World};
 use crate::random::Random;
 
@@ -23,6 +25,8 @@ pub(crate) enum Mode {
     Served,
     /// One of the clients; when it is killed, another.
     Promoted,
+    /// `objsync serve`, and between it and its clients a bad network.
+    Remote,
 }
 
 /// One line of the journal of a client, by its number.
@@ -47,6 +51,10 @@ pub(crate) struct Arena {
     pub(crate) clients: Vec<Client>,
     next_client: u64,
     ledger: Ledger,
+    recording: Recording,
+    /// What clients of a bad network go through, and the link that leads there.
+    proxy: Proxy,
+    link: Option<String>,
     events: Receiver<Line>,
     /// For the threads that read journals.
     lines: Sender<Line>,
@@ -59,10 +67,14 @@ pub(crate) struct Arena {
 impl Arena {
     pub(crate) fn new(mode: Mode, seed: u64) -> Self {
         let (lines, events) = channel();
+        let port = free_port(seed);
         Self {
             mode,
             world: World::new(),
-            port: free_port(seed),
+            port,
+            recording: Recording::default(),
+            proxy: Proxy::start(([127, 0, 0, 1], port).into(), seed).unwrap(),
+            link: None,
             server: None,
             clients: Vec::new(),
             next_client: 1,
@@ -82,7 +94,8 @@ impl Arena {
         self.ledger.answered
     }
 
-    fn directory(&self) -> PathBuf {
+    /// Where the store lies.
+    pub(crate) fn directory(&self) -> PathBuf {
         self.world.path(&format!("home/stores/{}", self.port))
     }
 
@@ -95,6 +108,29 @@ impl Arena {
     /// Waits until `serve` serves.
     pub(crate) fn await_server(&mut self) {
         self.server.as_mut().unwrap().line();
+        if self.mode == Mode::Remote && self.link.is_none() {
+            let request = GrantRequest {
+                hosts: vec![self.proxy.address().to_string()],
+                ..GrantRequest::default()
+            };
+            let link = self.open().grant(request).wait().unwrap();
+            self.link = Some(link.to_string());
+        }
+    }
+
+    /// From now on the network between the server and its clients does this.
+    pub(crate) fn set_network(&self, faults: Faults) {
+        self.proxy.set(faults);
+    }
+
+    /// Datagrams that the network has lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.proxy.lost()
+    }
+
+    /// Calls and events that were recorded.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        self.recording.counts()
     }
 
     pub(crate) fn end_server(&mut self, signal: &str) {
@@ -135,11 +171,13 @@ impl Arena {
             .unwrap();
         let id = self.next_client;
         self.next_client += 1;
+        let address = format!("127.0.0.1:{}", self.port);
+        let target = self.link.as_deref().unwrap_or(&address);
         let promote = match self.mode {
-            Mode::Served => "join",
+            Mode::Served | Mode::Remote => "join",
             Mode::Promoted => "promote",
         };
-        let line = format!("connect 127.0.0.1:{} {promote} {id} {seed}", self.port);
+        let line = format!("connect {target} {promote} {id} {seed}");
         writeln!(child.stdin.as_mut().unwrap(), "{line}").unwrap();
         let (sender, journal) = (self.lines.clone(), child.stdout.take().unwrap());
         std::thread::spawn(move || read_journal(BufReader::new(journal), id, &sender));
@@ -171,9 +209,51 @@ impl Arena {
             .iter()
             .position(|client| owner && client.role == "owner");
         let any = usize::try_from(random.below(self.clients.len() as u64)).unwrap();
-        let mut client = self.clients.remove(owner.unwrap_or(any));
+        self.kill_at(owner.unwrap_or(any));
+    }
+
+    /// Kills the client that is this process.
+    pub(crate) fn kill_process(&mut self, process: u32) {
+        let mut clients = self.clients.iter();
+        let place = clients.position(|client| client.child.id() == process);
+        self.kill_at(place.expect("the process is a client"));
+    }
+
+    fn kill_at(&mut self, place: usize) {
+        let mut client = self.clients.remove(place);
         client.child.kill().unwrap();
         client.child.wait().unwrap();
+    }
+
+    /// That one client owns the store, by what they reported last.
+    pub(crate) fn assert_one_owner(&self) {
+        let roles = self.clients.iter().map(|client| &client.role[..]);
+        let owners = roles.clone().filter(|role| *role == "owner").count();
+        assert_eq!(owners, 1, "{:?}", roles.collect::<Vec<_>>());
+    }
+
+    /// Pauses the client that owns the store, if one does and it is wanted, else any; reads journals
+    /// meanwhile, and lets it go on.
+    pub(crate) fn pause_client(&mut self, random: &mut Random, owner: bool, most: Duration) {
+        let owner = self
+            .clients
+            .iter()
+            .position(|client| owner && client.role == "owner");
+        let any = usize::try_from(random.below(self.clients.len() as u64)).unwrap();
+        let process = self.clients[owner.unwrap_or(any)].child.id();
+        self.pause(process, most);
+    }
+
+    /// As [`Arena::pause_client`], for the server.
+    pub(crate) fn pause_server(&mut self, most: Duration) {
+        let process = self.server.as_ref().unwrap().pid();
+        self.pause(process, most);
+    }
+
+    fn pause(&mut self, process: u32, most: Duration) {
+        signal(process, "STOP");
+        self.let_run(u64::MAX, most);
+        signal(process, "CONT");
     }
 
     /// Reads journals for so many lines, or for so long.
@@ -207,6 +287,7 @@ impl Arena {
         self.ledger.note(id, &event);
         let client = self.clients.iter_mut().find(|client| client.id == id);
         match (event, client) {
+            (Event::Record(record), _) => self.recording.add(*record),
             (Event::Wrong(what), _) => panic!("client {id}: {what}"),
             (Event::Gone, None) => self.journals -= 1,
             (Event::Gone, Some(_)) => panic!("client {id} ended by itself"),
@@ -227,13 +308,19 @@ impl Arena {
             let dead = arena.journals as usize == arena.clients.len();
             dead && arena.clients.iter().all(|client| client.is_stopped)
         });
+        self.recording.read_commits(&self.open());
         self.tell("report");
         self.pump("every client reports", |arena| {
             let mut clients = arena.clients.iter();
             clients.all(|client| client.replicas.len() == 2)
         });
-        let (content, hash) = self.content();
         let living: Vec<u64> = self.clients.iter().map(|client| client.id).collect();
+        self.pump("every watch has told everything", |arena| {
+            arena.recording.is_told(&living)
+        });
+        let (mut content, hash) = self.content();
+        self.recording.check(&living, &content);
+        content.remove(END);
         self.ledger.check(&content, &living);
         for client in &mut self.clients {
             let replicas = std::mem::take(&mut client.replicas);
@@ -242,15 +329,19 @@ impl Arena {
         self.hash = Some(hash);
     }
 
-    /// What the owner says there is.
-    fn content(&self) -> (BTreeMap<String, i64>, u64) {
+    /// A handle of our own, on this machine.
+    fn open(&self) -> Dict {
         let options = Options {
             promote: false,
             replica: ReplicaMode::None,
             ..Options::default()
         };
-        let dict = Dict::open(self.directory(), options).unwrap();
-        client::content(&dict).unwrap()
+        Dict::open(self.directory(), options).unwrap()
+    }
+
+    /// What the owner says there is.
+    fn content(&self) -> (BTreeMap<String, i64>, u64) {
+        client::content(&self.open()).unwrap()
     }
 
     /// What was there before the owner ended is there.
@@ -308,6 +399,14 @@ fn read_journal(mut journal: impl BufRead, id: u64, sender: &Sender<Line>) {
         line.clear();
     }
     let _ = sender.send((id, Event::Gone));
+}
+
+/// Sends a signal to a process, by its name.
+fn signal(process: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &process.to_string()])
+        .status();
+    assert!(status.unwrap().success());
 }
 
 /// A port that nobody has, and that the kernel gives to nobody who asks for any.

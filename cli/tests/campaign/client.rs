@@ -8,10 +8,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
-use objsync::{Change, Dict, Durability, KeyRange, Options, Pending, ReplicaMode, Result, Target};
+use objsync::{
+    Change, Dict, Durability, KeyRange, Options, Pending, ReplicaMode, Result, Role, Target,
+};
 
 use crate::journal::{BATCH_COUNT, Event, Kind, Op, blob, encoded, name, number_in, payload};
 use crate::random::Random;
+use crate::recorder::{self, Recorder, asked, outcome};
 
 /// Set in a process that is to be a client.
 pub(crate) const TOLD: &str = "OBJSYNC_TEST_CLIENT";
@@ -48,6 +51,7 @@ struct Client {
     random: Random,
     /// One handle whose writes are synced, one whose are buffered.
     handles: [Dict; 2],
+    recorders: [Recorder; 2],
     told: Receiver<String>,
     number: i64,
     /// What its own number is, by what it was answered.
@@ -71,9 +75,14 @@ fn obey() {
     };
     let handles = [Durability::Sync, Durability::Buffered]
         .map(|level| connect(address, promote == "promote", level));
+    let id: u64 = id.parse().unwrap();
+    if is_watcher(id) {
+        recorder::watch(&handles[0], id).unwrap();
+    }
     say(&Event::Ready);
     let mut client = Client {
-        id: id.parse().unwrap(),
+        id,
+        recorders: [0, 1].map(|handle| Recorder::new(id, handle)),
         random: Random::new(seed.parse().unwrap()),
         handles,
         told,
@@ -82,6 +91,11 @@ fn obey() {
         role: String::new(),
     };
     client.obey();
+}
+
+/// Whether a client watches everything.
+pub(crate) fn is_watcher(id: u64) -> bool {
+    id % 2 == 1
 }
 
 fn connect(address: &str, promote: bool, level: Durability) -> Dict {
@@ -95,7 +109,7 @@ fn connect(address: &str, promote: bool, level: Durability) -> Dict {
     Dict::connect(&Target::parse(address).unwrap(), options).unwrap()
 }
 
-fn say(event: &Event) {
+pub(crate) fn say(event: &Event) {
     println!("{MARK}{}", event.line());
 }
 
@@ -105,7 +119,11 @@ impl Client {
             match &line[..] {
                 "go" => self.work(&Kind::SMALL),
                 "go heavy" => self.work(&[Kind::Blob, Kind::Batch, Kind::Own]),
-                "report" => self.handles.iter().for_each(report),
+                "go single" => self.work(&[Kind::Own, Kind::Shared, Kind::Chain, Kind::Put]),
+                "report" => {
+                    self.say_role();
+                    self.handles.iter().for_each(report);
+                }
                 other => say(&Event::Wrong(format!("{other} is nothing to do"))),
             }
         }
@@ -118,35 +136,47 @@ impl Client {
             if let Err(error) = self.burst(kinds, burst) {
                 return say(&Event::Wrong(error.to_string()));
             }
-            let role = self.handles[0].status().role.to_string();
-            if role != self.role {
-                say(&Event::Role(role.clone()));
-                self.role = role;
-            }
+            self.say_role();
         }
         say(&Event::Stopped);
     }
 
+    /// Tells what this process is to the store, when that has changed.
+    fn say_role(&mut self) {
+        // One of its handles may be a peer of the other.
+        let roles = self.handles.each_ref().map(|dict| dict.status().role);
+        let role = match roles.contains(&Role::Owner) {
+            true => Role::Owner,
+            false => roles[0],
+        };
+        let role = role.to_string();
+        if role != self.role {
+            say(&Event::Role(role.clone()));
+            self.role = role;
+        }
+    }
+
     /// Starts several operations at once, waits for all of them, and reads what it wrote.
     fn burst(&mut self, kinds: &[Kind], count: u64) -> Result<()> {
-        let dict = self.random.pick(&[0, 1]);
-        let dict = self.handles[dict].clone();
+        let handle = self.random.pick(&[0, 1]);
         let ops: Vec<Op> = (0..count).map(|_| self.next_op(kinds)).collect();
         let mut lines = String::new();
         for op in &ops {
             let _ = writeln!(lines, "{MARK}{}", Event::Started(*op).line());
         }
         print!("{lines}");
-        let started: Result<Vec<_>> = ops.iter().map(|op| self.start(&dict, *op)).collect();
-        for (op, write) in ops.iter().zip(started?) {
+        let started: Result<Vec<_>> = ops.iter().map(|op| self.start(handle, *op)).collect();
+        for (op, (number, write)) in ops.iter().zip(started?) {
             let (revision, result) = write.wait()?;
+            let (named, outcome) = ((revision > 0).then_some(revision), outcome(op.kind, result));
+            self.recorders[handle].returned(number, outcome, named);
             say(&Event::Answered { revision, result });
             if op.kind == Kind::Swap {
                 self.swap = Some(op.number);
             }
         }
         if self.random.one_in(8) {
-            self.read_back(&dict, &ops)?;
+            self.read_back(handle, &ops)?;
         }
         Ok(())
     }
@@ -162,9 +192,20 @@ impl Client {
         }
     }
 
-    fn start(&mut self, dict: &Dict, op: Op) -> Result<Pending<(u64, i64)>> {
-        let key = encoded(&name(self.id, op.kind, op.slot));
-        Ok(match op.kind {
+    /// Starts an operation; tells the number that it is recorded by.
+    fn start(&mut self, handle: usize, op: Op) -> Result<(u64, Pending<(u64, i64)>)> {
+        let dict = self.handles[handle].clone();
+        let recorder = &mut self.recorders[handle];
+        let name = name(self.id, op.kind, op.slot);
+        let key = encoded(&name);
+        let expected = match op.kind {
+            Kind::Swap => self.swap.replace(op.number).map(payload),
+            Kind::Chain => recorder.get(&dict, &name, &key)?,
+            _ => None,
+        };
+        let before = expected.as_ref().map(|payload| number_in(&name, payload));
+        let number = recorder.invoked(asked(self.id, op, before));
+        let write = match op.kind {
             Kind::Put => dict
                 .set(&key, payload(op.number))
                 .map(|ack| (ack.revision.0, 1)),
@@ -178,32 +219,34 @@ impl Client {
                 .delete(&key)
                 .map(|(was, ack)| (if was { ack.revision.0 } else { 0 }, i64::from(was))),
             Kind::Own | Kind::Shared => dict.incr(&key, 1).map(|number| (0, number)),
-            Kind::Swap => {
-                let expected = self.swap.replace(op.number).map(payload);
-                dict.compare_and_set(&key, expected, Some(payload(op.number)))
-                    .map(|swapped| (0, i64::from(swapped)))
-            }
-            Kind::Chain => {
-                let expected = dict.get(&key)?;
-                let next = expected.as_ref().map_or(0, |it| number_in("chain", it)) + 1;
+            Kind::Swap | Kind::Chain => {
+                let next = match op.kind {
+                    Kind::Swap => op.number,
+                    _ => before.unwrap_or(0) + 1,
+                };
                 dict.compare_and_set(&key, expected, Some(payload(next)))
                     .map(|swapped| (0, i64::from(swapped)))
             }
-        }
-        .start())
+        };
+        Ok((number, write.start()))
     }
 
     /// Who wrote reads what it wrote, and sees whole transactions of everybody.
-    fn read_back(&self, dict: &Dict, ops: &[Op]) -> Result<()> {
+    fn read_back(&mut self, handle: usize, ops: &[Op]) -> Result<()> {
+        let dict = self.handles[handle].clone();
+        let recorder = &mut self.recorders[handle];
         let last = ops.iter().rfind(|op| op.kind == Kind::Own);
         if let Some(last) = last {
             let name = name(self.id, last.kind, last.slot);
-            if dict.get(&encoded(&name))?.is_none() {
+            if recorder.get(&dict, &name, &encoded(&name))?.is_none() {
                 say(&Event::Wrong(format!("{name} is gone")));
             }
         }
+        if self.random.one_in(2) {
+            recorder.sync(&dict)?;
+        }
         let mut batches: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for (name, number) in content(dict)?.0 {
+        for (name, number) in recorder.scan(&dict)? {
             if let Some((client, _)) = name.split_once("/batch/") {
                 batches.entry(client.to_owned()).or_default().push(number);
             }

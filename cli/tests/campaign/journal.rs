@@ -6,11 +6,14 @@
 use std::str::FromStr;
 
 use objsync::{Bytes, key, value};
+use objsync_tests::checkers::Record;
 
 /// The counter that everybody adds to.
 pub(crate) const SHARED: &str = "shared";
 /// The number that everybody tries to raise by compare-and-set.
 pub(crate) const CHAIN: &str = "chain";
+/// The key that is written when a round is over, behind everything else.
+pub(crate) const END: &str = "end";
 /// How many keys a transaction of several writes.
 pub(crate) const BATCH_COUNT: u64 = 4;
 
@@ -83,6 +86,8 @@ pub(crate) enum Event {
     Stopped,
     /// What one of its handles holds.
     Replica { hash: u64 },
+    /// Something for the checkers.
+    Record(Box<Record>),
     /// Something that must not be.
     Wrong(String),
     /// The process is gone.
@@ -99,6 +104,7 @@ impl Event {
             Self::Ready => String::from("ready"),
             Self::Stopped => String::from("stopped"),
             Self::Replica { hash } => format!("replica {hash}"),
+            Self::Record(record) => format!("h {}", record.line()),
             Self::Wrong(what) => format!("wrong {}", what.replace('\n', " ")),
             Self::Gone => String::from("gone"),
         }
@@ -106,6 +112,12 @@ impl Event {
 
     /// Reads a line.
     pub(crate) fn read(line: &str) -> Self {
+        if let Some(record) = line.strip_prefix("h ") {
+            return match serde_json::from_str(record) {
+                Ok(record) => Self::Record(record),
+                Err(error) => Self::Wrong(format!("{record}: {error}")),
+            };
+        }
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["s", kind, slot, number] => Self::Started(Op {

@@ -5,7 +5,7 @@ use std::io;
 use tokio::net::UnixStream;
 
 /// Waits for the end of the owner's process, if it is on this machine. Cancel safe.
-pub(super) async fn end_of_file(local: &mut Option<UnixStream>) {
+pub(crate) async fn end_of_file(local: &mut Option<UnixStream>) {
     let Some(stream) = local else {
         return std::future::pending().await;
     };

@@ -65,12 +65,13 @@ impl Core {
         self.acked.fetch_max(revision.0, Ordering::AcqRel);
     }
 
-    /// An owner at `position` has welcomed this handle. On our history it has all that was
-    /// acknowledged; on another one those acknowledgements mean nothing, and no read waits for them.
-    pub(crate) fn note_owner(&self, position: &Position) {
-        let newest = position.revision.0;
-        self.acked.fetch_min(newest, Ordering::AcqRel);
-        self.acked_quietly.fetch_min(newest, Ordering::AcqRel);
+    /// An owner at `revision` was found. One on our history has all that was acknowledged; on another
+    /// one those acknowledgements mean nothing, and nobody must wait for them. Tells what is left.
+    pub(crate) fn found_owner(&self, revision: Revision) -> u64 {
+        self.acked_quietly.fetch_min(revision.0, Ordering::AcqRel);
+        self.acked
+            .fetch_min(revision.0, Ordering::AcqRel)
+            .min(revision.0)
     }
 
     /// Waits until reads find what this handle was acknowledged.
@@ -130,10 +131,9 @@ impl Core {
             other => return Err(unexpected_reply(&other)),
         };
         if self.owner().is_none() && self.replica.extent() != Extent::None {
-            let target = position.revision.0;
             let ended = || self.owner().is_some() || self.check_open().is_err();
             let timeout = self.config.options.timeout;
-            let reached = self.replica.caught_up(|| target, ended);
+            let reached = self.replica.reached(position, ended);
             if self.within(timeout, reached).await.is_none() {
                 return Err(self.unreachable(timeout));
             }

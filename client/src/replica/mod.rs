@@ -236,12 +236,18 @@ impl Replica {
     /// Waits until it has joined and holds what was acknowledged, or `ended` says that it never
     /// will.
     pub(crate) async fn caught_up(&self, acked: impl Fn() -> u64, ended: impl Fn() -> bool) {
+        let holds = || {
+            let joined = self.extent() != Extent::Joining;
+            joined && (self.extent() == Extent::None || self.applied() >= acked())
+        };
+        self.until(|| ended() || holds()).await;
+    }
+
+    async fn until(&self, holds: impl Fn() -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            let joined = self.extent() != Extent::Joining;
-            let holds = self.extent() == Extent::None || self.applied() >= acked();
-            if ended() || (joined && holds) {
+            if holds() {
                 return;
             }
             changed.await;
@@ -278,15 +284,21 @@ impl Replica {
     }
 
     /// A connection was welcomed by an owner at `owner`; its subscription starts from what this
-    /// returns, and what is held as of there, or from nothing.
-    pub(crate) fn connected(&self, owner: Position) -> Option<(Position, Held)> {
+    /// returns, and what is held as of there, or from nothing. Under another epoch, what is held
+    /// counts for no more than was `acked` before, until the owner has said that it is on its
+    /// history: revisions of another history say nothing about what this owner acknowledges.
+    pub(crate) fn connected(&self, owner: Position, acked: u64) -> Option<(Position, Held)> {
         let mut machine = self.write();
         machine.connected(owner);
+        let position = machine.position()?;
+        if position.epoch != owner.epoch {
+            self.applied.fetch_min(acked, Ordering::AcqRel);
+        }
         let held = match machine.is_partial() {
             true => Held::Part,
             false => Held::Whole,
         };
-        machine.position().map(|position| (position, held))
+        Some((position, held))
     }
 
     /// The comparison that the owner waits for digests of, if it does.
@@ -297,6 +309,22 @@ impl Replica {
     /// The next digests of a comparison; none once all were given.
     pub(crate) fn digests(&self, cursor: &mut DigestCursor) -> Option<Vec<Digest>> {
         self.read().digests(cursor)
+    }
+
+    /// Waits until what is held is at a position of its owner, or later on its history, or until
+    /// `ended` says that it never will.
+    pub(crate) async fn reached(&self, target: Position, ended: impl Fn() -> bool) {
+        let holds = || {
+            self.extent() == Extent::None
+                || self.position().is_some_and(|position| {
+                    // Two epochs of one number are two histories. A later one goes on from the
+                    // target, but what is held may still lie before both.
+                    let same = position.epoch == target.epoch;
+                    let later = position.epoch.number > target.epoch.number;
+                    (same || later) && position.revision >= target.revision
+                })
+        };
+        self.until(|| ended() || holds()).await;
     }
 
     /// The subscription has ended.
@@ -337,7 +365,9 @@ impl Replica {
                 self.resets.fetch_add(1, Ordering::AcqRel);
             }
             self.extent.store(extent as u8, Ordering::Release);
-            self.applied.store(position.revision.0, Ordering::Release);
+            if machine.is_following() {
+                self.applied.store(position.revision.0, Ordering::Release);
+            }
         }
         drop(machine);
         self.changed.notify_waiters();
@@ -410,5 +440,59 @@ impl From<ReplicaError> for ObjectError {
             // What the owner sent makes no sense: another connection may bring better.
             other => Self::new(ErrorKind::Unavailable, other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use objsync_proto::ids::{Epoch, EpochName, StoreId};
+
+    use super::*;
+
+    fn at(number: u64, name: u8, revision: u64) -> Position {
+        Position {
+            store: StoreId([1; 16]),
+            epoch: Epoch {
+                number,
+                name: EpochName([name; 16]),
+            },
+            revision: Revision(revision),
+        }
+    }
+
+    fn is_reached(replica: &Replica, target: Position) -> bool {
+        let reached = std::pin::pin!(replica.reached(target, || false));
+        let mut context = Context::from_waker(Waker::noop());
+        reached.poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn barrier_is_reached_at_its_revision_of_its_history_only() {
+        let replica = Replica::new(&Options::default());
+        replica.connected(at(2, 1, 5), 0);
+        for feed in [
+            Feed::Start { subscription: 1 },
+            Feed::Reset,
+            Feed::Complete {
+                position: at(2, 1, 5),
+            },
+        ] {
+            replica.follow(feed).unwrap();
+        }
+        assert!(is_reached(&replica, at(2, 1, 5)));
+        assert!(!is_reached(&replica, at(2, 1, 6)), "it lies before it");
+        assert!(!is_reached(&replica, at(2, 9, 5)), "another history");
+        // The next owner lets it go on from where it was.
+        replica.connected(at(3, 1, 9), 0);
+        for feed in [Feed::Start { subscription: 2 }, Feed::Resume] {
+            replica.follow(feed).unwrap();
+        }
+        assert!(
+            !is_reached(&replica, at(2, 1, 6)),
+            "it lies before it still"
+        );
+        assert!(is_reached(&replica, at(2, 1, 5)));
     }
 }

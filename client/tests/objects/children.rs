@@ -32,7 +32,7 @@ pub(crate) fn stop(process: u32) {
     }
 }
 
-/// Lets a process that was stopped go on.
+/// Lets a process go on that was stopped.
 pub(crate) fn go_on(process: u32) {
     // SAFETY: takes any numbers.
     unsafe {

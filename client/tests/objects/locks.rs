@@ -89,7 +89,7 @@ fn counter_that_is_read_and_written_under_a_lock_loses_nothing() {
 fn lock_of_a_killed_process_is_free_after_its_time() {
     in_each_role(|stage| {
         let mut holder = Peer::open(&stage.path);
-        let fence: u64 = holder.ask("lock l 400").parse().unwrap();
+        let fence: u64 = holder.ask("lock l 1000").parse().unwrap();
         let lock = stage.dict.lock(&k("l"), LONG).unwrap();
         assert!(!lock.acquire(NOT).wait().unwrap());
         holder.kill();
@@ -102,7 +102,7 @@ fn lock_of_a_killed_process_is_free_after_its_time() {
 fn holder_that_stood_still_is_fenced_off_and_told_when_it_leaves() {
     in_each_role(|stage| {
         let mut holder = Peer::open(&stage.path);
-        holder.ask("lock l 400").parse::<u64>().unwrap();
+        holder.ask("lock l 1000").parse::<u64>().unwrap();
         assert_eq!(holder.ask("set-if-locked a first"), "ok");
         children::stop(holder.pid());
         let lock = stage.dict.lock(&k("l"), LONG).unwrap();
@@ -127,14 +127,14 @@ fn lock_is_held_over_the_death_of_the_owner() {
     let mut owner = Peer::open(&path);
     let dict = Dict::open(&path, Options::default()).unwrap();
     let mut other = Peer::open(&path);
-    let lock = dict.lock(&k("l"), Duration::from_secs(2)).unwrap();
+    let lock = dict.lock(&k("l"), Duration::from_secs(4)).unwrap();
     let fence = lock.enter(None).wait().unwrap();
-    let theirs: u64 = other.ask("lock m 2000").parse().unwrap();
+    let theirs: u64 = other.ask("lock m 4000").parse().unwrap();
     assert!(theirs > fence.0);
     owner.tell("count-under-lock l 1");
     owner.kill();
     let mut late = Peer::open(&path);
-    late.tell("lock l 2000");
+    late.tell("lock l 4000");
     dict.transact(|t| {
         t.require(&lock)?;
         t.set(&k("a"), v("by the holder"))

@@ -9,9 +9,11 @@
 )]
 
 mod children;
+mod copies;
 mod fork;
 mod fresh;
 mod gaps;
+mod handover;
 mod leases;
 mod locks;
 mod model;

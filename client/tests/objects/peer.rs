@@ -2,6 +2,7 @@
 //!
 //! It is this test binary again, running [`another_process_does_what_it_is_told`] only.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -172,6 +173,27 @@ fn do_one(dict: &mut Option<Dict>, words: &[&str]) -> Answer {
             )?);
         }
         ["open-queue", path] => *dict = Some(Dict::open(path, queueing())?),
+        // With as little memory as a store can have.
+        ["open-small", path] => {
+            let memory_bytes = Some(0);
+            *dict = Some(Dict::open(
+                path,
+                Options {
+                    memory_bytes,
+                    ..Options::default()
+                },
+            )?);
+        }
+        ["join", path] => {
+            let promote = false;
+            *dict = Some(Dict::open(
+                path,
+                Options {
+                    promote,
+                    ..Options::default()
+                },
+            )?);
+        }
         ["connect", address] => {
             *dict = Some(Dict::connect(&Target::parse(address)?, Options::default())?);
         }
@@ -296,7 +318,16 @@ fn use_it(dict: &Dict, words: &[&str]) -> Answer {
             std::mem::forget(dict.incr(&k(key), 1).start());
             "ok".into()
         }
+        // Adds one to a field of a value, so many times, each time on what is there.
+        ["edit", key, field, count] => {
+            for _ in 0..count.parse()? {
+                edit(dict, &k(key), field)?;
+            }
+            "ok".into()
+        }
         ["role"] => dict.status().role.to_string(),
+        ["address"] => dict.status().address.ok_or("no address")?,
+        ["serve", address] => dict.serve(address.parse()?)?.to_string(),
         ["len"] => dict.len()?.to_string(),
         ["sync"] => dict.sync().wait()?.revision.to_string(),
         ["close"] => {
@@ -353,6 +384,21 @@ pub(crate) fn queueing() -> Options {
         offline: OfflineMode::Queue,
         timeout: Duration::from_secs(5),
         ..Options::default()
+    }
+}
+
+fn edit(dict: &Dict, key: &[u8], field: &str) -> Result<(), Box<dyn std::error::Error>> {
+    loop {
+        let before = dict.get(key)?;
+        let mut fields: BTreeMap<String, i64> = match &before {
+            Some(payload) => value::from_payload(payload)?,
+            None => BTreeMap::new(),
+        };
+        *fields.entry(field.to_owned()).or_insert(0) += 1;
+        let after = Some(value::to_payload(&fields)?);
+        if dict.compare_and_set(key, before, after).wait()? {
+            return Ok(());
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! Who takes over when the owner goes, and what becomes of what was in flight.
 
-use std::net::UdpSocket;
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use objsync::{Dict, ErrorKind, Options};
+use objsync::{Dict, Epoch, ErrorKind, Options, StoreId};
+use objsync_proto::ids::EpochName;
+use objsync_proto::wire::OwnerInfo;
 
 use crate::children;
 use crate::peer::{Peer, k, text, until, v};
@@ -158,6 +163,27 @@ fn address_keeps_its_store_over_the_end_of_all_processes() {
     assert_eq!(second.ask("get a"), "= 1");
 }
 
+/// A store whose first attempt to listen failed was closed, and served like that once the port was
+/// free: every call answered "closed". Found by two stores that raced for one port.
+#[test]
+fn port_that_is_free_only_after_the_store_was_opened_is_taken_then() {
+    let home = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let held = UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    let mut peer = Peer::start(home.path());
+    peer.tell(&format!("connect 127.0.0.1:{port}"));
+    let key = home.path().join(format!("stores/{port}/key"));
+    until("it is about to listen", || key.exists());
+    let seen = Instant::now();
+    until("it has tried", || {
+        seen.elapsed() > Duration::from_millis(100)
+    });
+    drop(held);
+    assert_eq!(peer.answer(), "ok");
+    assert_eq!(peer.ask("set a 1"), "ok");
+    assert_eq!(peer.ask("role"), "owner");
+}
+
 #[test]
 fn address_where_nobody_serves_is_unavailable_without_promotion() {
     let home = tempfile::tempdir().unwrap();
@@ -192,6 +218,48 @@ fn held_port_is_told_apart_from_one_where_nobody_serves() {
     );
     let said = peer.ask(&format!("connect-only 127.0.0.1:{}", free_port()));
     assert!(said.contains("nobody serves it"), "{said}");
+}
+
+/// Says once that an owner is at an address, and is gone.
+fn owner_that_is_gone(directory: &Path, address: SocketAddr) {
+    let listener = UnixListener::bind(directory.join("sock")).unwrap();
+    let directory = directory.to_owned();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::fs::remove_file(directory.join("sock")).unwrap();
+        let info = OwnerInfo {
+            version: 1,
+            store: StoreId([0; 16]),
+            epoch: Epoch {
+                number: 1,
+                name: EpochName([0; 16]),
+            },
+            pid: 1,
+            address,
+        };
+        let body = rmp_serde::to_vec_named(&info).unwrap();
+        let length = u32::try_from(body.len()).unwrap();
+        stream.write_all(&length.to_be_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+    });
+}
+
+/// The owner died after it had said where it is, and its port went to another store: the client took
+/// that for a foreign server in its owner's place, and gave up for good.
+#[test]
+fn port_of_a_dead_owner_that_went_to_another_store_is_no_reason_to_give_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    Dict::open(&path, Options::default())
+        .unwrap()
+        .close()
+        .unwrap();
+    let stranger = Dict::open(folder.path().join("other"), Options::default()).unwrap();
+    let address = stranger.status().address.unwrap().parse().unwrap();
+    owner_that_is_gone(&path, address);
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    dict.set(&k("a"), v("1")).wait().unwrap();
+    assert_eq!(dict.status().role.to_string(), "owner");
 }
 
 #[test]

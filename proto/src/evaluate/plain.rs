@@ -4,12 +4,14 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::check::change_bytes;
+use super::check::{CHANGE_OVERHEAD_BYTES, change_bytes};
 use super::{Changes, Decision, Place, decided, invalid, unreadable};
 use crate::effect::Change;
 use crate::error::Failure;
 use crate::key;
-use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX};
+use crate::limits::{
+    KEY_BYTES_MAX, RANGE_REMOVAL_COUNT_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX,
+};
 use crate::operation::Outcome;
 use crate::stored::{self, Compression};
 use crate::value;
@@ -18,6 +20,14 @@ use crate::wire::KeyRange;
 const DELETE_STEP_KEYS: u32 = 4_096;
 /// Changes that the removal of a key is at most, with what ends of its time to live and its lease.
 const REMOVAL_CHANGES_MAX: usize = 3;
+
+// A removal within its limit is never cut short, so that fewer than asked for means "no more".
+const _: () = assert!(
+    RANGE_REMOVAL_COUNT_MAX as usize
+        * REMOVAL_CHANGES_MAX
+        * (KEY_BYTES_MAX + CHANGE_OVERHEAD_BYTES)
+        <= TRANSACTION_BYTES_MAX
+);
 
 type Done = (Outcome, Changes);
 

@@ -7,9 +7,10 @@ mod transact;
 mod world;
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::{CHANGE_OVERHEAD_BYTES, Changed, Leased, Present, Ranges, View, evaluate};
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::error::ErrorKind;
 use crate::ids::{NamespaceId, Revision};
 use crate::key::{Key, encode};
@@ -18,6 +19,7 @@ use crate::operation::{Operation, Outcome};
 use crate::stored::{self, Compression};
 use crate::value::int_payload;
 use crate::wire::KeyRange;
+use model::Model;
 use world::{SPACE, World};
 
 /// What it comes to, without the namespace of the dictionary.
@@ -43,6 +45,49 @@ fn int(number: i64) -> Bytes {
 
 fn text(text: &str) -> Bytes {
     stored::seal(&rmp_serde::to_vec(text).unwrap(), Compression::Zstd(3)).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn operations_do_what_the_model_says(seed: u64) {
+        let mut random = random::Random(seed);
+        let (mut world, mut model) = (World::default(), Model::default());
+        for _ in 0..60 {
+            world.now_ms += random.below(12);
+            let (next, now_ms) = (world.last.next(), world.now_ms);
+            if random.chance(6) {
+                let due = random::due(&mut random, &world);
+                let (decided, count) = world.expire(&due);
+                prop_assert_eq!((decided.cause, count), (Cause::Expiry, due.len()));
+                let removed = model.expire(&due, next, now_ms);
+                prop_assert_eq!(decided.outcome, Outcome::Deleted(removed));
+            } else {
+                let operation = random::operation(&mut random, &world);
+                let before = world.clone();
+                let decision = world.run(&operation);
+                let outcome = model.run(&operation, next, now_ms);
+                prop_assert_eq!(decision.clone().ok().map(|done| done.outcome), outcome);
+                if let Err(failure) = &decision {
+                    prop_assert!(
+                        matches!(failure.kind, ErrorKind::Invalid | ErrorKind::NotFound),
+                        "{failure}"
+                    );
+                }
+                let changes = decision.map(|decided| decided.changes).unwrap_or_default();
+                let keys: std::collections::BTreeSet<_> =
+                    changes.iter().map(|(of, change)| (*of, &change.key)).collect();
+                prop_assert_eq!(keys.len(), changes.len(), "one change per key");
+                for (of, change) in changes.iter().filter(|(_, change)| change.value.is_none()) {
+                    let Ok(present) = before.get(*of, &change.key);
+                    prop_assert!(present.is_some(), "deletes name present keys");
+                }
+            }
+            model.last = world.last;
+            model.compare(&world, SPACE);
+        }
+    }
 }
 
 #[test]

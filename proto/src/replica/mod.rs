@@ -169,6 +169,13 @@ impl Replica {
         self.owner = Some(owner);
     }
 
+    /// Whether what is held is on the history of the owner that was connected to: it has said so, or
+    /// sent its state. Until then it may be another history's, with the same revisions.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.phase == Phase::Following
+    }
+
     /// The subscription is gone. What is held stays readable; a state half arrived is dropped.
     pub fn disconnected(&mut self) {
         self.phase = Phase::Idle;

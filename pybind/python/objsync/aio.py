@@ -219,7 +219,8 @@ class Object(Opened, RangeView, Reads):
         >>> asyncio.run(main())
         (30, 70)
         """
-        return await _aio_transaction.transact(self._handle, fn)
+        result: T = await _aio_transaction.transact(self._handle, fn)
+        return result
 
     # What ends by itself
 

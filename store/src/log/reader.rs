@@ -14,6 +14,8 @@ use crate::frame::{FRAME_ALIGN_BYTES, FRAME_HEADER_BYTES, Frame, FrameHeader};
 
 /// Bytes read at once.
 const WINDOW_BYTES: usize = 256 << 10;
+/// What most of a file is past the end of its log.
+static ZEROS: [u8; 4096] = [0; 4096];
 
 /// Reads the frames of one file up to a given end, whatever comes.
 pub(crate) struct SegmentReader {
@@ -124,17 +126,22 @@ impl SegmentReader {
         let mut start = from;
         while start < self.end {
             self.fill(start, WINDOW_BYTES)?;
-            for at in (0..self.window.len()).step_by(FRAME_ALIGN_BYTES) {
-                // Most of what is looked at is zeros.
-                if start + at as u64 >= self.end {
-                    return Ok(None);
-                }
-                if self.window[at] != 0
-                    && let Some(bytes) = self.window[at..].first_chunk()
-                    && let Some(header) = seed.decode(bytes)
-                    && wanted(&header)
-                {
-                    return Ok(Some((start + at as u64, header)));
+            // Most of what is looked at is zeros, where no header begins.
+            let blocks = self.window.chunks(ZEROS.len()).zip(0..);
+            for (_, block) in blocks.filter(|(block, _)| !is_zeros(block)) {
+                let first = block * ZEROS.len();
+                let last = self.window.len().min(first + ZEROS.len());
+                for at in (first..last).step_by(FRAME_ALIGN_BYTES) {
+                    if start + at as u64 >= self.end {
+                        return Ok(None);
+                    }
+                    if self.window[at] != 0
+                        && let Some(bytes) = self.window[at..].first_chunk()
+                        && let Some(header) = seed.decode(bytes)
+                        && wanted(&header)
+                    {
+                        return Ok(Some((start + at as u64, header)));
+                    }
                 }
             }
             // The file may end long before the end that was given.
@@ -154,7 +161,7 @@ impl SegmentReader {
             self.fill(start, WINDOW_BYTES)?;
             let count = (self.end - start).min(self.window.len() as u64);
             let count = usize::try_from(count).expect("at most a window");
-            if self.window[..count].iter().any(|byte| *byte != 0) {
+            if !is_zeros(&self.window[..count]) {
                 return Ok(true);
             }
             if self.window.len() < WINDOW_BYTES {
@@ -192,6 +199,13 @@ impl SegmentReader {
         self.window.truncate(filled);
         Ok(())
     }
+}
+
+/// Whether bytes are zeros, compared by the block: a killed owner leaves megabytes of them, and the
+/// next one looks at all of them before it serves.
+fn is_zeros(bytes: &[u8]) -> bool {
+    let mut blocks = bytes.chunks(ZEROS.len());
+    blocks.all(|block| *block == ZEROS[..block.len()])
 }
 
 /// Reads frames in order, through any number of segments. Anything but a valid frame before the

@@ -18,7 +18,8 @@ pub fn operation(random: &mut Random, state: &State, namespace: NamespaceId) -> 
         .map(|(_, lease, _)| lease)
         .collect();
     let lease = |random: &mut Random| match leases.is_empty() || random.chance(8) {
-        true => LeaseId(random.below(40)),
+        // Never one that was granted, of which perhaps nobody was told.
+        true => LeaseId(random.below(2)),
         false => leases[random.below(leases.len() as u64) as usize],
     };
     let ttl_ms = |random: &mut Random| 1 + random.of_bits(0, 11);
@@ -84,7 +85,7 @@ fn transact(random: &mut Random, state: &State, namespace: NamespaceId) -> Opera
         let key = key(random);
         let held = state.content.get(&(namespace, key.clone()));
         let revision = match random.chance(8) {
-            true => Some(Revision(1 + random.below(30))),
+            true => Some(Revision(1)),
             false => held.map(|held| held.revision.unwrap_or(Revision(1))),
         };
         KeyRead { key, revision }

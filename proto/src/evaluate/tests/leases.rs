@@ -10,7 +10,7 @@ use crate::ids::{LeaseId, NamespaceId};
 use crate::key::{Key, encode};
 use crate::limits::{
     EXPIRY_COUNT_MAX, KEY_BYTES_MAX, LEASE_MEMBERS_MAX, LEASED_KEY_BYTES_MAX, LEASED_KEYS_MAX,
-    LEASES_MAX, TRANSACTION_BYTES_MAX, TTL_MS_MAX,
+    LEASES_MAX, RANGE_REMOVAL_COUNT_MAX, TRANSACTION_BYTES_MAX, TTL_MS_MAX,
 };
 use crate::operation::{Operation, Outcome};
 
@@ -157,27 +157,28 @@ fn very_many_keys_end_in_several_transactions_each_once() {
 }
 
 #[test]
-fn removal_of_many_keys_that_end_stays_within_a_transaction() {
+fn removal_of_a_range_takes_as_many_of_the_longest_keys_as_it_promises() {
     let mut world = World::default();
-    let lease = grant(&mut world);
-    for number in 0..LEASE_MEMBERS_MAX {
+    let leases = [(); 2].map(|()| grant(&mut world));
+    for number in 0..2 * LEASE_MEMBERS_MAX {
         let padded = format!("{number:04}{}", "x".repeat(LEASED_KEY_BYTES_MAX - 10));
         let key = encode(&Key::from(padded)).unwrap().into_bytes();
+        let lease = leases[number as usize % 2];
         world.run(&put(key, Some(5), Some(lease))).unwrap();
     }
     let all = Operation::DeleteRange {
         start: Bytes::new(),
         end: None,
-        count_max: u32::MAX,
+        count_max: RANGE_REMOVAL_COUNT_MAX,
     };
-    let decided = world.run(&all).unwrap();
-    assert_eq!(
-        decided.outcome,
-        Outcome::Deleted(u64::from(LEASE_MEMBERS_MAX))
-    );
-    assert_eq!(
-        world.entries(NamespaceId::LEASES).count(),
-        1,
-        "the lease itself"
-    );
+    let left = 2 * LEASE_MEMBERS_MAX - RANGE_REMOVAL_COUNT_MAX;
+    for removed in [RANGE_REMOVAL_COUNT_MAX, left, 0] {
+        let decided = world.run(&all).unwrap();
+        assert_eq!(decided.outcome, Outcome::Deleted(removed.into()));
+        let bytes = decided.changes.iter();
+        let bytes = bytes.map(|(_, change)| super::super::change_bytes(&change.key, None));
+        assert!(bytes.sum::<usize>() <= TRANSACTION_BYTES_MAX);
+    }
+    let entries = world.entries(NamespaceId::LEASES).count();
+    assert_eq!(entries, leases.len(), "the leases themselves");
 }

@@ -1,25 +1,21 @@
-//! Random operations, chosen so that they meet what is there, and the comparison with the model.
+//! Random operations, chosen so that they meet what is there.
 
-use bytes::Bytes;
-use proptest::prelude::*;
-
-use super::model::Model;
 use super::world::{SPACE, World};
 use super::{int, key, text};
-use crate::effect::{Cause, Change};
-use crate::error::ErrorKind;
+use crate::effect::Change;
 use crate::evaluate::{Changed, Due, Ranges, View};
 use crate::ids::{LeaseId, NamespaceId, Revision};
-use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
+use crate::operation::{Fence, KeyRead, Operation, Patch};
 use crate::stored::{self, Compression};
 use crate::value::{self, Value};
 use crate::wire::KeyRange;
+use bytes::Bytes;
 
 /// Numbers that follow from a seed.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -27,7 +23,7 @@ impl Random {
         (self.0 >> 33) % end
     }
 
-    fn chance(&mut self, of: u64) -> bool {
+    pub(super) fn chance(&mut self, of: u64) -> bool {
         self.below(of) == 0
     }
 
@@ -89,7 +85,7 @@ impl Random {
     }
 }
 
-fn operation(random: &mut Random, world: &World) -> Operation {
+pub(super) fn operation(random: &mut Random, world: &World) -> Operation {
     let last = world.last;
     let granted: Vec<LeaseId> = world
         .entries(NamespaceId::LEASES)
@@ -206,55 +202,12 @@ fn transact(random: &mut Random, world: &World) -> Operation {
     }
 }
 
-fn due(random: &mut Random, world: &World) -> Vec<Due> {
+pub(super) fn due(random: &mut Random, world: &World) -> Vec<Due> {
     let one = |random: &mut Random| match random.below(3) {
         0 => Due::Lease(SPACE, random.lease(world.last)),
         _ => Due::Key(SPACE, random.key()),
     };
     (0..random.below(6)).map(|_| one(random)).collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
-
-    #[test]
-    fn operations_do_what_the_model_says(seed: u64) {
-        let mut random = Random(seed);
-        let (mut world, mut model) = (World::default(), Model::default());
-        for _ in 0..60 {
-            world.now_ms += random.below(12);
-            let (next, now_ms) = (world.last.next(), world.now_ms);
-            if random.chance(6) {
-                let due = due(&mut random, &world);
-                let (decided, count) = world.expire(&due);
-                prop_assert_eq!((decided.cause, count), (Cause::Expiry, due.len()));
-                let removed = model.expire(&due, next, now_ms);
-                prop_assert_eq!(decided.outcome, Outcome::Deleted(removed));
-            } else {
-                let operation = operation(&mut random, &world);
-                let before = world.clone();
-                let decision = world.run(&operation);
-                let outcome = model.run(&operation, next, now_ms);
-                prop_assert_eq!(decision.clone().ok().map(|done| done.outcome), outcome);
-                if let Err(failure) = &decision {
-                    prop_assert!(
-                        matches!(failure.kind, ErrorKind::Invalid | ErrorKind::NotFound),
-                        "{failure}"
-                    );
-                }
-                let changes = decision.map(|decided| decided.changes).unwrap_or_default();
-                let keys: std::collections::BTreeSet<_> =
-                    changes.iter().map(|(of, change)| (*of, &change.key)).collect();
-                prop_assert_eq!(keys.len(), changes.len(), "one change per key");
-                for (of, change) in changes.iter().filter(|(_, change)| change.value.is_none()) {
-                    let Ok(present) = before.get(*of, &change.key);
-                    prop_assert!(present.is_some(), "deletes name present keys");
-                }
-            }
-            model.last = world.last;
-            model.compare(&world, SPACE);
-        }
-    }
 }
 
 #[test]

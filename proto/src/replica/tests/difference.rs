@@ -204,7 +204,7 @@ proptest! {
         let (up, down) = exchange(&mut replica, &mut mirror, (&map, position(1, 60)), 100);
         prop_assert_eq!(content(&replica), map);
         // A digest for each block, and a block for each change: each about the root of the whole.
-        let root = (all as f64).sqrt() as usize;
+        let root = all.isqrt();
         prop_assert!(up < 12 * root, "{up} bytes of digests of {all}");
         let differ = changed.len() + gone.len();
         prop_assert!(down < 64 + 12 * root * differ, "{down} bytes for {differ} changes in {all}");
