@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn barrier_is_reached_at_its_revision_of_its_history_only() {
-        let replica = Replica::new(&Options::default());
+        let replica = Replica::new(&Options::default(), Hub::new());
         replica.connected(at(2, 1, 5), 0);
         for feed in [
             Feed::Start { subscription: 1 },
