@@ -43,6 +43,12 @@ pub(crate) struct Calls {
     start: Instant,
 }
 
+fn is_queued(core: &Core, entry: u64) -> bool {
+    core.offline
+        .as_ref()
+        .is_some_and(|offline| offline.has(entry))
+}
+
 /// How long a call that stands for nothing is sent again.
 const NOTHING_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
@@ -81,6 +87,10 @@ impl Calls {
         self.retry_beyond();
         for command in core.take_queued() {
             match command {
+                Command::Write {
+                    answer: Asker::Queue(entry),
+                    ..
+                } if !is_queued(core, entry) => {}
                 Command::Write { .. } if !self.beyond.is_empty() => {
                     self.beyond.push_back(command);
                 }
@@ -142,6 +152,9 @@ impl Calls {
             return false;
         }
         self.session = ClientSession::written_down(resume.session);
+        // What was for another store is not for this one.
+        self.writes.clear();
+        self.beyond.clear();
         let mut sequence = resume.session.map(|(_, floor, _)| floor);
         let mut writes = resume.writes.into_iter().peekable();
         if let Some((_, _, sent)) = resume.session {

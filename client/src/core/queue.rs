@@ -26,10 +26,6 @@ impl Core {
             let answered = owner.execute(operation);
             return self.noted(answered);
         }
-        if let Some(offline) = self.queue_for(&operation) {
-            let answered = block_on(&self.config.what, offline.write(operation))?;
-            return self.received(answered);
-        }
         let mut operation = operation;
         let answer = loop {
             match self.submit(operation) {
@@ -59,11 +55,13 @@ impl Core {
             owner.submit(operation, None, answer);
             return Ok(answered);
         }
-        if let Some(offline) = self.queue_for(&operation) {
-            return Ok(offline.write(operation));
-        }
         if !self.window.has_room() {
             return Err(operation);
+        }
+        if let Some(offline) = self.queue_for(&operation) {
+            // Until its thread has it: what is on disk has a limit of its own.
+            self.window.add(operation.bytes() as u64);
+            return Ok(offline.write(operation));
         }
         let deadline = Instant::now() + self.config.options.timeout;
         self.push(Command::Write {
