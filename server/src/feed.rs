@@ -24,9 +24,10 @@ use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{Event, Feed, KeyRange, event};
 use objsync_store::{FeedRead, LogRead, Published};
 use quinn::Connection;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::commits::CommitsSeen;
 use crate::feed_stream::{FeedStream, Unsendable};
 use crate::pages::{Pages, Source};
 use crate::peer::{Peer, Session};
@@ -55,7 +56,7 @@ pub(crate) async fn follow(
         return;
     };
     let mut subscription = Subscription {
-        commits: peer.serving.commits.subscribe(),
+        commits: peer.serving.commits.seen(),
         peer,
         stream,
         namespace: wanted.namespace,
@@ -79,7 +80,7 @@ struct Subscription {
     stream: FeedStream,
     namespace: NamespaceId,
     range: KeyRange,
-    commits: watch::Receiver<()>,
+    commits: CommitsSeen,
     /// Everything up to here has been sent, or did not concern the subscriber.
     cursor: Revision,
     /// What the subscriber knows it is at.
@@ -105,7 +106,7 @@ impl Subscription {
         }
         loop {
             // Before the read: a commit during it wakes the wait below.
-            self.commits.borrow_and_update();
+            self.commits.see();
             while let Ok(barrier) = self.asked.try_recv() {
                 self.barriers.push_back(barrier);
             }
@@ -236,8 +237,7 @@ impl Subscription {
         let silent = self.cursor <= self.told;
         let due = self.told_at + Duration::from_millis(BOOKMARK_MS);
         tokio::select! { biased;
-            // The sender lives as long as the peer does.
-            _ = self.commits.changed() => {}
+            () = self.commits.changed() => {}
             Some(barrier) = self.asked.recv() => self.barriers.push_back(barrier),
             () = sleep_until(due), if !silent => self.owed = true,
         }

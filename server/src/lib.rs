@@ -12,11 +12,13 @@
 //! | `write`, `session`, `request` | what a peer can ask, one function each |
 //! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
 //! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
+//! | `commits` | word to all subscriptions that there is something new |
 //! | `rights`, `refusals` | who may do what, and log lines about who may not |
 //! | [`closing`] | why a connection was closed |
 //! | [`identity`] | the key in the store's directory |
 //! | [`tls`], [`certificate`], [`transport`] | how two peers know each other, and QUIC's settings |
 //! | [`dial`](mod@dial) | the client's end of a connection |
+//! | [`network`] | where QUIC's packets go |
 //! | [`local`] | the Unix socket |
 //! | [`inherited`] | what a forked child must close |
 //! | [`error`] | why a call failed |
@@ -24,6 +26,7 @@
 mod answers;
 pub mod certificate;
 pub mod closing;
+mod commits;
 mod connection;
 pub mod dial;
 pub mod error;
@@ -35,6 +38,7 @@ pub mod identity;
 pub mod inherited;
 mod listen;
 pub mod local;
+pub mod network;
 mod pages;
 mod past;
 mod pasts;
@@ -53,6 +57,7 @@ mod write;
 pub use dial::dial;
 pub use error::ServerError;
 pub use identity::Identity;
+pub use network::{Network, Udp};
 pub use server::{ServeOptions, Server};
 pub use tls::SeenServer;
 pub use transport::{client_config, server_config};

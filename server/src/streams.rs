@@ -2,7 +2,7 @@
 //!
 //! Dropping this ends them all.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use objsync_proto::error::{ErrorKind, Failure};
@@ -30,7 +30,7 @@ pub(crate) struct Streams {
     peer: Arc<Peer>,
     connection: Connection,
     tasks: JoinSet<u64>,
-    open: HashMap<u64, Open>,
+    open: BTreeMap<u64, Open>,
 }
 
 struct Open {
@@ -45,7 +45,7 @@ impl Streams {
             peer,
             connection,
             tasks: JoinSet::new(),
-            open: HashMap::new(),
+            open: BTreeMap::new(),
         }
     }
 
