@@ -169,7 +169,9 @@ impl Config {
                 serve_at: Some(_), ..
             } => true,
             Place::Directory { .. } | Place::Loopback(_) => {
-                self.options.promote && self.options.link.is_none()
+                self.options.promote
+                    && self.options.link.is_none()
+                    && self.options.surroundings.is_none()
             }
             Place::Remote { .. } => false,
         }

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Ack, Origin, SessionId, StoreId};
+use objsync_server::Network;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -37,16 +38,16 @@ pub(crate) use self::window::operation_bytes;
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
 use crate::owner::OwnerSide;
-use crate::process;
 use crate::replica::Replica;
 use crate::seek;
+use crate::surroundings::Surroundings;
 
 /// What is behind a handle.
 pub(crate) struct Core {
     /// What was asked for.
     pub(crate) config: Arc<Config>,
-    /// The I/O thread of this process.
-    pub(crate) runtime: Handle,
+    /// Where it runs.
+    surroundings: Surroundings,
     /// What this handle holds in memory while it is a peer.
     pub(crate) replica: Replica,
     /// Woken when the phase changes.
@@ -99,11 +100,14 @@ pub(crate) enum Phase {
 impl Core {
     /// Begins to look for the store.
     pub(crate) fn start(config: Arc<Config>) -> Result<Arc<Self>> {
-        let process = process::current()?;
+        let surroundings = match &config.options.surroundings {
+            Some(given) => given.clone(),
+            None => Surroundings::of_process()?,
+        };
         let core = Arc::new(Self {
             replica: Replica::new(&config.options),
             config,
-            runtime: process.runtime.clone(),
+            surroundings,
             phase_changed: Notify::new(),
             owner: OnceLock::new(),
             phase: Mutex::new(Phase::Seeking {
@@ -122,8 +126,18 @@ impl Core {
             session: Mutex::new(None),
             window: Window::default(),
         });
-        core.runtime.spawn(seek::run(Arc::clone(&core)));
+        core.runtime().spawn(seek::run(Arc::clone(&core)));
         Ok(core)
+    }
+
+    /// The I/O thread of this process.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.surroundings.runtime
+    }
+
+    /// Where its packets go.
+    pub(crate) fn network(&self) -> &dyn Network {
+        &*self.surroundings.network
     }
 
     /// Waits until the handle can be used, or cannot.
@@ -163,7 +177,7 @@ impl Core {
         future: impl Future<Output = T>,
     ) -> Option<T> {
         let limited = {
-            let _timer = self.runtime.enter();
+            let _timer = self.runtime().enter();
             tokio::time::timeout(timeout, future)
         };
         limited.await.ok()

@@ -28,6 +28,7 @@
 //! | `connection`, `calls`, `replica`, `read` | being a peer |
 //! | `process`, `generation`, `fork` | what a process has one of, and what a fork does to it |
 //! | `wait` | how a thread waits |
+//! | `surroundings` | what a handle takes from outside |
 //! | [`home`], `link`, `config`, `options`, `memory` | where things lie, and what a handle was asked for |
 
 pub mod aio;
@@ -59,6 +60,7 @@ mod replica;
 mod scan;
 mod seek;
 mod status;
+mod surroundings;
 mod wait;
 mod watch;
 
@@ -94,5 +96,6 @@ pub use crate::pending::Pending;
 pub use crate::pipeline::Pipeline;
 pub use crate::scan::Scan;
 pub use crate::status::{Role, Status};
+pub use crate::surroundings::Surroundings;
 pub use crate::wait::set_interrupt_check;
 pub use crate::watch::{ChangeKind, Watch, WatchCallback, WatchEvent};

@@ -219,7 +219,7 @@ impl Shared {
             if self.has_ended() {
                 return;
             }
-            tokio::select! {
+            tokio::select! { biased;
                 () = closing => {}
                 () = changed => {}
             }
