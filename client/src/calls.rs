@@ -17,7 +17,7 @@ use objsync_store::SubmissionOrigin;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::core::{Command, Core, FeedSink, FeedWanted, operation_bytes};
+use crate::core::{Command, Core, FeedSink, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::owner::OwnerSide;
 use crate::pending::Answered;
@@ -266,7 +266,7 @@ impl Calls {
     ) {
         self.call_count += 1;
         let call = CallId(self.call_count);
-        let bytes = operation_bytes(&operation);
+        let bytes = operation.bytes() as u64;
         let (deadline_ms, now_ms) = (self.millis(deadline), self.millis(Instant::now()));
         if self.session.is_settled() {
             // A session that was idle for long is left before the owner ends it.

@@ -34,7 +34,6 @@ use tokio::sync::Notify;
 use self::command::Queue;
 pub(crate) use self::command::{Command, FeedKind, FeedSink, FeedWanted};
 use self::window::Window;
-pub(crate) use self::window::operation_bytes;
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
 use crate::owner::OwnerSide;

@@ -227,6 +227,9 @@ fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Re
         | Request::Unsubscribe { .. }
         | Request::Fetch { .. }
         | Request::FetchAt { .. }
+        | Request::KeepLease { .. }
+        | Request::AwaitLock { .. }
+        | Request::Outcome { .. }
         | Request::Unknown { .. } => {
             let text = "this request is for a connection, and this process owns the store";
             return Err(ObjectError::new(ErrorKind::Invalid, text));

@@ -20,10 +20,62 @@ pub struct Transaction {
     pub time_ms: u64,
     /// Who asked, when the caller has a session.
     pub origin: Option<Origin>,
+    /// Why it happened.
+    pub cause: Cause,
     /// What the caller was answered, kept so that a repeat gets the same.
     pub result: Result<Outcome, Failure>,
     /// What changed. Empty for an operation that found nothing to do.
     pub effects: Vec<Effect>,
+}
+
+/// Why a transaction happened. The numbers are part of the wire and of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub enum Cause {
+    /// Somebody put or removed whole values.
+    #[default]
+    Write,
+    /// A time to live or a lease ended; nobody asked.
+    Expiry,
+    /// Somebody changed a part of a value: added to a list or a set.
+    Patch,
+}
+
+impl Cause {
+    /// The number on the wire and in the log.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Write => 0,
+            Self::Expiry => 1,
+            Self::Patch => 2,
+        }
+    }
+
+    /// The cause with this number; none if it is not known here.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Write),
+            1 => Some(Self::Expiry),
+            2 => Some(Self::Patch),
+            _ => None,
+        }
+    }
+}
+
+impl From<Cause> for u8 {
+    fn from(cause: Cause) -> Self {
+        cause.number()
+    }
+}
+
+impl TryFrom<u8> for Cause {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, String> {
+        Self::from_number(number).ok_or_else(|| format!("a transaction has no cause {number}"))
+    }
 }
 
 /// One change of one surface, opaque to the store but for where it goes.

@@ -30,6 +30,12 @@ pub struct EpochName(pub [u8; 16]);
 )]
 pub struct Revision(pub u64);
 
+/// A lease, by the revision of the transaction that granted it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+pub struct LeaseId(pub u64);
+
 /// The count of frames before this one in a log, skippable ones included.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
@@ -89,6 +95,8 @@ impl NamespaceId {
     pub const CATALOG: Self = Self(0);
     /// The number of the namespace called `default`.
     pub const DEFAULT: Self = Self(1);
+    /// Where leases, times to live and locks of all the others stand.
+    pub const LEASES: Self = Self(2);
     /// The lowest number given to a name.
     pub const FIRST_NAMED: Self = Self(16);
 }

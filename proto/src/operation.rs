@@ -4,6 +4,12 @@
 //! and the outcome, never the operation.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::effect::Change;
+use crate::evaluate::{CHANGE_OVERHEAD_BYTES, change_bytes};
+use crate::ids::{LeaseId, Revision};
+use crate::wire::KeyRange;
 
 /// A request to change a dictionary. Keys are encoded keys, values are stored values.
 ///
@@ -53,7 +59,165 @@ pub enum Operation {
     /// [`Outcome::Done`].
     Batch {
         /// The changes.
-        changes: Vec<crate::effect::Change>,
+        changes: Vec<Change>,
+    },
+    /// Several changes at once, if nothing that was read for them has changed since. Outcome:
+    /// [`Outcome::Done`]; [`Outcome::Conflict`], [`Outcome::Outdated`] or [`Outcome::Fenced`], and
+    /// then nothing is changed.
+    Transact {
+        /// Keys that were read.
+        reads: Vec<KeyRead>,
+        /// Ranges that were read whole, as of `at`: no key in them may have come, gone or changed.
+        ranges: Vec<KeyRange>,
+        /// The revision as of which the ranges were read; without meaning when there are none.
+        at: Revision,
+        /// Locks that must be held.
+        fences: Vec<Fence>,
+        /// The changes, the later ones over the earlier.
+        changes: Vec<Change>,
+    },
+    /// Change a part of a value, whatever else it holds. The time to live of the key stays.
+    /// Outcome: [`Outcome::Number`], see [`Patch`].
+    Patch {
+        /// The key.
+        key: Bytes,
+        /// What to change.
+        patch: Patch,
+    },
+    /// Put one value that is removed by itself: after a time, with a lease, or with whichever
+    /// ends first. Outcome: [`Outcome::Done`].
+    PutLeased {
+        /// Under this key.
+        key: Bytes,
+        /// This stored value.
+        value: Bytes,
+        /// Milliseconds from the decision on; none for "as long as the lease".
+        ttl_ms: Option<u64>,
+        /// The lease; none for "by time alone".
+        lease: Option<LeaseId>,
+    },
+    /// Begin a lease. Outcome: [`Outcome::Lease`].
+    GrantLease {
+        /// Milliseconds that it lasts after it was last kept.
+        ttl_ms: u64,
+        /// It is kept by the connection that asked for it, and ends with that.
+        presence: bool,
+    },
+    /// End a lease, and with it every key and lock under it. Outcome: [`Outcome::Deleted`], with how
+    /// many keys were removed.
+    RevokeLease {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Take a lock that nobody holds, until it is given back or the lease ends. Taking one that is
+    /// held under the same lease gives the same fence. Outcome: [`Outcome::Locked`].
+    Lock {
+        /// The name of the lock, as an encoded key.
+        name: Bytes,
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// Give a lock back, if it is still the one with this fence. Outcome: [`Outcome::Swapped`].
+    Unlock {
+        /// The name of the lock, as an encoded key.
+        name: Bytes,
+        /// What taking it gave.
+        fence: Revision,
+    },
+    /// Nothing: after it, no earlier operation of the session that was not decided is decided any
+    /// more. Outcome: [`Outcome::Done`].
+    Settle,
+}
+
+impl Operation {
+    /// What it counts in the window of operations in flight: about its bytes on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let changed = |changes: &[Change]| -> usize {
+            let bytes = |change: &Change| change_bytes(&change.key, change.value.as_deref());
+            changes.iter().map(bytes).sum()
+        };
+        CHANGE_OVERHEAD_BYTES
+            + match self {
+                Self::Put { key, value } | Self::PutLeased { key, value, .. } => {
+                    key.len() + value.len()
+                }
+                Self::Delete { key } | Self::Increment { key, .. } => key.len(),
+                Self::DeleteRange { start, end, .. } => start.len() + len(end),
+                Self::CompareAndSet { key, expected, new } => key.len() + len(expected) + len(new),
+                Self::Batch { changes } => changed(changes),
+                Self::Transact {
+                    reads,
+                    ranges,
+                    fences,
+                    changes,
+                    ..
+                } => {
+                    let read = |read: &KeyRead| read.key.len() + CHANGE_OVERHEAD_BYTES;
+                    let range = |range: &KeyRange| range.start.len() + len(&range.end);
+                    let fence = |fence: &Fence| fence.name.len() + CHANGE_OVERHEAD_BYTES;
+                    reads.iter().map(read).sum::<usize>()
+                        + ranges.iter().map(range).sum::<usize>()
+                        + fences.iter().map(fence).sum::<usize>()
+                        + changed(changes)
+                }
+                Self::Patch { key, patch } => {
+                    key.len() + patch.items().iter().map(Bytes::len).sum::<usize>()
+                }
+                Self::Lock { name, .. } | Self::Unlock { name, .. } => name.len(),
+                Self::GrantLease { .. } | Self::RevokeLease { .. } | Self::Settle => 0,
+            }
+    }
+}
+
+impl Patch {
+    /// What it adds or removes.
+    #[must_use]
+    pub fn items(&self) -> &[Bytes] {
+        match self {
+            Self::Append { items } | Self::Add { items } | Self::Discard { items } => items,
+        }
+    }
+}
+
+/// A key that a transaction has read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRead {
+    /// The encoded key.
+    pub key: Bytes,
+    /// The revision that wrote what was read; none for "there was no such key".
+    pub revision: Option<Revision>,
+}
+
+/// A lock that must be held for a transaction to happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The name of the lock, as an encoded key.
+    pub name: Bytes,
+    /// What taking it gave.
+    pub fence: Revision,
+}
+
+/// A change of a part of a value. Items are plain payloads. The variants' order is their wire
+/// number: append only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Patch {
+    /// Add to the end of a list; a missing key counts as an empty one. The number is the list's new
+    /// length.
+    Append {
+        /// What to add, in order.
+        items: Vec<Bytes>,
+    },
+    /// Add to a set; a missing key counts as an empty one. The number is how many were not there.
+    Add {
+        /// What to add.
+        items: Vec<Bytes>,
+    },
+    /// Remove from a set; a missing key counts as an empty one. The number is how many were there.
+    Discard {
+        /// What to remove.
+        items: Vec<Bytes>,
     },
 }
 
@@ -66,8 +230,30 @@ pub enum Outcome {
     Deleted(u64),
     /// Whether the expected value was there, and so the new one is now.
     Swapped(bool),
-    /// The counter's new value.
+    /// The counter's new value, or what [`Patch`] says.
     Number(i64),
+    /// The lease that was granted.
+    Lease(LeaseId),
+    /// The lock's fence, larger than that of every earlier holder; none while another lease holds
+    /// it.
+    Locked(Option<Revision>),
+    /// Not done: what was read has changed.
+    Conflict {
+        /// The encoded key that has changed.
+        key: Bytes,
+        /// The revision up to which a reader has to be to see why.
+        revision: Revision,
+    },
+    /// Not done: the ranges were read so long ago that what has changed since is not known.
+    Outdated {
+        /// A revision since which it is known.
+        oldest: Revision,
+    },
+    /// Not done: the lock is not held with that fence any more.
+    Fenced {
+        /// The name of the lock, as an encoded key.
+        name: Bytes,
+    },
 }
 
 crate::numbered::serde_numbered!(Operation {
@@ -77,6 +263,20 @@ crate::numbered::serde_numbered!(Operation {
     3 => CompareAndSet { key: key, expected: expected, new: new },
     4 => Increment { key: key, by: by },
     5 => Batch { changes: changes },
+    6 => Transact { reads: reads, ranges: ranges, at: at, fences: fences, changes: changes },
+    7 => Patch { key: key, patch: patch },
+    8 => PutLeased { key: key, value: value, ttl_ms: ttl_ms, lease: lease },
+    9 => GrantLease { ttl_ms: ttl_ms, presence: presence },
+    10 => RevokeLease { lease: lease },
+    11 => Lock { name: name, lease: lease },
+    12 => Unlock { name: name, fence: fence },
+    13 => Settle {},
+});
+
+crate::numbered::serde_numbered!(Patch {
+    0 => Append { items: items },
+    1 => Add { items: items },
+    2 => Discard { items: items },
 });
 
 crate::numbered::serde_numbered!(Outcome {
@@ -84,4 +284,9 @@ crate::numbered::serde_numbered!(Outcome {
     1 => Deleted { 0: count },
     2 => Swapped { 0: swapped },
     3 => Number { 0: number },
+    4 => Lease { 0: lease },
+    5 => Locked { 0: fence },
+    6 => Conflict { key: key, revision: revision },
+    7 => Outdated { oldest: oldest },
+    8 => Fenced { name: name },
 });

@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::ids::{Epoch, EpochName, Position, Revision, StoreId};
 use objsync_proto::key::{self, Key};
 use objsync_proto::limits::FRAME_BYTES_MAX;
@@ -114,6 +114,7 @@ fn overwrite(replica: &mut Replica) {
             revision,
             time_ms: 0,
             origin: None,
+            cause: Cause::Write,
             changes,
         };
         receive(replica, &Feed::Events(vec![event]));

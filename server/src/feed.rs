@@ -214,6 +214,7 @@ impl Subscription {
                 revision: published.revision,
                 time_ms: published.time_ms,
                 origin: published.origin,
+                cause: published.cause,
                 changes,
             })
         })

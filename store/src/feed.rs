@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::ids::{NamespaceId, Origin, Revision};
 use objsync_proto::wire::{Event, event};
 
@@ -26,6 +26,8 @@ pub struct Published {
     pub time_ms: u64,
     /// Who asked for it.
     pub origin: Option<Origin>,
+    /// Why it happened.
+    pub cause: Cause,
     /// What changed, in order. Empty when the operation found nothing to do.
     pub changes: Vec<(NamespaceId, Change)>,
     /// What each changed key held before; empty when nobody had asked ([`Feed::keep_old`]).
@@ -39,13 +41,14 @@ impl Published {
     pub fn new(
         revision: Revision,
         time_ms: u64,
-        origin: Option<Origin>,
+        (origin, cause): (Option<Origin>, Cause),
         changes: Vec<(NamespaceId, Change)>,
     ) -> Self {
         Self {
             revision,
             time_ms,
             origin,
+            cause,
             changes,
             old: Vec::new(),
             encoded: OnceLock::new(),
@@ -86,6 +89,7 @@ impl Published {
                 revision: self.revision,
                 time_ms: self.time_ms,
                 origin: self.origin,
+                cause: self.cause,
                 changes: changes.map(|(_, change)| change.clone()).collect(),
             };
             (namespace, event::encode(&event))
@@ -277,7 +281,7 @@ mod tests {
             (NamespaceId::CATALOG, change.clone()),
             (NamespaceId(16), change),
         ];
-        Published::new(Revision(revision), 5, None, changes)
+        Published::new(Revision(revision), 5, (None, Cause::Write), changes)
     }
 
     fn revisions(read: FeedRead) -> Vec<u64> {

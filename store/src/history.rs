@@ -310,11 +310,10 @@ pub(crate) fn dict_changes(effects: &[Effect]) -> Result<Changes, Malformed> {
 pub(crate) fn published(logged: LoggedTransaction) -> Result<Published, Malformed> {
     let transaction = logged.transaction;
     let changes = dict_changes(&transaction.effects)?;
-    let (time_ms, origin) = (transaction.time_ms, transaction.origin);
     Ok(Published::new(
         transaction.revision,
-        time_ms,
-        origin,
+        transaction.time_ms,
+        (transaction.origin, transaction.cause),
         changes,
     ))
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::ids::{FrameIndex, NamespaceId, Revision, StoreId, SurfaceId};
 use objsync_proto::operation::Outcome;
 
@@ -68,6 +68,7 @@ pub(crate) fn write_segment(
 fn add(builder: &mut BatchBuilder, changes: &Changes) {
     builder.begin(&TransactionHead {
         origin: None,
+        cause: Cause::Write,
         result: &Ok(Outcome::Done),
         effect_count: changes.len() as u64,
     });

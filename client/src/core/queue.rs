@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::command::{Command, Queue};
-use super::window::operation_bytes;
 use super::{Core, Phase};
 use crate::error::Result;
 use crate::owner::OwnerSide;
@@ -96,7 +95,7 @@ impl Core {
             return command.fail(&self.end_error());
         }
         if let Command::Write { operation, .. } = &command {
-            self.window.add(operation_bytes(operation));
+            self.window.add(operation.bytes() as u64);
         }
         queue.commands.push_back(command);
         drop(queue);
@@ -128,7 +127,7 @@ impl Core {
         }
         for command in expired {
             if let Command::Write { operation, .. } = &command {
-                self.answered(operation_bytes(operation));
+                self.answered(operation.bytes() as u64);
             }
             command.fail(&self.unreachable(self.config.options.timeout));
         }

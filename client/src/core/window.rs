@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use objsync_proto::limits::SESSION_BYTES_MAX;
-use objsync_proto::operation::Operation;
 
 /// Most unanswered writes of one handle.
 const WINDOW_COUNT: u32 = 16_384;
@@ -87,24 +86,4 @@ impl Window {
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What an operation counts in the window.
-pub(crate) fn operation_bytes(operation: &Operation) -> u64 {
-    let bytes = match operation {
-        Operation::Put { key, value } => key.len() + value.len(),
-        Operation::Delete { key } | Operation::Increment { key, .. } => key.len(),
-        Operation::DeleteRange { start, end, .. } => {
-            start.len() + end.as_ref().map_or(0, bytes::Bytes::len)
-        }
-        Operation::CompareAndSet { key, expected, new } => {
-            let length = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, bytes::Bytes::len);
-            key.len() + length(expected) + length(new)
-        }
-        Operation::Batch { changes } => changes
-            .iter()
-            .map(|change| change.key.len() + change.value.as_ref().map_or(0, bytes::Bytes::len))
-            .sum(),
-    };
-    bytes as u64 + 64
 }

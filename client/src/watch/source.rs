@@ -145,7 +145,7 @@ impl Reading {
                 } in events
                 {
                     for Change { key, value } in changes {
-                        let cause = Cause { revision, origin };
+                        let cause = By { revision, origin };
                         self.ready.push_back(event(core, key, value, None, cause)?);
                     }
                     self.position.revision = revision;
@@ -184,7 +184,7 @@ impl Cursor {
         published: &Published,
         ready: &mut VecDeque<WatchEvent>,
     ) -> Result<()> {
-        let cause = Cause {
+        let cause = By {
             revision: published.revision,
             origin: published.origin,
         };
@@ -236,12 +236,12 @@ fn of_tap(core: &Core, change: Applied) -> Result<WatchEvent> {
         origin,
         ..
     } = change;
-    event(core, key, new, old, Cause { revision, origin })
+    event(core, key, new, old, By { revision, origin })
 }
 
 /// The transaction that changed a key.
 #[derive(Clone, Copy)]
-struct Cause {
+struct By {
     revision: Revision,
     origin: Option<Origin>,
 }
@@ -251,7 +251,7 @@ fn event(
     key: Bytes,
     new: Option<Bytes>,
     old: Option<Bytes>,
-    cause: Cause,
+    cause: By,
 ) -> Result<WatchEvent> {
     Ok(WatchEvent {
         key,

@@ -62,6 +62,17 @@ pub fn evaluate<E>(operation: &Operation, view: &dyn View<Error = E>) -> Result<
         }
         Operation::Increment { key, by } => increment(key, *by, view),
         Operation::Batch { changes } => batch(changes, view),
+        Operation::Settle => Ok(Ok((Outcome::Done, Vec::new()))),
+        Operation::Transact { .. }
+        | Operation::Patch { .. }
+        | Operation::PutLeased { .. }
+        | Operation::GrantLease { .. }
+        | Operation::RevokeLease { .. }
+        | Operation::Lock { .. }
+        | Operation::Unlock { .. } => Ok(Err(Failure::new(
+            ErrorKind::Unsupported,
+            "the owner does not know this operation",
+        ))),
     }
 }
 
@@ -74,7 +85,11 @@ pub fn check(operation: &Operation) -> Result<(), Failure> {
         // Bounds of a range need not be keys, only comparable with them.
         Operation::DeleteRange { .. } => Ok(()),
         Operation::CompareAndSet { key, new, .. } => check_change(key, new.as_ref()),
-        Operation::Batch { changes } => check_batch(changes),
+        Operation::Batch { changes } | Operation::Transact { changes, .. } => check_batch(changes),
+        Operation::PutLeased { key, value, .. } => check_change(key, Some(value)),
+        Operation::Patch { key, .. } => check_change(key, None),
+        Operation::Lock { name, .. } | Operation::Unlock { name, .. } => check_change(name, None),
+        Operation::GrantLease { .. } | Operation::RevokeLease { .. } | Operation::Settle => Ok(()),
     }
 }
 

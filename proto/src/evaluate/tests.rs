@@ -173,6 +173,8 @@ fn expect(model: &mut Model, operation: &Operation) -> Option<Outcome> {
             apply(model, changes);
             Some(Outcome::Done)
         }
+        Operation::Settle => Some(Outcome::Done),
+        other => panic!("the model does not do {other:?}"),
     }
 }
 

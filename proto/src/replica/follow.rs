@@ -7,7 +7,7 @@ use super::error::ReplicaError;
 use super::ordered::{Ordered, Packed};
 use super::pin::Pins;
 use super::{Applied, Holding, Replica, Sink};
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::ids::{Origin, Position, Revision};
 use crate::key;
 use crate::limits::VALUE_BYTES_MAX;
@@ -136,6 +136,7 @@ impl Replica {
                 old: before.map(Packed::value),
                 new: after.map(Packed::value),
                 revision: after.map_or(revision, Packed::revision),
+                cause: Cause::Write,
                 origin: None,
                 time_ms: 0,
             });
@@ -164,6 +165,7 @@ impl Replica {
         for change in event.changes {
             let told = Told {
                 revision: event.revision,
+                cause: event.cause,
                 origin: event.origin,
                 time_ms: event.time_ms,
             };
@@ -224,6 +226,7 @@ impl Replica {
 #[derive(Clone, Copy)]
 struct Told {
     revision: Revision,
+    cause: Cause,
     origin: Option<Origin>,
     time_ms: u64,
 }
@@ -232,6 +235,7 @@ impl Told {
     fn of(self, change: Change, old: Option<Bytes>) -> Applied {
         let Self {
             revision,
+            cause,
             origin,
             time_ms,
         } = self;
@@ -240,6 +244,7 @@ impl Told {
             old,
             new: change.value,
             revision,
+            cause,
             origin,
             time_ms,
         }

@@ -24,6 +24,7 @@ mod pin;
 
 use bytes::Bytes;
 
+use crate::effect::Cause;
 use crate::ids::{Origin, Position, Revision};
 use crate::limits::REPLICA_BYTES_AUTO;
 use crate::wire::KeyRange;
@@ -76,6 +77,8 @@ pub struct Applied {
     pub new: Option<Bytes>,
     /// The transaction that did it; of a key that a new state lacks, the state's revision.
     pub revision: Revision,
+    /// Why it happened; [`Cause::Write`] also where a new state does not tell.
+    pub cause: Cause,
     /// Who asked for it; none also where a new state does not tell.
     pub origin: Option<Origin>,
     /// The owner's clock, milliseconds since 1970; 0 where a new state does not tell.

@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use crate::error::{ErrorKind, Failure};
-use crate::evaluate::{CHANGE_OVERHEAD_BYTES, change_bytes};
 use crate::ids::{Ack, Durability, Sequence, SessionId};
 use crate::limits::{SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX};
 use crate::operation::{Operation, Outcome};
@@ -164,7 +163,7 @@ impl ClientSession {
         deadline_ms: u64,
         now_ms: u64,
     ) -> Result<(), Operation> {
-        let bytes = operation_bytes(&operation);
+        let bytes = operation.bytes();
         let full = self.slots.len() >= SESSION_RESULTS_MAX
             || (self.bytes > 0 && self.bytes + bytes > SESSION_BYTES_MAX);
         if full {
@@ -423,20 +422,4 @@ impl ClientSession {
         self.cursor = Sequence(0);
         self.retiring = false;
     }
-}
-
-/// What an operation counts towards the window.
-fn operation_bytes(operation: &Operation) -> usize {
-    let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    CHANGE_OVERHEAD_BYTES
-        + match operation {
-            Operation::Put { key, value } => key.len() + value.len(),
-            Operation::Delete { key } | Operation::Increment { key, .. } => key.len(),
-            Operation::DeleteRange { start, end, .. } => start.len() + len(end),
-            Operation::CompareAndSet { key, expected, new } => key.len() + len(expected) + len(new),
-            Operation::Batch { changes } => changes
-                .iter()
-                .map(|change| change_bytes(&change.key, change.value.as_deref()))
-                .sum(),
-        }
 }

@@ -23,12 +23,12 @@ pub struct Recorded {
 impl Recorded {
     /// What it counts towards [`SESSION_BYTES_MAX`].
     fn bytes(&self) -> usize {
-        size_of::<(Sequence, Self)>()
-            + self
-                .result
-                .as_ref()
-                .err()
-                .map_or(0, |failure| failure.message.len())
+        let text = match &self.result {
+            Err(failure) => failure.message.len(),
+            Ok(Outcome::Conflict { key, .. } | Outcome::Fenced { name: key }) => key.len(),
+            Ok(_) => 0,
+        };
+        size_of::<(Sequence, Self)>() + text
     }
 }
 

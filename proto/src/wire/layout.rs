@@ -4,16 +4,16 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
 use super::{
-    Entry, Event, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, Version,
-    Welcome, Write,
+    Entry, Event, Grant, Hello, IndexBuild, KeyRange, LeaseStatus, OwnerStatus, Reply, Request,
+    Version, Welcome, Write,
 };
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{
-    Ack, Durability, Epoch, EpochName, FrameIndex, NamespaceId, Origin, PeerKey, Position,
+    Ack, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position,
     Revision, Sequence, SessionId, StoreId,
 };
-use crate::operation::{Operation, Outcome};
+use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
 
 /// A number or bytes with a type of its own is written as the number or bytes.
 macro_rules! transparent {
@@ -34,6 +34,7 @@ transparent!(
     EpochName,
     Revision,
     FrameIndex,
+    LeaseId,
     Sequence,
     NamespaceId,
     PeerKey
@@ -74,7 +75,10 @@ record! {
     }
     IndexBuild { revision, done_count, total_count }
     Entry { key, value, revision }
-    Event { revision, time_ms, origin, changes }
+    Event { revision, time_ms, origin, cause, changes }
+    KeyRead { key, revision }
+    Fence { name, fence }
+    LeaseStatus { ttl_ms, left_ms, presence }
     Version { revision, time_ms, value, is_oldest_known }
 }
 
@@ -136,6 +140,20 @@ numbered!(Operation {
     3 => CompareAndSet { key: key, expected: expected, new: new },
     4 => Increment { key: key, by: by },
     5 => Batch { changes: changes },
+    6 => Transact { reads: reads, ranges: ranges, at: at, fences: fences, changes: changes },
+    7 => Patch { key: key, patch: patch },
+    8 => PutLeased { key: key, value: value, ttl_ms: ttl_ms, lease: lease },
+    9 => GrantLease { ttl_ms: ttl_ms, presence: presence },
+    10 => RevokeLease { lease: lease },
+    11 => Lock { name: name, lease: lease },
+    12 => Unlock { name: name, fence: fence },
+    13 => Settle {},
+});
+
+numbered!(Patch {
+    0 => Append { items: items },
+    1 => Add { items: items },
+    2 => Discard { items: items },
 });
 
 numbered!(Outcome {
@@ -143,6 +161,11 @@ numbered!(Outcome {
     1 => Deleted { 0: count },
     2 => Swapped { 0: swapped },
     3 => Number { 0: number },
+    4 => Lease { 0: lease },
+    5 => Locked { 0: fence },
+    6 => Conflict { key: key, revision: revision },
+    7 => Outdated { oldest: oldest },
+    8 => Fenced { name: name },
 });
 
 numbered!(Request {
@@ -163,6 +186,9 @@ numbered!(Request {
     14 => CountAt { revision: revision },
     15 => FetchAt { subscription: subscription, range: range, reverse: reverse, revision: revision },
     16 => History { key: key, before: before, count_max: count_max },
+    17 => KeepLease { lease: lease },
+    18 => AwaitLock { name: name, timeout_ms: timeout_ms },
+    19 => Outcome { session: session, sequence: sequence },
 } unknown => Unknown);
 
 numbered!(Reply {
@@ -175,7 +201,21 @@ numbered!(Reply {
     6 => Grants { 0: grants },
     7 => History { versions: versions, before: before },
     8 => PastRetention { revision: revision, oldest: oldest },
+    9 => Lease { 0: status },
+    10 => Lock { fence: fence },
+    11 => Outcome { 0: result },
 });
+
+impl Field for Cause {
+    fn put(&self, out: &mut BytesMut) {
+        self.number().put(out);
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+        Self::from_number(u8::take(reader)?)
+            .ok_or_else(|| reader.malformed("unknown number of Cause"))
+    }
+}
 
 impl Field for ErrorKind {
     fn put(&self, out: &mut BytesMut) {

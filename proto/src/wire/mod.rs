@@ -12,10 +12,11 @@ mod layout;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, Epoch, NamespaceId, Origin, Position, Revision, Sequence, SessionId, StoreId,
+    Ack, Durability, Epoch, LeaseId, NamespaceId, Origin, Position, Revision, Sequence, SessionId,
+    StoreId,
 };
 use crate::operation::{Operation, Outcome};
 
@@ -162,6 +163,26 @@ pub enum Request {
         /// At most so many versions.
         count_max: u32,
     },
+    /// Keep a lease for its whole time again, and have it end with this connection from here on if
+    /// it is one of presence; answered by [`Reply::Lease`], or not found when it has ended.
+    KeepLease {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// Who holds a lock; answered by [`Reply::Lock`], once that is nobody or the time is over.
+    AwaitLock {
+        /// The name of the lock, as an encoded key.
+        name: Bytes,
+        /// How long to wait; 0 for an answer at once.
+        timeout_ms: u64,
+    },
+    /// What came of a write of a session of this peer; answered by [`Reply::Outcome`].
+    Outcome {
+        /// The session.
+        session: SessionId,
+        /// The write.
+        sequence: Sequence,
+    },
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {
@@ -282,6 +303,15 @@ pub enum Reply {
         /// The oldest that can be read.
         oldest: Revision,
     },
+    /// A lease lasts.
+    Lease(LeaseStatus),
+    /// A lock.
+    Lock {
+        /// The fence of who holds it; none when nobody does.
+        fence: Option<Revision>,
+    },
+    /// What came of a write; none for "it was not done, and never will be".
+    Outcome(Option<Result<(Outcome, Ack), Failure>>),
 }
 
 /// How an owner is, for `status`.
@@ -317,6 +347,17 @@ pub struct OwnerStatus {
     pub index_build: Option<IndexBuild>,
     /// Seconds since this owner opened the store.
     pub uptime_s: u64,
+}
+
+/// How long a lease lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// Milliseconds that it lasts after it was last kept.
+    pub ttl_ms: u64,
+    /// Milliseconds that are left.
+    pub left_ms: u64,
+    /// Whether a connection keeps it.
+    pub presence: bool,
 }
 
 /// How far an index is that is opened or made again, while snapshot and footers answer.
@@ -403,6 +444,8 @@ pub struct Event {
     pub time_ms: u64,
     /// Who asked for it.
     pub origin: Option<Origin>,
+    /// Why it happened.
+    pub cause: Cause,
     /// Its changes inside the range, in the order they were made.
     pub changes: Vec<Change>,
 }

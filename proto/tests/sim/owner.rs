@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::ops::Bound;
 
 use bytes::Bytes;
+use objsync_proto::effect::Cause;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::evaluate::{self, View};
 use objsync_proto::ids::{
@@ -208,6 +209,7 @@ impl Owner {
             revision,
             time_ms: revision.0,
             origin,
+            cause: Cause::Write,
             changes,
         };
         apply(&mut self.map, &event);

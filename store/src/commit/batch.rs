@@ -1,6 +1,6 @@
 //! One batch on its way: what was decided, and what is to be answered.
 
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::error::Failure;
 use objsync_proto::ids::{Durability, NamespaceId, Origin, Revision, Sequence, SessionId};
 use objsync_proto::operation::Outcome;
@@ -45,6 +45,7 @@ pub(crate) enum What {
 pub(crate) struct Decision {
     pub(crate) revision: Revision,
     pub(crate) origin: Option<(Origin, Sequence)>,
+    pub(crate) cause: Cause,
     pub(crate) result: Result<Outcome, Failure>,
     pub(crate) changes: Vec<(NamespaceId, Change)>,
     /// What the caller is told, once committed.

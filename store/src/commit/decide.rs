@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::evaluate::evaluate;
 use objsync_proto::ids::{Ack, Durability, NamespaceId, PeerKey, SessionId, SurfaceId};
@@ -140,6 +140,7 @@ impl Core {
         let decision = Decision {
             revision,
             origin: origin.map(|asked| (asked.origin, asked.floor)),
+            cause: Cause::Write,
             given: self.answer(result.clone(), revision, level),
             result,
             changes: changes
@@ -281,6 +282,7 @@ impl Core {
                 let decision = Decision {
                     revision: writer.last.next(),
                     origin: None,
+                    cause: Cause::Write,
                     result: Ok(Outcome::Done),
                     changes,
                     given: Given::Namespace(namespace, true),
@@ -407,6 +409,7 @@ fn add_transaction(writer: &mut Writer, batch: &mut Batch, reply: Reply, decisio
     writer.last = decision.revision;
     writer.builder.begin(&TransactionHead {
         origin: decision.origin,
+        cause: decision.cause,
         result: &decision.result,
         effect_count: decision.changes.len() as u64,
     });

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use objsync_proto::effect::Change;
+use objsync_proto::evaluate::change_bytes;
 use objsync_proto::ids::{NamespaceId, PeerKey, SessionId};
-use objsync_proto::operation::Operation;
 
 use crate::error::StoreError;
 use crate::grants::GrantEvent;
@@ -122,30 +122,15 @@ impl Request {
     pub(crate) fn bytes(&self) -> usize {
         REQUEST_BYTES
             + match self {
-                Self::Write(submission) => operation_bytes(&submission.operation),
+                Self::Write(submission) => submission.operation.bytes(),
                 Self::CreateNamespace { content, .. } => changes_bytes(content),
                 _ => 0,
             }
     }
 }
 
-fn operation_bytes(operation: &Operation) -> usize {
-    let optional = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    match operation {
-        Operation::Put { key, value } => key.len() + value.len(),
-        Operation::Delete { key } | Operation::Increment { key, .. } => key.len(),
-        Operation::DeleteRange { start, end, .. } => start.len() + optional(end),
-        Operation::CompareAndSet { key, expected, new } => {
-            key.len() + optional(expected) + optional(new)
-        }
-        Operation::Batch { changes } => changes_bytes(changes),
-    }
-}
-
 fn changes_bytes(changes: &[Change]) -> usize {
-    let bytes = |change: &Change| {
-        change.key.len() + change.value.as_ref().map_or(0, bytes::Bytes::len) + 64
-    };
+    let bytes = |change: &Change| change_bytes(&change.key, change.value.as_deref());
     changes.iter().map(bytes).sum()
 }
 

@@ -54,7 +54,12 @@ impl Core {
                 What::Transaction(decision) => {
                     let changes = std::mem::take(&mut decision.changes);
                     let origin = decision.origin.map(|(origin, _)| origin);
-                    let published = Published::new(decision.revision, time_ms, origin, changes);
+                    let published = Published::new(
+                        decision.revision,
+                        time_ms,
+                        (origin, decision.cause),
+                        changes,
+                    );
                     Some(published.with_old(old.pop_front().unwrap_or_default()))
                 }
                 _ => None,

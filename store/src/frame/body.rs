@@ -1,10 +1,10 @@
 //! The body of a frame of transactions, written straight into the buffer that goes to the disk.
 
 use bytes::Bytes;
-use objsync_proto::effect::{Effect, Transaction};
+use objsync_proto::effect::{Cause, Effect, Transaction};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{
-    ChunkId, FrameIndex, NamespaceId, Origin, Revision, Sequence, SessionId, SurfaceId,
+    ChunkId, FrameIndex, LeaseId, NamespaceId, Origin, Revision, Sequence, SessionId, SurfaceId,
 };
 use objsync_proto::operation::Outcome;
 
@@ -15,6 +15,9 @@ use super::{
 
 /// Flag of a transaction: an origin follows.
 const HAS_ORIGIN: u8 = 1;
+/// Flags of a transaction: why it happened, in two bits above the first.
+const CAUSE_SHIFT: u8 = 1;
+const CAUSE_BITS: u8 = 0b110;
 
 const DONE: u8 = 0;
 const DELETED: u8 = 1;
@@ -22,6 +25,12 @@ const NOT_SWAPPED: u8 = 2;
 const SWAPPED: u8 = 3;
 const NUMBER: u8 = 4;
 const FAILED: u8 = 5;
+const LEASE: u8 = 6;
+const LOCKED: u8 = 7;
+const NOT_LOCKED: u8 = 8;
+const CONFLICT: u8 = 9;
+const OUTDATED: u8 = 10;
+const FENCED: u8 = 11;
 
 /// Builds one frame in a buffer that is used again for the next.
 pub struct BatchBuilder {
@@ -33,6 +42,8 @@ pub struct BatchBuilder {
 pub struct TransactionHead<'a> {
     /// Who asked, and the lowest sequence still unanswered there.
     pub origin: Option<(Origin, Sequence)>,
+    /// Why it happened.
+    pub cause: Cause,
     /// What the caller is answered.
     pub result: &'a Result<Outcome, Failure>,
     /// How many effects follow.
@@ -75,10 +86,11 @@ impl BatchBuilder {
     pub fn begin(&mut self, head: &TransactionHead<'_>) {
         self.count += 1;
         let buffer = &mut self.buffer;
+        let cause = head.cause.number() << CAUSE_SHIFT;
         match head.origin {
-            None => buffer.push(0),
+            None => buffer.push(cause),
             Some((origin, floor)) => {
-                buffer.push(HAS_ORIGIN);
+                buffer.push(HAS_ORIGIN | cause);
                 put_varint(buffer, origin.session.epoch);
                 put_varint(buffer, origin.session.frame.0);
                 put_varint(buffer, origin.sequence.0);
@@ -143,6 +155,30 @@ pub(crate) fn put_result(buffer: &mut Vec<u8>, result: &Result<Outcome, Failure>
             buffer.push(NUMBER);
             buffer.extend_from_slice(&number.to_le_bytes());
         }
+        Ok(Outcome::Lease(lease)) => {
+            buffer.push(LEASE);
+            put_varint(buffer, lease.0);
+        }
+        Ok(Outcome::Locked(Some(fence))) => {
+            buffer.push(LOCKED);
+            put_varint(buffer, fence.0);
+        }
+        Ok(Outcome::Locked(None)) => buffer.push(NOT_LOCKED),
+        Ok(Outcome::Conflict { key, revision }) => {
+            buffer.push(CONFLICT);
+            put_varint(buffer, revision.0);
+            put_varint(buffer, key.len() as u64);
+            buffer.extend_from_slice(key);
+        }
+        Ok(Outcome::Outdated { oldest }) => {
+            buffer.push(OUTDATED);
+            put_varint(buffer, oldest.0);
+        }
+        Ok(Outcome::Fenced { name }) => {
+            buffer.push(FENCED);
+            put_varint(buffer, name.len() as u64);
+            buffer.extend_from_slice(name);
+        }
         Err(failure) => {
             buffer.push(FAILED);
             buffer.push(failure.kind.number());
@@ -162,6 +198,19 @@ pub(crate) fn take_result(
         NOT_SWAPPED => Outcome::Swapped(false),
         SWAPPED => Outcome::Swapped(true),
         NUMBER => Outcome::Number(i64::from_le_bytes(reader.array()?)),
+        LEASE => Outcome::Lease(LeaseId(reader.varint()?)),
+        LOCKED => Outcome::Locked(Some(Revision(reader.varint()?))),
+        NOT_LOCKED => Outcome::Locked(None),
+        CONFLICT => Outcome::Conflict {
+            revision: Revision(reader.varint()?),
+            key: reader.sized()?,
+        },
+        OUTDATED => Outcome::Outdated {
+            oldest: Revision(reader.varint()?),
+        },
+        FENCED => Outcome::Fenced {
+            name: reader.sized()?,
+        },
         FAILED => {
             let kind = ErrorKind::from_number(reader.byte()?);
             let message = reader.sized()?;
@@ -195,7 +244,10 @@ fn take_transaction(
     header: &FrameHeader,
     revision: Revision,
 ) -> Result<LoggedTransaction, Malformed> {
-    let (origin, floor) = match reader.byte()? {
+    let flags = reader.byte()?;
+    let unknown = Malformed("a transaction with unknown flags");
+    let cause = Cause::from_number((flags & CAUSE_BITS) >> CAUSE_SHIFT).ok_or(unknown)?;
+    let (origin, floor) = match flags & !CAUSE_BITS {
         0 => (None, Sequence(0)),
         HAS_ORIGIN => {
             let session = SessionId {
@@ -206,7 +258,7 @@ fn take_transaction(
             let floor = Sequence(reader.varint()?);
             (Some(Origin { session, sequence }), floor)
         }
-        _ => return Err(Malformed("a transaction with unknown flags")),
+        _ => return Err(unknown),
     };
     let result = take_result(reader)?;
     let count = reader.number::<usize>()?;
@@ -219,6 +271,7 @@ fn take_transaction(
         revision,
         time_ms: header.time_ms,
         origin,
+        cause,
         result,
         effects,
     };

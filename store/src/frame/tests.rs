@@ -1,7 +1,8 @@
 //! Frames come back as they went, and nothing else is taken for one.
 
+use objsync_proto::effect::Cause;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{NamespaceId, SessionId, SurfaceId};
+use objsync_proto::ids::{LeaseId, NamespaceId, SessionId, SurfaceId};
 use objsync_proto::operation::Outcome;
 use proptest::prelude::*;
 
@@ -39,6 +40,7 @@ fn build(
 ) {
     builder.begin(&TransactionHead {
         origin,
+        cause: Cause::Write,
         result,
         effect_count: bodies.len() as u64,
     });
@@ -55,6 +57,23 @@ fn outcomes() -> impl Strategy<Value = Result<Outcome, Failure>> {
         any::<u64>().prop_map(|count| Ok(Outcome::Deleted(count))),
         any::<bool>().prop_map(|swapped| Ok(Outcome::Swapped(swapped))),
         any::<i64>().prop_map(|number| Ok(Outcome::Number(number))),
+        any::<u64>().prop_map(|lease| Ok(Outcome::Lease(LeaseId(lease)))),
+        proptest::option::of(any::<u64>())
+            .prop_map(|fence| Ok(Outcome::Locked(fence.map(Revision)))),
+        any::<u64>().prop_map(|number| {
+            Ok(Outcome::Conflict {
+                key: Bytes::copy_from_slice(&number.to_be_bytes()),
+                revision: Revision(number),
+            })
+        }),
+        any::<u64>().prop_map(|oldest| {
+            Ok(Outcome::Outdated {
+                oldest: Revision(oldest),
+            })
+        }),
+        Just(Ok(Outcome::Fenced {
+            name: Bytes::from_static(b"name"),
+        })),
         ".{0,40}".prop_map(|text| Err(Failure::new(ErrorKind::Conflict, text))),
     ]
 }
@@ -165,6 +184,28 @@ fn length_past_the_limit_is_refused_before_memory_is_taken() {
     let crc = crc32c::crc32c_append(crc32c::crc32c(&[1; 16]), &bytes[..60]);
     bytes[60..].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(seed.decode(&bytes), None);
+}
+
+#[test]
+fn cause_of_a_transaction_comes_back_and_an_unknown_one_is_refused() {
+    let seed = HeaderSeed::new([0; 16]);
+    for cause in [Cause::Write, Cause::Expiry, Cause::Patch] {
+        let mut builder = BatchBuilder::default();
+        builder.begin(&TransactionHead {
+            origin: None,
+            cause,
+            result: &Ok(Outcome::Done),
+            effect_count: 0,
+        });
+        let frame = parse(seed, builder.seal(header(), seed)).unwrap();
+        assert_eq!(frame.transactions().unwrap()[0].transaction.cause, cause);
+    }
+    let body = Bytes::from_static(&[0b110, 0, 0]);
+    let header = FrameHeader {
+        count: 1,
+        ..header()
+    };
+    assert!(Frame { header, body }.transactions().is_err());
 }
 
 #[test]

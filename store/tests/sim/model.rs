@@ -258,6 +258,7 @@ impl State {
                 });
                 (Ok(Outcome::Done), kept.cloned().collect())
             }
+            other => panic!("the model does not do {other:?}"),
         }
     }
 

@@ -65,6 +65,13 @@ fn outcome(outcome: &Result<Outcome, objsync::Failure>) -> Json {
         Ok(Outcome::Deleted(count)) => json!({"deleted": count}),
         Ok(Outcome::Swapped(swapped)) => json!({"swapped": swapped}),
         Ok(Outcome::Number(number)) => json!({"number": number}),
+        Ok(Outcome::Lease(lease)) => json!({"lease": lease.0}),
+        Ok(Outcome::Locked(fence)) => json!({"locked": fence.map(|fence| fence.0)}),
+        Ok(Outcome::Conflict { key, revision }) => {
+            json!({"conflict": digits(key), "revision": revision.0})
+        }
+        Ok(Outcome::Outdated { oldest }) => json!({"outdated": oldest.0}),
+        Ok(Outcome::Fenced { name }) => json!({"fenced": digits(name)}),
         Err(failure) => {
             json!({"refused": ErrorKind::number(failure.kind), "text": failure.message})
         }

@@ -5,6 +5,7 @@
 
 mod arrows;
 mod limits;
+mod promises;
 mod readme;
 mod style;
 mod trails;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Applied, Replica, Sink};
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::ids::{Epoch, EpochName, Position, Revision, StoreId};
 use crate::key::{Key, encode};
 use crate::wire::{Entry, Event, Feed, KeyRange};
@@ -43,6 +43,7 @@ impl Owner {
             revision,
             time_ms: revision.0 * 10,
             origin: None,
+            cause: Cause::Write,
             changes,
         });
         revision

@@ -1,20 +1,21 @@
-//! Any message, for tests that must hold of all.
+//! Any message, for tests that must hold of all. The large ones are boxed: their types would not
+//! fit on a stack.
 
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{
-    Ack, Durability, Epoch, EpochName, FrameIndex, NamespaceId, Origin, PeerKey, Position,
+    Ack, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position,
     Revision, Sequence, SessionId, StoreId,
 };
-use crate::operation::{Operation, Outcome};
+use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
 use crate::wire::{
-    Entry, Event, Feed, Grant, Hello, IndexBuild, KeyRange, OwnerStatus, Reply, Request, ToOwner,
-    ToPeer, Version, Welcome, Write,
+    Entry, Event, Feed, Grant, Hello, IndexBuild, KeyRange, LeaseStatus, OwnerStatus, Reply,
+    Request, ToOwner, ToPeer, Version, Welcome, Write,
 };
 
 pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
@@ -84,7 +85,7 @@ pub(super) fn grant() -> impl Strategy<Value = Grant> {
     })
 }
 
-pub(super) fn operation() -> impl Strategy<Value = Operation> {
+pub(super) fn operation() -> BoxedStrategy<Operation> {
     prop_oneof![
         (bytes(), bytes()).prop_map(|(key, value)| Operation::Put { key, value }),
         bytes().prop_map(|key| Operation::Delete { key }),
@@ -99,10 +100,74 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(key, expected, new)| Operation::CompareAndSet { key, expected, new }),
         (bytes(), any::<i64>()).prop_map(|(key, by)| Operation::Increment { key, by }),
         vec(change(), 0..20).prop_map(|changes| Operation::Batch { changes }),
+        transact(),
+        (bytes(), patch()).prop_map(|(key, patch)| Operation::Patch { key, patch }),
+        lease_operation(),
+        Just(Operation::Settle),
     ]
+    .boxed()
 }
 
-pub(super) fn request() -> impl Strategy<Value = Request> {
+pub(super) fn key_read() -> impl Strategy<Value = KeyRead> {
+    let read = (bytes(), option::of(revision()));
+    read.prop_map(|(key, revision)| KeyRead { key, revision })
+}
+
+pub(super) fn fence() -> impl Strategy<Value = Fence> {
+    (bytes(), revision()).prop_map(|(name, fence)| Fence { name, fence })
+}
+
+fn transact() -> BoxedStrategy<Operation> {
+    let fields = (
+        vec(key_read(), 0..5),
+        vec(range(), 0..3),
+        revision(),
+        vec(fence(), 0..3),
+        vec(change(), 0..5),
+    );
+    fields
+        .prop_map(|(reads, ranges, at, fences, changes)| Operation::Transact {
+            reads,
+            ranges,
+            at,
+            fences,
+            changes,
+        })
+        .boxed()
+}
+
+pub(super) fn patch() -> impl Strategy<Value = Patch> {
+    (0..3, vec(bytes(), 0..5)).prop_map(|(which, items)| match which {
+        0 => Patch::Append { items },
+        1 => Patch::Add { items },
+        _ => Patch::Discard { items },
+    })
+}
+
+fn lease() -> impl Strategy<Value = LeaseId> {
+    number().prop_map(LeaseId)
+}
+
+fn lease_operation() -> BoxedStrategy<Operation> {
+    prop_oneof![
+        (bytes(), bytes(), option::of(number()), option::of(lease())).prop_map(
+            |(key, value, ttl_ms, lease)| Operation::PutLeased {
+                key,
+                value,
+                ttl_ms,
+                lease
+            }
+        ),
+        (number(), any::<bool>())
+            .prop_map(|(ttl_ms, presence)| Operation::GrantLease { ttl_ms, presence }),
+        lease().prop_map(|lease| Operation::RevokeLease { lease }),
+        (bytes(), lease()).prop_map(|(name, lease)| Operation::Lock { name, lease }),
+        (bytes(), revision()).prop_map(|(name, fence)| Operation::Unlock { name, fence }),
+    ]
+    .boxed()
+}
+
+pub(super) fn request() -> BoxedStrategy<Request> {
     prop_oneof![
         vec(change(), 0..5).prop_map(|content| Request::CreateNamespace { content }),
         bytes().prop_map(|key| Request::Get { key }),
@@ -131,6 +196,19 @@ pub(super) fn request() -> impl Strategy<Value = Request> {
             peer: PeerKey(peer)
         }),
         past_request(),
+        lease_request(),
+    ]
+    .boxed()
+}
+
+fn lease_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        lease().prop_map(|lease| Request::KeepLease { lease }),
+        (bytes(), number()).prop_map(|(name, timeout_ms)| Request::AwaitLock { name, timeout_ms }),
+        (session(), number()).prop_map(|(session, sequence)| Request::Outcome {
+            session,
+            sequence: Sequence(sequence),
+        }),
     ]
 }
 
@@ -192,13 +270,19 @@ pub(super) fn to_owner() -> impl Strategy<Value = ToOwner> {
     ]
 }
 
-pub(super) fn outcome() -> impl Strategy<Value = Outcome> {
+pub(super) fn outcome() -> BoxedStrategy<Outcome> {
     prop_oneof![
         Just(Outcome::Done),
         number().prop_map(Outcome::Deleted),
         any::<bool>().prop_map(Outcome::Swapped),
         any::<i64>().prop_map(Outcome::Number),
+        lease().prop_map(Outcome::Lease),
+        option::of(revision()).prop_map(Outcome::Locked),
+        (bytes(), revision()).prop_map(|(key, revision)| Outcome::Conflict { key, revision }),
+        revision().prop_map(|oldest| Outcome::Outdated { oldest }),
+        bytes().prop_map(|name| Outcome::Fenced { name }),
     ]
+    .boxed()
 }
 
 pub(super) fn ack() -> impl Strategy<Value = Ack> {
@@ -239,7 +323,7 @@ pub(super) fn status() -> impl Strategy<Value = OwnerStatus> {
         })
 }
 
-pub(super) fn reply() -> impl Strategy<Value = Reply> {
+pub(super) fn reply() -> BoxedStrategy<Reply> {
     prop_oneof![
         Just(Reply::Done),
         (any::<u32>(), any::<bool>()).prop_map(|(number, created)| Reply::Namespace {
@@ -256,6 +340,24 @@ pub(super) fn reply() -> impl Strategy<Value = Reply> {
             .prop_map(|(versions, before)| Reply::History { versions, before }),
         (revision(), revision())
             .prop_map(|(revision, oldest)| Reply::PastRetention { revision, oldest }),
+        lease_reply(),
+    ]
+    .boxed()
+}
+
+pub(super) fn lease_status() -> impl Strategy<Value = LeaseStatus> {
+    (number(), number(), any::<bool>()).prop_map(|(ttl_ms, left_ms, presence)| LeaseStatus {
+        ttl_ms,
+        left_ms,
+        presence,
+    })
+}
+
+fn lease_reply() -> impl Strategy<Value = Reply> {
+    prop_oneof![
+        lease_status().prop_map(Reply::Lease),
+        option::of(revision()).prop_map(|fence| Reply::Lock { fence }),
+        option::of(either((outcome(), ack()))).prop_map(Reply::Outcome),
     ]
 }
 
@@ -304,12 +406,14 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
         revision(),
         number(),
         option::of(origin),
+        (0..3_u8).prop_map(|number| Cause::from_number(number).unwrap()),
         vec(change(), 0..5),
     )
-        .prop_map(|(revision, time_ms, origin, changes)| Event {
+        .prop_map(|(revision, time_ms, origin, cause, changes)| Event {
             revision,
             time_ms,
             origin,
+            cause,
             changes,
         })
 }

@@ -9,7 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::ids::Revision;
 use crate::operation::Outcome;
 use crate::wire::{Entry, Event, Hello, Reply, Request, event};
@@ -270,6 +270,7 @@ fn largest_transaction_fits_a_frame_and_comes_back() {
         revision: Revision(1),
         time_ms: 0,
         origin: None,
+        cause: Cause::Write,
         changes,
     };
     comes_back(&[Feed::Events(vec![event])], FRAME_BYTES_MAX);
@@ -297,6 +298,7 @@ fn events_that_pass_one_frame_go_in_several() {
         revision: Revision(revision),
         time_ms: 0,
         origin: None,
+        cause: Cause::Write,
         changes: vec![Change {
             key: Bytes::from_static(b"k"),
             value: Some(vec![1; crate::limits::FEED_FRAME_BYTES / 3].into()),

@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 
 use super::any;
 use super::encoded;
-use crate::effect::Change;
+use crate::effect::{Cause, Change};
 use crate::error::ErrorKind;
 use crate::ids::{
     Ack, Durability, Epoch, EpochName, FrameIndex, Origin, Revision, Sequence, SessionId,
@@ -17,7 +17,7 @@ use crate::limits::{
     FEED_FRAME_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_LOG_BYTES,
     HISTORY_VERSIONS_MAX, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
 };
-use crate::operation::{Operation, Outcome};
+use crate::operation::{Operation, Outcome, Patch};
 use crate::wire::codec::{feed_type, to_owner_type, to_peer_type};
 use crate::wire::fields::Field;
 use crate::wire::{
@@ -105,6 +105,7 @@ fn numbers_of_variants_are_those_of_the_page() {
         variants::<Operation>(any::operation())
     );
     assert_eq!(numbers("### Outcome"), variants::<Outcome>(any::outcome()));
+    assert_eq!(numbers("### Patch"), variants::<Patch>(any::patch()));
     assert_eq!(
         numbers("### Request and its reply"),
         variants::<Request>(any::request())
@@ -185,10 +186,13 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("OwnerStatus", fields(&sample(any::status()))),
         ("IndexBuild", fields(&build)),
         ("Failure", fields(&sample(any::failure()))),
+        ("KeyRead", fields(&sample(any::key_read()))),
+        ("Fence", fields(&sample(any::fence()))),
+        ("LeaseStatus", fields(&sample(any::lease_status()))),
     ] {
         assert_eq!(found, on_page(name), "{name}");
     }
-    assert_eq!(rows.len(), 17, "every struct of the page is compared");
+    assert_eq!(rows.len(), 20, "every struct of the page is compared");
 }
 
 #[test]
@@ -248,6 +252,7 @@ fn examples_are_the_frames_of_the_page() {
         revision: Revision(9),
         time_ms: 1,
         origin,
+        cause: Cause::Write,
         changes,
     };
     let history = Request::History {
