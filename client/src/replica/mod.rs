@@ -287,9 +287,9 @@ impl Replica {
             let live: Vec<_> = taps.iter().filter_map(Weak::upgrade).collect();
             for tap in &live {
                 match exchanged {
-                    // What happened meanwhile is not known: the watch finds out for itself.
-                    Some(false) => tap.end(),
-                    Some(true) | None => tap.tell(&changes, position),
+                    // Differences of two states are no changes: the watch asks the log itself.
+                    Some(_) => tap.end(),
+                    None => tap.tell(&changes, position),
                 }
             }
             let extent = if machine.is_partial() {
@@ -381,3 +381,6 @@ impl From<ReplicaError> for ObjectError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
