@@ -94,23 +94,32 @@ fn explain(history: &History) -> Explained {
 }
 
 /// The call behind a transaction that no answer names: one whose caller was told nothing, or no
-/// revision, and that would have done just this.
+/// revision, that was under way just then, and that would have done just this. Of several it is one
+/// of the handle whose session it is, or else of one whose session nobody knows.
 fn find_call(history: &History, explained: &Explained, logged: &Logged) -> usize {
     let state = &explained.state;
     let did = effect(state, &logged.changes);
+    let (after, before) = logged.moments;
     let owner = (logged.origin).and_then(|origin| explained.handles.get(&origin.session));
     let is_it = |(place, call): &(usize, &Call)| {
         let (seen, changes) = call.work.apply(call.number, state);
         let fits = match call.result {
             Returned::Unknown => true,
             Returned::NotDone => false,
-            Returned::Answered(told, revision) => revision.is_none() && told == seen,
+            Returned::Answered(told, revision) => {
+                let is_over = call.returned.is_some_and(|returned| returned < after);
+                revision.is_none() && told == seen && !is_over
+            }
         };
         let is_own = owner.is_none_or(|owner| call.handle == *owner);
-        fits && is_own && !explained.places.contains_key(place) && effect(state, &changes) == did
+        fits && is_own
+            && call.invoked <= before
+            && !explained.places.contains_key(place)
+            && effect(state, &changes) == did
     };
-    let found = history.calls.iter().enumerate().find(is_it);
-    match found {
+    let is_known = |call: &Call| explained.handles.values().any(|one| *one == call.handle);
+    let found = history.calls.iter().enumerate().filter(is_it);
+    match found.min_by_key(|(_, call)| owner.is_none() && is_known(call)) {
         Some((place, _)) => place,
         None => panic!("nobody asked for {logged:?}, or it was done again"),
     }
@@ -261,6 +270,13 @@ fn check_watch(history: &History, watched: &Watched, loss: Loss) {
         "since {begin:?} by handle {}",
         watched.handle
     );
+}
+
+/// Where everything is kept, no watch ends before it is closed.
+pub fn check_watches_go_on(history: &History) {
+    for watched in &history.watches {
+        assert_eq!(watched.failed, None, "{watched:?}");
+    }
 }
 
 /// What a watch was told of each key last is what the key was by then.

@@ -8,11 +8,12 @@ use objsync_proto::ids::{Epoch, NamespaceId, Origin, Position, Revision, StoreId
 use objsync_proto::wire::KeyRange;
 use objsync_store::{FeedRead, LogRead, Published, Store};
 
+use crate::trace::Trace;
 use crate::work::{Changes, Heard, Seen, State, Work, number_in};
 
 /// Everything that is known of one run.
-#[derive(Default)]
 pub struct History {
+    trace: Trace,
     pub calls: Vec<Call>,
     pub reads: Vec<Read>,
     pub watches: Vec<Watched>,
@@ -20,8 +21,9 @@ pub struct History {
     pub log: Vec<Logged>,
     /// What power cuts took.
     pub lost: Vec<Logged>,
-    /// The last revision looked at.
+    /// The last revision looked at, and when.
     seen_to: Revision,
+    seen_at: u64,
 }
 
 /// One operation that somebody asked for.
@@ -73,6 +75,8 @@ pub struct Watched {
     pub events: Vec<(Revision, Bytes, Option<i64>)>,
     /// It was read to the mark at the end of the run.
     pub is_whole: bool,
+    /// Why it ended, unless it was closed.
+    pub failed: Option<ErrorKind>,
 }
 
 /// One transaction.
@@ -82,9 +86,24 @@ pub struct Logged {
     pub epoch: Epoch,
     pub origin: Option<Origin>,
     pub changes: Changes,
+    /// It was written down between these moments.
+    pub moments: (u64, u64),
 }
 
 impl History {
+    pub fn new(trace: &Trace) -> Self {
+        Self {
+            trace: trace.clone(),
+            calls: Vec::new(),
+            reads: Vec::new(),
+            watches: Vec::new(),
+            log: Vec::new(),
+            lost: Vec::new(),
+            seen_to: Revision(0),
+            seen_at: 0,
+        }
+    }
+
     /// A call begins; gives its place.
     pub fn invoke(&mut self, handle: usize, work: Work, number: i64, at: u64, sync: bool) -> usize {
         self.calls.push(Call {
@@ -113,6 +132,11 @@ impl History {
 
     /// Reads what the owner has written down since the last look.
     pub fn follow(&mut self, store: &Store) {
+        self.read_on(store);
+        self.seen_at = self.trace.count();
+    }
+
+    fn read_on(&mut self, store: &Store) {
         loop {
             let position = store.position();
             let before = self.seen_to;
@@ -150,6 +174,7 @@ impl History {
                 epoch,
                 origin: published.origin,
                 changes,
+                moments: (self.seen_at, self.trace.count()),
             });
         }
     }

@@ -42,6 +42,11 @@ impl Trace {
         state.count
     }
 
+    /// The number of what happened last.
+    pub fn count(&self) -> u64 {
+        self.state.lock().unwrap().count
+    }
+
     /// A checksum of it all.
     pub fn hash(&self) -> u64 {
         self.state.lock().unwrap().hash

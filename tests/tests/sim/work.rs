@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use objsync::{Dict, ErrorKind, ObjectError};
+use objsync::{Ack, Dict, ErrorKind, Pending};
 use objsync_proto::effect::Change;
 use objsync_proto::ids::Revision;
 use objsync_proto::operation::{Operation, Outcome};
@@ -103,42 +103,36 @@ impl Work {
         }
     }
 
-    /// As a program asks.
-    pub async fn call(&self, number: i64, dict: &Dict) -> Heard {
-        let told = |seen, ack: objsync::Ack| Ok((seen, Some(ack.revision)));
-        let heard = match self.clone() {
-            Self::Set(key) => match dict.set(&key, payload(number)).await {
-                Ok(ack) => told(Seen::Done, ack),
-                Err(error) => Err(error),
-            },
-            Self::Mark => match dict.set(&mark(), payload(number)).await {
-                Ok(ack) => told(Seen::Done, ack),
-                Err(error) => Err(error),
-            },
-            Self::Delete(key) => match dict.delete(&key).await {
-                Ok((was_there, ack)) => told(Seen::Flag(was_there), ack),
-                Err(error) => Err(error),
-            },
+    /// As a program asks. What a swap or a counter tells has no revision.
+    pub fn begin(&self, number: i64, dict: &Dict) -> Pending<(Seen, Option<Revision>)> {
+        let done = |ack: Ack| (Seen::Done, Some(ack.revision));
+        match self.clone() {
+            Self::Set(key) => dict.set(&key, payload(number)).map(done),
+            Self::Mark => dict.set(&mark(), payload(number)).map(done),
+            Self::Delete(key) => {
+                let told =
+                    |(was_there, ack): (bool, Ack)| (Seen::Flag(was_there), Some(ack.revision));
+                dict.delete(&key).map(told)
+            }
             Self::Swap(key, guess) => {
                 let swap = dict.compare_and_set(&key, guess.map(payload), Some(payload(number)));
-                swap.await.map(|done| (Seen::Flag(done), last(dict)))
+                swap.map(|done| (Seen::Flag(done), None))
             }
-            Self::Increment(key) => {
-                let done = dict.incr(&key, number).await;
-                done.map(|now| (Seen::Number(now), last(dict)))
-            }
-            Self::Overflow(key) => {
-                let done = dict.incr(&key, i64::MAX).await;
-                done.map(|now| (Seen::Number(now), last(dict)))
-            }
-            Self::Batch(set, removed) => {
-                match dict.batch(batch(set, removed, payload(number))).await {
-                    Ok(ack) => told(Seen::Done, ack),
-                    Err(error) => Err(error),
-                }
-            }
-        };
-        heard.or_else(|error| refused(&error))
+            Self::Increment(key) => dict.incr(&key, number).map(|now| (Seen::Number(now), None)),
+            Self::Overflow(key) => dict
+                .incr(&key, i64::MAX)
+                .map(|now| (Seen::Number(now), None)),
+            Self::Batch(set, removed) => dict.batch(batch(set, removed, payload(number))).map(done),
+        }
+    }
+
+    /// As a program asks that makes one call at a time: the last answer is this call's.
+    pub async fn call(&self, number: i64, dict: &Dict) -> Heard {
+        let told = told(self.begin(number, dict).await);
+        told.map(|(seen, revision)| match seen {
+            Seen::Refused(_) => (seen, None),
+            _ => (seen, revision.or(dict.last_ack().map(|ack| ack.revision))),
+        })
     }
 
     /// What must come of it where the dictionary is `state`, by rules of its own.
@@ -188,17 +182,12 @@ pub fn seen(outcome: &Outcome) -> Seen {
     }
 }
 
-/// A refusal is an answer too; it tells no revision.
-fn refused(error: &ObjectError) -> Heard {
-    match error.kind() {
+/// What a caller was told: a refusal is an answer too, without a revision.
+pub fn told(result: objsync::Result<(Seen, Option<Revision>)>) -> Heard {
+    result.or_else(|error| match error.kind() {
         ErrorKind::Invalid => Ok((Seen::Refused(ErrorKind::Invalid), None)),
         kind => Err(kind),
-    }
-}
-
-/// The revision of the answer that has just come: clients make one call at a time.
-fn last(dict: &Dict) -> Option<Revision> {
-    dict.last_ack().map(|ack| ack.revision)
+    })
 }
 
 fn batch(set: Bytes, removed: Bytes, value: Bytes) -> Vec<Change> {

@@ -189,6 +189,7 @@ impl Client {
                 begun: trace.note(0, format_args!("{} watches since {since:?}", self.number)),
                 events: Vec::new(),
                 is_whole: false,
+                failed: None,
             });
             self.watch = Some(history.watches.len() - 1);
         } else if let Some(watch) = self.watch {

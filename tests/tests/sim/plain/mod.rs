@@ -92,8 +92,10 @@ impl World {
         let clients = (0..2 + random.below(5) as usize)
             .map(|number| Client::new(number, random.chance(4)))
             .collect();
+        let trace = Trace::new();
         Self {
-            trace: Trace::new(),
+            history: History::new(&trace),
+            trace,
             now_ms: 0,
             disk,
             clock,
@@ -101,7 +103,6 @@ impl World {
             directory: directory.to_owned(),
             store,
             clients,
-            history: History::default(),
             ghosts: Vec::new(),
             buffered,
             cuts: !buffered || random.chance(2),

@@ -100,6 +100,9 @@ async fn live(site: &Arc<Site>, plan: Plan, random: &mut Random) {
     let content = content(site);
     site.end(End::Closed).await;
     let state = checks::check(&site.history(), plan.loss());
+    if site.keeps_all && plan.loss() == Loss::Nothing {
+        checks::check_watches_go_on(&site.history());
+    }
     assert_eq!(content, state, "what the owner holds");
     for replica in replicas {
         assert_eq!(replica, state, "what a replica holds");

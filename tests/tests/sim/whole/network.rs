@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::clock;
+use crate::harness::disk::SimDisk;
 use crate::harness::random::Random;
 use crate::trace::Trace;
 
@@ -72,6 +73,8 @@ struct Wires {
     cut: BTreeSet<(IpAddr, IpAddr)>,
     sockets: BTreeMap<SocketAddr, Arc<Mailbox>>,
     flying: BTreeMap<(Instant, u64), Packet>,
+    /// A host whose power goes with a disk's.
+    powered: Option<(IpAddr, SimDisk)>,
     packet_count: u64,
     port_count: u16,
     seed_count: u64,
@@ -97,6 +100,7 @@ impl SimNetwork {
             cut: BTreeSet::new(),
             sockets: BTreeMap::new(),
             flying: BTreeMap::new(),
+            powered: None,
             packet_count: 0,
             port_count: 40_000,
             seed_count: 0,
@@ -111,6 +115,11 @@ impl SimNetwork {
     pub fn host(&self, host: IpAddr) -> Arc<dyn Network> {
         let network = self.clone();
         Arc::new(SimHost { host, network })
+    }
+
+    /// From a host without power nothing comes, and it has as much as its disk.
+    pub fn set_power(&self, host: IpAddr, disk: SimDisk) {
+        self.wires().powered = Some((host, disk));
     }
 
     pub fn set_weather(&self, weather: Weather) {
@@ -190,7 +199,9 @@ impl Wires {
         } = self.weather;
         let bytes = packet.bytes.len();
         let is_cut = self.cut.contains(&(packet.from.ip(), packet.to.ip()));
-        let is_lost = self.random.below(1000) < lost || is_cut || bytes > bytes_max;
+        let is_off = |(host, disk): &(IpAddr, SimDisk)| packet.from.ip() == *host && disk.is_off();
+        let is_off = self.powered.as_ref().is_some_and(is_off);
+        let is_lost = self.random.below(1000) < lost || is_cut || is_off || bytes > bytes_max;
         let copies = match is_lost {
             true => 0,
             false => 1 + u64::from(self.random.below(1000) < doubled),

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::site::Site;
 use crate::harness::random::Random;
 use crate::history::{Read, Watched};
-use crate::work::{State, Work, any_key, mark};
+use crate::work::{Heard, State, Work, any_key, mark, told};
 
 /// Handles of all peers, counted.
 const HANDLES_PER_PEER: usize = 1_000;
@@ -125,7 +125,14 @@ impl Peer {
                     self.close(open).await;
                     open = self.open().await;
                 }
-                _ => {}
+                97 => {
+                    // The process dies: nobody hears of it from its host any more.
+                    self.site.network.unplug(host(self.number));
+                    self.note(format_args!("handle {} is dead", open.number));
+                    self.close(open).await;
+                    open = self.open().await;
+                }
+                _ => self.burst(&open).await,
             }
         }
         // Whatever happened, a write goes through now, and the watch ends with it.
@@ -211,20 +218,46 @@ impl Peer {
 
     /// Asks for something; tells whether it was answered.
     async fn write(&mut self, open: &Open, work: Work) -> bool {
+        let (number, place) = self.invoke(open, &work);
+        let heard = work.call(number, &open.dict).await;
+        self.returns(open, number, place, heard);
+        heard.is_ok()
+    }
+
+    /// Starts several writes at once: they happen in the order in which they were started.
+    async fn burst(&mut self, open: &Open) {
+        let mut started = Vec::new();
+        for _ in 0..2 + self.random.below(8) {
+            let work = match self.random.chance(3) {
+                true => Work::Delete(any_key(&mut self.random)),
+                false => Work::Set(any_key(&mut self.random)),
+            };
+            let (number, place) = self.invoke(open, &work);
+            started.push((number, place, work.begin(number, &open.dict).start()));
+        }
+        for (number, place, call) in started {
+            let heard = told(call.await);
+            self.returns(open, number, place, heard);
+        }
+    }
+
+    fn invoke(&mut self, open: &Open, work: &Work) -> (i64, usize) {
         let number = self.next;
         // Apart from those of the other peers, and no step of a counter is like another.
         self.next += 10;
         let handle = open.number;
         let at = self.note(format_args!("{handle} asks {number}: {work:?}"));
         let is_synced = self.durability.is_none();
-        let place = self
-            .site
-            .history()
-            .invoke(handle, work.clone(), number, at, is_synced);
-        let heard = work.call(number, &open.dict).await;
-        let at = self.note(format_args!("{handle} hears of {number}: {heard:?}"));
+        let mut history = self.site.history();
+        (
+            number,
+            history.invoke(handle, work.clone(), number, at, is_synced),
+        )
+    }
+
+    fn returns(&self, open: &Open, number: i64, place: usize, heard: Heard) {
+        let at = self.note(format_args!("{} hears of {number}: {heard:?}", open.number));
         self.site.history().returns(place, heard, at);
-        heard.is_ok()
     }
 
     async fn read(&mut self, open: &Open, is_fresh: bool) {
@@ -283,6 +316,7 @@ impl Peer {
             begun,
             events: Vec::new(),
             is_whole: false,
+            failed: None,
         };
         let place = {
             let mut history = self.site.history();
@@ -302,6 +336,7 @@ async fn follow(site: Arc<Site>, watch: Watch, place: usize) -> Option<Revision>
             Ok(None) => return last,
             Err(error) => {
                 site.note(format_args!("watch {place} ends: {error}"));
+                site.history().watches[place].failed = Some(error.kind());
                 return None;
             }
         };

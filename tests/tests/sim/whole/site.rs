@@ -44,6 +44,8 @@ pub struct Site {
     pub trace: Trace,
     pub history: Mutex<History>,
     state: Mutex<State>,
+    /// Nothing is trimmed: whoever follows can be told of every change.
+    pub keeps_all: bool,
     options: StoreOptions,
     directory: PathBuf,
     identity: Identity,
@@ -72,6 +74,15 @@ impl Site {
             ring_bytes_max: small(&mut random, 12) as usize,
             ..StoreLimits::default()
         };
+        let keeps_all = random.chance(2);
+        let limits = match keeps_all {
+            true => StoreLimits {
+                retention_bytes: 1 << 30,
+                retention_ms: 1 << 40,
+                ..limits
+            },
+            false => limits,
+        };
         let options = StoreOptions {
             limits,
             index: IndexKind::Memory,
@@ -82,15 +93,18 @@ impl Site {
             ..StoreOptions::default()
         };
         put_key(directory, seed);
+        let network = SimNetwork::new(seed, trace.clone());
+        network.set_power(OWNER, disk.clone());
         Arc::new(Self {
-            network: SimNetwork::new(seed, trace.clone()),
+            network,
             disk,
             trace: trace.clone(),
-            history: Mutex::default(),
+            history: Mutex::new(History::new(trace)),
             state: Mutex::new(State {
                 random,
                 owner: None,
             }),
+            keeps_all,
             options,
             directory: directory.to_owned(),
             identity: identity::load_or_create(directory).unwrap(),
@@ -201,10 +215,6 @@ impl Site {
         if state.random.chance(4) {
             let step = steps[state.random.below(steps.len() as u64) as usize];
             let _ = store.step(step);
-        }
-        if self.disk.is_off() {
-            // Before it can tell anybody of it.
-            self.network.unplug(OWNER);
         }
     }
 
