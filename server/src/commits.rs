@@ -75,9 +75,8 @@ mod tests {
     fn commit_between_the_look_and_the_wait_is_not_missed() {
         let commits = Commits::default();
         let mut seen = commits.seen();
-        let poll = |seen: &CommitsSeen| {
-            pin!(seen.changed()).poll(&mut Context::from_waker(Waker::noop()))
-        };
+        let poll =
+            |seen: &CommitsSeen| pin!(seen.changed()).poll(&mut Context::from_waker(Waker::noop()));
         assert_eq!(poll(&seen), Poll::Pending);
         seen.see();
         commits.tell();

@@ -112,7 +112,13 @@ impl Serving {
 
     /// What `peer` may do in a dictionary now.
     pub(crate) fn rights(&self, peer: PeerKey, namespace: &str) -> Rights {
-        rights::rights(self.key, &self.store.grants(), peer, namespace, self.now_ms())
+        rights::rights(
+            self.key,
+            &self.store.grants(),
+            peer,
+            namespace,
+            self.now_ms(),
+        )
     }
 
     /// Whether `peer` may do anything here now.
