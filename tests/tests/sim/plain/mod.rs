@@ -44,6 +44,8 @@ struct World {
     buffered: bool,
     /// The power may go.
     cuts: bool,
+    /// Sessions may be lost.
+    forgetful: bool,
     call_count: i64,
 }
 
@@ -106,6 +108,7 @@ impl World {
             ghosts: Vec::new(),
             buffered,
             cuts: !buffered || random.chance(2),
+            forgetful: random.chance(4),
             call_count: 0,
             random,
         }
@@ -128,7 +131,8 @@ impl World {
             }
             192..197 => self.cut(client),
             197 => self.restart(client),
-            198 => self.check_replica(client),
+            198 if self.forgetful => self.forget(client),
+            198 | 199 if self.random.chance(2) => self.check_replica(client),
             _ => {
                 let ms = self.random.of_bits(1, 14);
                 self.pass(ms);
@@ -240,6 +244,15 @@ impl World {
         if !self.ghosts.is_empty() {
             let place = self.random.below(self.ghosts.len() as u64) as usize;
             self.ghosts[place].serve(&self.store, &mut self.random);
+        }
+    }
+
+    /// The owner forgets the session of a client, as it does with one that was idle for long: what
+    /// came of its writes cannot be known any more.
+    fn forget(&mut self, client: usize) {
+        if let Some(session) = self.clients[client].session.id() {
+            self.note(format_args!("the session of {client} is forgotten"));
+            let _ = self.store.close_session(session);
         }
     }
 

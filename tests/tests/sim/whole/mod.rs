@@ -38,6 +38,8 @@ struct Plan {
     cuts: bool,
     /// The disk may refuse.
     faults: bool,
+    /// Sessions may be lost.
+    forgetful: bool,
 }
 
 impl Plan {
@@ -48,6 +50,7 @@ impl Plan {
             buffered,
             cuts: !buffered || random.chance(3),
             faults: random.chance(3),
+            forgetful: random.chance(4),
         }
     }
 
@@ -129,6 +132,7 @@ async fn disturb(site: &Arc<Site>, plan: Plan, random: &mut Random) {
                     site.network.set_cut(to, from, is_cut);
                 }
             }
+            6 if plan.forgetful => site.forget(),
             6 => site.network.mend(),
             7 if plan.faults => plan_fault(site, plan, random),
             _ => restart(site, plan, random).await,

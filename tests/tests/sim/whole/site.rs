@@ -193,6 +193,19 @@ impl Site {
         }
     }
 
+    /// The owner forgets the session that wrote last, as it does with one that was idle for long.
+    pub fn forget(&self) {
+        let last = self.history().log.last().and_then(|last| last.origin);
+        if let (Some(origin), Some(store)) = (last, self.store()) {
+            let closed = store.close_session(origin.session);
+            self.note(format_args!(
+                "{:?} is forgotten: {}",
+                origin.session,
+                closed.is_ok()
+            ));
+        }
+    }
+
     /// Does what the store's threads would do, for ever.
     pub async fn work(self: Arc<Self>) {
         loop {
