@@ -2,7 +2,7 @@
 //! figure. `benches/run` runs it, and the Python figures, and makes the table.
 //!
 //! [`local`] one process and its own store; [`network`] two processes and a server; [`memory`] what
-//! a server and a full copy take; [`floor`] what a durable write costs beyond the disk; [`growth`],
+//! a server and a full copy take; [`resume`] coming back, joining and following; [`floor`] what a durable write costs beyond the disk; [`growth`],
 //! on demand, what a store of many keys takes. Each figure is a sample of single calls, or a rate
 //! over many.
 
@@ -13,6 +13,7 @@ mod growth;
 mod local;
 mod memory;
 mod network;
+mod resume;
 mod server;
 
 use std::path::PathBuf;
@@ -54,6 +55,10 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS", hide = true, requires = "count")]
     watch: Option<String>,
 
+    /// Runs as a process of `resume`, at the address to watch
+    #[arg(long, value_enum, hide = true, requires = "watch")]
+    follow: Option<resume::Role>,
+
     /// How many changes to watch
     #[arg(long, hide = true)]
     count: Option<u32>,
@@ -69,6 +74,7 @@ enum Part {
     Local,
     Network,
     Memory,
+    Resume,
     Floor,
     /// Not measured unless asked for: it takes minutes and gigabytes
     Growth,
@@ -77,7 +83,11 @@ enum Part {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(address) = &arguments.watch {
-        return network::watch(address, arguments.count.unwrap_or_default());
+        let count = arguments.count.unwrap_or_default();
+        return match arguments.follow {
+            Some(role) => resume::follow(role, address, count),
+            None => network::watch(address, count),
+        };
     }
     if let Some(address) = &arguments.hold {
         return memory::hold(address);
@@ -91,12 +101,19 @@ fn main() -> Result<()> {
     };
     let scale = if arguments.quick { 10 } else { 1 };
     let (folder, program) = (folder.path(), &*arguments.program);
-    let all = [Part::Local, Part::Network, Part::Memory, Part::Floor];
+    let all = [
+        Part::Local,
+        Part::Network,
+        Part::Memory,
+        Part::Resume,
+        Part::Floor,
+    ];
     for part in arguments.part.map_or(all.to_vec(), |part| vec![part]) {
         match part {
             Part::Local => local::measure(folder, scale)?,
             Part::Network => network::measure(folder, program, scale)?,
             Part::Memory => memory::measure(folder, program, scale)?,
+            Part::Resume => resume::measure(folder, program, scale)?,
             Part::Floor => floor::measure(folder, program, scale)?,
             Part::Growth => growth::measure(folder, arguments.keys)?,
         }

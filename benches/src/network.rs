@@ -107,7 +107,8 @@ pub(crate) fn watch(address: &str, count: u32) -> Result<()> {
     Ok(())
 }
 
-fn now() -> Duration {
+/// The time by the system's clock.
+pub(crate) fn now() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, bench, check, completion, del, export, get, history, import, link, links, ls, repair,
-    restore, serve, set, status, unlink, watch,
+    backup, bench, check, completion, del, export, get, history, import, link, links, lock, ls,
+    repair, restore, serve, set, status, unlink, watch,
 };
 
 /// A persistent dictionary that programs share live.
@@ -57,6 +57,32 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| String::from("seconds above zero, such as 5 or 0.5"))
 }
 
+/// A time above zero with its unit, such as 500ms, 30s, 5m, 2h or 7d; seconds without one.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    span_or_none(text)
+        .ok()
+        .filter(|span| !span.is_zero())
+        .ok_or_else(|| String::from("a time above zero, such as 500ms, 30s, 5m, 2h or 7d"))
+}
+
+/// As [`span`], or no time at all: `0`.
+pub(crate) fn span_or_none(text: &str) -> Result<Duration, String> {
+    let units = [
+        ("ms", 0.001),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+        ("d", 86400.0),
+    ];
+    let of_unit = |(unit, seconds)| Some((text.strip_suffix(unit)?, seconds));
+    let (number, seconds) = units.into_iter().find_map(of_unit).unwrap_or((text, 1.0));
+    number
+        .parse::<f64>()
+        .ok()
+        .and_then(|number| Duration::try_from_secs_f64(number * seconds).ok())
+        .ok_or_else(|| String::from("a time, such as 0, 500ms, 30s, 5m, 2h or 7d"))
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve a store at an address until stopped
@@ -71,6 +97,8 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     /// Print what a key was, newest first
     History(history::History),
+    /// Run a command while holding a lock that no other process holds
+    Lock(lock::Lock),
     /// Print changes as they happen
     Watch(watch::Watch),
     /// Read JSON lines {"key": .., "value": ..} into a dictionary
@@ -122,6 +150,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn times_have_units_and_are_seconds_without_one() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("0.5", 500),
+            ("5m", 300_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(span(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["0", "0s", "-1s", "s", "soon", "nan", "1e300d", ""] {
+            assert!(span(text).is_err(), "{text}");
+        }
+        assert_eq!(span_or_none("0"), Ok(Duration::ZERO));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) enum Answer {
     Yes,
     /// There was no such key, or the answer is no.
     No,
+    /// What a command that was run ended with.
+    Code(u8),
 }
 
 impl From<Answer> for ExitCode {
@@ -40,6 +42,7 @@ impl From<Answer> for ExitCode {
         match answer {
             Answer::Yes => Self::SUCCESS,
             Answer::No => Self::from(1),
+            Answer::Code(code) => Self::from(code),
         }
     }
 }

@@ -15,7 +15,10 @@
 //! Cancel safety: a write whose future is dropped after its first poll may still happen; one that
 //! was never polled does not. Dropping any other call changes nothing.
 
+mod leases;
 mod past;
+mod reads;
+mod transaction;
 
 use std::ops::Deref;
 use std::path::Path;
@@ -36,6 +39,7 @@ use crate::status::Status;
 use crate::watch::Watch;
 
 pub use self::past::PastObject;
+pub use self::transaction::TypedTransaction;
 
 /// What the three objects have in common. See [`crate::Object`] for what each call means.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, Origin, PeerKey};
 use objsync_proto::limits::REQUESTS_IN_FLIGHT_MAX;
+use objsync_proto::operation::Operation;
 use objsync_proto::session::{CallId, ClientSession};
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner};
@@ -17,10 +18,10 @@ use objsync_store::SubmissionOrigin;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::core::{Command, Core, FeedSink, FeedWanted};
+use crate::core::{Asker, Command, Core, FeedSink, FeedWanted};
 use crate::error::{ObjectError, Result};
+use crate::offline::Resume;
 use crate::owner::OwnerSide;
-use crate::pending::Answered;
 use crate::replica::Replica;
 
 /// What waits for answers.
@@ -38,11 +39,16 @@ pub(crate) struct Calls {
     /// Requests on this connection without a reply.
     in_flight: usize,
     durability: Option<Durability>,
+    /// Numbers are being put on disk.
+    is_numbering: bool,
     start: Instant,
 }
 
+/// How long a call that stands for nothing is sent again.
+const NOTHING_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
 struct WaitingWrite {
-    answer: oneshot::Sender<Answered>,
+    answer: Asker,
     bytes: u64,
 }
 
@@ -66,6 +72,7 @@ impl Calls {
             request_count: 0,
             in_flight: 0,
             durability,
+            is_numbering: false,
             start: Instant::now(),
         }
     }
@@ -100,8 +107,83 @@ impl Calls {
                     self.requests.insert(self.request_count, waiting);
                 }
                 Command::Feed { wanted, sink } => self.feeds.push_back((wanted, sink)),
+                Command::Numbered { session, through } => {
+                    self.is_numbering = false;
+                    self.session.release(session, through);
+                }
+                Command::Finished(op) => self.session.finish(op),
             }
         }
+        self.write_down(core);
+    }
+
+    /// Has the numbers of queued writes put on disk, before they are sent.
+    fn write_down(&mut self, core: &Core) {
+        let Some(offline) = core.offline.as_ref().filter(|_| !self.is_numbering) else {
+            return;
+        };
+        if let Some((session, first, calls)) = self.session.unwritten() {
+            let entry = |call: Option<CallId>| match call.and_then(|call| self.writes.get(&call)) {
+                Some(WaitingWrite {
+                    answer: Asker::Queue(entry),
+                    ..
+                }) => *entry,
+                _ => 0,
+            };
+            let entries = calls.into_iter().map(entry).collect();
+            self.is_numbering = true;
+            offline.number(session, first, entries);
+        }
+    }
+
+    /// Goes on with what was left in a queue on disk. Tells whether that is in a session of its own,
+    /// which a connection has to name first.
+    pub(crate) fn resume(&mut self, resume: Resume) -> bool {
+        if resume.was_open {
+            return false;
+        }
+        self.session = ClientSession::written_down(resume.session);
+        let mut sequence = resume.session.map(|(_, floor, _)| floor);
+        let mut writes = resume.writes.into_iter().peekable();
+        if let Some((_, _, sent)) = resume.session {
+            // Each number goes out again with what it was given to, or with nothing.
+            while let Some(number) = sequence.filter(|number| *number <= sent) {
+                match writes.next_if(|(_, its, _)| *its == Some(number)) {
+                    Some((entry, _, operation)) => self.submit_queued(entry, operation),
+                    None => self.submit_nothing(),
+                }
+                sequence = Some(number.next());
+            }
+        }
+        for (entry, _, operation) in writes {
+            self.submit_queued(entry, operation);
+        }
+        resume.session.is_some()
+    }
+
+    fn submit_queued(&mut self, entry: u64, operation: Operation) {
+        let command = Command::of_queue(entry, operation);
+        match command {
+            Command::Write { .. } if !self.beyond.is_empty() => self.beyond.push_back(command),
+            Command::Write {
+                operation,
+                answer,
+                deadline,
+            } => self.submit(operation, answer, deadline),
+            _ => {}
+        }
+    }
+
+    fn submit_nothing(&mut self) {
+        let (answer, _) = oneshot::channel();
+        let deadline = Instant::now() + NOTHING_TIMEOUT;
+        self.submit(Operation::Settle, Asker::Caller(answer), deadline);
+    }
+
+    /// Whether a queue on disk has writes here that were not answered: their session has to live.
+    pub(crate) fn has_queued(&self) -> bool {
+        let is_queued = |write: &WaitingWrite| matches!(write.answer, Asker::Queue(_));
+        self.writes.values().any(is_queued) || !self.beyond.is_empty()
     }
 
     /// A number for a request that the connection itself makes.
@@ -154,19 +236,43 @@ impl Calls {
 
     /// Gives finished writes to who waits for them.
     pub(crate) fn deliver(&mut self, core: &Core) {
+        while let Some((op, result)) = self.session.late() {
+            core.keep_late(op, result);
+        }
         while let Some(done) = self.session.completion() {
             let Some(waiting) = self.writes.remove(&done.call) else {
                 continue;
             };
-            let answered = done.result.map_err(|failure| match failure.kind {
-                ErrorKind::Unavailable => core.unreachable(core.config.options.timeout),
-                _ => ObjectError::from(failure),
-            });
+            let answer = match waiting.answer {
+                Asker::Caller(answer) => answer,
+                Asker::Queue(entry) => {
+                    // First, so that no reader falls between the queue and the replica.
+                    if let Ok((outcome, ack)) = &done.result {
+                        core.note_ack(outcome, ack);
+                    }
+                    if let Some(offline) = &core.offline {
+                        offline.answered(entry, done.op, done.result);
+                    }
+                    continue;
+                }
+            };
+            if let Some(op) = done.op {
+                self.session.finish(op);
+            }
+            let answered = done
+                .result
+                .map_err(|failure| match (failure.kind, done.op) {
+                    (ErrorKind::Unavailable, _) => core.unreachable(core.config.options.timeout),
+                    (ErrorKind::OutcomeUnknown, Some(op)) => {
+                        ObjectError::Unanswered { failure, op }
+                    }
+                    _ => ObjectError::from(failure),
+                });
             core.answered(waiting.bytes);
             if let Ok((outcome, ack)) = &answered {
                 core.note_ack(outcome, ack);
             }
-            let _ = waiting.answer.send(answered);
+            let _ = answer.send(answered);
         }
     }
 
@@ -216,7 +322,9 @@ impl Calls {
     /// Fails everything that still waits.
     pub(crate) fn fail(&mut self, error: &ObjectError) {
         for waiting in std::mem::take(&mut self.writes).into_values() {
-            let _ = waiting.answer.send(Err(error.clone()));
+            if let Asker::Caller(answer) = waiting.answer {
+                let _ = answer.send(Err(error.clone()));
+            }
         }
         for waiting in std::mem::take(&mut self.requests).into_values() {
             let _ = waiting.reply.send(Err(error.clone()));
@@ -245,7 +353,20 @@ impl Calls {
                 }),
                 _ => None,
             };
-            side.submit(call.operation, origin, waiting.answer);
+            if let Asker::Caller(answer) = waiting.answer {
+                side.submit(call.operation, origin, answer);
+            }
+        }
+        if let (Some(session), Some(peer)) = (left.session, peer) {
+            // What was given up before is decided now or never.
+            let sequence = left.next;
+            let origin = SubmissionOrigin {
+                origin: Origin { session, sequence },
+                floor: left.floor,
+                peer,
+            };
+            let (answer, _) = oneshot::channel();
+            side.submit(Operation::Settle, Some(origin), answer);
         }
         for command in self.beyond.drain(..) {
             side.take(command);
@@ -258,12 +379,7 @@ impl Calls {
         }
     }
 
-    fn submit(
-        &mut self,
-        operation: objsync_proto::operation::Operation,
-        answer: oneshot::Sender<Answered>,
-        deadline: Instant,
-    ) {
+    fn submit(&mut self, operation: Operation, answer: Asker, deadline: Instant) {
         self.call_count += 1;
         let call = CallId(self.call_count);
         let bytes = operation.bytes() as u64;

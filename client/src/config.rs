@@ -14,7 +14,7 @@ use objsync_server::{Identity, identity};
 
 use crate::error::{ObjectError, Result};
 use crate::home;
-use crate::options::{Options, Target};
+use crate::options::{OfflineMode, Options, Target};
 
 /// How a store is found.
 #[derive(Debug, Clone)]
@@ -142,6 +142,18 @@ impl Config {
                 ),
             ));
         }
+        let must_own = matches!(
+            place,
+            Place::Directory {
+                serve_at: Some(_),
+                ..
+            }
+        );
+        if must_own && options.offline == OfflineMode::Queue {
+            let text = "offline = \"queue\" is for a handle that is not the owner, and this one is \
+                        asked to serve";
+            return Err(ObjectError::new(ErrorKind::Invalid, text));
+        }
         let compression = options
             .compression
             .map_or(Compression::None, Compression::Zstd);
@@ -169,9 +181,10 @@ impl Config {
                 serve_at: Some(_), ..
             } => true,
             Place::Directory { .. } | Place::Loopback(_) => {
-                self.options.promote
-                    && self.options.link.is_none()
-                    && self.options.surroundings.is_none()
+                // What is queued goes through a session, which an owner has none of.
+                let queues = self.options.offline == OfflineMode::Queue;
+                let is_free = self.options.link.is_none() && self.options.surroundings.is_none();
+                self.options.promote && is_free && !queues
             }
             Place::Remote { .. } => false,
         }

@@ -12,9 +12,9 @@
 
 mod feed_task;
 mod greet;
+mod local;
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,8 +22,9 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::limits::FRAME_BYTES_MAX;
+use objsync_proto::replica::DigestCursor;
 use objsync_proto::wire::codec;
-use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Welcome};
+use objsync_proto::wire::{Held, Reply, Request, ToOwner, ToPeer, Welcome};
 use objsync_server::closing;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 
 use self::feed_task::FeedTask;
 use self::greet::greet;
+use self::local::end_of_file;
 use crate::calls::Calls;
 use crate::core::{Core, FeedKind, FeedSink, FeedWanted, Phase};
 use crate::error::{ObjectError, Result};
@@ -87,12 +89,24 @@ struct Connection<'a> {
     main: Option<u64>,
     /// Requests of the connection itself for a stream, and which.
     asked: HashMap<u64, u64>,
+    comparing: Comparing,
     tasks: JoinSet<()>,
     /// What feed streams tell the connection.
     told: mpsc::UnboundedSender<Told>,
 }
 
+/// The replica's part in a comparison with the owner.
+#[derive(Default)]
+struct Comparing {
+    /// Which digests were sent; none when nothing is compared.
+    cursor: Option<DigestCursor>,
+    /// The request with the last ones, while it is not answered: no more are sent before.
+    asked: Option<u64>,
+}
+
 enum Told {
+    /// The owner waits for digests of what the replica holds.
+    Compared,
     /// The replica's stream has failed.
     Broken(ObjectError),
     /// A stream has ended by itself.
@@ -117,6 +131,16 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         }
         Err(_) => return End::Lost(format!("{address} accepts connections but does not answer")),
     };
+    if let Some(offline) = &core.offline {
+        match offline.open(welcome.position.store).await {
+            Ok(resume) => {
+                if calls.resume(resume) {
+                    return End::Lost(String::from("the queue goes on in a session of its own"));
+                }
+            }
+            Err(error) => return End::Failed(error),
+        }
+    }
     let (told, mut heard) = mpsc::unbounded_channel();
     let mut connection = Connection {
         core,
@@ -131,6 +155,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         feed_count: 0,
         main: None,
         asked: HashMap::new(),
+        comparing: Comparing::default(),
         tasks: JoinSet::new(),
         told,
     };
@@ -139,6 +164,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         .session
         .connected(connection.welcome.session_known);
     connection.core.note_session(connection.calls.session.id());
+    core.note_owner(&connection.welcome.position);
     connection.join();
     core.enter(Phase::Peer { address, pid });
     let end = connection.run(&mut local, &mut heard).await;
@@ -230,6 +256,12 @@ impl Connection<'_> {
                 }
                 ToPeer::Reply(number, reply) => {
                     let reply = read_reply(reply);
+                    if self.comparing.asked == Some(number) {
+                        self.comparing.asked = None;
+                        reply.map_err(|error| ended_by(self.core, error))?;
+                        self.send_digests();
+                        continue;
+                    }
                     match self.asked.remove(&number) {
                         Some(subscription) => self.stream_answered(subscription, reply)?,
                         None => self.calls.replied(&self.core.replica, number, reply),
@@ -263,14 +295,43 @@ impl Connection<'_> {
         self.feed_count += 1;
         let subscription = self.feed_count;
         self.main = Some(subscription);
-        self.ask(
-            subscription,
-            Request::Subscribe {
+        let request = match since {
+            Some((since, held)) => Request::Follow {
                 subscription,
                 range,
                 since,
+                held,
             },
-        );
+            None => Request::Subscribe {
+                subscription,
+                range,
+                since: None,
+            },
+        };
+        self.ask(subscription, request);
+    }
+
+    /// Sends the next digests of what the replica holds, once those before were compared.
+    fn send_digests(&mut self) {
+        let (Some(subscription), None) = (self.main, self.comparing.asked) else {
+            return;
+        };
+        let Some(cursor) = &mut self.comparing.cursor else {
+            return;
+        };
+        let (round, digests) = (cursor.round(), self.core.replica.digests(cursor));
+        let Some(digests) = digests else {
+            self.comparing.cursor = None;
+            return;
+        };
+        let number = self.calls.request_number();
+        self.comparing.asked = Some(number);
+        let request = Request::Digests {
+            subscription,
+            round,
+            digests,
+        };
+        codec::encode(&ToOwner::Request(number, request), &mut self.output);
     }
 
     /// Asks for something whose answer comes as a stream.
@@ -312,10 +373,11 @@ impl Connection<'_> {
                 reverse,
                 revision,
             },
-            FeedKind::Changes(since) => Request::Subscribe {
+            FeedKind::Changes(since) => Request::Follow {
                 subscription,
                 range,
-                since: Some(since),
+                since,
+                held: Held::Nothing,
             },
         };
         lock(&self.feeds).insert(subscription, (sink, wanted));
@@ -339,6 +401,11 @@ impl Connection<'_> {
     fn hear(&mut self, told: Told) -> Result<(), End> {
         match told {
             Told::Broken(error) => Err(ended_by(self.core, error)),
+            Told::Compared => {
+                self.comparing.cursor = self.core.replica.comparison();
+                self.send_digests();
+                Ok(())
+            }
             Told::Ended(subscription) => {
                 let was_open = lock(&self.feeds).remove(&subscription);
                 if was_open.is_some_and(|(_, wanted)| matches!(wanted.what, FeedKind::Changes(_))) {
@@ -357,6 +424,10 @@ impl Connection<'_> {
 
     /// Ends the session, so that the owner can forget it.
     async fn say_goodbye(&mut self) {
+        if self.calls.has_queued() {
+            // Whoever opens the queue next goes on in this session.
+            return;
+        }
         self.calls.session.close();
         self.calls.deliver(self.core);
         self.calls
@@ -388,23 +459,6 @@ fn read_reply(reply: Result<Reply, Failure>) -> Result<Reply> {
             Err(ObjectError::PastRetention { revision, oldest })
         }
         reply => Ok(reply),
-    }
-}
-
-/// Waits for the end of the owner's process, if it is on this machine. Cancel safe.
-async fn end_of_file(local: &mut Option<UnixStream>) {
-    let Some(stream) = local else {
-        return std::future::pending().await;
-    };
-    loop {
-        if stream.readable().await.is_err() {
-            return;
-        }
-        match stream.try_read(&mut [0; 64]) {
-            Ok(0) => return,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-            Ok(_) | Err(_) => {}
-        }
     }
 }
 

@@ -15,27 +15,35 @@
 //! * Each queued call is answered once: by the owner, by its deadline, or by the end of the handle.
 
 mod command;
+pub(crate) mod fresh;
+mod late;
 mod queue;
 mod reading;
 mod window;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Ack, Origin, SessionId, StoreId};
+use objsync_proto::session::Late;
 use objsync_server::Network;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::command::Queue;
-pub(crate) use self::command::{Command, FeedKind, FeedSink, FeedWanted};
+pub(crate) use self::command::{Asker, Command, FeedKind, FeedSink, FeedWanted};
+use self::fresh::Freshness;
 use self::window::Window;
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
+use crate::hub::Hub;
+use crate::offline::Offline;
+use crate::options::OfflineMode;
 use crate::owner::OwnerSide;
 use crate::replica::Replica;
 use crate::seek;
@@ -49,6 +57,8 @@ pub(crate) struct Core {
     surroundings: Surroundings,
     /// What this handle holds in memory while it is a peer.
     pub(crate) replica: Replica,
+    /// Who watches.
+    pub(crate) hub: Arc<Hub>,
     /// Woken when the phase changes.
     pub(crate) phase_changed: Notify,
     /// Set once, when this process owns the store.
@@ -69,6 +79,11 @@ pub(crate) struct Core {
     /// Its present session, by which it knows its own changes.
     session: Mutex<Option<SessionId>>,
     window: Window,
+    /// What owners said after callers had given up.
+    late: Mutex<VecDeque<Late>>,
+    freshness: Freshness,
+    /// Writes that wait on disk, where the handle was asked to.
+    pub(crate) offline: Option<Arc<Offline>>,
 }
 
 /// What the handle is at this moment.
@@ -103,8 +118,17 @@ impl Core {
             Some(given) => given.clone(),
             None => Surroundings::of_process()?,
         };
-        let core = Arc::new(Self {
-            replica: Replica::new(&config.options),
+        let mut refused = None;
+        let hub = Hub::new();
+        let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
+            offline: match config.options.offline {
+                OfflineMode::Wait => None,
+                OfflineMode::Queue => Offline::start(Weak::clone(core))
+                    .map_err(|error| refused = Some(error))
+                    .ok(),
+            },
+            replica: Replica::new(&config.options, Arc::clone(&hub)),
+            hub: Arc::clone(&hub),
             config,
             surroundings,
             phase_changed: Notify::new(),
@@ -124,7 +148,15 @@ impl Core {
             store: Mutex::new(None),
             session: Mutex::new(None),
             window: Window::default(),
+            late: Mutex::default(),
+            freshness: Freshness::default(),
         });
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        if let Some(offline) = &core.offline {
+            crate::process::current()?.add_queue(offline);
+        }
         core.runtime().spawn(seek::run(Arc::clone(&core)));
         Ok(core)
     }
@@ -193,7 +225,14 @@ impl Core {
         if matches!(*now, Phase::Closed) {
             return;
         }
+        self.note_phase(&phase);
+        let is_online = matches!(phase, Phase::Peer { .. });
+        let was_online = matches!(*now, Phase::Peer { .. });
         *now = phase;
+        // With the phase locked, so that the queue hears of changes in their order.
+        if let Some(offline) = self.offline.as_ref().filter(|_| is_online != was_online) {
+            offline.online(is_online);
+        }
         drop(now);
         self.phase_changed.notify_waiters();
     }
@@ -240,6 +279,11 @@ impl Core {
                 self.config.what
             ),
         ))
+    }
+
+    /// The store it has seen; none before it first reached an owner.
+    pub(crate) fn store_seen(&self) -> Option<StoreId> {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers the session that writes of this handle go through.

@@ -3,7 +3,9 @@
 //! Trail of `set`: [`Dict::set`] -> [`Pending::wait`] -> [`crate::core::Core::execute`].
 //! Trail of `get`: [`Dict::get`] -> the store of this process, or [`crate::replica::Replica::find`].
 
+mod offline;
 mod past;
+mod patches;
 mod reads;
 mod writes;
 
@@ -246,6 +248,11 @@ impl Dict {
         Pending::call("the store to close", async move { handle.close().await })
     }
 
+    /// Which store or address, for errors.
+    pub(crate) fn what(&self) -> &str {
+        &self.handle.config.what
+    }
+
     /// What is behind the handle in this process; in a forked child it is made at the first call.
     #[inline]
     pub(crate) fn core(&self) -> Result<&Arc<Core>> {
@@ -255,7 +262,7 @@ impl Dict {
         }
     }
 
-    fn write<T>(
+    pub(crate) fn write<T>(
         &self,
         operation: impl FnOnce(&Config) -> Result<Operation>,
         step: impl FnMut(Outcome, Ack) -> Result<Step<T>> + Send + 'static,

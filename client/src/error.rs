@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::Revision;
-use objsync_proto::key::KeyError;
+use objsync_proto::ids::{LeaseId, Origin, Revision};
+use objsync_proto::key::{self, KeyError};
 use objsync_proto::stored::StoredError;
 use objsync_proto::value::ValueError;
+use objsync_proto::wire::Gap;
 use objsync_server::ServerError;
 use objsync_store::StoreError;
 
@@ -52,13 +54,21 @@ pub enum ObjectError {
         reason: String,
     },
 
-    /// A write was sent and its answer did not come within the timeout.
-    #[error("{what}: the write was sent, and its answer did not come within {:.1} s", waited.as_secs_f64())]
+    /// A write was sent, and what came of it is not known. [`crate::Dict::outcome`] asks.
+    #[error("{failure}")]
     Unanswered {
-        /// Which store or address.
-        what: String,
-        /// How long the call waited.
-        waited: Duration,
+        /// What happened.
+        failure: Failure,
+        /// Which write.
+        op: Origin,
+    },
+
+    /// A moment that was held for reading is held no longer: more has changed since than is kept,
+    /// or it was held for too long.
+    #[error("the snapshot at revision {revision} is no longer held: take a new one")]
+    SnapshotExpired {
+        /// Its revision.
+        revision: Revision,
     },
 
     /// The revision asked for is before what the owner's log and snapshots still tell of.
@@ -68,6 +78,62 @@ pub enum ObjectError {
         revision: Revision,
         /// The oldest that can be read.
         oldest: Revision,
+    },
+
+    /// Changes that a watch has not told of are no longer kept. It goes on after `oldest` when it
+    /// is read again: read the state if all that matters is how things are.
+    #[error("{}", gap_text(.0))]
+    Gap(Gap),
+
+    /// Others changed what a transaction had read, each time it was run, until the timeout.
+    /// Nothing was done.
+    #[error(
+        "{what}: {} by others during each of {attempts} attempts within {:.1} s",
+        overtaken_by(key.as_ref()), waited.as_secs_f64()
+    )]
+    Overtaken {
+        /// Which store or address.
+        what: String,
+        /// What was changed the last time, encoded; none when that is not known.
+        key: Option<Bytes>,
+        /// How often it was run.
+        attempts: u32,
+        /// How long that took.
+        waited: Duration,
+    },
+
+    /// A lock is not held any more by who took it: its lease has ended, and another may hold it.
+    /// Nothing was done.
+    #[error(
+        "{what}: lock {} was lost: the lease under it ended, and another may hold it",
+        key::describe(name)
+    )]
+    Fenced {
+        /// Which store or address.
+        what: String,
+        /// The name of the lock, encoded.
+        name: Bytes,
+    },
+
+    /// Somebody else held a lock for as long as the caller waited.
+    #[error("{what}: lock {} was held by another for {:.1} s", key::describe(name), waited.as_secs_f64())]
+    LockTimeout {
+        /// Which store or address.
+        what: String,
+        /// The name of the lock, encoded.
+        name: Bytes,
+        /// How long the call waited.
+        waited: Duration,
+    },
+
+    /// A lease has ended: it was not kept for its whole time, or closed. What lay under it is
+    /// removed.
+    #[error("{what}: lease {} has ended: it was not kept in time, or closed", lease.0)]
+    LeaseEnded {
+        /// Which store or address.
+        what: String,
+        /// Which lease.
+        lease: LeaseId,
     },
 
     /// The object was closed.
@@ -112,8 +178,14 @@ impl ObjectError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
                 _ => ErrorKind::Unavailable,
             },
+            Self::Gap(_) => ErrorKind::Conflict,
+            Self::Overtaken { .. }
+            | Self::Fenced { .. }
+            | Self::LockTimeout { .. }
+            | Self::LeaseEnded { .. } => ErrorKind::Conflict,
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Unanswered { .. } => ErrorKind::OutcomeUnknown,
+            Self::SnapshotExpired { .. } => ErrorKind::Conflict,
             Self::Closed { .. } => ErrorKind::Closed,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
         }
@@ -165,6 +237,29 @@ impl ObjectError {
     }
 }
 
+fn gap_text(gap: &Gap) -> String {
+    let Gap {
+        after,
+        oldest,
+        same_history,
+    } = gap;
+    if *same_history {
+        format!("the changes after revision {after} up to {oldest} are no longer kept")
+    } else {
+        format!(
+            "revision {after} is not on this store's history; it can be followed after revision \
+             {oldest}"
+        )
+    }
+}
+
+fn overtaken_by(key: Option<&Bytes>) -> String {
+    match key {
+        Some(key) => format!("key {} was changed", key::describe(key)),
+        None => String::from("what a transaction had read was changed"),
+    }
+}
+
 impl From<StoreError> for ObjectError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -172,6 +267,9 @@ impl From<StoreError> for ObjectError {
             StoreError::PastRetention { revision, oldest } => {
                 Self::PastRetention { revision, oldest }
             }
+            StoreError::SnapshotExpired { revision } => Self::SnapshotExpired {
+                revision: Revision(revision),
+            },
             other => Self::Store(other),
         }
     }

@@ -26,6 +26,8 @@
 //! | `core` | what is behind a handle: its role, and the calls on their way |
 //! | `seek`, `owned`, `owner` | finding the owner, becoming it, being it |
 //! | `connection`, `calls`, `replica`, `read` | being a peer |
+//! | `transaction`, `moment` | several reads and writes as one, and the moment they read |
+//! | `lease`, `lock`, `presence` | what is there only as long as somebody keeps it |
 //! | `process`, `generation`, `fork` | what a process has one of, and what a fork does to it |
 //! | `wait` | how a thread waits |
 //! | `surroundings` | what a handle takes from outside |
@@ -42,18 +44,26 @@ mod dict;
 mod error;
 mod fork;
 mod generation;
+mod held;
 pub mod home;
+mod hub;
+mod lease;
 mod link;
+mod lock;
 mod memory;
+mod moment;
 mod objects;
+mod offline;
 mod operations;
 mod options;
+mod outcome;
 mod owned;
 mod owner;
 mod parts;
 mod past;
 mod pending;
 mod pipeline;
+mod presence;
 mod process;
 mod read;
 mod replica;
@@ -61,6 +71,7 @@ mod scan;
 mod seek;
 mod status;
 mod surroundings;
+mod transaction;
 mod wait;
 mod watch;
 
@@ -68,13 +79,14 @@ pub use bytes::Bytes;
 pub use objsync_proto::effect::Change;
 pub use objsync_proto::error::{ErrorKind, Failure};
 pub use objsync_proto::ids::{
-    Ack, Durability, Epoch, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
-    StoreId,
+    Ack, Durability, Epoch, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision,
+    Sequence, SessionId, StoreId,
 };
 pub use objsync_proto::key::Key;
+pub use objsync_proto::operation::Outcome;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
-pub use objsync_proto::wire::{Grant, IndexBuild, KeyRange, OwnerStatus};
+pub use objsync_proto::wire::{Gap, Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
 pub use objsync_store::backup::{BackupPart, BackupProgress, BackupReport};
 pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};
@@ -84,18 +96,24 @@ pub use crate::backup::{backup, repair, restore};
 pub use crate::check::{check, store_of};
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};
+pub use crate::lease::Lease;
 pub use crate::link::{GrantRequest, Link};
+pub use crate::lock::Lock;
 pub use crate::memory::{memory_bytes, parse_memory};
 pub use crate::objects::{
     Batch, CompressedDiskObject, DiskObject, Entries, NetworkObject, Object, PastObject,
-    TypedPipeline,
+    TransactionEntries, TypedPipeline, TypedTransaction,
 };
-pub use crate::options::{Options, ReplicaMode, Target, prefix_range};
+pub use crate::offline::Conflict;
+pub use crate::options::{OfflineMode, Options, ReplicaMode, Target, prefix_range};
+pub use crate::outcome::Done;
 pub use crate::past::{Past, Version};
 pub use crate::pending::Pending;
 pub use crate::pipeline::Pipeline;
+pub use crate::presence::Presence;
 pub use crate::scan::Scan;
 pub use crate::status::{Role, Status};
 pub use crate::surroundings::Surroundings;
+pub use crate::transaction::{Attempts, Transaction, TransactionScan};
 pub use crate::wait::set_interrupt_check;
 pub use crate::watch::{ChangeKind, Watch, WatchCallback, WatchEvent};

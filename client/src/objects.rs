@@ -1,6 +1,9 @@
 //! Typed objects: any serde type under any key, blocking. [`crate::aio`] has their twins.
 
+mod leases;
 mod past;
+mod reads;
+mod transaction;
 mod typed;
 
 use std::marker::PhantomData;
@@ -16,8 +19,11 @@ use objsync_proto::wire::KeyRange;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::leases::payloads;
 pub(crate) use self::past::HISTORY_COUNT;
 pub use self::past::PastObject;
+pub(crate) use self::reads::single;
+pub use self::transaction::{TransactionEntries, TypedTransaction};
 pub use self::typed::{Batch, Entries, TypedPipeline};
 use crate::dict::Dict;
 use crate::error::Result;

@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::limits::{KEY_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX};
+use objsync_proto::limits::{KEY_BYTES_MAX, RANGE_REMOVAL_COUNT_MAX};
 use objsync_proto::operation::Operation;
 use objsync_proto::stored::{Codec, HEADER_BYTES};
 use objsync_proto::wire::KeyRange;
@@ -55,13 +55,10 @@ impl Config {
         self.check_writable()?;
         let KeyRange { start, end } = self.clip(range);
         // As many as fit into one transaction, whatever the length of the keys.
-        let longest = evaluate::change_bytes(&[0; KEY_BYTES_MAX], None);
-        let fit = (TRANSACTION_BYTES_MAX / longest).min(TRANSACTION_EFFECTS_MAX);
-        let count_max = u32::try_from(fit).unwrap_or(u32::MAX);
         Ok(Operation::DeleteRange {
             start,
             end,
-            count_max,
+            count_max: RANGE_REMOVAL_COUNT_MAX,
         })
     }
 

@@ -38,6 +38,8 @@ pub struct Options {
     pub range: Option<KeyRange>,
     /// How long a call waits before it gives up. Default 5 s.
     pub timeout: Duration,
+    /// What becomes of writes while there is no owner.
+    pub offline: OfflineMode,
     /// Prove ourselves with this link's key only, and never become the owner.
     pub link: Option<Link>,
     /// Accept another store than the one this handle saw before, when it reconnects.
@@ -68,12 +70,41 @@ impl Default for Options {
             replica: ReplicaMode::Auto,
             range: None,
             timeout: Duration::from_millis(CALL_TIMEOUT_MS),
+            offline: OfflineMode::Wait,
             link: None,
             recover: false,
             serve_durability: Durability::Sync,
             memory_bytes: None,
             force_network_fs: false,
             surroundings: None,
+        }
+    }
+}
+
+/// What becomes of writes while there is no owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OfflineMode {
+    /// They wait for one, up to the timeout.
+    #[default]
+    Wait,
+    /// They go to a queue on this machine's disk (`$OBJSYNC_HOME/queues`) first, always, and are
+    /// sent from there, in order, each once, also by a later process. While there is no owner they
+    /// return once they are on that disk. Such a handle never becomes the owner. At most 64 MiB and
+    /// 65,536 writes; it costs two syncs of the disk more per write.
+    Queue,
+}
+
+impl FromStr for OfflineMode {
+    type Err = ObjectError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "wait" => Ok(Self::Wait),
+            "queue" => Ok(Self::Queue),
+            other => Err(ObjectError::new(
+                ErrorKind::Invalid,
+                format!("offline {other:?}: it is \"wait\" or \"queue\""),
+            )),
         }
     }
 }

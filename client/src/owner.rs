@@ -5,15 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Durability, NamespaceId, Position};
-use objsync_proto::operation::Operation;
+use objsync_proto::ids::{Durability, NamespaceId, Origin, Position};
+use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{OwnerStatus, Reply, Request};
-use objsync_store::{Answer, Reader, Stamp, Store, StoreError, Submission, SubmissionOrigin};
+use objsync_server::Unlocks;
+use objsync_store::{
+    Answer, Keeper, Reader, Stamp, Store, StoreError, Submission, SubmissionOrigin,
+};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::core::{Command, FeedKind};
+use crate::core::{Asker, Command, FeedKind};
 use crate::error::{ObjectError, Result};
 use crate::operations::open;
 use crate::owned::{Owned, OwnedUse};
@@ -25,6 +28,9 @@ pub(crate) struct OwnerSide {
     namespace: NamespaceId,
     durability: Option<Durability>,
     runtime: Handle,
+    /// Leases of presence that last as long as this handle does.
+    keeper: Arc<Keeper>,
+    unlocks: Arc<Unlocks>,
 }
 
 impl OwnerSide {
@@ -42,6 +48,8 @@ impl OwnerSide {
         };
         let durability = config.options.durability;
         Ok(Self {
+            keeper: Arc::new(owned.store.keeper()),
+            unlocks: Arc::new(Unlocks::of(&owned.store)),
             owned,
             namespace,
             durability,
@@ -92,7 +100,9 @@ impl OwnerSide {
 
     /// Decides a write in this thread.
     pub(crate) fn execute(&self, operation: Operation) -> Answered {
-        answered(self.store().execute(self.submission(operation, None)))
+        let result = self.store().execute(self.submission(operation, None));
+        keep_granted(&self.keeper, self.namespace, &result);
+        answered(result)
     }
 
     /// Decides a write on the store's thread, after those submitted before.
@@ -103,24 +113,52 @@ impl OwnerSide {
         answer: oneshot::Sender<Answered>,
     ) {
         let submission = self.submission(operation, origin);
-        let done = move |result| drop(answer.send(answered(result)));
+        let (keeper, namespace) = (Arc::clone(&self.keeper), self.namespace);
+        let done = move |result| {
+            keep_granted(&keeper, namespace, &result);
+            drop(answer.send(answered(result)));
+        };
         self.store().submit(submission, Box::new(done));
     }
 
     /// Answers what a peer would ask over the wire.
     pub(crate) fn request(&self, request: Request, reply: oneshot::Sender<Result<Reply>>) {
         let (owned, namespace) = (Arc::clone(&*self.owned), self.namespace);
-        self.runtime.spawn_blocking(move || {
-            let _ = reply.send(answer_request(&owned, namespace, request));
-        });
+        match request {
+            Request::AwaitLock { name, timeout_ms } => {
+                let unlocks = Arc::clone(&self.unlocks);
+                self.runtime.spawn(async move {
+                    let lock = (namespace, &name);
+                    let waited = unlocks.wait(&owned.store, lock, timeout_ms).await;
+                    let waited = waited.map(|fence| Reply::Lock { fence });
+                    let _ = reply.send(waited.map_err(ObjectError::from));
+                });
+            }
+            request => {
+                let keeper = Arc::clone(&self.keeper);
+                self.runtime.spawn_blocking(move || {
+                    let answer = answer_request((&owned, &keeper), namespace, request);
+                    let _ = reply.send(answer);
+                });
+            }
+        }
     }
 
     /// Takes over what waited for an owner while this process became it.
     pub(crate) fn take(&self, command: Command) {
         match command {
             Command::Write {
-                operation, answer, ..
+                operation,
+                answer: Asker::Caller(answer),
+                ..
             } => self.submit(operation, None, answer),
+            // A handle with a queue on disk never becomes the owner.
+            Command::Write {
+                answer: Asker::Queue(_),
+                ..
+            }
+            | Command::Numbered { .. }
+            | Command::Finished(_) => {}
             Command::Request { request, reply, .. } => self.request(request, reply),
             Command::Feed { wanted, sink } => {
                 // Who reads a stream begins anew at the store when this one ends.
@@ -166,7 +204,27 @@ fn answered(result: Result<Answer, StoreError>) -> Answered {
     Ok((answer.outcome?, answer.ack))
 }
 
-fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Result<Reply> {
+/// A lease of presence that this handle was granted ends with it.
+fn keep_granted(
+    keeper: &Keeper,
+    namespace: NamespaceId,
+    result: &std::result::Result<Answer, StoreError>,
+) {
+    if let Ok(Answer {
+        outcome: Ok(Outcome::Lease(lease)),
+        ..
+    }) = result
+    {
+        // A repeat can tell of one that has ended since; then there is nothing to keep.
+        let _ = keeper.keep(namespace, *lease);
+    }
+}
+
+fn answer_request(
+    (owned, keeper): (&Owned, &Keeper),
+    namespace: NamespaceId,
+    request: Request,
+) -> Result<Reply> {
     let store = &owned.store;
     Ok(match request {
         Request::Get { key } => {
@@ -192,12 +250,10 @@ fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Re
             Reply::Done
         }
         Request::Grants => Reply::Grants(store.grants()),
+        Request::Revoke { peer } if owned.revoke(peer)? => Reply::Done,
         Request::Revoke { peer } => {
-            if !owned.revoke(peer)? {
-                let text = format!("no link has key {peer}");
-                return Err(ObjectError::new(ErrorKind::NotFound, text));
-            }
-            Reply::Done
+            let text = format!("no link has key {peer}");
+            return Err(ObjectError::new(ErrorKind::NotFound, text));
         }
         Request::At { revision } => Reply::Position(store.at(revision)?.position()),
         Request::GetAt { key, revision } => {
@@ -217,19 +273,26 @@ fn answer_request(owned: &Owned, namespace: NamespaceId, request: Request) -> Re
             count_max,
         } => {
             let page = store.history(namespace, &key, before, count_max)?;
-            Reply::History {
-                versions: page.versions,
-                before: page.before,
-            }
+            let (versions, before) = (page.versions, page.before);
+            Reply::History { versions, before }
+        }
+        Request::KeepLease { lease } => Reply::Lease(keeper.keep(namespace, lease)?),
+        Request::Outcome { session, sequence } => {
+            let asked = Origin { session, sequence };
+            let key = owned.key().ok_or_else(|| {
+                ObjectError::new(ErrorKind::Closed, "the store is not served any more")
+            })?;
+            let answer = store.outcome(asked, key)?;
+            Reply::Outcome(answer.map(|answer| answer.outcome.map(|done| (done, answer.ack))))
         }
         Request::CreateNamespace { .. }
         | Request::Subscribe { .. }
+        | Request::Follow { .. }
+        | Request::Digests { .. }
         | Request::Unsubscribe { .. }
         | Request::Fetch { .. }
         | Request::FetchAt { .. }
-        | Request::KeepLease { .. }
         | Request::AwaitLock { .. }
-        | Request::Outcome { .. }
         | Request::Unknown { .. } => {
             let text = "this request is for a connection, and this process owns the store";
             return Err(ObjectError::new(ErrorKind::Invalid, text));

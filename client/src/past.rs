@@ -6,9 +6,11 @@
 //! Nothing is held at the owner for a peer: each request names the revision, so one that has
 //! become the owner, reconnected or was forked goes on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Revision;
 use objsync_proto::value::from_payload;
 use objsync_proto::wire::{self, KeyRange, Reply, Request};
@@ -17,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::core::Core;
 use crate::dict::Dict;
 use crate::error::{ObjectError, Result};
+use crate::held::Held;
 use crate::operations::open;
 use crate::owner::OwnerSide;
 use crate::pending::{Pending, unexpected_reply};
@@ -29,6 +32,9 @@ pub struct Past {
     revision: Revision,
     /// What this process has opened as the owner.
     opened: Arc<OnceLock<objsync_store::Past>>,
+    /// The moment, where it is held: see [`Dict::snapshot`].
+    held: Option<Arc<Held>>,
+    released: Arc<AtomicBool>,
 }
 
 /// What a key was from one revision on: see [`Dict::history`].
@@ -72,7 +78,40 @@ impl Past {
             dict,
             revision,
             opened: Arc::default(),
+            held: None,
+            released: Arc::default(),
         }
+    }
+
+    /// This very moment.
+    pub(crate) async fn now(dict: Dict, core: Arc<Core>) -> Result<Self> {
+        core.check_open()?;
+        let position = core.sync().await?;
+        let Some(held) = Held::now(&core, position) else {
+            return Ok(Self::new(dict, position.revision));
+        };
+        let revision = held.revision();
+        Ok(Self {
+            held: Some(Arc::new(held)),
+            ..Self::new(dict, revision)
+        })
+    }
+
+    /// Lets go of what is held for a snapshot, for all clones: every read is `Closed` from then on.
+    /// Harmless when repeated.
+    pub fn release(&self) {
+        self.released.store(true, Ordering::Release);
+        if let Some(held) = &self.held {
+            held.release();
+        }
+    }
+
+    fn check_held(&self) -> Result<()> {
+        if self.released.load(Ordering::Acquire) {
+            let text = format!("the snapshot at revision {} was released", self.revision);
+            return Err(ObjectError::new(ErrorKind::Closed, text));
+        }
+        Ok(())
     }
 
     /// As of when it is read.
@@ -154,6 +193,10 @@ impl Past {
         let past = self.clone();
         self.dict.call(what, move |core| async move {
             core.check_open()?;
+            past.check_held()?;
+            if let Some(held) = past.held {
+                return Ok(Scan::begin_held(core, held, range, with_values));
+            }
             let source = (past.revision, past.opened(&core).await?);
             Ok(Scan::begin_at(core, source, range, with_values))
         })
@@ -162,8 +205,12 @@ impl Past {
     /// What can be told without waiting for anybody.
     fn at_once(&self, core: &Core, key: &[u8]) -> Result<Option<Option<Bytes>>> {
         core.check_open()?;
+        self.check_held()?;
         if !core.config.sees(key) {
             return Ok(Some(None));
+        }
+        if let Some(held) = &self.held {
+            return held.get(key).map(Some);
         }
         match (core.owner(), self.opened.get()) {
             (Some(owner), Some(past)) => value(owner, past, key).map(Some),
@@ -184,6 +231,13 @@ impl Past {
 
     async fn counted(&self, core: Arc<Core>) -> Result<u64> {
         core.check_open()?;
+        self.check_held()?;
+        if let Some(held) = &self.held {
+            let held = Arc::clone(held);
+            return Scan::begin_held(core, held, Default::default(), false)
+                .count_entries()
+                .await;
+        }
         if core.config.options.range.is_some() {
             let source = (self.revision, self.opened(&core).await?);
             return Scan::begin_at(core, source, Default::default(), false)

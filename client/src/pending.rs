@@ -62,7 +62,7 @@ pub(crate) enum Step<T> {
 struct WriteCall<T> {
     core: Arc<Core>,
     now: Now,
-    step: Box<dyn FnMut(Outcome, Ack) -> Result<Step<T>> + Send>,
+    step: Box<dyn FnMut(Answered) -> Result<Step<T>> + Send>,
 }
 
 /// Where the present operation of a call is.
@@ -100,12 +100,13 @@ impl<T> Pending<T> {
         step: impl FnMut(Outcome, Ack) -> Result<Step<T>> + Send + 'static,
     ) -> Self {
         let now = Now::Waiting(operation);
+        let mut step = step;
+        let step = Box::new(move |answered: Answered| {
+            let (outcome, ack) = answered?;
+            step(outcome, ack)
+        });
         Self {
-            state: State::Write(Box::new(WriteCall {
-                core,
-                now,
-                step: Box::new(step),
-            })),
+            state: State::Write(Box::new(WriteCall { core, now, step })),
         }
     }
 
@@ -123,8 +124,8 @@ impl<T> Pending<T> {
                     now,
                     mut step,
                 } = *call;
-                let step = Box::new(move |outcome, ack| {
-                    Ok(match step(outcome, ack)? {
+                let step = Box::new(move |answered| {
+                    Ok(match step(answered)? {
                         Step::Done(value) => Step::Done(map(value)),
                         Step::Next(operation) => Step::Next(operation),
                     })
@@ -137,6 +138,48 @@ impl<T> Pending<T> {
             State::Taken => State::Taken,
         };
         Pending { state }
+    }
+
+    /// The same call, of whose failure something else is made.
+    pub(crate) fn recover(
+        self,
+        recover: impl FnMut(ObjectError) -> Result<T> + Send + 'static,
+    ) -> Self
+    where
+        T: Send + 'static,
+    {
+        let mut recover = recover;
+        let state = match self.state {
+            State::Ready(result) => State::Ready(result.or_else(recover)),
+            State::Write(call) => {
+                let WriteCall {
+                    core,
+                    now,
+                    mut step,
+                } = *call;
+                let step = Box::new(move |answered| {
+                    step(answered).or_else(|error| recover(error).map(Step::Done))
+                });
+                State::Write(Box::new(WriteCall { core, now, step }))
+            }
+            State::Call(call, what) => {
+                State::Call(Box::pin(async move { call.await.or_else(recover) }), what)
+            }
+            State::Taken => State::Taken,
+        };
+        Self { state }
+    }
+
+    /// The same call with another error.
+    pub(crate) fn map_err(
+        self,
+        map: impl FnMut(ObjectError) -> ObjectError + Send + 'static,
+    ) -> Self
+    where
+        T: Send + 'static,
+    {
+        let mut map = map;
+        self.recover(move |error| Err(map(error)))
     }
 
     /// Hands a write over now, to be waited for later, or never. A call of another kind still
@@ -250,8 +293,7 @@ impl<T> WriteCall<T> {
 
     /// Ready with the result, or pending when another operation follows.
     fn follow(&mut self, answered: Answered) -> Poll<Result<T>> {
-        let step = answered.and_then(|(outcome, ack)| (self.step)(outcome, ack));
-        match step {
+        match (self.step)(answered) {
             Ok(Step::Done(value)) => Poll::Ready(Ok(value)),
             Ok(Step::Next(operation)) => {
                 self.now = Now::Waiting(operation);

@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Handle};
 use crate::error::{ObjectError, Result};
 use crate::fork;
 use crate::generation::PerGeneration;
+use crate::offline::Offline;
 use crate::owned::{DirectoryId, Owned, OwnedUse};
 
 static PROCESS: PerGeneration<Process> = PerGeneration::empty();
@@ -22,6 +23,7 @@ pub(crate) struct Process {
     /// The I/O thread's runtime.
     pub(crate) runtime: Handle,
     owners: Mutex<HashMap<DirectoryId, Weak<Owned>>>,
+    queues: Mutex<Vec<Weak<Offline>>>,
 }
 
 /// The process of this generation, with its I/O thread running.
@@ -39,9 +41,11 @@ pub(crate) fn inherited() -> Vec<RawFd> {
         .values()
         .filter_map(Weak::upgrade)
         .collect();
+    let queues: Vec<_> = process.queues().iter().filter_map(Weak::upgrade).collect();
     owners
         .iter()
         .flat_map(|owned| owned.inherited_fds())
+        .chain(queues.iter().filter_map(|queue| queue.inherited_fd()))
         .collect()
 }
 
@@ -67,6 +71,7 @@ impl Process {
         Ok(Self {
             runtime: handle,
             owners: Mutex::new(HashMap::new()),
+            queues: Mutex::default(),
         })
     }
 
@@ -81,6 +86,17 @@ impl Process {
         let mut owners = self.owners();
         owners.retain(|_, owned| owned.strong_count() > 0);
         owners.insert(owned.id(), Arc::downgrade(owned));
+    }
+
+    /// Puts a queue on disk into the list.
+    pub(crate) fn add_queue(&self, queue: &Arc<Offline>) {
+        let mut queues = self.queues();
+        queues.retain(|queue| queue.strong_count() > 0);
+        queues.push(Arc::downgrade(queue));
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Vec<Weak<Offline>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn owners(&self) -> MutexGuard<'_, HashMap<DirectoryId, Weak<Owned>>> {

@@ -1,6 +1,7 @@
 //! Reads: from the store of this process, from the replica, or by a round trip.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use objsync_proto::wire::{Reply, Request};
@@ -21,6 +22,11 @@ pub(crate) fn at_once(core: &Core, key: &[u8]) -> Result<Option<Option<Bytes>>> 
         } else {
             Ok(Some(None))
         };
+    }
+    if let Some(offline) = &core.offline
+        && let Some(queued) = offline.get(key)?
+    {
+        return Ok(Some(queued));
     }
     Ok(match core.replica.find(key, core.acked())? {
         Found::Known(value) => Some(value),
@@ -50,9 +56,37 @@ pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
     }
 }
 
+/// The payload of a key, no older than this: from memory if the newest barrier began so lately,
+/// else by one round trip.
+pub(crate) async fn get_within(
+    core: Arc<Core>,
+    key: Bytes,
+    max_stale: Duration,
+) -> Result<Option<Bytes>> {
+    core.check_open()?;
+    if core.is_fresh(max_stale) || !core.config.sees(&key) {
+        return get(core, key).await;
+    }
+    if matches!(core.replica.extent(), Extent::Joining | Extent::Whole) {
+        core.sync().await?;
+        return get(core, key).await;
+    }
+    match core.request(Request::Get { key }).await? {
+        Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+        other => Err(unexpected_reply(&other)),
+    }
+}
+
 /// How many keys there are.
 pub(crate) async fn count(core: Arc<Core>) -> Result<u64> {
     core.readable().await?;
+    if core
+        .offline
+        .as_ref()
+        .is_some_and(|offline| offline.has_overlay())
+    {
+        return count_in_range(core).await;
+    }
     if core.owner().is_none()
         && core.replica.extent() == Extent::Whole
         && let Some(count) = core.replica.count()

@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
+use crate::held::Held;
+use crate::offline::merge;
 use crate::operations::open;
 use crate::replica::{Extent, Pin};
 use crate::wait::block_on;
@@ -39,6 +41,8 @@ pub struct Scan {
     page: VecDeque<(Bytes, Bytes)>,
     page_bytes: usize,
     ended: bool,
+    /// What this handle has queued on disk of what is still to come.
+    queued: VecDeque<(Bytes, Option<Bytes>)>,
 }
 
 enum Source {
@@ -46,6 +50,8 @@ enum Source {
     Store(Reader),
     /// The same, as of a revision of the past.
     Past(Past),
+    /// A moment that is held for a snapshot.
+    Held(Arc<Held>),
     /// The replica holds all of it.
     Replica(Pin),
     /// The owner sends it.
@@ -62,8 +68,14 @@ impl Scan {
     ) -> Result<Self> {
         core.readable().await?;
         let range = core.config.clip(range);
+        let queued = match &core.offline {
+            Some(offline) => offline.range(&range, reverse)?,
+            None => VecDeque::new(),
+        };
         let source = Source::choose(&core, &range, reverse);
-        Ok(Self::over(core, source, (range, reverse), with_values))
+        let mut scan = Self::over(core, source, (range, reverse), with_values);
+        scan.queued = queued;
+        Ok(scan)
     }
 
     /// Begins to read a revision of the past: from what this process opened of it, or from the owner.
@@ -79,6 +91,17 @@ impl Scan {
             None => Source::stream(&core, &range, reverse, Some(revision)),
         };
         Self::over(core, source, (range, reverse), with_values)
+    }
+
+    /// Begins to read a moment that is held.
+    pub(crate) fn begin_held(
+        core: Arc<Core>,
+        held: Arc<Held>,
+        (range, reverse): (KeyRange, bool),
+        with_values: bool,
+    ) -> Self {
+        let range = core.config.clip(range);
+        Self::over(core, Source::Held(held), (range, reverse), with_values)
     }
 
     fn over(
@@ -97,6 +120,7 @@ impl Scan {
             page,
             page_bytes: PAGE_BYTES_FIRST,
             ended: false,
+            queued: VecDeque::new(),
         }
     }
 
@@ -124,13 +148,18 @@ impl Scan {
             return Ok(Vec::new());
         }
         self.core.check_open()?;
-        let page = self.read_page().await?;
-        match page.last() {
-            Some((last, _)) if self.reverse => self.range.end = Some(last.clone()),
-            Some((last, _)) => self.range.start = key::successor(last),
-            None => self.ended = true,
+        loop {
+            let page = self.read_page().await?;
+            match page.last() {
+                Some((last, _)) if self.reverse => self.range.end = Some(last.clone()),
+                Some((last, _)) => self.range.start = key::successor(last),
+                None => self.ended = true,
+            }
+            let page = merge(page, &mut self.queued, self.reverse);
+            if self.ended || !page.is_empty() {
+                return Ok(page);
+            }
         }
-        Ok(page)
     }
 
     /// How many entries are left.
@@ -159,6 +188,10 @@ impl Scan {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
                 let entries = past.page(namespace, &self.range, self.reverse, bytes)?;
+                payloads(entries, with_values)
+            }
+            Source::Held(held) => {
+                let entries = held.page(&self.range, self.reverse, bytes)?;
                 payloads(entries, with_values)
             }
             Source::Replica(pin) => {

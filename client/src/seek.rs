@@ -67,23 +67,36 @@ enum Attempt {
 /// The life of a handle on the I/O thread: seek, use, and seek again, until it is closed.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut calls = Calls::new(core.config.options.durability);
+    let Some(phase) = live(&core, &mut calls).await else {
+        return;
+    };
+    if let Some(offline) = &core.offline {
+        offline.close().await;
+    }
+    core.end(phase);
+    calls.fail(&core.end_error());
+    core.replica.end_taps();
+}
+
+/// Gives the phase in which the handle ends; none when it has become the owner.
+async fn live(core: &Arc<Core>, calls: &mut Calls) -> Option<Phase> {
     loop {
         let found = {
-            let mut seeking = pin!(seek(&core));
+            let mut seeking = pin!(seek(core));
             loop {
                 tokio::select! { biased;
                     found = &mut seeking => break Some(found),
                     () = core.closing() => break None,
                     () = tokio::time::sleep(TICK) => {
                         core.expire_queued(Instant::now());
-                        calls.expire(&core);
+                        calls.expire(core);
                     }
                 }
             }
         };
         let error = match found {
-            None => return finish(&core, &mut calls, Phase::Closed),
-            Some(Ok(Found::Link(link))) => match drive(&core, &mut calls, link).await {
+            None => return Some(Phase::Closed),
+            Some(Ok(Found::Link(link))) => match drive(core, calls, link).await {
                 End::Lost(reason) => {
                     tracing::debug!(what = %core.config.what, reason, "the owner is lost");
                     core.enter(Phase::Seeking {
@@ -92,24 +105,18 @@ pub(crate) async fn run(core: Arc<Core>) {
                     });
                     continue;
                 }
-                End::Closed => return finish(&core, &mut calls, Phase::Closed),
+                End::Closed => return Some(Phase::Closed),
                 End::Failed(error) => error,
             },
-            Some(Ok(Found::Owned(owned))) => match become_owner(&core, &mut calls, owned).await {
-                Ok(()) => return,
+            Some(Ok(Found::Owned(owned))) => match become_owner(core, calls, owned).await {
+                Ok(()) => return None,
                 Err(error) => error,
             },
             Some(Err(error)) => error,
         };
         tracing::debug!(what = %core.config.what, %error, "the handle cannot go on");
-        return finish(&core, &mut calls, Phase::Failed(error));
+        return Some(Phase::Failed(error));
     }
-}
-
-fn finish(core: &Core, calls: &mut Calls, phase: Phase) {
-    core.end(phase);
-    calls.fail(&core.end_error());
-    core.replica.end_taps();
 }
 
 /// Makes this process the owner as far as one handle is concerned.
@@ -188,7 +195,8 @@ fn attempt(core: &Core) -> Result<Attempt> {
         ));
     };
     let process = process::current()?;
-    if let Ok(id) = DirectoryId::of(&directory)
+    if config.may_own()
+        && let Ok(id) = DirectoryId::of(&directory)
         && let Some(owned) = process.owner_of(id)
     {
         return share(config, owned);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use objsync_proto::ids::{Position, Revision};
 
@@ -61,6 +62,12 @@ pub struct Status {
     pub owner_pid: Option<u32>,
     /// Why the handle is offline, as far as known.
     pub reason: Option<String>,
+    /// For how long nobody has told this handle of changes: zero for an owner and while connected.
+    pub stale: Duration,
+    /// Writes that wait on this machine's disk, of a handle that queues them.
+    pub queued: u64,
+    /// Writes that were queued and came to something else: see [`crate::Dict::conflicts`].
+    pub conflicts: u64,
 }
 
 impl Status {
@@ -68,6 +75,11 @@ impl Status {
     pub(crate) fn of(core: &Core) -> Self {
         let mut status = Self::empty(&core.config);
         status.unanswered = core.unanswered();
+        status.stale = core.staleness();
+        if let Some(offline) = &core.offline {
+            status.queued = offline.count();
+            status.conflicts = offline.conflict_count();
+        }
         if let Some(owner) = core.owner() {
             let position = owner.position();
             status.role = Role::Owner;
@@ -131,6 +143,9 @@ impl Status {
             unanswered: 0,
             owner_pid: None,
             reason: None,
+            stale: Duration::ZERO,
+            queued: 0,
+            conflicts: 0,
         }
     }
 }

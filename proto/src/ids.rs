@@ -115,6 +115,8 @@ pub struct ChunkId(pub [u8; 32]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum Durability {
+    /// It is on the client's own disk, and no owner has it yet. Neither on the wire nor in a log.
+    Queued = 20,
     /// It is with the operating system: a killed process loses nothing, a power cut up to 1 s.
     Buffered = 40,
     /// It is on disk and survives a power cut.
@@ -140,6 +142,7 @@ impl std::str::FromStr for Durability {
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Queued => "queued",
             Self::Buffered => "buffered",
             Self::Sync => "sync",
         })
@@ -180,7 +183,7 @@ impl Durability {
         self as u8
     }
 
-    /// The level with this number.
+    /// The level with this number, as owners know it.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {

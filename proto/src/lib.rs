@@ -15,6 +15,7 @@
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
+//! | [`lease`] | how leases, times to live and locks stand in the store |
 //! | [`effect`] | what was decided: the content of the log and of the feed |
 //! | [`session`] | exactly once: the client's side, and the results an owner keeps |
 //! | [`replica`] | a copy of a dictionary that follows its owner |
@@ -22,11 +23,13 @@
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
+pub mod digest;
 pub mod effect;
 pub mod error;
 pub mod evaluate;
 pub mod ids;
 pub mod key;
+pub mod lease;
 pub mod limits;
 pub mod link;
 mod numbered;

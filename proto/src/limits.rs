@@ -12,6 +12,20 @@ pub const VALUE_DEPTH_MAX: usize = 200;
 pub const TRANSACTION_BYTES_MAX: usize = 16 << 20;
 /// Most effects in one transaction.
 pub const TRANSACTION_EFFECTS_MAX: usize = 1 << 20;
+/// Most keys that one removal of a range takes for sure, however long they are and whatever is
+/// written about their end; of more, some may be left though fewer were removed than asked for.
+pub const RANGE_REMOVAL_COUNT_MAX: u32 = 1_354;
+/// Most keys that one transaction can have read.
+pub const TRANSACTION_READS_MAX: usize = 65_536;
+/// Most ranges that one transaction can have read.
+pub const TRANSACTION_RANGES_MAX: usize = 1_024;
+/// Most transactions looked at for what has changed in the ranges that one has read; ranges that
+/// were read before so many are outdated.
+pub const TRANSACTION_SCAN_COUNT_MAX: usize = 65_536;
+/// Most locks that one transaction can demand.
+pub const TRANSACTION_FENCES_MAX: usize = 64;
+/// Most items that one operation adds to a list or a set, or removes from a set.
+pub const PATCH_ITEMS_MAX: usize = 65_536;
 /// Longest wire frame, its type byte included: a transaction and room for its envelope.
 pub const FRAME_BYTES_MAX: usize = TRANSACTION_BYTES_MAX + (64 << 10);
 /// Longest frame of a peer that has not yet been welcomed.
@@ -31,10 +45,34 @@ pub const LINK_HOSTS_MAX: usize = 16;
 pub const SESSION_RESULTS_MAX: usize = 65_536;
 /// Most bytes of results kept per session, which is also the most bytes in flight.
 pub const SESSION_BYTES_MAX: usize = 16 << 20;
+/// Writes of a session whose callers have given up, and that can still be asked about; the oldest
+/// goes first.
+pub const SESSION_GIVEN_UP_MAX: usize = 1_024;
 /// Most sessions a store keeps; opening one more ends the one idle for longest.
 pub const SESSIONS_MAX: usize = 65_536;
 /// A session without an operation for this long ends.
 pub const SESSION_IDLE_MS: u64 = 24 * 3600 * 1000;
+
+/// Longest time to live of a key or a lease: ten years. The shortest is 1 ms.
+pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
+/// Longest encoded key that can have a time to live, and longest name of a lock: a key with room
+/// for what is written about it.
+pub const LEASED_KEY_BYTES_MAX: usize = 4_082;
+/// Most keys of a store that have a time to live or end with a lease. Each takes some 200 bytes of
+/// the owner's memory beside its own.
+pub const LEASED_KEYS_MAX: u64 = 1 << 20;
+/// Most leases of a store.
+pub const LEASES_MAX: u64 = 65_536;
+/// Most keys and locks of one lease, so that its end is one transaction.
+pub const LEASE_MEMBERS_MAX: u32 = 1_024;
+/// Most keys and leases that are ended by one transaction, unless a lease alone has more members.
+pub const EXPIRY_COUNT_MAX: usize = 1_024;
+/// Most keys and leases whose end is decided before other writes get their turn.
+pub const EXPIRY_TURN_COUNT_MAX: usize = 8_192;
+/// Most waits for a lock of one connection at once.
+pub const LOCK_WAITS_MAX: usize = 256;
+/// Longest wait for a lock in one request; a client asks again.
+pub const LOCK_WAIT_MS_MAX: u64 = 60_000;
 
 /// Most connections an owner accepts at once.
 pub const CONNECTIONS_MAX: usize = 4_096;
@@ -77,6 +115,17 @@ pub const FEED_FRAME_BYTES: usize = 256 << 10;
 /// A subscriber hears how far the store is at least this often, if it moves at all.
 pub const BOOKMARK_MS: u64 = 1_000;
 
+/// Least bytes of entries in a block that a replica is compared by, unless it is the last.
+pub const BLOCK_BYTES_MIN: u64 = 4 << 10;
+/// Bytes of entries that end a block at the latest.
+pub const BLOCK_BYTES_MAX: u64 = 256 << 10;
+/// Most digests of blocks in one request.
+pub const DIGESTS_MAX: usize = 1_024;
+/// Most bytes of keys in the digests of one request.
+pub const DIGESTS_BYTES_MAX: usize = 256 << 10;
+/// Bytes of entries that are digested for one request, about.
+pub const DIGEST_STEP_BYTES: u64 = 4 << 20;
+
 /// Bytes of encoded events an owner keeps in memory for all subscribers together.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a replica held whole under `replica="auto"`; above it only what was read is held.
@@ -85,6 +134,12 @@ pub const REPLICA_BYTES_AUTO: u64 = 256 << 20;
 pub const PIN_BYTES_MAX: u64 = 64 << 20;
 /// Most iterations over a replica that are open at once; one more ends the oldest.
 pub const PINS_MAX: usize = 1_024;
+/// Bytes of writes that a client queues on its own disk while there is no owner.
+pub const QUEUE_BYTES_MAX: u64 = 64 << 20;
+/// Most writes queued by a client, and conflicts not yet cleared, together.
+pub const QUEUE_WRITES_MAX: usize = 65_536;
+/// Most queues of one dictionary on one machine, each of one handle at a time.
+pub const QUEUES_MAX: u32 = 256;
 /// Bytes that a store may take in memory unless told otherwise: a quarter each for changes ahead
 /// of the index, the ring of events, the index's cache, and decoded values.
 pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;

@@ -29,7 +29,8 @@ pub enum Operation {
         key: Bytes,
     },
     /// Remove the first `count_max` keys of a range. Outcome: [`Outcome::Deleted`]; fewer than
-    /// `count_max` means that nothing is left there.
+    /// `count_max` means that nothing is left there, if that is not above
+    /// `limits::RANGE_REMOVAL_COUNT_MAX`.
     DeleteRange {
         /// First key, included.
         start: Bytes,

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use objsync::{Bytes, Dict, Revision, Scan};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::calls::Calls;
 use crate::codec::{decode, encode, encode_key};
 use crate::handle::{Handle, missing, range_of};
-use crate::scan::What;
+use crate::scan::{AnyScan, What};
 use crate::watch::Events;
 use crate::{errors, options, records};
 
@@ -170,15 +170,16 @@ pub(crate) fn next_event(calls: &Calls, future: &Object<'_>, events: Py<Events>)
 
 /// Starts to follow changes; completes with `Events`.
 #[pyfunction]
-#[pyo3(signature = (calls, future, handle, prefix=None, since=None))]
+#[pyo3(signature = (calls, future, handle, key, prefix=None, since=None))]
 pub(crate) fn watch(
     calls: &Calls,
     future: &Object<'_>,
     handle: &Handle,
+    key: &Bound<'_, PyTuple>,
     prefix: Option<&Object<'_>>,
     since: Option<u64>,
 ) -> PyResult<()> {
-    let range = range_of(None, None, prefix)?;
+    let range = crate::watch::range(future.py(), key, prefix)?;
     let call = handle
         .dict(future.py())?
         .watch_async(range, since.map(Revision));
@@ -209,12 +210,17 @@ pub(crate) fn pages(
 #[pyclass(frozen, module = "objsync._objsync")]
 pub(crate) struct Pages {
     /// Away while a page is being read.
-    scan: Arc<Mutex<Option<Scan>>>,
+    scan: Arc<Mutex<Option<AnyScan>>>,
     what: What,
 }
 
 impl Pages {
     pub(crate) fn of(py: Python<'_>, scan: Scan, what: What) -> PyResult<Py<PyAny>> {
+        Self::over(py, AnyScan::Dict(scan), what)
+    }
+
+    /// Over what can be read on.
+    pub(crate) fn over(py: Python<'_>, scan: AnyScan, what: What) -> PyResult<Py<PyAny>> {
         let scan = Arc::new(Mutex::new(Some(scan)));
         Ok(Py::new(py, Self { scan, what })?.into_any())
     }
@@ -222,12 +228,12 @@ impl Pages {
 
 /// A scan that goes back to its place when its call ends, or is cancelled.
 struct TakenScan {
-    scan: Option<Scan>,
-    place: Arc<Mutex<Option<Scan>>>,
+    scan: Option<AnyScan>,
+    place: Arc<Mutex<Option<AnyScan>>>,
 }
 
 impl TakenScan {
-    fn take(place: &Arc<Mutex<Option<Scan>>>) -> Option<Self> {
+    fn take(place: &Arc<Mutex<Option<AnyScan>>>) -> Option<Self> {
         let scan = place.lock().unwrap_or_else(PoisonError::into_inner).take();
         scan.is_some().then(|| Self {
             scan,

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyModule;
 
+use crate::codec::decode_key;
 use crate::interrupt;
 
 /// The exception for a failed call.
@@ -19,7 +20,38 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
         let fields = (error.to_string(), revision.0, oldest.0);
         return build(py, "PastRetentionError", fields);
     }
-    of_kind(py, error.kind(), error.to_string())
+    if let ObjectError::Gap(gap) = error {
+        let fields = (
+            error.to_string(),
+            gap.after.0,
+            gap.oldest.0,
+            gap.same_history,
+        );
+        return build(py, "HistoryGapError", fields);
+    }
+    let message = error.to_string();
+    match error {
+        ObjectError::Unanswered { op, .. } => {
+            let numbers = (op.session.epoch, op.session.frame.0, op.sequence.0);
+            build(py, "unanswered", (message, numbers))
+        }
+        ObjectError::SnapshotExpired { revision } => {
+            build(py, "SnapshotExpiredError", (message, revision.0))
+        }
+        ObjectError::Overtaken { key, .. } => {
+            let key = key.as_ref().and_then(|key| decode_key(py, key).ok());
+            build(py, "ConflictError", (message, key))
+        }
+        ObjectError::Fenced { name, .. } => named(py, "FencedError", message, name),
+        ObjectError::LockTimeout { name, .. } => named(py, "LockTimeoutError", message, name),
+        ObjectError::LeaseEnded { lease, .. } => build(py, "LeaseExpiredError", (message, lease.0)),
+        other => of_kind(py, other.kind(), message),
+    }
+}
+
+/// An error about the lock of that name.
+fn named(py: Python<'_>, class: &str, message: String, name: &[u8]) -> PyErr {
+    build(py, class, (message, decode_key(py, name).ok()))
 }
 
 /// `InvalidError`: the request itself is wrong.
@@ -47,7 +79,8 @@ pub(crate) fn unserialisable(
     build(py, "UnserialisableError", (message, path, type_name))
 }
 
-fn of_kind(py: Python<'_>, kind: ErrorKind, message: String) -> PyErr {
+/// The exception of a kind.
+pub(crate) fn of_kind(py: Python<'_>, kind: ErrorKind, message: String) -> PyErr {
     build(py, class_name(kind), (message,))
 }
 

@@ -17,12 +17,14 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use crate::batch::Batch;
 use crate::cache::Cache;
 use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
+use crate::leases::Lease;
 use crate::past::PastHandle;
+use crate::patches::patch;
 use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
-use crate::{errors, options, past, records, writes};
+use crate::{errors, leases, options, past, reads, records, watch, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
 #[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
@@ -130,17 +132,29 @@ impl Handle {
 
     /// The value of `key`; `default` when there is no such key.
     ///
+    /// Args:
+    ///     key: The key.
+    ///     default: Returned when there is no such key.
+    ///     max_stale: Seconds, or a timedelta: how old the answer may be. From memory if this handle
+    ///         made a barrier (`sync`, `fresh`, or this) so lately, else by one round trip; 0 sees
+    ///         all that was committed before. Without an owner that is an `UnavailableError`.
+    ///
     /// >>> from objsync import DiskObject
     /// >>> with DiskObject("data.obj", {"a": 1}) as d:
-    /// ...     d.get("a"), d.get("b"), d.get("b", 0)
-    /// (1, None, 0)
-    #[pyo3(signature = (key, default=None, /))]
+    /// ...     d.get("a"), d.get("b"), d.get("b", 0), d.get("a", max_stale=0.2)
+    /// (1, None, 0, 1)
+    #[pyo3(signature = (key, default=None, /, *, max_stale=None))]
     fn get<'py>(
         &self,
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
+        max_stale: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.read(key)?.or(default))
+        let found = match max_stale {
+            Some(max_stale) => reads::get_within(self, key, max_stale)?,
+            None => self.read(key)?,
+        };
+        Ok(found.or(default))
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -220,19 +234,69 @@ impl Handle {
 
     /// Puts `value` under `key`, as ``d[key] = value`` does; returns where the write stands.
     ///
+    /// Args:
+    ///     key: The key.
+    ///     value: The value.
+    ///     ttl: Seconds, or a timedelta, after which the owner of the store removes the key; 1 ms to
+    ///         10 years. Any later assignment of the key takes that away; `incr`, `list_append` and
+    ///         their like keep it.
+    ///     lease: A lease (see `Object.lease`) at whose end the key is removed.
+    ///
+    /// Raises:
+    ///     LeaseExpiredError: The lease has ended.
+    ///
     /// >>> from objsync import DiskObject
     /// >>> with DiskObject("data.obj") as d:
-    /// ...     d.set("a", 1).durability
-    /// 'sync'
-    #[pyo3(signature = (key, value))]
+    /// ...     d.set("a", 1).durability, d.set("token", "secret", ttl=60).durability
+    /// ('sync', 'sync')
+    #[pyo3(signature = (key, value, ttl=None, lease=None))]
     fn set<'py>(
         &self,
         key: &Bound<'py, PyAny>,
         value: &Bound<'py, PyAny>,
+        ttl: Option<&Bound<'py, PyAny>>,
+        lease: Option<&Lease>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let pending = leases::put(self, key, value, ttl, lease)?;
+        records::ack(key.py(), wait(key.py(), pending)?)
+    }
+
+    /// Adds to the end of a list and returns its new length; a missing key counts as an empty one.
+    ///
+    /// Decided by the owner of the store, so nothing is lost between processes.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj") as d:
+    /// ...     d.list_append("jobs", "sweep", "wash"), d.list_append("jobs", "dry"), d["jobs"]
+    /// (2, 3, ['sweep', 'wash', 'dry'])
+    #[pyo3(signature = (key, *items))]
+    fn list_append(&self, key: &Bound<'_, PyAny>, items: &Bound<'_, PyTuple>) -> PyResult<u64> {
         let py = key.py();
-        let pending = self.dict(py)?.set(&encode_key(key)?, encode(value)?);
-        records::ack(py, wait(py, pending)?)
+        wait(py, patch(self.dict(py)?, "list_append", key, items)?)
+    }
+
+    /// Adds to a set and returns how many were not there; a missing key counts as an empty one.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj") as d:
+    /// ...     d.set_add("tags", "red", "blue"), d.set_add("tags", "red"), sorted(d["tags"])
+    /// (2, 0, ['blue', 'red'])
+    #[pyo3(signature = (key, *items))]
+    fn set_add(&self, key: &Bound<'_, PyAny>, items: &Bound<'_, PyTuple>) -> PyResult<u64> {
+        let py = key.py();
+        wait(py, patch(self.dict(py)?, "set_add", key, items)?)
+    }
+
+    /// Removes from a set and returns how many were there; a missing key counts as an empty one.
+    ///
+    /// >>> from objsync import DiskObject
+    /// >>> with DiskObject("data.obj", {"tags": {"red", "blue"}}) as d:
+    /// ...     d.set_discard("tags", "red", "green"), d["tags"]
+    /// (1, {'blue'})
+    #[pyo3(signature = (key, *items))]
+    fn set_discard(&self, key: &Bound<'_, PyAny>, items: &Bound<'_, PyTuple>) -> PyResult<u64> {
+        let py = key.py();
+        wait(py, patch(self.dict(py)?, "set_discard", key, items)?)
     }
 
     /// Adds to an integer and returns its new value; a missing key counts as 0.
@@ -332,14 +396,16 @@ impl Handle {
         Ok(Pipeline::new(self.dict(py)?))
     }
 
-    #[pyo3(signature = (prefix=None, since=None))]
+    #[pyo3(signature = (key, prefix=None, since=None))]
     fn _watch(
         &self,
         py: Python<'_>,
+        key: &Bound<'_, PyTuple>,
         prefix: Option<&Bound<'_, PyAny>>,
         since: Option<u64>,
     ) -> PyResult<Events> {
-        Events::new(py, self.dict(py)?, range_of(None, None, prefix)?, since)
+        let range = watch::range(py, key, prefix)?;
+        Events::new(py, self.dict(py)?, range, since)
     }
 
     fn _at(&self, py: Python<'_>, revision: u64) -> PyResult<PastHandle> {

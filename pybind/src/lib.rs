@@ -8,7 +8,10 @@
 //! | [`writes`] | pop, setdefault, compare-and-set, update: writes that look first |
 //! | [`batch`], [`pipeline`] | one transaction; many writes in flight |
 //! | [`scan`], [`watch`] | iteration; changes as they happen |
+//! | [`transaction`] | several reads and writes as one |
+//! | [`leases`], [`patches`] | leases, locks and presence; changes of a part of a value |
 //! | [`past`] | a dictionary as it was at a revision; what a key was |
+//! | [`reads`] | how old a read may be, snapshots, lost writes, conflicts |
 //! | [`calls`], [`awaitable`] | the same calls for an event loop |
 //! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
 //! | [`errors`], [`records`], [`options`] | exceptions, results and settings, to and from Python |
@@ -21,11 +24,15 @@ mod codec;
 mod errors;
 mod handle;
 mod interrupt;
+mod leases;
 mod options;
 mod past;
+mod patches;
 mod pipeline;
+mod reads;
 mod records;
 mod scan;
+mod transaction;
 mod waiting;
 mod watch;
 mod writes;
@@ -53,6 +60,11 @@ mod _objsync {
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]
+    use super::reads::{
+        clear_conflicts, conflicts, conflicts_clear, outcome, outcome_of, read_within, snapshot,
+        snapshot_begin,
+    };
+    #[pymodule_export]
     use super::scan::ScanIterator;
     #[pymodule_export]
     use super::watch::Events;
@@ -63,11 +75,53 @@ mod _objsync {
     #[allow(non_upper_case_globals, reason = "the name that Python looks for")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    /// Leases, locks and presence, and changes of a part of a value.
+    #[pymodule]
+    mod leases {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::leases::{
+            Lease, Lock, Presence, lease, lease_begin, lease_close, lock, lock_acquire, lock_enter,
+            lock_release, presence, presence_begin, presence_close, set_leased,
+        };
+        #[pymodule_export]
+        use crate::patches::patch_value;
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "leases")
+        }
+    }
+
+    /// Several reads and writes as one.
+    #[pymodule]
+    mod transactions {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::transaction::{
+            AttemptsHandle, TransactionHandle, transact_begin, transact_commit, transact_contains,
+            transact_count, transact_get, transact_pages,
+        };
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "transactions")
+        }
+    }
+
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         objsync::set_interrupt_check(super::interrupt::check);
         Ok(())
     }
+}
+
+/// Makes a part of this module one that can be imported: a file of its own would be found by name.
+fn importable(part: &Bound<'_, PyModule>, name: &str) -> PyResult<()> {
+    let modules = part.py().import("sys")?.getattr("modules")?;
+    modules.set_item(format!("objsync._objsync.{name}"), part)
 }
 
 /// The stored bytes of a value, before compression.

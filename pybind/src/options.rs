@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use objsync::{Change, Durability, Link, Options, ReplicaMode, Target};
+use objsync::{Change, Durability, Link, OfflineMode, Options, ReplicaMode, Target};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -35,6 +35,7 @@ pub(crate) fn read(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
             "replica" => options.replica = parsed::<ReplicaMode, _>(py, &value)?,
             "prefix" => options.range = Some(prefix_range(&value)?),
             "timeout" => options.timeout = timeout(&value)?,
+            "offline" => options.offline = parsed::<OfflineMode, _>(py, &value)?,
             "link" => options.link = Some(link(py, &value.extract::<String>()?)?),
             _ => return Err(errors::invalid(py, format!("there is no setting {name:?}"))),
         }

@@ -64,6 +64,11 @@ impl PastHandle {
         blocking(py, || self.past.contains(&key).wait())
     }
 
+    /// Lets go of what is held in memory for it; reads raise `ClosedError` from then on.
+    fn release(&self) {
+        self.past.release();
+    }
+
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(usize::try_from(wait(py, self.past.count())?)?)
     }

@@ -1,7 +1,7 @@
 //! What calls tell about themselves: acknowledgements, events, status, as the named tuples of
 //! `objsync._records`.
 
-use objsync::{Ack, ChangeKind, Status, Version, WatchEvent};
+use objsync::{Ack, ChangeKind, Conflict, Status, Version, WatchEvent};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -34,6 +34,8 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &WatchEvent) -> PyResult<Bound<
     let kind = match event.kind {
         ChangeKind::Set => intern!(py, "set"),
         ChangeKind::Delete => intern!(py, "delete"),
+        ChangeKind::Expire => intern!(py, "expire"),
+        ChangeKind::Patch => intern!(py, "patch"),
     };
     let origin = if event.origin_is_self {
         Some(String::from("self"))
@@ -51,6 +53,32 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &WatchEvent) -> PyResult<Bound<
         origin,
     );
     class(py, intern!(py, "Event"))?.call1(fields)
+}
+
+/// `Outcome(value, ack)`
+pub(crate) fn outcome(py: Python<'_>, value: Py<PyAny>, of: Ack) -> PyResult<Bound<'_, PyAny>> {
+    class(py, intern!(py, "Outcome"))?.call1((value, ack(py, of)?))
+}
+
+/// `Conflict(key, operation, expected, wanted, actual, reason, time)`
+pub(crate) fn conflict<'py>(py: Python<'py>, conflict: &Conflict) -> PyResult<Bound<'py, PyAny>> {
+    let value = |payload: &Option<bytes::Bytes>| -> PyResult<Option<Bound<'py, PyAny>>> {
+        let payload = payload.as_ref();
+        payload
+            .map(|payload| Ok(decode(py, payload)?.object))
+            .transpose()
+    };
+    let key = conflict.key.as_ref();
+    let fields = (
+        key.map(|key| decode_key(py, key)).transpose()?,
+        &conflict.operation,
+        value(&conflict.expected)?,
+        value(&conflict.wanted)?,
+        value(&conflict.actual)?,
+        &conflict.reason,
+        conflict.time_ms,
+    );
+    class(py, intern!(py, "conflict"))?.call1(fields)
 }
 
 /// `Version(key, value, revision, time, kind, is_oldest_known)`
@@ -107,5 +135,8 @@ pub(crate) fn status<'py>(py: Python<'py>, status: &Status) -> PyResult<Bound<'p
     fields.set_item("unanswered", status.unanswered)?;
     fields.set_item("owner_pid", status.owner_pid)?;
     fields.set_item("reason", &status.reason)?;
+    fields.set_item("stale_s", status.stale.as_secs_f64())?;
+    fields.set_item("queued", status.queued)?;
+    fields.set_item("conflicts", status.conflicts)?;
     class(py, intern!(py, "Status"))?.call((), Some(&fields))
 }

@@ -1,6 +1,6 @@
 //! Iteration over keys, values or items, all as of one revision.
 
-use objsync::{Bytes, Dict, KeyRange, Pending, Scan};
+use objsync::{Bytes, Dict, KeyRange, ObjectError, Pending, Scan, TransactionScan};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -54,12 +54,34 @@ impl What {
     }
 }
 
+/// Entries of a dictionary, or as a transaction sees them.
+pub(crate) enum AnyScan {
+    Dict(Scan),
+    Transaction(TransactionScan),
+}
+
+impl AnyScan {
+    fn next_page(&mut self) -> Result<Vec<(Bytes, Bytes)>, ObjectError> {
+        match self {
+            Self::Dict(scan) => scan.next_page(),
+            Self::Transaction(scan) => scan.next_page(),
+        }
+    }
+
+    pub(crate) async fn next_page_async(&mut self) -> Result<Vec<(Bytes, Bytes)>, ObjectError> {
+        match self {
+            Self::Dict(scan) => scan.next_page_async().await,
+            Self::Transaction(scan) => scan.next_page_async().await,
+        }
+    }
+}
+
 // What it yields does not go through the cache of decoded values: a long iteration would only empty
 // it.
 /// Yields entries in key order. They are decoded one by one, and fetched some 256 KiB at a time.
 #[pyclass(module = "objsync._objsync")]
 pub(crate) struct ScanIterator {
-    scan: Scan,
+    scan: AnyScan,
     what: What,
     page: std::vec::IntoIter<(Bytes, Bytes)>,
     is_done: bool,
@@ -78,13 +100,17 @@ impl ScanIterator {
 
     /// Over what was started to be read.
     pub(crate) fn of(py: Python<'_>, scan: Pending<Scan>, what: What) -> PyResult<Self> {
-        let scan = wait(py, scan)?;
-        Ok(Self {
+        Ok(Self::over(AnyScan::Dict(wait(py, scan)?), what))
+    }
+
+    /// Over what can be read on.
+    pub(crate) fn over(scan: AnyScan, what: What) -> Self {
+        Self {
             scan,
             what,
             page: Vec::new().into_iter(),
             is_done: false,
-        })
+        }
     }
 }
 

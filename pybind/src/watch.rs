@@ -2,9 +2,30 @@
 
 use objsync::{Dict, KeyRange, Revision};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
+use crate::codec::encode_key;
+use crate::handle::range_of;
 use crate::records;
 use crate::waiting::{blocking, wait};
+
+/// What to watch: a key, in a tuple that is empty for none; or all that begins with a prefix.
+pub(crate) fn range(
+    py: Python<'_>,
+    key: &Bound<'_, PyTuple>,
+    prefix: Option<&Bound<'_, PyAny>>,
+) -> PyResult<KeyRange> {
+    let Ok(one) = key.get_item(0) else {
+        return range_of(None, None, prefix);
+    };
+    if prefix.is_some() {
+        let text = String::from("watch has a key and a prefix: give one of them");
+        return Err(crate::errors::invalid(py, text));
+    }
+    let start = objsync::Bytes::from(encode_key(&one)?);
+    let end = Some(objsync::key::successor(&start));
+    Ok(KeyRange { start, end })
+}
 
 /// A stream of changes; `objsync.Watch` is its public face.
 #[pyclass(frozen, module = "objsync._objsync")]

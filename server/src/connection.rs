@@ -101,7 +101,7 @@ pub(crate) async fn attend(
     // Answers go before events and bulk data that wait for room on the wire.
     let _ = send.set_priority(1);
     let peer = Arc::new(peer);
-    let _end = EndOfAnswers(Arc::clone(&peer));
+    let _end = End(Arc::clone(&peer));
     peer.answers.push(&ToPeer::Welcome(welcome));
     let both = async {
         let reading = async {
@@ -128,12 +128,12 @@ pub(crate) async fn attend(
     }
 }
 
-/// Lets go of who waits for room among the answers of a peer that has gone.
-struct EndOfAnswers(Arc<Peer>);
+/// Ends what belongs to a peer that has gone, and lets go of who waits for room among its answers.
+struct End(Arc<Peer>);
 
-impl Drop for EndOfAnswers {
+impl Drop for End {
     fn drop(&mut self) {
-        self.0.answers.finish();
+        self.0.end();
     }
 }
 
@@ -236,7 +236,7 @@ async fn conclude(peer: &Peer, ended: &Result<Ended, Dropped>) {
             peer.answers.push(&ToPeer::Goodbye(closed()));
         }
     }
-    peer.answers.finish();
+    peer.end();
 }
 
 /// Waits until everything that took a part of `places` has given it back.

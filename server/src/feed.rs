@@ -7,34 +7,32 @@
 //! * Events are sent in order, each once, whole: the cursor is the last revision gathered.
 //! * Memory per subscriber is one batch of at most `limits::FEED_FRAME_BYTES` (or one larger
 //!   event), whatever it does: who does not read is held by QUIC's flow control, falls out of the
-//!   ring, then reads the log, and in the end gets the state anew. Nobody waits for anybody.
+//!   ring, then reads the log, and in the end is helped over the gap (`feed/bridge.rs`). Nobody
+//!   waits for anybody.
 //! * The subscriber hears how far it is: at once when its own peer's write brought it nothing, or
 //!   a barrier asks; else within `limits::BOOKMARK_MS`.
 //!
 //! When aborted, the stream is reset; the subscriber resumes from its position.
+
+mod bridge;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
-use objsync_proto::wire::{Event, Feed, KeyRange, event};
+use objsync_proto::wire::{Event, Feed, Held, KeyRange, event};
 use objsync_store::{FeedRead, LogRead, Published};
 use quinn::Connection;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::barriers::{Barrier, Barriers};
 use crate::commits::CommitsSeen;
+use crate::digests::Inlet;
 use crate::feed_stream::{FeedStream, Unsendable};
-use crate::pages::{Pages, Source};
 use crate::peer::{Peer, Session};
-use crate::streams::Barrier;
-
-/// How often the state is begun anew for a subscriber too slow for it, before it is told so.
-const STATES_MAX: u32 = 3;
 
 /// What was asked for.
 pub(crate) struct Wanted {
@@ -42,6 +40,10 @@ pub(crate) struct Wanted {
     pub(crate) namespace: NamespaceId,
     pub(crate) range: KeyRange,
     pub(crate) since: Option<Position>,
+    /// What it has as of `since`; none if it did not say.
+    pub(crate) held: Option<Held>,
+    /// Where its digests come in.
+    pub(crate) inlet: Inlet,
 }
 
 /// Sends a subscriber everything it asked for, until it or its connection goes.
@@ -49,7 +51,7 @@ pub(crate) async fn follow(
     peer: Arc<Peer>,
     connection: Connection,
     wanted: Wanted,
-    barriers: mpsc::Receiver<Barrier>,
+    barriers: Barriers,
 ) {
     let _counted = peer.serving.begin_subscription();
     let Ok(stream) = FeedStream::open(&connection, wanted.id, 0).await else {
@@ -61,6 +63,9 @@ pub(crate) async fn follow(
         stream,
         namespace: wanted.namespace,
         range: wanted.range,
+        held: wanted.held,
+        inlet: wanted.inlet,
+        round: 0,
         cursor: Revision(0),
         told: Revision(0),
         told_at: Instant::now(),
@@ -69,7 +74,7 @@ pub(crate) async fn follow(
         barriers: VecDeque::new(),
     };
     let Err(why) = subscription.run(wanted.since).await;
-    subscription.stream.fail(why).await;
+    subscription.stream.end(why).await;
 }
 
 /// Never a value: a subscription ends by an error or by being dropped.
@@ -80,6 +85,10 @@ struct Subscription {
     stream: FeedStream,
     namespace: NamespaceId,
     range: KeyRange,
+    held: Option<Held>,
+    inlet: Inlet,
+    /// Comparisons begun.
+    round: u32,
     commits: CommitsSeen,
     /// Everything up to here has been sent, or did not concern the subscriber.
     cursor: Revision,
@@ -88,7 +97,7 @@ struct Subscription {
     told_at: Instant,
     /// The subscriber's own write brought it nothing: it waits to hear that it is past it.
     owed: bool,
-    asked: mpsc::Receiver<Barrier>,
+    asked: Barriers,
     /// Barriers that were asked for and not sent yet.
     barriers: VecDeque<Barrier>,
 }
@@ -102,14 +111,14 @@ impl Subscription {
                 self.stream.put(&Feed::Resume);
                 self.stream.flush().await?;
             }
-            _ => self.send_state().await?,
+            Some(since) => self.bridge(since).await?,
+            // On the heap while it lasts: who follows for days pays for no more than that.
+            None => Box::pin(self.send_state()).await?,
         }
         loop {
             // Before the read: a commit during it wakes the wait below.
             self.commits.see();
-            while let Ok(barrier) = self.asked.try_recv() {
-                self.barriers.push_back(barrier);
-            }
+            self.barriers.append(&mut self.asked.take());
             match self
                 .peer
                 .serving
@@ -119,12 +128,12 @@ impl Subscription {
             {
                 FeedRead::Published(batch) => self.send(batch.iter().map(Arc::as_ref)).await?,
                 FeedRead::UpToDate(revision) => self.rest(revision).await?,
-                FeedRead::Behind => self.catch_up().await?,
+                FeedRead::Behind => Box::pin(self.catch_up()).await?,
             }
         }
     }
 
-    /// Sends the next part of the log, or the state where the log begins later.
+    /// Sends the next part of the log, or what helps where the log begins later.
     async fn catch_up(&mut self) -> Result<(), Unsendable> {
         let (store, cursor) = (self.peer.serving.store.clone(), self.cursor);
         let serving = &self.peer.serving;
@@ -134,40 +143,8 @@ impl Subscription {
         match read.await?? {
             LogRead::Transactions(batch) if batch.is_empty() => self.rest(committed).await,
             LogRead::Transactions(batch) => self.send(batch.iter()).await,
-            LogRead::Trimmed => self.send_state().await,
+            LogRead::Trimmed => self.bridge(self.at(cursor)).await,
         }
-    }
-
-    /// Sends everything there is now, as of one revision, to go on from there.
-    async fn send_state(&mut self) -> Result<(), Unsendable> {
-        for _ in 1..STATES_MAX {
-            match self.try_send_state().await {
-                Err(Unsendable::Failed(failure)) if failure.kind == ErrorKind::Conflict => {
-                    tracing::debug!(%failure, "the state is sent anew");
-                }
-                sent => return sent,
-            }
-        }
-        self.try_send_state().await
-    }
-
-    async fn try_send_state(&mut self) -> Result<(), Unsendable> {
-        self.stream.put(&Feed::Reset);
-        // Refused only by a semaphore that is closed, which nobody does.
-        let _turn = Arc::clone(&self.peer.states).acquire_owned().await;
-        let serving = &self.peer.serving;
-        let wanted = (self.namespace, self.range.clone(), false);
-        let mut pages = Pages::new(serving, Source::Now, wanted);
-        while let Some(page) = pages.next().await? {
-            self.stream.put(&Feed::Entries(page));
-            self.stream.flush().await?;
-        }
-        let position = pages.position();
-        self.stream.put(&Feed::Complete { position });
-        self.stream.flush().await?;
-        self.cursor = position.revision;
-        self.mark_told(position.revision);
-        Ok(())
     }
 
     /// Sends what of a batch concerns the subscriber.
@@ -239,7 +216,7 @@ impl Subscription {
         let due = self.told_at + Duration::from_millis(BOOKMARK_MS);
         tokio::select! { biased;
             () = self.commits.changed() => {}
-            Some(barrier) = self.asked.recv() => self.barriers.push_back(barrier),
+            () = self.asked.filled() => {}
             () = sleep_until(due), if !silent => self.owed = true,
         }
         Ok(())

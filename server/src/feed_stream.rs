@@ -17,6 +17,9 @@ pub(crate) enum Unsendable {
     /// The peer is gone, or does not want this stream any more.
     #[error("the peer does not read it")]
     Gone,
+    /// Everything was said that there is to say.
+    #[error("nothing more follows")]
+    Said,
     /// What was to be sent cannot be read.
     #[error("{0}")]
     Failed(Failure),
@@ -46,6 +49,9 @@ impl From<tokio::task::JoinError> for Unsendable {
     }
 }
 
+/// What an entry takes in a frame beside its key and value, at most.
+const ENTRY_BYTES: usize = 24;
+
 /// A one-way stream to a subscriber or fetcher.
 pub(crate) struct FeedStream {
     stream: SendStream,
@@ -74,6 +80,11 @@ impl FeedStream {
 
     /// Appends a message to what is sent next.
     pub(crate) fn put(&mut self, message: &Feed) {
+        if let Feed::Entries(entries) | Feed::Replace { entries, .. } = message {
+            let bytes = entries.iter().map(|e| e.key.len() + e.value.len());
+            self.out
+                .reserve(bytes.sum::<usize>() + ENTRY_BYTES * entries.len());
+        }
         codec::encode(message, &mut self.out);
     }
 
@@ -97,10 +108,12 @@ impl FeedStream {
         self.finished = self.stream.finish().is_ok();
     }
 
-    /// Tells the peer why the stream ends, if it is still there.
-    pub(crate) async fn fail(&mut self, why: Unsendable) {
-        let Unsendable::Failed(failure) = why else {
-            return;
+    /// Ends the stream, and tells the peer why, if it is still there.
+    pub(crate) async fn end(&mut self, why: Unsendable) {
+        let failure = match why {
+            Unsendable::Gone => return,
+            Unsendable::Said => return self.finish(),
+            Unsendable::Failed(failure) => failure,
         };
         self.put(&Feed::Failed(failure));
         if self.flush().await.is_ok() {

@@ -47,7 +47,7 @@ pub(crate) async fn send(peer: Arc<Peer>, connection: Connection, wanted: Wanted
     };
     match send_pages(&peer, &mut stream, source, wanted).await {
         Ok(()) => stream.finish(),
-        Err(why) => stream.fail(why).await,
+        Err(why) => stream.end(why).await,
     }
 }
 

@@ -11,7 +11,8 @@
 //! | `listen`, `connection`, `peer` | the door, one connection, who is at its other end |
 //! | `write`, `session`, `request` | what a peer can ask, one function each |
 //! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
-//! | `feed`, `fetch`, `streams` | what a peer is sent without asking again |
+//! | `feed`, `fetch`, `streams`, `barriers` | what a peer is sent without asking again |
+//! | `digests`, `comparison` | what a peer that was away too long holds, and what of it differs |
 //! | `commits` | word to all subscriptions that there is something new |
 //! | `rights`, `refusals` | who may do what, and log lines about who may not |
 //! | [`closing`] | why a connection was closed |
@@ -24,11 +25,14 @@
 //! | [`error`] | why a call failed |
 
 mod answers;
+mod barriers;
 pub mod certificate;
 pub mod closing;
 mod commits;
+mod comparison;
 mod connection;
 pub mod dial;
+mod digests;
 pub mod error;
 mod feed;
 mod feed_stream;
@@ -36,6 +40,7 @@ mod fetch;
 mod frames;
 pub mod identity;
 pub mod inherited;
+mod leases;
 mod listen;
 pub mod local;
 pub mod network;
@@ -57,6 +62,7 @@ mod write;
 pub use dial::dial;
 pub use error::ServerError;
 pub use identity::Identity;
+pub use leases::Unlocks;
 pub use network::{Network, Udp};
 pub use server::{ServeOptions, Server};
 pub use tls::SeenServer;

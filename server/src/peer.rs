@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{NamespaceId, PeerKey, SessionId};
 use objsync_proto::limits::{
-    NAMESPACE_BYTES_MAX, PAST_READS_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SESSION_BYTES_MAX,
-    SESSION_RESULTS_MAX, STATES_IN_FLIGHT_MAX,
+    LOCK_WAITS_MAX, NAMESPACE_BYTES_MAX, PAST_READS_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX,
+    SESSION_BYTES_MAX, SESSION_RESULTS_MAX, STATES_IN_FLIGHT_MAX,
 };
 use objsync_proto::wire::{Hello, Welcome};
+use objsync_store::Keeper;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::answers::Answers;
 use crate::rights::Rights;
@@ -34,6 +36,12 @@ pub(crate) struct Peer {
     pub(crate) states: Arc<Semaphore>,
     /// Reads of the past that may still be answered at once.
     pub(crate) past_reads: Arc<Semaphore>,
+    /// Waits for locks that may still be begun before one is over.
+    pub(crate) lock_waits: Arc<Semaphore>,
+    /// Leases of presence that last as long as the connection does.
+    pub(crate) keeper: Keeper,
+    /// Set when the connection ends.
+    pub(crate) gone: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -93,6 +101,9 @@ impl Peer {
             session_known: matches!(session, Session::Open(_)),
         };
         let peer = Self {
+            keeper: store.keeper(),
+            gone: CancellationToken::new(),
+            lock_waits: Arc::new(Semaphore::new(LOCK_WAITS_MAX)),
             serving,
             key,
             rights,
@@ -141,6 +152,16 @@ impl Peer {
     /// It has this session from here on.
     pub(crate) fn set_session(&self, session: Session) {
         self.update(|state| state.session = session);
+    }
+
+    /// The connection has ended: its presence ends with it, unless it is the owner who goes.
+    pub(crate) fn end(&self) {
+        self.gone.cancel();
+        match self.serving.stopping.is_cancelled() {
+            true => self.keeper.leave(),
+            false => self.keeper.end(),
+        }
+        self.answers.finish();
     }
 
     fn state(&self) -> State {

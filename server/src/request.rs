@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{PeerKey, Revision};
+use objsync_proto::ids::{Origin, PeerKey, Revision};
 use objsync_proto::wire::{Grant, KeyRange, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
@@ -15,7 +15,7 @@ use crate::peer::Peer;
 use crate::serving::PROGRAM;
 use crate::session::stopped;
 use crate::streams::Streams;
-use crate::{fetch, past};
+use crate::{fetch, leases, past};
 
 type Answered = Result<Reply, Failure>;
 
@@ -26,13 +26,16 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
         Request::Count => count(peer),
         Request::Barrier => barrier(peer, streams, id),
         Request::Grants => grants(peer),
-        Request::Subscribe {
+        Request::Subscribe { .. } | Request::Follow { .. } => subscribe(peer, streams, request),
+        Request::Digests {
             subscription,
-            range,
-            since,
-        } => peer
-            .may_read()
-            .and_then(|()| streams.subscribe(subscription, range, since)),
+            round,
+            digests,
+        } => match streams.digests(id, subscription, (round, digests)) {
+            // Answered once they were compared.
+            Ok(()) => return,
+            Err(failure) => Err(failure),
+        },
         Request::Fetch {
             subscription,
             range,
@@ -59,9 +62,13 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             before,
             count_max,
         } => return past::history(peer, id, key, (before, count_max)).await,
-        Request::KeepLease { .. } => Err(unknown(17)),
-        Request::AwaitLock { .. } => Err(unknown(18)),
-        Request::Outcome { .. } => Err(unknown(19)),
+        Request::KeepLease { lease } => leases::keep(peer, lease),
+        Request::AwaitLock { name, timeout_ms } => {
+            return leases::await_lock(peer, id, name, timeout_ms);
+        }
+        Request::Outcome { session, sequence } => {
+            leases::outcome(peer, Origin { session, sequence })
+        }
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
         Request::CreateNamespace { content } => create_namespace(peer, content).await,
@@ -102,6 +109,24 @@ fn get(peer: &Peer, key: &[u8]) -> Answered {
         .map_or(as_of, |stored| as_of.max(stored.revision));
     let entry = stored.map(|stored| (stored.value, stored.revision));
     Ok(Reply::Entry { entry, as_of })
+}
+
+fn subscribe(peer: &Peer, streams: &mut Streams, request: Request) -> Answered {
+    peer.may_read()?;
+    match request {
+        Request::Subscribe {
+            subscription,
+            range,
+            since,
+        } => streams.subscribe(subscription, range, (since, None)),
+        Request::Follow {
+            subscription,
+            range,
+            since,
+            held,
+        } => streams.subscribe(subscription, range, (Some(since), Some(held))),
+        other => unreachable!("{other:?} subscribes to nothing"),
+    }
 }
 
 fn fetch(

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::closing;
 use crate::commits::Commits;
+use crate::leases::Unlocks;
 use crate::pasts::Pasts;
 use crate::refusals::Refusals;
 use crate::rights::{self, Rights};
@@ -48,6 +49,7 @@ pub(crate) struct Serving {
     subscriptions: AtomicU32,
     /// Revisions of the past that are held open.
     pub(crate) pasts: Pasts,
+    pub(crate) unlocks: Unlocks,
     peers: Mutex<Peers>,
 }
 
@@ -68,6 +70,7 @@ impl Serving {
         Self {
             key,
             durability: options.durability.unwrap_or_else(|| store.durability()),
+            unlocks: Unlocks::of(&store),
             store,
             address,
             commits: Commits::default(),

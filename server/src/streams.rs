@@ -8,22 +8,14 @@ use std::sync::Arc;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::Position;
 use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
-use objsync_proto::wire::{KeyRange, Reply};
+use objsync_proto::wire::{Digest, Held, KeyRange, Reply};
 use quinn::Connection;
-use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::barriers::{Barrier, Barriers};
+use crate::digests::Inlet;
 use crate::peer::Peer;
 use crate::{feed, fetch};
-
-/// A barrier on its way to the stream of a subscription.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Barrier {
-    /// The request's id.
-    pub(crate) id: u64,
-    /// What was committed when it was asked for.
-    pub(crate) position: Position,
-}
 
 /// The open streams of one peer.
 pub(crate) struct Streams {
@@ -36,7 +28,9 @@ pub(crate) struct Streams {
 struct Open {
     task: AbortHandle,
     /// Where barriers go; none for a fetch.
-    barriers: Option<mpsc::Sender<Barrier>>,
+    barriers: Option<Barriers>,
+    /// Where digests go.
+    digests: Inlet,
 }
 
 impl Streams {
@@ -54,17 +48,20 @@ impl Streams {
         &mut self,
         id: u64,
         range: KeyRange,
-        since: Option<Position>,
+        (since, held): (Option<Position>, Option<Held>),
     ) -> Result<Reply, Failure> {
         self.check_free(id)?;
         let namespace = self.peer.namespace()?;
-        // Bounded: a client that asks for more than it reads is told so.
-        let (barriers, asked) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
+        let barriers = Barriers::default();
+        let asked = barriers.clone();
+        let digests = Inlet::default();
         let wanted = feed::Wanted {
             id,
             namespace,
             range,
             since,
+            held,
+            inlet: digests.clone(),
         };
         let (peer, connection) = (Arc::clone(&self.peer), self.connection.clone());
         let task = self.tasks.spawn(async move {
@@ -76,6 +73,7 @@ impl Streams {
             Open {
                 task,
                 barriers: Some(barriers),
+                digests,
             },
         );
         Ok(Reply::Done)
@@ -95,9 +93,25 @@ impl Streams {
             Open {
                 task,
                 barriers: None,
+                digests: Inlet::default(),
             },
         );
         Ok(())
+    }
+
+    /// Takes digests, sent under request `id`, to the subscription that compares them; it answers.
+    pub(crate) fn digests(
+        &mut self,
+        id: u64,
+        subscription: u64,
+        sent: (u32, Vec<Digest>),
+    ) -> Result<(), Failure> {
+        self.reap();
+        let Some(open) = self.open.get(&subscription) else {
+            let text = format!("subscription {subscription} is not there on this connection");
+            return Err(Failure::new(ErrorKind::NotFound, text));
+        };
+        open.digests.put(&self.peer, id, sent)
     }
 
     /// Ends a stream. One that has ended by itself is no mistake of the client's.
@@ -114,8 +128,7 @@ impl Streams {
             let Some(barriers) = &open.barriers else {
                 continue;
             };
-            let sent = barriers.try_send(Barrier { id, position });
-            if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
+            if !barriers.put(Barrier { id, position }) {
                 let message = format!(
                     "subscription {subscription} has {REQUESTS_IN_FLIGHT_MAX} barriers unread; \
                      that is the limit"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Origin, Sequence};
 use objsync_proto::limits::SESSION_BYTES_MAX;
-use objsync_proto::operation::Operation;
+use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{ToPeer, Write};
 use objsync_store::{Answer, StoreError, Submission, SubmissionOrigin};
 use tokio::sync::OwnedSemaphorePermit;
@@ -13,6 +13,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::connection::Dropped;
 use crate::peer::{Peer, Session, WRITE_BYTES_MIN};
 
+/// Most keys that a transaction on the I/O thread may have read.
+const INLINE_READS_MAX: usize = 16;
 /// Largest frame whose write may run on the I/O thread.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
@@ -57,9 +59,18 @@ pub(crate) async fn submit(
     Ok(())
 }
 
-/// Whether deciding it reads at most a key or two.
+/// Whether deciding it reads a few keys at most.
 fn is_short(operation: &Operation) -> bool {
-    !matches!(operation, Operation::DeleteRange { .. })
+    match operation {
+        Operation::DeleteRange { .. } | Operation::RevokeLease { .. } => false,
+        Operation::Transact { reads, ranges, .. } => {
+            ranges.is_empty() && reads.len() <= INLINE_READS_MAX
+        }
+        // These look at all that the lease has.
+        Operation::PutLeased { lease, .. } => lease.is_none(),
+        Operation::Lock { .. } => false,
+        _ => true,
+    }
 }
 
 /// The write as the store takes it, or the answer that it is refused.
@@ -115,6 +126,15 @@ async fn place(peer: &Peer, bytes: usize) -> Place {
 }
 
 fn answer(peer: &Peer, sequence: Sequence, result: Result<Answer, StoreError>) {
+    if let Ok(Answer {
+        outcome: Ok(Outcome::Lease(lease)),
+        ..
+    }) = result
+        && let Ok(namespace) = peer.namespace()
+    {
+        // A repeat can tell of one that has ended since; then there is nothing to keep.
+        let _ = peer.keeper.keep(namespace, lease);
+    }
     let result = match result {
         Ok(answer) => answer.outcome.map(|outcome| (outcome, answer.ack)),
         Err(error) => Err(error.to_failure()),

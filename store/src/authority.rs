@@ -58,7 +58,7 @@ impl Authority for Alone {
 
     fn committed(&self, level: Durability, appended: Revision, durable: Revision) -> Revision {
         match level {
-            Durability::Buffered => appended,
+            Durability::Queued | Durability::Buffered => appended,
             Durability::Sync => durable,
         }
     }

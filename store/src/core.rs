@@ -10,7 +10,7 @@ use objsync_proto::ids::{Durability, Epoch, Position, Revision, StoreId};
 
 use crate::authority::Authority;
 use crate::catalog::Catalog;
-use crate::clock::Clock;
+use crate::clock::{Clock, OwnerTime};
 use crate::commit::{Queue, Request, Writer};
 use crate::disk::Disk;
 use crate::epoch::Epochs;
@@ -18,6 +18,7 @@ use crate::error::StoreError;
 use crate::feed::Feed;
 use crate::grants::Grants;
 use crate::history::LogHistory;
+use crate::leases::Leases;
 use crate::lock::Lock;
 use crate::log::{OpenSegment, Place, Segments};
 use crate::manifest::ManifestFile;
@@ -37,10 +38,12 @@ pub(crate) struct Core {
     pub(crate) limits: StoreLimits,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: OwnerTime,
     pub(crate) authority: Box<dyn Authority>,
 
     pub(crate) store: StoreId,
     pub(crate) epoch: Epoch,
+    pub(crate) began: Began,
     pub(crate) epochs: Arc<RwLock<Epochs>>,
     pub(crate) manifest: ManifestFile,
     pub(crate) segments: Arc<Segments>,
@@ -58,6 +61,7 @@ pub(crate) struct Core {
     pub(crate) state: Arc<DictState>,
     pub(crate) system: Mutex<System>,
     pub(crate) catalog: RwLock<Catalog>,
+    pub(crate) leases: Leases,
     pub(crate) stamps: Stamps,
     pub(crate) feed: Feed,
 
@@ -67,6 +71,15 @@ pub(crate) struct Core {
     /// The store has threads of its own; if not, a test does their work.
     pub(crate) has_threads: bool,
     pub(crate) start_ms: u64,
+}
+
+/// Where this owner went on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Began {
+    /// The last revision that was kept of those before.
+    pub(crate) kept: Revision,
+    /// The last revision that may have been given before; the first of this owner follows.
+    pub(crate) given: Revision,
 }
 
 /// Store state that is kept in memory, and in the log.

@@ -87,17 +87,23 @@ impl Epochs {
     /// Whether what was read at a position is a prefix of this history, which is at `committed`.
     #[must_use]
     pub fn holds(&self, position: &Position, committed: Revision) -> bool {
+        self.common(position, committed) == Some(position.revision)
+    }
+
+    /// The last revision up to which what was read at a position is a prefix of this history,
+    /// which is at `committed`; none if it has nothing to do with it.
+    #[must_use]
+    pub fn common(&self, position: &Position, committed: Revision) -> Option<Revision> {
         if position.store != self.store {
-            return false;
+            return None;
         }
-        let Some(found) = self.find(position.epoch.number) else {
-            return false;
-        };
+        let found = self.find(position.epoch.number)?;
         let kept_to = match self.starts.get(found + 1) {
             Some(next) => next.after,
             None => committed,
         };
-        self.starts[found].epoch == position.epoch && position.revision <= kept_to
+        let is_same = self.starts[found].epoch == position.epoch;
+        is_same.then(|| position.revision.min(kept_to))
     }
 
     /// All of them, oldest first.
@@ -193,5 +199,29 @@ mod tests {
         start.encode(&mut body);
         let body = body.into();
         assert_eq!(EpochStart::take(&mut BytesReader::new(&body)), Ok(start));
+    }
+
+    #[test]
+    fn common_part_of_a_history_ends_where_its_epoch_was_kept_to() {
+        let epochs = history();
+        let common = |number, name, revision| {
+            let position = Position {
+                store: STORE,
+                epoch: epoch(number, name),
+                revision: Revision(revision),
+            };
+            epochs.common(&position, Revision(30))
+        };
+        assert_eq!(common(1, 7, 9), Some(Revision(9)));
+        assert_eq!(common(1, 7, 15), Some(Revision(10)), "the rest was lost");
+        assert_eq!(common(5, 7, 40), Some(Revision(30)), "it is not there yet");
+        assert_eq!(common(2, 8, 15), None, "an epoch of another owner");
+        assert_eq!(common(3, 7, 15), None);
+        let elsewhere = Position {
+            store: StoreId([2; 16]),
+            epoch: epoch(1, 7),
+            revision: Revision(9),
+        };
+        assert_eq!(epochs.common(&elsewhere, Revision(30)), None);
     }
 }

@@ -182,6 +182,24 @@ impl Feed {
         FeedRead::Published(read)
     }
 
+    /// Shows `visit` the transactions after a revision, until it says false. Tells whether these
+    /// were all there are: not if the ring no longer reaches back, or they are more than
+    /// `count_max`.
+    pub(crate) fn each_after(
+        &self,
+        after: Revision,
+        count_max: usize,
+        visit: &mut dyn FnMut(&Published) -> bool,
+    ) -> bool {
+        let ring = self.ring();
+        let is_after = |entry: &Arc<Published>| entry.revision <= after;
+        let start = ring.entries.partition_point(is_after);
+        let entries = ring.entries.range(start..).take(count_max);
+        after >= ring.after
+            && entries.into_iter().all(|entry| visit(entry))
+            && ring.entries.len() - start <= count_max
+    }
+
     /// Calls `wake` after each publish, from the writing thread: it must not block.
     #[must_use]
     pub fn on_commit(&self, wake: Waker) -> OnCommit {

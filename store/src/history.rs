@@ -49,6 +49,11 @@ pub(crate) enum Walk {
 }
 
 impl LogHistory {
+    /// The revision before the oldest transaction that the log still has.
+    pub(crate) fn log_begin(&self) -> Revision {
+        self.segments.begin(self.open.info())
+    }
+
     /// Calls `each` with the transactions after one revision up to another, in order, until it
     /// returns false.
     pub(crate) fn walk(

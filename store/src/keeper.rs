@@ -113,7 +113,7 @@ impl Core {
         let Trim {
             segments,
             snapshots,
-        } = trim::plan(&closed, &snapshots, self.clock.now_ms(), &self.limits);
+        } = trim::plan(&closed, &snapshots, self.time.now_ms(), &self.limits);
         if segments.is_empty() && snapshots.is_empty() {
             return Ok(());
         }

@@ -20,6 +20,7 @@
 //! | [`state`], `recent`, [`index`], [`reader`] | where values are found, at which revision |
 //! | [`past`], [`versions`] | the state as of an earlier revision; what a key was over time |
 //! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
+//! | `leases` | what ends when: leases, times to live, locks |
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
 //! | [`check`](mod@check) | reads every byte of a closed store |
@@ -54,6 +55,7 @@ pub mod grants;
 mod history;
 pub mod index;
 mod keeper;
+mod leases;
 pub mod lock;
 pub mod log;
 pub mod manifest;
@@ -87,9 +89,10 @@ pub use backup::{BackupPart, BackupProgress, BackupReport, backup, restore};
 pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
+pub use leases::{Keeper, OnUnlock};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;
-pub use reader::Reader;
+pub use reader::{ENTRY_BYTES as PAGE_ENTRY_BYTES, Reader};
 pub use repair::{Loss, RepairPart, RepairProgress, RepairReport, repair};
 pub use stamps::Stamp;
 pub use state::BuildProgress;

@@ -19,7 +19,7 @@ const RECENT_STEP_COUNT: usize = 512;
 /// Keys of the recent map looked at first; each later look takes twice as many.
 const RECENT_STEP_COUNT_FIRST: usize = 16;
 /// What an entry takes of a page beside its key and value.
-pub(crate) const ENTRY_BYTES: usize = 16;
+pub const ENTRY_BYTES: usize = 16;
 
 /// Reads everything as of one revision, which the index does not pass meanwhile.
 ///

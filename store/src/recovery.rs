@@ -16,8 +16,9 @@ use objsync_proto::ids::{Epoch, EpochName, Revision, StoreId};
 use objsync_proto::limits::REVISION_STEP;
 
 use crate::authority::{Alone, Authority, AuthorityKind};
+use crate::clock::OwnerTime;
 use crate::commit::{Batch, Queue, Writer};
-use crate::core::{Core, System};
+use crate::core::{Began, Core, System};
 use crate::dict::DictSurface;
 use crate::disk::{Disk, OpenMode};
 use crate::epoch::{EpochStart, Epochs};
@@ -27,6 +28,7 @@ use crate::format::{check_format, write_format};
 use crate::frame::BatchBuilder;
 use crate::history::LogHistory;
 use crate::keeper;
+use crate::leases::Leases;
 use crate::lock::Lock;
 use crate::log::{LogWriter, OpenSegment, SegmentHeader, SegmentInfo, Segments};
 use crate::manifest::{Manifest, ManifestFile};
@@ -60,11 +62,18 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
         all.collect(),
         (&mut system, &mut epochs),
     )?;
-    system.sessions.end_idle(options.clock.now_ms());
+    // Of the last segment the time of its last frame is known, of the others what began the next.
+    let all = layout.closed.iter().chain([&layout.tail.info]);
+    let logged_ms = all.map(|info| info.last_time_ms).max().unwrap_or(0);
+    let time = OwnerTime::new(options.clock.clone(), logged_ms);
+    system.sessions.end_idle(time.now_ms());
 
     let tail = match options.readonly {
         true => tail::only_read(directory, &options, &layout)?,
-        false => begin_epoch(directory, &options, &manifest, (&layout, &mut epochs))?,
+        false => {
+            let changing = (&layout, &mut epochs);
+            begin_epoch(directory, &options, &manifest, (changing, time.now_ms()))?
+        }
     };
     finish(
         directory,
@@ -77,6 +86,7 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
             system,
             epochs,
             tail,
+            time,
         },
     )
 }
@@ -90,6 +100,7 @@ struct Parts {
     system: System,
     epochs: Epochs,
     tail: Tail,
+    time: OwnerTime,
 }
 
 /// That there is a store, or may be one, and that nobody else owns it.
@@ -155,7 +166,7 @@ fn begin_epoch(
     directory: &Path,
     options: &StoreOptions,
     manifest: &ManifestFile,
-    (layout, epochs): (&Layout, &mut Epochs),
+    ((layout, epochs), now_ms): ((&Layout, &mut Epochs), u64),
 ) -> Result<Tail, StoreError> {
     let known = manifest.get();
     let seen = epochs.current().map_or(0, |epoch| epoch.number);
@@ -185,8 +196,8 @@ fn begin_epoch(
     }
     let start = EpochStart { epoch, after: kept };
     let mut tail = match layout.is_clean {
-        true => tail::go_on(directory, options, layout, start)?,
-        false => tail::begin_anew(directory, options, (known.store, layout), start)?,
+        true => tail::go_on(directory, options, layout, (start, now_ms))?,
+        false => tail::begin_anew(directory, options, (known.store, layout), (start, now_ms))?,
     };
     if layout.tail.is_torn {
         let (segment, at) = (layout.tail.info.id.0, layout.tail.info.bytes);
@@ -217,6 +228,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         system,
         epochs,
         tail,
+        time,
     } = parts;
     let known = manifest.get();
     let committed = tail.info.last;
@@ -227,18 +239,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let poison = Arc::new(Poison::default());
     let (opened, clock) = (tail.opened(directory), options.clock.clone());
     let open = OpenSegment::new(opened, poison.clone(), clock, &options.limits);
-    let segments = Segments::new(options.disk.clone(), directory.to_owned(), closed);
-    let history = Arc::new(LogHistory {
-        disk: options.disk.clone(),
-        directory: directory.to_owned(),
-        store: known.store,
-        epochs: Arc::new(RwLock::new(epochs)),
-        segments: Arc::new(segments),
-        open: Arc::new(open),
-        snapshots: Arc::new(snapshots),
-        footers: Mutex::default(),
-        readonly: options.readonly,
-    });
+    let found = (known.store, epochs, closed, snapshots);
+    let history = Arc::new(history(directory, &options, found, open));
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
     let log = tail.writer(&options, &history, &poison);
     let writer = (!options.readonly).then(|| writer(log, epoch, tail.last, &known));
@@ -246,8 +248,15 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         state.want_index();
     }
     replay_surfaces(&state, &history, committed)?;
+    let given = tail.last;
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),
+        leases: Leases::load(&state, options.clock.monotonic_ms())?,
+        began: Began {
+            kept: committed,
+            given,
+        },
+        time,
         directory: directory.to_owned(),
         durability: options.durability,
         limits: options.limits,
@@ -276,6 +285,26 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         disk: options.disk,
         clock: options.clock,
     })
+}
+
+fn history(
+    directory: &Path,
+    options: &StoreOptions,
+    (store, epochs, closed, snapshots): (StoreId, Epochs, Vec<SegmentInfo>, Snapshots),
+    open: OpenSegment,
+) -> LogHistory {
+    let segments = Segments::new(options.disk.clone(), directory.to_owned(), closed);
+    LogHistory {
+        disk: options.disk.clone(),
+        directory: directory.to_owned(),
+        store,
+        epochs: Arc::new(RwLock::new(epochs)),
+        segments: Arc::new(segments),
+        open: Arc::new(open),
+        snapshots: Arc::new(snapshots),
+        footers: Mutex::default(),
+        readonly: options.readonly,
+    }
 }
 
 /// Removes what an earlier owner did not come to finish, or to remove.

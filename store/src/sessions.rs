@@ -115,6 +115,37 @@ impl Sessions {
         }
     }
 
+    /// What came of an operation; none for one that was not decided, and will not be, because a
+    /// later one was.
+    ///
+    /// # Errors
+    /// `Denied` when the session is somebody else's, `OutcomeUnknown` when it has ended or the
+    /// result is no longer kept, `Unavailable` as long as the operation can still come.
+    pub fn outcome(&self, asked: Origin, peer: PeerKey) -> Result<Option<Recorded>, Failure> {
+        let session = self.0.get(&asked.session);
+        let session = session.ok_or_else(|| unknown("its session has ended"))?;
+        if session.peer != peer {
+            let text = "the session belongs to another key";
+            return Err(Failure::new(ErrorKind::Denied, text));
+        }
+        let results = &session.results;
+        match results.check(asked.sequence) {
+            Check::Repeat(recorded) => Ok(Some(recorded.clone())),
+            Check::Forgotten if asked.sequence < results.floor() => {
+                Err(unknown("its result is no longer kept"))
+            }
+            Check::Forgotten => Ok(None),
+            Check::New => {
+                let sequence = asked.sequence.0;
+                let text = format!(
+                    "write {sequence} of the session was not decided yet; it will not be once a \
+                     later one is"
+                );
+                Err(Failure::new(ErrorKind::Unavailable, text))
+            }
+        }
+    }
+
     /// Forgets that an operation was begun: nothing came of it.
     pub fn cancel(&mut self, origin: Origin) {
         if let Some(session) = self.0.get_mut(&origin.session) {

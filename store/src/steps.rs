@@ -19,17 +19,20 @@ pub enum Step {
     BuildIndex,
     /// Make footers and snapshots that are due, and remove what may go.
     Keep,
+    /// End keys and leases that have had their time.
+    Expire,
 }
 
 impl Step {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Queue,
         Self::Flush,
         Self::Grow,
         Self::Index,
         Self::BuildIndex,
         Self::Keep,
+        Self::Expire,
     ];
 }
 
@@ -48,6 +51,7 @@ impl Core {
                 .advance(self.open.durable().min(self.committed())),
             Step::BuildIndex => self.state.build_index(),
             Step::Keep => self.keep().map(|()| true),
+            Step::Expire => self.expire_here(),
         }
     }
 

@@ -11,7 +11,7 @@ use objsync_proto::ids::{
     Ack, Durability, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
 };
 use objsync_proto::operation::{Operation, Outcome};
-use objsync_proto::wire::Grant;
+use objsync_proto::wire::{Gap, Grant};
 
 use crate::commit::{Given, Job, ReplyTo, Request, is_leading};
 use crate::core::Core;
@@ -19,6 +19,7 @@ use crate::error::StoreError;
 use crate::feed::{Feed, Published};
 use crate::grants::{GrantEvent, check_grant};
 use crate::history::{self, Walk};
+use crate::leases::{Keeper, OnUnlock};
 use crate::options::StoreOptions;
 use crate::reader::Reader;
 use crate::recovery;
@@ -274,6 +275,25 @@ impl Store {
         core.epochs().holds(position, core.committed())
     }
 
+    /// The revisions that a follower at `position` cannot be told of any more; none when the log
+    /// leads on from there.
+    #[must_use]
+    pub fn gap(&self, position: &Position) -> Option<Gap> {
+        let core = self.core();
+        let begin = core.history.log_begin();
+        let after = position.revision;
+        let common = core.epochs().common(position, core.committed());
+        let same_history = common == Some(after);
+        if same_history && after >= begin {
+            return None;
+        }
+        Some(Gap {
+            after,
+            oldest: common.unwrap_or(begin).max(begin),
+            same_history,
+        })
+    }
+
     /// The number of a dictionary.
     pub fn namespace(&self, name: &str) -> Result<Option<NamespaceId>, StoreError> {
         let core = self.core();
@@ -316,6 +336,63 @@ impl Store {
     #[must_use]
     pub fn session_known(&self, session: SessionId, peer: PeerKey) -> bool {
         self.core().system().sessions.is_known(session, peer)
+    }
+
+    /// What came of a write of a peer's session, as durable as it is by now; none for one that was
+    /// not done, and never will be. `Operation::Settle` after it makes sure that this is known.
+    ///
+    /// # Errors
+    /// `Denied` when the session is somebody else's, `OutcomeUnknown` when nobody knows any more,
+    /// `Unavailable` while the write can still come; and [`StoreError::Poisoned`].
+    pub fn outcome(&self, asked: Origin, peer: PeerKey) -> Result<Option<Answer>, StoreError> {
+        let core = self.core();
+        core.refuse_if_closed()?;
+        let recorded = core.system().sessions.outcome(asked, peer);
+        let Some(recorded) = recorded? else {
+            // What a failed sync left in the log is not known here.
+            core.poison.check()?;
+            return Ok(None);
+        };
+        let durability = match core.open.durable() >= recorded.revision {
+            true => Durability::Sync,
+            false => Durability::Buffered,
+        };
+        let ack = Ack {
+            revision: recorded.revision,
+            epoch: recorded.epoch,
+            durability,
+        };
+        let outcome = recorded.result;
+        Ok(Some(Answer { outcome, ack }))
+    }
+
+    /// Somebody who keeps leases: those of presence end with it.
+    #[must_use]
+    pub fn keeper(&self) -> Keeper {
+        Keeper::new(&self.handle.core)
+    }
+
+    /// The fence of who holds a lock; none when nobody does.
+    pub fn lock_holder(
+        &self,
+        namespace: NamespaceId,
+        name: &[u8],
+    ) -> Result<Option<Revision>, StoreError> {
+        let core = self.core();
+        core.refuse_if_closed()?;
+        core.lock_holder(namespace, name)
+    }
+
+    /// Calls `wake` each time that a lock was freed, from the writing thread: it must not block.
+    #[must_use]
+    pub fn on_unlock(&self, wake: Arc<dyn Fn() + Send + Sync>) -> OnUnlock {
+        self.core().leases.on_unlock(wake)
+    }
+
+    /// The owner's time, milliseconds since 1970, as the next write would have it in the log.
+    #[must_use]
+    pub fn time_ms(&self) -> u64 {
+        self.core().time.now_ms()
     }
 
     /// Ends a session; its results are gone.

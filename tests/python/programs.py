@@ -114,14 +114,62 @@ def program() -> str:
 
 
 class Server(Program):
-    """`objsync serve` on a free port of this machine."""
+    """`objsync serve` on a free port of this machine, or on the one given."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, port: int = 0) -> None:
         self.directory = directory
-        self._start([program(), "--json", "serve", "--port", "0", "--data-dir", str(directory), *arguments])
+        serve = [program(), "--json", "serve", "--port", str(port), "--data-dir", str(directory)]
+        self._start([*serve, *arguments])
         line = self.next_line(time.monotonic() + DEADLINE_S)
         assert line, self.errors()
         self.address: str = json.loads(line)["address"]
+
+
+TOLD = """
+import json, sys
+from objsync import *
+place, options = sys.argv[1], json.loads(sys.argv[2])
+is_address = ":" in place and "/" not in place
+d = NetworkObject(place, **options) if is_address else DiskObject(place, **options)
+print("> ready", flush=True)
+for line in sys.stdin:
+    try:
+        exec(json.loads(line))
+    except Exception as error:
+        print("> error", type(error).__name__, error, flush=True)
+    else:
+        print("> done", flush=True)
+"""
+
+
+class Told(Program):
+    """A process with an object `d` of its own, which does what it is told."""
+
+    def __init__(self, place: Path | str, **options: object) -> None:
+        self._start([sys.executable, "-u", "-c", TOLD, str(place), json.dumps(options)])
+        self.wait_for("> ready")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def do(self, code: str) -> str:
+        """Runs code there; gives the last line that it printed, or an empty one."""
+        self.say(json.dumps(code))
+        deadline = time.monotonic() + DEADLINE_S
+        said = ""
+        while (line := self.next_line(deadline)) is not None:
+            if line == "> done":
+                return said
+            assert not line.startswith("> error"), f"{code}: {line}"
+            said = line
+        raise AssertionError(f"{self.command} ended: {self.errors()}")
+
+    def __enter__(self) -> Told:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
 
 
 def stop_all() -> None:

@@ -71,14 +71,24 @@ def test_public_thing_has_a_docstring(name: str, thing: Any) -> None:
     assert doc.partition("\n\n")[0].endswith((".", ";")), f"{name}: the first line is no sentence"
 
 
-def test_docstrings_of_the_stub_are_those_of_the_module() -> None:
-    stub = ast.parse(Path(native.__file__).with_name("_objsync.pyi").read_text())
+STUBS = sorted((Path(objsync.__file__).parent / "_objsync").glob("*.pyi"))
+
+
+@pytest.mark.parametrize("path", STUBS, ids=lambda path: path.stem)
+def test_docstrings_of_the_stub_are_those_of_the_module(path: Path) -> None:
+    part = native if path.stem == "__init__" else getattr(native, path.stem)
+    stub = ast.parse(path.read_text())
     for node in stub.body:
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             continue
-        thing = getattr(native, node.name)
+        thing = getattr(part, node.name)
         assert inspect.getdoc(thing) == ast.get_docstring(node), node.name
         for member in node.body if isinstance(node, ast.ClassDef) else []:
             if isinstance(member, ast.FunctionDef) and ast.get_docstring(member):
                 doc = inspect.getdoc(getattr(thing, member.name))
                 assert doc == ast.get_docstring(member), f"{node.name}.{member.name}"
+
+
+def test_every_part_of_the_compiled_module_has_a_stub() -> None:
+    parts = {name for name, part in inspect.getmembers(native) if inspect.ismodule(part)}
+    assert {path.stem for path in STUBS} == {"__init__"} | parts

@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from objsync import errors
+from objsync import Op, errors
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.Error)]
 BUILTINS = {
@@ -17,11 +17,16 @@ BUILTINS = {
     errors.ConflictError: RuntimeError,
     errors.CorruptError: OSError,
     errors.DeniedError: PermissionError,
+    errors.FencedError: RuntimeError,
     errors.FullError: OSError,
+    errors.HistoryGapError: LookupError,
     errors.InvalidError: ValueError,
+    errors.LeaseExpiredError: TimeoutError,
+    errors.LockTimeoutError: TimeoutError,
     errors.NotFoundError: KeyError,
     errors.OutcomeUnknownError: TimeoutError,
     errors.PastRetentionError: LookupError,
+    errors.SnapshotExpiredError: LookupError,
     errors.UnavailableError: ConnectionError,
     errors.UnserialisableError: TypeError,
     errors.UnsupportedError: RuntimeError,
@@ -33,6 +38,12 @@ def example(kind: type[errors.Error]) -> errors.Error:
         return errors.UnserialisableError("what happened", "value[0]", "Thing")
     if kind is errors.PastRetentionError:
         return errors.PastRetentionError("what happened", 3, 7)
+    if kind is errors.HistoryGapError:
+        return errors.HistoryGapError("what happened", 3, 7, True)
+    if kind is errors.SnapshotExpiredError:
+        return errors.SnapshotExpiredError("what happened", 3)
+    if kind is errors.OutcomeUnknownError:
+        return errors.OutcomeUnknownError("what happened", Op(3, 7, 2))
     return kind("what happened")
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from objsync import NetworkObject
 from programs import EXAMPLES, Program, Server, stop_all
 
 TIMEOUT_S = 60
@@ -53,6 +56,26 @@ def test_chat_of_two_hears_each_other_and_keeps_what_was_said(server: Server) ->
     assert late.end_of_input() == 0
 
 
+def test_notes_are_taken_without_a_connection_and_sent_on_return(server: Server) -> None:
+    notes = Program(EXAMPLES / "offline.py", server.address)
+    notes.wait_for("-- ready")
+    notes.say("milk two litres")
+    notes.wait_for("sync, 0 queued")
+    server.kill()
+    notes.say("bread one loaf")
+    notes.wait_for("queued, 1 queued")
+    notes.say("bread")
+    notes.wait_for("one loaf")
+    back = Server(server.directory, port=int(server.address.rpartition(":")[2]))
+    deadline = time.monotonic() + TIMEOUT_S
+    with NetworkObject(back.address) as d:
+        while d.get("bread") != "one loaf":
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.01)
+        assert d["milk"] == "two litres"
+    assert notes.end_of_input() == 0
+
+
 def test_program_obeys_a_changed_configuration_while_it_runs(server: Server) -> None:
     program = Program(EXAMPLES / "live_config.py", "run", server.address)
     program.wait_for("running with {'greeting': 'hello', 'interval': '60'}")
@@ -66,6 +89,12 @@ def test_each_job_is_done_by_one_worker(server: Server) -> None:
     line = run("work_queue.py", server.address, "60", "3")
     assert line.startswith("60 of 60 done:"), line
     assert sum(int(count) for count in re.findall(r": (\d+)", line.partition("done:")[2])) == 60
+
+
+def test_job_of_a_killed_worker_is_done_by_another_and_each_once(server: Server) -> None:
+    lines = run("lasting_jobs.py", server.address, "12").splitlines()
+    assert lines[0] == "mortal is gone"
+    assert lines[1].startswith("12 of 12 done:") and "mortal" not in lines[1], lines
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -179,6 +179,19 @@ def test_revision_past_the_retention_is_told_with_its_numbers(trimmed: Path, is_
         assert known.revision < error.oldest
 
 
+@pytest.mark.parametrize("is_owner", [True, False])
+def test_watch_from_before_the_log_hears_which_changes_are_gone_and_goes_on(
+    trimmed: Path, is_owner: bool
+) -> None:
+    with DiskObject(trimmed) if is_owner else peer_of(Server(trimmed)) as d, d.watch(since=3) as w:
+        with pytest.raises(errors.HistoryGapError) as told:
+            next(w)
+        error = told.value
+        assert (error.after, error.same_history) == (3, True)
+        assert 3 < error.oldest < next(w).revision
+        assert isinstance(error, LookupError) and isinstance(error, errors.ConflictError)
+
+
 def test_awaitable_forms_do_what_the_blocking_ones_do(folder: Path) -> None:
     async def check(d: aio.Object) -> None:
         first = (await d.set("a", 1)).revision

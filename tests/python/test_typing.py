@@ -14,10 +14,11 @@ import objsync
 SAMPLE = '''
 import asyncio
 from collections.abc import MutableMapping
+from datetime import timedelta
 from typing import Any
 
 from objsync import (
-    Ack, CompressedDiskObject, DiskObject, Event, NetworkObject, Object, Past, Version, aio
+    Ack, CompressedDiskObject, DiskObject, Event, NetworkObject, Object, Past, Transaction, Version, aio
 )
 
 def fill(d: MutableMapping[Any, Any]) -> None:
@@ -43,7 +44,18 @@ def use(d: Object) -> Ack:
     past: Past = d.at(7)
     versions: list[Version] = d.history("a", limit=5)
     print(past["a"], dict(past.prefix("a")), [version.time for version in versions])
-    return d.set("a", 1)
+    def move(t: Transaction) -> int:
+        t["a"] = t.get("b", 0) + len(t.prefix("c"))
+        return 7
+    moved: int = d.transact(move)
+    appended: int = d.list_append("l", 1, 2) + d.set_add("s", 1) + d.set_discard("s", 1)
+    with d.lock("name", ttl=5, timeout=timedelta(seconds=1)) as lock, d.presence("k", 1):
+        fence: int | None = lock.fence
+        d.transact(lambda t: t.require(lock))
+    with d.lease(ttl=timedelta(seconds=3)) as lease:
+        d.set("a", 1, lease=lease)
+    print(moved, appended, fence, lease.is_alive)
+    return d.set("a", 1, ttl=2.5)
 
 with DiskObject("a", {"b": 1}, durability="buffered") as d:
     use(d)
@@ -57,6 +69,14 @@ async def main() -> int:
         ack: Ack = await d.set("a", 1)
         async for key, value in d.items():
             print(key, value, ack.revision)
+        async def move(t: aio.Transaction) -> int:
+            t["a"] = await t.get("b", 0)
+            return 7
+        moved: int = await d.transact(move)
+        async with d.lock("name") as lock, d.presence("k", 1):
+            print(lock.fence, moved)
+        async with d.lease(ttl=3) as lease:
+            await d.set("a", 1, ttl=2, lease=lease)
         return await d.incr("n")
 
 asyncio.run(main())

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from conftest import Maker
-from objsync import Event, Object
+from objsync import Event, Object, errors
 
 DEADLINE_S = 20.0
 
@@ -65,22 +65,44 @@ def test_callback_gets_events_and_may_write(d: Object) -> None:
         assert [seen.get(timeout=DEADLINE_S).key for _ in range(2)] == ["question", "answer"]
 
 
-def test_callback_that_raises_is_reported_and_called_again(
-    d: Object, monkeypatch: pytest.MonkeyPatch
+def test_callback_that_raises_is_logged_and_called_again(
+    d: Object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failures: queue.Queue[type[BaseException]] = queue.Queue()
-    monkeypatch.setattr(threading, "excepthook", lambda args: failures.put(args.exc_type))
     seen: queue.Queue[Event] = queue.Queue()
 
     def callback(event: Event) -> None:
         seen.put(event)
-        raise ZeroDivisionError
+        raise ZeroDivisionError("a fault of the callback")
 
     with d.watch(callback):
         d["a"] = 1
         d["b"] = 2
-        assert [seen.get(timeout=DEADLINE_S).key for _ in range(2)] == ["a", "b"]
-        assert failures.get(timeout=DEADLINE_S) is ZeroDivisionError
+        d["c"] = 3
+        # The third one is called once the first two were logged.
+        assert [seen.get(timeout=DEADLINE_S).key for _ in range(3)] == ["a", "b", "c"]
+    told = [record for record in caplog.records if record.name == "objsync"]
+    assert len(told) >= 2
+    assert told[0].exc_info is not None and told[0].exc_info[0] is ZeroDivisionError
+
+
+def test_key_is_watched_alone_whatever_it_is(d: Object) -> None:
+    with d.watch(key=None) as none, d.watch(key="a") as a, d.watch(key=("a", 1)) as pair:
+        for key in ("a", "ab", None, ("a", 1), ("a", 2), "a"):
+            d[key] = str(key)
+        assert next(none).key is None
+        assert [next(a).key for _ in range(2)] == ["a", "a"]
+        assert next(pair).key == ("a", 1)
+        assert none.get(timeout=0) is a.get(timeout=0) is pair.get(timeout=0) is None
+    with pytest.raises(errors.InvalidError, match="key and a prefix"):
+        d.watch(key="a", prefix="a")
+
+
+def test_thousands_of_watches_of_one_object_each_hear_of_their_key(d: Object) -> None:
+    watches = [d.watch(key=number) for number in range(5_000)]
+    d.update({number: str(number) for number in range(5_000)})
+    for number, watch in enumerate(watches):
+        event = watch.get(timeout=DEADLINE_S)
+        assert event is not None and (event.key, event.value) == (number, str(number))
 
 
 def test_closing_ends_the_iteration_of_another_thread(d: Object) -> None:

@@ -11,6 +11,7 @@ pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod link;
 pub(crate) mod links;
+pub(crate) mod lock;
 pub(crate) mod ls;
 pub(crate) mod repair;
 pub(crate) mod restore;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Answer, Failure> {
         Command::Del(del) => del.run(connection, output),
         Command::Ls(ls) => ls.run(connection, output),
         Command::History(history) => history.run(connection, output),
+        Command::Lock(lock) => lock.run(connection, output),
         Command::Watch(watch) => watch.run(connection, output),
         Command::Import(import) => import.run(connection, output),
         Command::Export(export) => export.run(connection, output),

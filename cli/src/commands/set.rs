@@ -2,13 +2,14 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use objsync::Durability;
 use objsync::limits::VALUE_BYTES_MAX;
 use serde_json::json;
 
-use crate::args::Connection;
+use crate::args::{self, Connection};
 use crate::exit::{Answer, Failure};
 use crate::input::{self, KeyForm};
 use crate::output::Output;
@@ -31,6 +32,10 @@ pub(crate) struct Set {
     /// The value is text, whatever it looks like
     #[arg(long)]
     text: bool,
+
+    /// The key is removed by itself after so long, such as 500ms, 30s, 5m, 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = args::span)]
+    ttl: Option<Duration>,
 
     /// How safe the write is before it is acknowledged: sync or buffered
     #[arg(long, value_name = "LEVEL")]
@@ -57,7 +62,7 @@ impl Set {
         let dict = connection.open_with(IfMissing::Create, |options| {
             options.durability = self.durability;
         })?;
-        let ack = dict.set(&key, payload).wait()?;
+        let ack = dict.set_leased(&key, payload, self.ttl, None).wait()?;
         if output.json() {
             let ack = json!({
                 "revision": ack.revision.0,

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::args::{self, Connection};
 use crate::exit::{Answer, Failure};
-use crate::input;
+use crate::input::{self, KeyForm};
 use crate::json;
 use crate::output::{Colour, Output};
 
@@ -18,6 +18,13 @@ pub(crate) struct Watch {
     /// Only keys of text that start so
     #[arg(value_name = "PREFIX")]
     prefix: Option<String>,
+
+    /// Only this key
+    #[arg(long, value_name = "KEY", conflicts_with = "prefix")]
+    key: Option<String>,
+
+    #[command(flatten)]
+    form: KeyForm,
 
     /// Also what happened after this revision, as far back as the log goes
     #[arg(long, value_name = "REVISION")]
@@ -36,10 +43,15 @@ impl Watch {
     /// Prints until stopped, over reconnects and changes of owner.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
         let dict = connection.open_to_read()?;
-        let range = self
-            .prefix
-            .as_deref()
-            .map_or_else(KeyRange::default, input::prefix);
+        let range = match (&self.key, &self.prefix) {
+            (Some(key), _) => {
+                let start = self.form.read(key)?;
+                let end = Some(objsync::key::successor(&start));
+                KeyRange { start, end }
+            }
+            (None, Some(prefix)) => input::prefix(prefix),
+            (None, None) => KeyRange::default(),
+        };
         let watch = dict.watch(range, self.since.map(Revision))?;
         output.note(&format!("watching {}; Ctrl-C stops", connection.shown()?));
         let deadline = self.stop_after.map(|wait| Instant::now() + wait);
@@ -72,15 +84,19 @@ impl Watch {
 fn as_text(event: &WatchEvent, output: &Output) -> Result<String, Failure> {
     let key = output.painted(&json::shown_key(&event.key, false)?, Colour::Cyan);
     let revision = output.painted(&event.revision.to_string(), Colour::Dim);
+    let (kind, colour) = match event.kind {
+        ChangeKind::Set => ("set", Colour::Green),
+        ChangeKind::Patch => ("patch", Colour::Green),
+        ChangeKind::Delete => ("del", Colour::Red),
+        ChangeKind::Expire => ("expire", Colour::Red),
+    };
+    let kind = output.painted(kind, colour);
     Ok(match &event.value {
         Some(payload) => {
-            let set = output.painted("set", Colour::Green);
-            format!(
-                "{revision} {set} {key} {}",
-                json::shown_value(payload, true)?
-            )
+            let value = json::shown_value(payload, true)?;
+            format!("{revision} {kind} {key} {value}")
         }
-        None => format!("{revision} {} {key}", output.painted("del", Colour::Red)),
+        None => format!("{revision} {kind} {key}"),
     })
 }
 
@@ -91,7 +107,7 @@ fn as_json(event: &WatchEvent) -> Result<String, Failure> {
             .map_or(Ok(Json::Null), |payload| json::value_to_json(payload))
     };
     let mut line = json!({
-        "kind": match event.kind { ChangeKind::Set => "set", ChangeKind::Delete => "delete" },
+        "kind": event.kind.to_string(),
         "key": json::key_to_json(&event.key)?,
         "revision": event.revision.0,
     });

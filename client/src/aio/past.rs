@@ -38,6 +38,10 @@ impl Object {
 }
 
 impl PastObject {
+    pub(super) fn of(past: Past) -> Self {
+        Self { past }
+    }
+
     /// As of when it is read.
     #[must_use]
     pub fn revision(&self) -> Revision {

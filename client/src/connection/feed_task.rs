@@ -64,7 +64,14 @@ impl FeedTask {
         }
         loop {
             let followed = match self.next().await {
-                Ok(Some(feed)) => self.core.replica.follow(feed),
+                Ok(Some(feed)) => {
+                    let is_asked = matches!(feed, Feed::Compare { .. });
+                    let followed = self.core.replica.follow(feed);
+                    if is_asked {
+                        let _ = self.told.send(Told::Compared);
+                    }
+                    followed
+                }
                 Ok(None) => Err(lost(&"the owner ended the replica's stream")),
                 Err(error) => Err(error),
             };
@@ -91,8 +98,20 @@ impl FeedTask {
                     },
                     (feed, _) => feed,
                 };
+                let gap = match &feed {
+                    Feed::Gap(gap) => Some(gap.oldest),
+                    _ => None,
+                };
                 if sink.send(Ok(feed)).await.is_err() {
                     break;
+                }
+                // Behind a gap the place is one of this owner's history.
+                if let Some(revision) = gap {
+                    let position = Position {
+                        revision,
+                        ..self.welcomed
+                    };
+                    let _ = sink.send(Ok(Feed::Bookmark { position })).await;
                 }
             }
         }

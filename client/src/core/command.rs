@@ -1,8 +1,9 @@
 //! What callers ask of the I/O thread, in the order in which they asked.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use objsync_proto::ids::{Position, Revision};
+use objsync_proto::ids::{Origin, Position, Revision, Sequence, SessionId};
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::{Feed, KeyRange, Reply, Request};
 use tokio::sync::{mpsc, oneshot};
@@ -18,10 +19,19 @@ pub(crate) enum Command {
         /// What to decide.
         operation: Operation,
         /// Who waits.
-        answer: oneshot::Sender<Answered>,
+        answer: Asker,
         /// Until when.
         deadline: Instant,
     },
+    /// The numbers of queued writes, up to this one, are on disk.
+    Numbered {
+        /// Numbers of this session.
+        session: SessionId,
+        /// The highest.
+        through: Sequence,
+    },
+    /// The answer to a queued write is on disk.
+    Finished(Origin),
     /// Answer this.
     Request {
         /// What is asked.
@@ -39,6 +49,17 @@ pub(crate) enum Command {
         sink: FeedSink,
     },
 }
+
+/// Who asked for a write.
+pub(crate) enum Asker {
+    /// A caller.
+    Caller(oneshot::Sender<Answered>),
+    /// The queue on disk: which of its writes.
+    Queue(u64),
+}
+
+/// How long a queued write waits for an owner: for as long as this process may live.
+const QUEUED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Where the frames of a stream go: bounded, so that a slow reader slows its own stream only.
 pub(crate) type FeedSink = mpsc::Sender<Result<Feed>>;
@@ -75,18 +96,37 @@ pub(super) struct Queue {
 }
 
 impl Command {
+    /// A write that is queued on disk.
+    pub(crate) fn of_queue(entry: u64, operation: Operation) -> Self {
+        Self::Write {
+            operation,
+            answer: Asker::Queue(entry),
+            deadline: Instant::now() + QUEUED,
+        }
+    }
+
     /// When its caller stops waiting.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Write { deadline, .. } | Self::Request { deadline, .. } => Some(*deadline),
-            Self::Feed { .. } => None,
+            Self::Feed { .. } | Self::Numbered { .. } | Self::Finished(_) => None,
         }
     }
 
     /// Answers it with an error. Who no longer waits does not hear it.
     pub(crate) fn fail(self, error: &ObjectError) {
         match self {
-            Self::Write { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Write {
+                answer: Asker::Caller(answer),
+                ..
+            } => drop(answer.send(Err(error.clone()))),
+            // It stays on disk.
+            Self::Write {
+                answer: Asker::Queue(_),
+                ..
+            }
+            | Self::Numbered { .. }
+            | Self::Finished(_) => {}
             Self::Request { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Feed { sink, .. } => drop(sink.try_send(Err(error.clone()))),
         }

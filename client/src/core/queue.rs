@@ -10,9 +10,10 @@ use objsync_proto::wire::{Reply, Request};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::command::{Command, Queue};
+use super::command::{Asker, Command, Queue};
 use super::{Core, Phase};
 use crate::error::Result;
+use crate::offline::Offline;
 use crate::owner::OwnerSide;
 use crate::pending::Answered;
 use crate::wait::block_on;
@@ -24,6 +25,10 @@ impl Core {
         if let Some(owner) = self.owner() {
             let answered = owner.execute(operation);
             return self.noted(answered);
+        }
+        if let Some(offline) = self.queue_for(&operation) {
+            let answered = block_on(&self.config.what, offline.write(operation))?;
+            return self.received(answered);
         }
         let mut operation = operation;
         let answer = loop {
@@ -54,16 +59,25 @@ impl Core {
             owner.submit(operation, None, answer);
             return Ok(answered);
         }
+        if let Some(offline) = self.queue_for(&operation) {
+            return Ok(offline.write(operation));
+        }
         if !self.window.has_room() {
             return Err(operation);
         }
         let deadline = Instant::now() + self.config.options.timeout;
         self.push(Command::Write {
             operation,
-            answer,
+            answer: Asker::Caller(answer),
             deadline,
         });
         Ok(answered)
+    }
+
+    /// The queue on disk, if this handle has one and it takes such an operation.
+    fn queue_for(&self, operation: &Operation) -> Option<&Offline> {
+        let offline = self.offline.as_deref()?;
+        Offline::takes(operation).then_some(offline)
     }
 
     /// Asks something. Begins when polled.
@@ -82,6 +96,16 @@ impl Core {
         replied.await.unwrap_or_else(|_| Err(self.closed_error()))
     }
 
+    /// Has the owner say on each stream how far it is. Nobody waits for the reply.
+    pub(crate) fn ask_for_barrier(&self) {
+        let (reply, _) = oneshot::channel();
+        self.push(Command::Request {
+            request: Request::Barrier,
+            reply,
+            deadline: Instant::now() + self.config.options.timeout,
+        });
+    }
+
     /// Queues a command for the I/O thread, or gives it to the store when this process has just
     /// become the owner.
     pub(crate) fn push(&self, command: Command) {
@@ -94,7 +118,12 @@ impl Core {
             drop(queue);
             return command.fail(&self.end_error());
         }
-        if let Command::Write { operation, .. } = &command {
+        if let Command::Write {
+            operation,
+            answer: Asker::Caller(_),
+            ..
+        } = &command
+        {
             self.window.add(operation.bytes() as u64);
         }
         queue.commands.push_back(command);

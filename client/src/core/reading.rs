@@ -3,8 +3,9 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 
-use objsync_proto::ids::{Ack, Position};
+use objsync_proto::ids::{Ack, Position, Revision};
 use objsync_proto::operation::Outcome;
 use objsync_proto::wire::{Reply, Request};
 
@@ -35,9 +36,18 @@ impl Core {
 
     /// Remembers an acknowledgement, so that reads wait for what it tells of.
     pub(crate) fn note_ack(&self, outcome: &Outcome, ack: &Ack) {
-        if matches!(outcome, Outcome::Deleted(0) | Outcome::Swapped(false)) {
-            self.acked_quietly
-                .fetch_max(ack.revision.0, Ordering::AcqRel);
+        let is_quiet = matches!(
+            outcome,
+            Outcome::Deleted(0)
+                | Outcome::Swapped(false)
+                | Outcome::Lease(_)
+                | Outcome::Locked(_)
+                | Outcome::Conflict { .. }
+                | Outcome::Outdated { .. }
+                | Outcome::Fenced { .. }
+        );
+        if is_quiet {
+            self.note_quiet(ack.revision);
         }
         self.acked.fetch_max(ack.revision.0, Ordering::AcqRel);
         let mut last = self.last_ack.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,14 +56,36 @@ impl Core {
         }
     }
 
+    /// Remembers that nothing in this dictionary changed at a revision that was acknowledged.
+    pub(crate) fn note_quiet(&self, revision: Revision) {
+        self.acked_quietly.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// Remembers a revision that this handle was told of: reads wait for it.
+    pub(crate) fn note_seen(&self, revision: Revision) {
+        self.acked.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// An owner at `position` has welcomed this handle. On our history it has all that was
+    /// acknowledged; on another one those acknowledgements mean nothing, and no read waits for them.
+    pub(crate) fn note_owner(&self, position: &Position) {
+        let newest = position.revision.0;
+        self.acked.fetch_min(newest, Ordering::AcqRel);
+        self.acked_quietly.fetch_min(newest, Ordering::AcqRel);
+    }
+
     /// Waits until reads find what this handle was acknowledged.
     ///
     /// # Errors
     /// When that takes longer than a call may, or the handle has ended.
     pub(crate) async fn readable(&self) -> Result<()> {
         self.check_open()?;
-        if self.owner().is_some() {
-            return Ok(());
+        let holds = || {
+            let joined = matches!(self.replica.extent(), Extent::Whole | Extent::Partial);
+            joined && self.replica.applied() >= self.acked()
+        };
+        if self.owner().is_some() || holds() {
+            return self.still_good();
         }
         let soon = self.within(CATCH_UP, self.caught_up());
         if self.acked() > self.acked_quietly() && soon.await.is_some() {
@@ -93,6 +125,7 @@ impl Core {
 
     /// Waits until the replica has everything that was committed when this was called.
     pub(crate) async fn sync(&self) -> Result<Position> {
+        let began = Instant::now();
         let position = match self.request(Request::Barrier).await? {
             Reply::Position(position) => position,
             other => return Err(unexpected_reply(&other)),
@@ -107,6 +140,7 @@ impl Core {
             }
             self.still_good()?;
         }
+        self.note_barrier(began);
         Ok(position)
     }
 }

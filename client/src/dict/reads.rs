@@ -1,6 +1,7 @@
 //! Reading a dictionary.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use objsync_proto::wire::KeyRange;
@@ -8,6 +9,7 @@ use objsync_proto::wire::KeyRange;
 use super::{Dict, Stamp};
 use crate::core::Core;
 use crate::error::Result;
+use crate::past::Past;
 use crate::pending::Pending;
 use crate::read;
 use crate::scan::Scan;
@@ -45,6 +47,57 @@ impl Dict {
         }
     }
 
+    /// The payload under a key, as it was no longer ago than `max_stale`. From memory if the newest
+    /// barrier of this handle ([`Dict::sync`], or one that this call made) began so lately; else by
+    /// one round trip. With zero the read is linearizable.
+    ///
+    /// # Errors
+    /// As [`Dict::get`]; `Unavailable` also when the value is in memory, but may be older.
+    ///
+    /// # Examples
+    /// ```
+    /// # use objsync::{Dict, Options};
+    /// # use std::time::Duration;
+    /// # let folder = tempfile::tempdir()?;
+    /// let dict = Dict::open(folder.path().join("data.obj"), Options::default())?;
+    /// let key = objsync::key::encode(&"answer".into())?;
+    /// assert_eq!(dict.get_within(key.as_bytes(), Duration::from_millis(200)).wait()?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_within(&self, key: &[u8], max_stale: Duration) -> Pending<Option<Bytes>> {
+        let key = Bytes::copy_from_slice(key);
+        self.call("a value", move |core| {
+            read::get_within(core, key, max_stale)
+        })
+    }
+
+    /// Everything as of this very moment, read-only, over many keys: one round trip on a peer.
+    /// It holds the moment in memory until [`Past::release`] or until the last clone is dropped.
+    ///
+    /// An owner holds it for a minute, and a peer as long as no more than 64 MiB change; a peer that
+    /// does not hold the whole dictionary reads it at the owner, see [`Dict::at`].
+    ///
+    /// # Errors
+    /// As [`Dict::sync`]. The reads: [`crate::ObjectError::SnapshotExpired`] when it is no longer held.
+    ///
+    /// # Examples
+    /// ```
+    /// # use objsync::{Dict, Options, key, value};
+    /// # let folder = tempfile::tempdir()?;
+    /// let dict = Dict::open(folder.path().join("data.obj"), Options::default())?;
+    /// let name = key::encode(&"answer".into())?;
+    /// dict.set(name.as_bytes(), value::to_payload(&41)?).wait()?;
+    /// let before = dict.snapshot().wait()?;
+    /// dict.set(name.as_bytes(), value::to_payload(&42)?).wait()?;
+    /// let payload = before.get(name.as_bytes()).wait()?.expect("it was there");
+    /// assert_eq!(value::from_payload::<i32>(&payload)?, 41);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot(&self) -> Pending<Past> {
+        let dict = self.clone();
+        self.call("a snapshot", move |core| Past::now(dict, core))
+    }
+
     /// Whether there is such a key. As [`Dict::get`].
     ///
     /// # Errors
@@ -53,6 +106,10 @@ impl Dict {
         let core = self.core()?;
         core.check_open()?;
         if core.owner().is_none()
+            && !core
+                .offline
+                .as_ref()
+                .is_some_and(|offline| offline.has_overlay())
             && let Some(has) = core.replica.has(key, core.acked())
         {
             return Ok(has);

@@ -69,6 +69,10 @@ impl Object {
 }
 
 impl PastObject {
+    pub(super) fn of(past: Past) -> Self {
+        Self { past }
+    }
+
     /// The bytes-level face under it.
     #[must_use]
     pub fn past(&self) -> &Past {

@@ -1,7 +1,7 @@
 //! What a peer holds in memory: `proto::replica` behind a lock, and who waits for it.
 //!
 //! Trail of a change that arrives: [`crate::connection`] -> [`Replica::follow`] ->
-//! `proto::replica::Replica::feed` -> the [`tap`]s of watches.
+//! `proto::replica::Replica::feed` -> the [`Hub`] of the watches.
 //!
 //! Only the I/O thread changes a replica; any thread reads it. Reads take a lock that is held for
 //! a lookup or a page, and for writing only while a frame that has arrived is applied.
@@ -11,28 +11,26 @@
 //!   takes the lock, and before anybody is told that it was applied.
 //! * A reader who was acknowledged a write waits until the map has it.
 
-pub(crate) mod tap;
-
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::replica::{
-    Applied, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError, Sink, State,
+    Applied, DigestCursor, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError,
+    Sink, State,
 };
-use objsync_proto::wire::{Feed, KeyRange};
+use objsync_proto::wire::{Digest, Entry, Feed, Held, KeyRange};
 use objsync_store::Stamp;
 use objsync_store::stamps::Stamps;
 use tokio::sync::Notify;
 
 use crate::error::{ObjectError, Result};
+use crate::hub::tap::Ended;
+use crate::hub::{Hub, Tapping};
 use crate::operations::open;
 use crate::options::{Options, ReplicaMode};
-use crate::replica::tap::Tap;
 
 /// One dictionary per replica, so its stamps need no number of it.
 const ONLY: NamespaceId = NamespaceId::DEFAULT;
@@ -69,7 +67,8 @@ pub(crate) struct Replica {
     stamps: Stamps,
     /// Counts what makes all stamps old at once.
     resets: AtomicU32,
-    taps: Mutex<Vec<Weak<Tap>>>,
+    /// Who is told of changes.
+    hub: Arc<Hub>,
     /// Moments held for scans.
     pin_count: AtomicU32,
     changed: Notify,
@@ -82,7 +81,7 @@ pub(crate) struct Pin {
 
 impl Replica {
     /// An empty one.
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, hub: Arc<Hub>) -> Self {
         let (extent, mode) = match options.replica {
             ReplicaMode::Auto => (Extent::Joining, Mode::default()),
             ReplicaMode::Full => (Extent::Joining, Mode::Full),
@@ -97,7 +96,7 @@ impl Replica {
             applied: AtomicU64::new(0),
             stamps: Stamps::default(),
             resets: AtomicU32::new(0),
-            taps: Mutex::default(),
+            hub,
             pin_count: AtomicU32::new(0),
             changed: Notify::new(),
         }
@@ -141,6 +140,27 @@ impl Replica {
         })
     }
 
+    /// The stored value of a key as the replica has it now, whoever was acknowledged what; none when
+    /// it cannot tell.
+    pub(crate) fn stored(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        match self.read().lookup(key) {
+            Lookup::Hit(value, _) => Some(Some(value)),
+            Lookup::Absent => Some(None),
+            Lookup::Unknown => None,
+        }
+    }
+
+    /// Entries of a range as the replica has them now; none when it does not hold all.
+    pub(crate) fn present_page(&self, range: &KeyRange, bytes_max: usize) -> Option<Vec<Entry>> {
+        let page = self.read().page(range, false, bytes_max).ok()?;
+        Some(page.entries)
+    }
+
+    /// Makes what was remembered of a key old.
+    pub(crate) fn touch(&self, key: &[u8]) {
+        self.stamps.bump(ONLY, key);
+    }
+
     /// Whether there is a key, where that is known.
     pub(crate) fn has(&self, key: &[u8], acked: u64) -> Option<bool> {
         if !matches!(self.extent(), Extent::Whole | Extent::Partial) || self.applied() < acked {
@@ -161,6 +181,15 @@ impl Replica {
         let id = self.write().pin().ok()?;
         self.pin_count.fetch_add(1, Ordering::AcqRel);
         Some(Pin { id })
+    }
+
+    /// As [`Replica::pin`], and which moment it is.
+    pub(crate) fn pin_at(&self) -> Option<(Pin, Position)> {
+        let mut machine = self.write();
+        let at = machine.position()?;
+        let id = machine.pin().ok()?;
+        self.pin_count.fetch_add(1, Ordering::AcqRel);
+        Some((Pin { id }, at))
     }
 
     /// Lets go of a moment.
@@ -225,19 +254,16 @@ impl Replica {
     }
 
     /// Follows the changes of a range from where the replica stands; none before it has joined.
-    pub(crate) fn tap(&self, range: KeyRange) -> Option<Arc<Tap>> {
+    pub(crate) fn tap(&self, range: KeyRange) -> Option<(Tapping, Position)> {
         // Nothing is applied between the look at the position and the first change told.
         let machine = self.write();
-        let tap = Arc::new(Tap::new(range, machine.position()?));
-        self.taps().push(Arc::downgrade(&tap));
-        Some(tap)
+        let position = machine.position()?;
+        Some((self.hub.add_at(range, position), position))
     }
 
     /// Ends every tap: what was applied has been told, and nothing more comes from here.
     pub(crate) fn end_taps(&self) {
-        for tap in self.taps().drain(..).filter_map(|tap| tap.upgrade()) {
-            tap.end();
-        }
+        self.hub.end_all(Ended::Cut);
     }
 
     /// This process owns the store now: what was held is in the store, and its memory is free
@@ -252,11 +278,25 @@ impl Replica {
     }
 
     /// A connection was welcomed by an owner at `owner`; its subscription starts from what this
-    /// returns, or from nothing.
-    pub(crate) fn connected(&self, owner: Position) -> Option<Position> {
+    /// returns, and what is held as of there, or from nothing.
+    pub(crate) fn connected(&self, owner: Position) -> Option<(Position, Held)> {
         let mut machine = self.write();
         machine.connected(owner);
-        machine.position()
+        let held = match machine.is_partial() {
+            true => Held::Part,
+            false => Held::Whole,
+        };
+        machine.position().map(|position| (position, held))
+    }
+
+    /// The comparison that the owner waits for digests of, if it does.
+    pub(crate) fn comparison(&self) -> Option<DigestCursor> {
+        self.read().comparison()
+    }
+
+    /// The next digests of a comparison; none once all were given.
+    pub(crate) fn digests(&self, cursor: &mut DigestCursor) -> Option<Vec<Digest>> {
+        self.read().digests(cursor)
     }
 
     /// The subscription has ended.
@@ -271,11 +311,9 @@ impl Replica {
     pub(crate) fn follow(&self, frame: Feed) -> Result<()> {
         // The same order as in `tap`: first the machine.
         let mut machine = self.write();
-        let mut taps = self.taps();
-        taps.retain(|tap| tap.strong_count() > 0);
         let mut told = Told {
             stamps: &self.stamps,
-            wanted: !taps.is_empty(),
+            wanted: self.hub.is_wanted(),
             changes: Vec::new(),
             exchanged: None,
         };
@@ -284,13 +322,11 @@ impl Replica {
             changes, exchanged, ..
         } = told;
         if let Some(position) = machine.position() {
-            let live: Vec<_> = taps.iter().filter_map(Weak::upgrade).collect();
-            for tap in &live {
-                match exchanged {
-                    // Differences of two states are no changes: the watch asks the log itself.
-                    Some(_) => tap.end(),
-                    None => tap.tell(&changes, position),
-                }
+            match exchanged {
+                // What happened meanwhile is not known: each watch finds out for itself.
+                Some(false) => self.hub.end_all(Ended::Untold),
+                Some(true) | None if self.hub.is_wanted() => self.hub.tell(&changes, position),
+                Some(true) | None => {}
             }
             let extent = if machine.is_partial() {
                 Extent::Partial
@@ -303,7 +339,6 @@ impl Replica {
             self.extent.store(extent as u8, Ordering::Release);
             self.applied.store(position.revision.0, Ordering::Release);
         }
-        drop(taps);
         drop(machine);
         self.changed.notify_waiters();
         fed.map_err(ObjectError::from)
@@ -334,10 +369,6 @@ impl Replica {
         if self.extent() == Extent::Partial {
             self.write().fetch_failed(key);
         }
-    }
-
-    fn taps(&self) -> MutexGuard<'_, Vec<Weak<Tap>>> {
-        self.taps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Machine> {
@@ -381,6 +412,3 @@ impl From<ReplicaError> for ObjectError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,22 +4,25 @@
 //! with the role of the handle; the position makes the change invisible:
 //!
 //! ```text
-//! Tap (the replica tells) --full, or promoted--> Find
-//! Stream (the owner sends) --cut, or promoted--> Find
-//! Find --peer--> Stream        Find --owner--> Store (a cursor on the feed and the log)
+//! Tap (the hub of the handle tells) --full, cut, or promoted--> Find
+//! Find --nothing missed--> Tap
+//! Find --something missed--> CatchUp (a stream of its own, or the log) --> Tap
 //! ```
 //!
 //! Nothing waits here but what a tap or a stream holds, both bounded: who is slow falls back to
-//! the owner's log, by position, and hears of it if the log no longer reaches back that far.
+//! the owner's log, by position, and hears which changes are missing if it no longer reaches back.
 
 mod source;
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use objsync_proto::effect::Cause;
 use objsync_proto::ids::{Origin, Position, Revision};
 use objsync_proto::wire::KeyRange;
 use tokio::sync::{Mutex, Notify};
@@ -36,6 +39,34 @@ pub enum ChangeKind {
     Set,
     /// It was removed.
     Delete,
+    /// It was removed by itself: its time to live, its lease or the connection of who was present
+    /// has ended.
+    Expire,
+    /// A part of its value changed: something was added to a list or a set, or removed from a set.
+    Patch,
+}
+
+impl ChangeKind {
+    /// What a transaction with this cause did to a key.
+    fn of(cause: Cause, has_value: bool) -> Self {
+        match (has_value, cause) {
+            (true, Cause::Patch) => Self::Patch,
+            (true, _) => Self::Set,
+            (false, Cause::Expiry) => Self::Expire,
+            (false, _) => Self::Delete,
+        }
+    }
+}
+
+impl fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Set => "set",
+            Self::Delete => "delete",
+            Self::Expire => "expire",
+            Self::Patch => "patch",
+        })
+    }
 }
 
 /// One key changed.
@@ -52,9 +83,10 @@ pub struct WatchEvent {
     pub kind: ChangeKind,
     /// The transaction that did it. Several events can share one.
     pub revision: Revision,
-    /// Who asked for it; none when that was the owner's own process.
+    /// Who asked for it; none when that was the owner's own process, or nobody.
     pub origin: Option<Origin>,
-    /// Whether this handle asked for it; of an owner: whether its process did.
+    /// Whether this handle asked for it; of an owner: whether its process did. Nobody asks for what
+    /// ends by itself.
     pub origin_is_self: bool,
 }
 
@@ -113,8 +145,8 @@ impl Watch {
     /// Waits for the next change; none once the watch or its object is closed.
     ///
     /// # Errors
-    /// `Interrupted`; `Conflict` when the history since the last change read is no longer kept;
-    /// or why the object failed.
+    /// `Interrupted`; [`ObjectError::Gap`] when changes since the last one read are no longer kept,
+    /// once: the next call goes on behind them; or why the object failed.
     pub fn recv(&self) -> Result<Option<WatchEvent>> {
         block_on(&self.shared.core.config.what, self.next())?
     }
@@ -160,7 +192,8 @@ impl Watch {
     }
 
     /// Calls `callback` with each change, in order, from a thread of its own, until the watch or
-    /// its object is closed. An error ends it and is logged. The returned guard closes the watch
+    /// its object is closed. An error ends it and is logged; a panic of the callback is logged, and
+    /// the next change follows. The returned guard closes the watch
     /// when it is dropped.
     pub fn on_change(self, callback: impl FnMut(WatchEvent) + Send + 'static) -> WatchCallback {
         let guard = WatchCallback {
@@ -170,7 +203,14 @@ impl Watch {
         let run = move || {
             loop {
                 match self.recv() {
-                    Ok(Some(event)) => callback(event),
+                    Ok(Some(event)) => {
+                        // One bad event must not end the stream. The callback is used again as it
+                        // is left, as by a thread that takes over a poisoned lock.
+                        let called = catch_unwind(AssertUnwindSafe(|| callback(event)));
+                        if called.is_err() {
+                            tracing::error!("the callback of a watch has panicked");
+                        }
+                    }
                     Ok(None) => break,
                     Err(error) => {
                         tracing::error!(%error, "the watch of a callback has ended");
@@ -236,8 +276,11 @@ impl Shared {
             if let Some(error) = &reading.failed {
                 return Err(error.clone());
             }
-            if let Err(error) = reading.read_on(&self.core, &self.range).await {
-                reading.failed = Some(error);
+            match reading.read_on(&self.core, &self.range).await {
+                Ok(()) => {}
+                // Told once: who reads on gets what comes behind it.
+                Err(error @ ObjectError::Gap(_)) => return Err(error),
+                Err(error) => reading.failed = Some(error),
             }
         }
     }

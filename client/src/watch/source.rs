@@ -4,21 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Origin, Position, Revision};
 use objsync_proto::replica::Applied;
-use objsync_proto::wire::{Event, Feed, KeyRange};
-use objsync_store::feed::{KeepOld, OnCommit};
+use objsync_proto::wire::{Event, Feed, Gap, KeyRange};
 use objsync_store::{FeedRead, LogRead, Published, Store};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
+use crate::hub::tap::Ended;
+use crate::hub::{self, Tapping};
 use crate::operations::open;
 use crate::owner::OwnerSide;
 use crate::replica::Extent;
-use crate::replica::tap::Tap;
 use crate::watch::{ChangeKind, Reading, WatchEvent};
 
 /// Bytes of changes read from the store at once.
@@ -28,23 +28,33 @@ const FRAMES_AHEAD: usize = 16;
 
 /// Where a watch reads on.
 pub(super) enum Source {
-    /// The replica tells what it applies.
-    Tap(Arc<Tap>),
-    /// The owner sends changes on a stream of their own.
-    Stream(mpsc::Receiver<Result<Feed>>),
-    /// The store of this process.
-    Store(Cursor),
-    /// To be found, from the position reached.
-    Find,
+    /// The hub of the handle tells.
+    Tap(Tapping),
+    /// What was missed, read alone up to `until`; from there on the tap has it.
+    CatchUp {
+        alone: Alone,
+        until: Revision,
+        tap: Tapping,
+    },
+    /// To be found, from the position reached; with a look at what the owner says of that.
+    Find { must_ask: bool },
 }
 
-/// A place in the feed of the store of this process.
+/// Where a watch reads what it missed.
+pub(super) enum Alone {
+    /// The owner sends it on a stream of its own, of which a handle has so many.
+    Stream(
+        mpsc::Receiver<Result<Feed>>,
+        #[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit,
+    ),
+    /// The store of this process.
+    Store(Cursor),
+}
+
+/// A place in the feed and the log of the store of this process.
 pub(super) struct Cursor {
     store: Store,
     namespace: NamespaceId,
-    committed: Arc<Notify>,
-    _wake: OnCommit,
-    _keep_old: KeepOld,
 }
 
 impl Source {
@@ -55,33 +65,36 @@ impl Source {
         since: Option<Revision>,
     ) -> Result<(Self, Position)> {
         if let Some(owner) = core.owner() {
-            // The cursor comes first: from here on the store keeps what is needed of old values.
-            let cursor = Cursor::new(owner);
-            let position = owner.position();
-            let revision = since.unwrap_or(position.revision);
+            return Ok(Self::at(core, range, since, owner.position()));
+        }
+        if since.is_none()
+            && let Some((tap, position)) = core.replica.tap(range.clone())
+        {
+            return Ok((Self::Tap(tap), position));
+        }
+        let position = core.sync().await?;
+        Ok(Self::at(core, range, since, position))
+    }
+
+    /// From the present position, or as far back as was asked for.
+    fn at(
+        core: &Arc<Core>,
+        range: &KeyRange,
+        since: Option<Revision>,
+        position: Position,
+    ) -> (Self, Position) {
+        if let Some(revision) = since {
             let position = Position {
                 revision,
                 ..position
             };
-            return Ok((Self::Store(cursor), position));
+            return (Self::Find { must_ask: true }, position);
         }
-        let is_followed = matches!(core.replica.extent(), Extent::Whole | Extent::Partial);
-        if is_followed
-            && since.is_none()
-            && let Some(tap) = core.replica.tap(range.clone())
-        {
-            let position = tap.position();
-            return Ok((Self::Tap(tap), position));
-        }
-        let position = core.sync().await?;
-        let revision = since.unwrap_or(position.revision);
-        Ok((
-            Self::Find,
-            Position {
-                revision,
-                ..position
-            },
-        ))
+        let joined = hub::join(core, range, position, position);
+        // After this moment: what the hub has told before it joined was before.
+        let is_later = joined.position.revision > position.revision;
+        let position = if is_later { joined.position } else { position };
+        (Self::Tap(joined.tap), position)
     }
 }
 
@@ -90,38 +103,110 @@ impl Reading {
     /// did not return.
     pub(super) async fn read_on(&mut self, core: &Arc<Core>, range: &KeyRange) -> Result<()> {
         match &mut self.source {
-            Source::Find => self.source = self.find(core, range),
+            Source::Find { must_ask } => {
+                let must_ask = *must_ask;
+                self.source = self.find(core, range, must_ask).await?;
+            }
             Source::Tap(tap) => {
                 let tapped = tap.take().await;
                 for change in tapped.changes {
                     self.ready.push_back(of_tap(core, change)?);
                 }
                 self.position = tapped.position;
-                if tapped.ended {
-                    self.source = Source::Find;
+                if let Some(ended) = tapped.ended {
+                    let must_ask = ended == Ended::Untold;
+                    self.source = Source::Find { must_ask };
                 }
             }
-            Source::Stream(stream) => match stream.recv().await {
-                Some(Ok(feed)) => self.read_feed(core, feed)?,
-                Some(Err(error)) if error.kind() != ErrorKind::Unavailable => return Err(error),
-                // Cut, or this process became the owner: on from the position.
-                Some(Err(_)) | None => self.source = Source::Find,
-            },
-            Source::Store(cursor) => {
-                let (read, reached) = cursor.read(self.position.revision).await?;
-                for published in &read {
-                    cursor.events(core, range, published, &mut self.ready)?;
+            Source::CatchUp { alone, until, .. } => {
+                let until = *until;
+                match alone {
+                    Alone::Stream(stream, _) => match stream.recv().await {
+                        Some(Ok(feed)) => {
+                            let is_place = matches!(feed, Feed::Bookmark { .. });
+                            self.read_feed(core, feed, until)?;
+                            if is_place && self.position.revision < until {
+                                // Nobody waits for the next one.
+                                core.ask_for_barrier();
+                            }
+                        }
+                        Some(Err(error)) if error.kind() != ErrorKind::Unavailable => {
+                            return Err(error);
+                        }
+                        // Cut, or this process became the owner: on from the position.
+                        Some(Err(_)) | None => self.source = Source::Find { must_ask: true },
+                    },
+                    Alone::Store(cursor) => {
+                        let read = cursor.read(self.position.revision)?;
+                        let Some((read, reached)) = read else {
+                            let store = cursor.store.clone();
+                            return Err(self.pass(&store));
+                        };
+                        let is_mine = |published: &&Arc<Published>| published.revision <= until;
+                        for published in read.iter().filter(is_mine) {
+                            cursor.events(core, range, published, &mut self.ready)?;
+                        }
+                        self.position.revision = reached.min(until);
+                    }
                 }
-                self.position.revision = reached;
+                self.leave_catch_up(core);
             }
         }
         Ok(())
     }
 
-    fn find(&self, core: &Arc<Core>, range: &KeyRange) -> Source {
-        if let Some(owner) = core.owner() {
-            return Source::Store(Cursor::new(owner));
+    /// Goes over to the tap once nothing is missing before it; makes room for others who missed
+    /// something where there is none.
+    fn leave_catch_up(&mut self, core: &Core) {
+        let find = Source::Find { must_ask: true };
+        let Source::CatchUp { alone, until, tap } = std::mem::replace(&mut self.source, find)
+        else {
+            return;
+        };
+        if self.position.revision >= until {
+            self.source = Source::Tap(tap);
+        } else if matches!(alone, Alone::Store(_)) || core.hub.catch_ups.available_permits() > 0 {
+            self.source = Source::CatchUp { alone, until, tap };
         }
+    }
+
+    async fn find(&mut self, core: &Arc<Core>, range: &KeyRange, must_ask: bool) -> Result<Source> {
+        if let Some(owner) = core.owner() {
+            if owner.store().gap(&self.position).is_some() {
+                return Err(self.pass(owner.store()));
+            }
+            let cursor = Cursor::new(owner);
+            // From here on the positions are those of this owner's epoch.
+            self.position.epoch = owner.position().epoch;
+            let joined = hub::join(core, range, self.position, self.position);
+            return Ok(match joined.missing(&self.position) {
+                None => Source::Tap(joined.tap),
+                Some(until) => Source::CatchUp {
+                    alone: Alone::Store(cursor),
+                    until,
+                    tap: joined.tap,
+                },
+            });
+        }
+        if !must_ask {
+            let joined = hub::join(core, range, self.position, self.position);
+            if joined.missing(&self.position).is_none() {
+                return Ok(Source::Tap(joined.tap));
+            }
+        }
+        let permit = Arc::clone(&core.hub.catch_ups).acquire_owned().await;
+        let permit = permit.map_err(|_| core.closed_error())?;
+        // What it has reached may be no place to follow from.
+        let present = match core.replica.extent() {
+            Extent::None => match core.sync().await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    return Ok(Source::Find { must_ask });
+                }
+                present => present?,
+            },
+            _ => self.position,
+        };
+        let joined = hub::join(core, range, self.position, present);
         let (sink, stream) = mpsc::channel(FRAMES_AHEAD);
         let what = FeedKind::Changes(self.position);
         core.push(Command::Feed {
@@ -131,22 +216,52 @@ impl Reading {
             },
             sink,
         });
-        Source::Stream(stream)
+        Ok(Source::CatchUp {
+            alone: Alone::Stream(stream, permit),
+            until: joined.position.revision.max(self.position.revision),
+            tap: joined.tap,
+        })
     }
 
-    fn read_feed(&mut self, core: &Core, feed: Feed) -> Result<()> {
+    /// Goes on behind the changes that a store no longer has; gives what to tell of them.
+    fn pass(&mut self, store: &Store) -> ObjectError {
+        // None if they are there after all, and nothing is missing.
+        let gap = store.gap(&self.position).unwrap_or(Gap {
+            after: self.position.revision,
+            oldest: self.position.revision,
+            same_history: true,
+        });
+        self.position = Position {
+            revision: gap.oldest,
+            ..store.position()
+        };
+        self.source = Source::Find { must_ask: true };
+        ObjectError::Gap(gap)
+    }
+
+    fn read_feed(&mut self, core: &Core, feed: Feed, until: Revision) -> Result<()> {
         match feed {
             Feed::Events(events) => {
                 for Event {
                     revision,
                     origin,
+                    cause,
                     changes,
                     ..
                 } in events
                 {
+                    if revision > until {
+                        // The tap has it, and what follows.
+                        self.position.revision = until;
+                        break;
+                    }
                     for Change { key, value } in changes {
-                        let cause = By { revision, origin };
-                        self.ready.push_back(event(core, key, value, None, cause)?);
+                        let by = By {
+                            revision,
+                            origin,
+                            cause,
+                        };
+                        self.ready.push_back(event(core, key, value, None, by)?);
                     }
                     self.position.revision = revision;
                 }
@@ -154,9 +269,18 @@ impl Reading {
             Feed::Bookmark { position } | Feed::Barrier { position, .. } => {
                 self.position = position;
             }
-            Feed::Reset => return Err(gone(self.position.revision)),
+            // Behind it comes a bookmark, which is where it goes on.
+            Feed::Gap(gap) => return Err(ObjectError::Gap(gap)),
             Feed::Failed(failure) => return Err(failure.into()),
-            Feed::Start { .. } | Feed::Resume | Feed::Entries(_) | Feed::Complete { .. } => {}
+            // Not sent to who holds nothing.
+            Feed::Start { .. }
+            | Feed::Resume
+            | Feed::Reset
+            | Feed::Entries(_)
+            | Feed::Complete { .. }
+            | Feed::Compare { .. }
+            | Feed::Replace { .. }
+            | Feed::Skip { .. } => {}
         }
         Ok(())
     }
@@ -164,15 +288,9 @@ impl Reading {
 
 impl Cursor {
     fn new(owner: &OwnerSide) -> Self {
-        let store = owner.store().clone();
-        let committed = Arc::new(Notify::new());
-        let wake = Arc::clone(&committed);
         Self {
             namespace: owner.namespace(),
-            _wake: store.feed().on_commit(Box::new(move || wake.notify_one())),
-            _keep_old: store.feed().keep_old(),
-            committed,
-            store,
+            store: owner.store().clone(),
         }
     }
 
@@ -184,47 +302,38 @@ impl Cursor {
         published: &Published,
         ready: &mut VecDeque<WatchEvent>,
     ) -> Result<()> {
-        let cause = By {
+        let by = By {
             revision: published.revision,
             origin: published.origin,
+            cause: published.cause,
         };
         for (place, (namespace, change)) in published.changes.iter().enumerate() {
             if *namespace == self.namespace && range.contains(&change.key) {
                 let Change { key, value } = change.clone();
                 let old = published.old.get(place).cloned().flatten();
-                ready.push_back(event(core, key, value, old, cause)?);
+                ready.push_back(event(core, key, value, old, by)?);
             }
         }
         Ok(())
     }
 
-    /// The transactions after a revision, and how far they reach; waits for some. Cancel safe.
-    async fn read(&self, after: Revision) -> Result<(Vec<Arc<Published>>, Revision)> {
-        loop {
-            let read = match self.store.feed().read(after, READ_BYTES) {
-                FeedRead::Published(read) => read,
-                FeedRead::UpToDate(_) => {
-                    self.committed.notified().await;
-                    continue;
-                }
-                FeedRead::Behind => match self.store.read_log(after, READ_BYTES)? {
-                    LogRead::Transactions(read) => read.into_iter().map(Arc::new).collect(),
-                    LogRead::Trimmed => return Err(gone(after)),
-                },
-            };
-            match read.last().map(|last| last.revision) {
-                Some(reached) => return Ok((read, reached)),
-                None => self.committed.notified().await,
+    /// The transactions after a revision, and how far they reach. None when they are no longer kept.
+    fn read(&self, after: Revision) -> Result<Option<(Vec<Arc<Published>>, Revision)>> {
+        let read = match self.store.feed().read(after, READ_BYTES) {
+            FeedRead::Published(read) => read,
+            FeedRead::UpToDate(at) => {
+                // What readers see is in the ring in a moment.
+                std::thread::yield_now();
+                return Ok(Some((Vec::new(), at.max(after))));
             }
-        }
+            FeedRead::Behind => match self.store.read_log(after, READ_BYTES)? {
+                LogRead::Transactions(read) => read.into_iter().map(Arc::new).collect(),
+                LogRead::Trimmed => return Ok(None),
+            },
+        };
+        let reached = read.last().map_or(after, |last| last.revision);
+        Ok(Some((read, reached)))
     }
-}
-
-fn gone(revision: Revision) -> ObjectError {
-    let text = format!(
-        "the changes since revision {revision} are no longer kept: read the state and watch anew"
-    );
-    ObjectError::new(ErrorKind::Conflict, text)
 }
 
 fn of_tap(core: &Core, change: Applied) -> Result<WatchEvent> {
@@ -234,9 +343,15 @@ fn of_tap(core: &Core, change: Applied) -> Result<WatchEvent> {
         new,
         revision,
         origin,
+        cause,
         ..
     } = change;
-    event(core, key, new, old, By { revision, origin })
+    let by = By {
+        revision,
+        origin,
+        cause,
+    };
+    event(core, key, new, old, by)
 }
 
 /// The transaction that changed a key.
@@ -244,6 +359,7 @@ fn of_tap(core: &Core, change: Applied) -> Result<WatchEvent> {
 struct By {
     revision: Revision,
     origin: Option<Origin>,
+    cause: Cause,
 }
 
 fn event(
@@ -251,19 +367,15 @@ fn event(
     key: Bytes,
     new: Option<Bytes>,
     old: Option<Bytes>,
-    cause: By,
+    by: By,
 ) -> Result<WatchEvent> {
     Ok(WatchEvent {
         key,
-        kind: if new.is_some() {
-            ChangeKind::Set
-        } else {
-            ChangeKind::Delete
-        },
+        kind: ChangeKind::of(by.cause, new.is_some()),
         value: new.map(open).transpose()?,
         old_value: old.map(open).transpose()?,
-        revision: cause.revision,
-        origin: cause.origin,
-        origin_is_self: core.is_own(cause.origin),
+        revision: by.revision,
+        origin: by.origin,
+        origin_is_self: by.cause != Cause::Expiry && core.is_own(by.origin),
     })
 }

@@ -32,10 +32,31 @@ pub(crate) fn stop(process: u32) {
     }
 }
 
+/// Lets a process that was stopped go on.
+pub(crate) fn go_on(process: u32) {
+    // SAFETY: takes any numbers.
+    unsafe {
+        libc::kill(process.cast_signed(), libc::SIGCONT);
+    }
+}
+
 /// Ends a process, which need not be a child of this one.
 pub(crate) fn end(process: i32) {
     // SAFETY: takes any numbers.
     unsafe {
         libc::kill(process, libc::SIGKILL);
+    }
+}
+
+/// Lets no file of this process grow beyond so many bytes: a write there fails, as on a full disk.
+pub(crate) fn limit_files(bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: takes a limit to read, and a signal to ignore.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
     }
 }

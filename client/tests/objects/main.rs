@@ -10,10 +10,20 @@
 
 mod children;
 mod fork;
+mod fresh;
+mod gaps;
+mod leases;
+mod locks;
 mod model;
+mod offline;
 mod open;
+mod outcome;
 mod past;
 mod peer;
 mod promotion;
+mod roles;
 mod sharing;
+mod snapshots;
+mod told;
+mod transactions;
 mod watching;

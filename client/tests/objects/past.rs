@@ -200,7 +200,7 @@ fn history_that_takes_many_replies_comes_whole() {
 
 /// A store whose log was trimmed, made by small limits; gives the first revision of `a`, which is
 /// past the retention, although `a` has not changed since.
-fn trimmed_store(path: &Path) -> Revision {
+pub(crate) fn trimmed_store(path: &Path) -> Revision {
     let options = StoreOptions {
         index: IndexKind::Memory,
         limits: StoreLimits {

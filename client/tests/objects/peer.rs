@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::children;
-use objsync::{Dict, KeyRange, Options, ReplicaMode, Target, key, value};
+use objsync::{Conflict, Dict, KeyRange, OfflineMode, Options, ReplicaMode, Target, key, value};
 
 const TOLD: &str = "OBJSYNC_TEST_PEER";
 /// What a line of the other process starts with, so that the test harness's own lines differ.
@@ -171,6 +171,7 @@ fn do_one(dict: &mut Option<Dict>, words: &[&str]) -> Answer {
                 },
             )?);
         }
+        ["open-queue", path] => *dict = Some(Dict::open(path, queueing())?),
         ["connect", address] => {
             *dict = Some(Dict::connect(&Target::parse(address)?, Options::default())?);
         }
@@ -226,6 +227,54 @@ fn use_it(dict: &Dict, words: &[&str]) -> Answer {
             let rising = got.windows(2).all(|pair| pair[0] < pair[1]);
             format!("{} {rising}", got.len())
         }
+        ["delete", key] => dict.delete(&k(key)).wait()?.0.to_string(),
+        ["swap", key, old, new] => dict
+            .compare_and_set(&k(key), Some(v(old)), Some(v(new)))
+            .wait()?
+            .to_string(),
+        ["take", key, new] => dict
+            .compare_and_set(&k(key), None, Some(v(new)))
+            .wait()?
+            .to_string(),
+        ["level", key, value] => dict.set(&k(key), v(value)).wait()?.durability.to_string(),
+        ["clear"] => dict.delete_range(KeyRange::default()).wait()?.to_string(),
+        ["fill", key, bytes] => {
+            let large = "x".repeat(bytes.parse()?);
+            dict.set(&k(key), v(&large)).wait()?.durability.to_string()
+        }
+        ["entries"] => entries(dict)
+            .into_iter()
+            .map(|(key, value)| format!("{}={value}", key.trim_matches('"')))
+            .collect::<Vec<_>>()
+            .join(" "),
+        ["backwards"] => dict
+            .keys(KeyRange::default(), true)?
+            .map(|entry| {
+                key::decode(&entry?.0)?
+                    .to_string()
+                    .parse::<String>()
+                    .map_err(Into::into)
+            })
+            .collect::<Result<Vec<String>, Box<dyn std::error::Error>>>()?
+            .join(" ")
+            .replace('"', ""),
+        ["contains", key] => dict.contains(&k(key))?.to_string(),
+        ["queued"] => dict.status().queued.to_string(),
+        ["is-stale"] => (dict.status().stale > Duration::ZERO).to_string(),
+        ["conflicts"] => conflicts(dict)?,
+        ["clear-conflicts"] => {
+            dict.clear_conflicts().wait()?;
+            "ok".into()
+        }
+        ["limit-files", bytes] => {
+            children::limit_files(bytes.parse()?);
+            "ok".into()
+        }
+        // Asks without waiting for the answer.
+        ["start-incr", key] => {
+            std::mem::forget(dict.incr(&k(key), 1).start());
+            "ok".into()
+        }
         ["role"] => dict.status().role.to_string(),
         ["len"] => dict.len()?.to_string(),
         ["sync"] => dict.sync().wait()?.revision.to_string(),
@@ -250,8 +299,40 @@ fn use_it(dict: &Dict, words: &[&str]) -> Answer {
             }
             child => children::wait_for(child).to_string(),
         },
-        _ => return Err(format!("{words:?} is nothing to do").into()),
+        _ => return crate::told::use_it(dict, words),
     })
+}
+
+/// Each conflict as `operation key wanted/actual: reason`.
+fn conflicts(dict: &Dict) -> Answer {
+    let value = |payload: &Option<objsync::Bytes>| -> Answer {
+        Ok(match payload {
+            Some(payload) => value::from_payload::<String>(payload)?,
+            None => "-".into(),
+        })
+    };
+    let mut told = Vec::new();
+    for conflict in dict.conflicts()? {
+        let key = match &conflict.key {
+            Some(bytes) => key::decode(bytes)?.to_string(),
+            None => "*".into(),
+        };
+        let (wanted, actual) = (value(&conflict.wanted)?, value(&conflict.actual)?);
+        let Conflict {
+            operation, reason, ..
+        } = conflict;
+        told.push(format!("{operation} {key} {wanted}/{actual}: {reason}"));
+    }
+    Ok(told.join("; "))
+}
+
+/// Options of a handle whose writes wait on disk.
+pub(crate) fn queueing() -> Options {
+    Options {
+        offline: OfflineMode::Queue,
+        timeout: Duration::from_secs(5),
+        ..Options::default()
+    }
 }
 
 /// All entries of a dictionary, decoded.

@@ -188,6 +188,89 @@ fn slow_watch_misses_nothing_when_its_queue_is_full() {
     }
 }
 
+/// Thousands of watches on one handle, of one key each: each hears of its key, and only of that.
+fn thousands_hear_of_their_key(dict: &Dict, writer: &Dict) {
+    const COUNT: usize = 5_000;
+    let key = |number: usize| k(&format!("key{number:04}"));
+    let single = |number: usize| KeyRange {
+        start: key(number).into(),
+        end: Some(objsync::key::successor(&key(number))),
+    };
+    let before = writer.set(&key(0), v("before")).wait().unwrap().revision;
+    let (first, last) = (writer.set(&key(0), v("0")).wait().unwrap(), COUNT - 1);
+    dict.sync().wait().unwrap();
+    let watches: Vec<_> = (0..COUNT)
+        .map(|number| {
+            // Some from earlier on, of which one missed something.
+            let since = (number % 10 == 0).then_some(before);
+            dict.watch(single(number), since).unwrap()
+        })
+        .collect();
+    let prefix = dict.watch(objsync::key::str_prefix("key00"), None).unwrap();
+    assert_eq!(next(&watches[0]).revision, first.revision);
+    writer
+        .update((0..COUNT).map(|number| (key(number), v(&number.to_string()))))
+        .unwrap();
+    for (number, watch) in watches.iter().enumerate() {
+        let (_, value) = short(&next(watch));
+        assert_eq!(value, Some(number.to_string()));
+    }
+    for number in 0..100 {
+        assert_eq!(short(&next(&prefix)).1, Some(number.to_string()));
+    }
+    writer.delete(&key(last)).wait().unwrap();
+    assert_eq!(next(&watches[last]).kind, ChangeKind::Delete);
+    for watch in &watches[..last] {
+        assert!(watch.try_recv().unwrap().is_none());
+    }
+}
+
+#[test]
+fn thousands_of_watches_of_a_peer_hear_of_their_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let _owner = Peer::open(&path);
+    let dict = Dict::open(&path, Options::default()).unwrap();
+    thousands_hear_of_their_key(&dict, &dict);
+}
+
+#[test]
+fn thousands_of_watches_without_a_replica_share_one_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let _owner = Peer::open(&path);
+    let dict = Dict::open(&path, without_replica()).unwrap();
+    thousands_hear_of_their_key(&dict, &dict);
+    let streams = dict.owner_status().wait().unwrap().subscriptions;
+    assert!(streams < 256, "{streams} subscriptions");
+}
+
+#[test]
+fn thousands_of_watches_of_an_owner_hear_of_their_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let dict = Dict::open(folder.path().join("data"), Options::default()).unwrap();
+    thousands_hear_of_their_key(&dict, &dict);
+}
+
+#[test]
+fn callback_that_panics_gets_the_next_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let dict = Dict::open(folder.path().join("data"), Options::default()).unwrap();
+    let (send, received) = std::sync::mpsc::channel();
+    let _guard = dict.watch(all(), None).unwrap().on_change(move |event| {
+        let (key, _) = short(&event);
+        assert_ne!(key, "\"bad\"", "a fault of the callback");
+        send.send(key).unwrap();
+    });
+    for key in ["one", "bad", "two"] {
+        dict.set(&k(key), v("x")).wait().unwrap();
+    }
+    let told: Vec<_> = (0..2)
+        .map(|_| received.recv_timeout(LONG).unwrap())
+        .collect();
+    assert_eq!(told, ["\"one\"", "\"two\""]);
+}
+
 #[test]
 fn closing_a_watch_or_its_object_ends_it_for_who_waits() {
     let folder = tempfile::tempdir().unwrap();

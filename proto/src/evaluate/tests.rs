@@ -1,54 +1,38 @@
-//! Operations against a model: a `BTreeMap` and a straightforward reading of what each promises.
+//! Operations against a model: plain maps and a straightforward reading of what each promises.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::ops::Bound;
+mod leases;
+mod model;
+mod random;
+mod transact;
+mod world;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{CHANGE_OVERHEAD_BYTES, Decision, View, evaluate};
-use crate::effect::Change;
+use super::{CHANGE_OVERHEAD_BYTES, Changed, Leased, Present, Ranges, View, evaluate};
+use crate::effect::{Cause, Change};
 use crate::error::ErrorKind;
+use crate::ids::{NamespaceId, Revision};
 use crate::key::{Key, encode};
 use crate::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX};
 use crate::operation::{Operation, Outcome};
 use crate::stored::{self, Compression};
 use crate::value::int_payload;
 use crate::wire::KeyRange;
+use model::Model;
+use world::{SPACE, World};
 
-type Model = BTreeMap<Bytes, Bytes>;
-
-impl View for Model {
-    type Error = Infallible;
-
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        Ok(BTreeMap::get(self, key).cloned())
-    }
-
-    fn keys(&self, range: &KeyRange, count_max: u32) -> Result<Vec<Bytes>, Infallible> {
-        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        if range.end.as_ref().is_some_and(|end| *end <= range.start) {
-            return Ok(Vec::new());
-        }
-        let keys = self
-            .range::<Bytes, _>((Bound::Included(&range.start), end))
-            .map(|(key, _)| key.clone());
-        Ok(keys.take(count_max as usize).collect())
-    }
-}
-
-fn decide(operation: &Operation, model: &Model) -> Decision {
-    evaluate(operation, model).unwrap_or_else(|never| match never {})
-}
-
-fn apply(model: &mut Model, changes: &[Change]) {
-    for Change { key, value } in changes {
-        match value {
-            Some(value) => model.insert(key.clone(), value.clone()),
-            None => model.remove(key),
-        };
-    }
+/// What it comes to, without the namespace of the dictionary.
+fn decide(
+    operation: &Operation,
+    world: &World,
+) -> Result<(Outcome, Vec<Change>), crate::error::Failure> {
+    let decided = world.decide(operation)?;
+    let changes = decided.changes.into_iter().map(|(namespace, change)| {
+        assert_eq!(namespace, SPACE);
+        change
+    });
+    Ok((decided.outcome, changes.collect()))
 }
 
 fn key(number: u8) -> Bytes {
@@ -63,150 +47,45 @@ fn text(text: &str) -> Bytes {
     stored::seal(&rmp_serde::to_vec(text).unwrap(), Compression::Zstd(3)).unwrap()
 }
 
-fn any_value() -> impl Strategy<Value = Bytes> {
-    prop_oneof![
-        (-3..3_i64).prop_map(int),
-        Just(int(i64::MAX)),
-        Just(text("words")),
-        Just(text(&"many words ".repeat(20))),
-    ]
-}
-
-fn any_change() -> impl Strategy<Value = Change> {
-    (0..8_u8, proptest::option::of(any_value())).prop_map(|(number, value)| Change {
-        key: key(number),
-        value,
-    })
-}
-
-fn any_operation() -> impl Strategy<Value = Operation> {
-    let number = 0..8_u8;
-    let payload = any_value().prop_map(|value| stored::open(&value).unwrap());
-    prop_oneof![
-        (number.clone(), any_value()).prop_map(|(number, value)| Operation::Put {
-            key: key(number),
-            value
-        }),
-        number
-            .clone()
-            .prop_map(|number| Operation::Delete { key: key(number) }),
-        (
-            number.clone(),
-            proptest::option::of(number.clone()),
-            0..5_u32
-        )
-            .prop_map(|(start, end, count_max)| Operation::DeleteRange {
-                start: key(start),
-                end: end.map(key),
-                count_max
-            }),
-        (
-            number.clone(),
-            proptest::option::of(payload),
-            proptest::option::of(any_value())
-        )
-            .prop_map(|(number, expected, new)| Operation::CompareAndSet {
-                key: key(number),
-                expected,
-                new
-            }),
-        (number, prop_oneof![-3..3_i64, any::<i64>()]).prop_map(|(number, by)| {
-            Operation::Increment {
-                key: key(number),
-                by,
-            }
-        }),
-        proptest::collection::vec(any_change(), 0..12)
-            .prop_map(|changes| Operation::Batch { changes }),
-    ]
-}
-
-/// What the operation promises, done directly to the model; none when it is refused.
-fn expect(model: &mut Model, operation: &Operation) -> Option<Outcome> {
-    match operation {
-        Operation::Put { key, value } => {
-            model.insert(key.clone(), value.clone());
-            Some(Outcome::Done)
-        }
-        Operation::Delete { key } => Some(Outcome::Deleted(model.remove(key).map_or(0, |_| 1))),
-        Operation::DeleteRange {
-            start,
-            end,
-            count_max,
-        } => {
-            let inside = |key: &&Bytes| *key >= start && end.as_ref().is_none_or(|end| *key < end);
-            let keys: Vec<Bytes> = model
-                .keys()
-                .filter(inside)
-                .take(*count_max as usize)
-                .cloned()
-                .collect();
-            keys.iter().for_each(|key| drop(model.remove(key)));
-            Some(Outcome::Deleted(keys.len() as u64))
-        }
-        Operation::CompareAndSet { key, expected, new } => {
-            let present = model
-                .get(key.as_ref() as &[u8])
-                .map(|value| stored::open(value).unwrap());
-            if present != *expected {
-                return Some(Outcome::Swapped(false));
-            }
-            apply(
-                model,
-                &[Change {
-                    key: key.clone(),
-                    value: new.clone(),
-                }],
-            );
-            Some(Outcome::Swapped(true))
-        }
-        Operation::Increment { key, by } => {
-            let present = match model.get(key.as_ref() as &[u8]) {
-                Some(value) => rmp_serde::from_slice(&stored::open(value).unwrap()).ok()?,
-                None => 0_i64,
-            };
-            let sum = present.checked_add(*by)?;
-            model.insert(key.clone(), int(sum));
-            Some(Outcome::Number(sum))
-        }
-        Operation::Batch { changes } => {
-            apply(model, changes);
-            Some(Outcome::Done)
-        }
-        Operation::Settle => Some(Outcome::Done),
-        other => panic!("the model does not do {other:?}"),
-    }
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn operations_do_what_the_model_says(
-        operations in proptest::collection::vec(any_operation(), 1..30),
-    ) {
-        let mut model = Model::new();
-        for operation in operations {
-            let decision = decide(&operation, &model);
-            let mut decided = model.clone();
-            let mut expected = model;
-            let outcome = expect(&mut expected, &operation);
-            if let Ok((_, changes)) = &decision {
-                let before = changes.len();
-                let keys: std::collections::BTreeSet<_> = changes.iter().map(|c| &c.key).collect();
-                prop_assert_eq!(keys.len(), before, "one change per key");
-                for change in changes.iter().filter(|change| change.value.is_none()) {
-                    prop_assert!(decided.contains_key(&change.key), "deletes name present keys");
+    fn operations_do_what_the_model_says(seed: u64) {
+        let mut random = random::Random(seed);
+        let (mut world, mut model) = (World::default(), Model::default());
+        for _ in 0..60 {
+            world.now_ms += random.below(12);
+            let (next, now_ms) = (world.last.next(), world.now_ms);
+            if random.chance(6) {
+                let due = random::due(&mut random, &world);
+                let (decided, count) = world.expire(&due);
+                prop_assert_eq!((decided.cause, count), (Cause::Expiry, due.len()));
+                let removed = model.expire(&due, next, now_ms);
+                prop_assert_eq!(decided.outcome, Outcome::Deleted(removed));
+            } else {
+                let operation = random::operation(&mut random, &world);
+                let before = world.clone();
+                let decision = world.run(&operation);
+                let outcome = model.run(&operation, next, now_ms);
+                prop_assert_eq!(decision.clone().ok().map(|done| done.outcome), outcome);
+                if let Err(failure) = &decision {
+                    prop_assert!(
+                        matches!(failure.kind, ErrorKind::Invalid | ErrorKind::NotFound),
+                        "{failure}"
+                    );
                 }
-                apply(&mut decided, changes);
+                let changes = decision.map(|decided| decided.changes).unwrap_or_default();
+                let keys: std::collections::BTreeSet<_> =
+                    changes.iter().map(|(of, change)| (*of, &change.key)).collect();
+                prop_assert_eq!(keys.len(), changes.len(), "one change per key");
+                for (of, change) in changes.iter().filter(|(_, change)| change.value.is_none()) {
+                    let Ok(present) = before.get(*of, &change.key);
+                    prop_assert!(present.is_some(), "deletes name present keys");
+                }
             }
-            prop_assert_eq!(decision.as_ref().ok().map(|(outcome, _)| outcome), outcome.as_ref());
-            if let Err(failure) = &decision {
-                prop_assert_eq!(failure.kind, ErrorKind::Invalid);
-                expected = decided.clone();
-            }
-            prop_assert_eq!(&decided, &expected);
-            model = decided;
+            model.last = world.last;
+            model.compare(&world, SPACE);
         }
     }
 }
@@ -227,14 +106,14 @@ fn later_change_of_a_batch_wins_and_keeps_its_place() {
         &Operation::Batch {
             changes: changes.clone(),
         },
-        &Model::new(),
+        &World::default(),
     );
     assert_eq!(decision, Ok((Outcome::Done, changes[1..3].to_vec())));
 }
 
 #[test]
 fn counter_that_holds_no_int_is_refused_with_key_and_type() {
-    let model = Model::from([(encode(&Key::from("hits")).unwrap().into(), text("many"))]);
+    let model = World::with([(encode(&Key::from("hits")).unwrap().into(), text("many"))]);
     let operation = Operation::Increment {
         key: encode(&Key::from("hits")).unwrap().into(),
         by: 1,
@@ -249,7 +128,7 @@ fn counter_that_holds_no_int_is_refused_with_key_and_type() {
 
 #[test]
 fn counter_that_would_overflow_is_refused_with_key_and_value() {
-    let model = Model::from([(key(7), int(i64::MAX))]);
+    let model = World::with([(key(7), int(i64::MAX))]);
     let failure = decide(&Operation::Increment { key: key(7), by: 1 }, &model).unwrap_err();
     let text = "counter 7 is 9223372036854775807; adding 1 passes the limit of 64 bits";
     assert_eq!(
@@ -261,7 +140,7 @@ fn counter_that_would_overflow_is_refused_with_key_and_value() {
 #[test]
 fn compare_and_set_sees_through_compression() {
     let words = "many words ".repeat(20);
-    let model = Model::from([(key(1), text(&words))]);
+    let model = World::with([(key(1), text(&words))]);
     let raw = Bytes::from(rmp_serde::to_vec(&words).unwrap());
     let operation = Operation::CompareAndSet {
         key: key(1),
@@ -279,11 +158,26 @@ fn key_or_value_that_is_none_is_refused_before_the_view_is_asked() {
     struct Blind;
     impl View for Blind {
         type Error = ();
-        fn get(&self, _: &[u8]) -> Result<Option<Bytes>, ()> {
+        fn get(&self, _: NamespaceId, _: &[u8]) -> Result<Option<Present>, ()> {
             Err(())
         }
-        fn keys(&self, _: &KeyRange, _: u32) -> Result<Vec<Bytes>, ()> {
+        fn keys(&self, _: NamespaceId, _: &KeyRange, _: u32) -> Result<Vec<Bytes>, ()> {
             Err(())
+        }
+        fn changed(&self, _: NamespaceId, _: Revision, _: &Ranges) -> Result<Changed, ()> {
+            Err(())
+        }
+        fn leased(&self) -> Leased {
+            Leased::default()
+        }
+        fn revision(&self) -> Revision {
+            Revision(1)
+        }
+        fn last(&self) -> Revision {
+            Revision(0)
+        }
+        fn now_ms(&self) -> u64 {
+            0
         }
     }
     let bad_key = Bytes::from_static(&[0x99]);
@@ -317,12 +211,15 @@ fn key_or_value_that_is_none_is_refused_before_the_view_is_asked() {
         },
     ] {
         assert_eq!(
-            evaluate(&operation, &Blind).unwrap().unwrap_err().kind,
+            evaluate(SPACE, &operation, &Blind)
+                .unwrap()
+                .unwrap_err()
+                .kind,
             ErrorKind::Invalid
         );
     }
     assert_eq!(
-        evaluate(&Operation::Delete { key: key(1) }, &Blind),
+        evaluate(SPACE, &Operation::Delete { key: key(1) }, &Blind),
         Err(()),
         "cause is kept"
     );
@@ -346,12 +243,12 @@ fn batch_over_the_transaction_limit_is_refused_and_at_the_limit_is_not() {
             &Operation::Batch {
                 changes: changes.clone()
             },
-            &Model::new()
+            &World::default()
         )
         .is_ok()
     );
     changes.push(put(10, &int(0)));
-    let failure = decide(&Operation::Batch { changes }, &Model::new()).unwrap_err();
+    let failure = decide(&Operation::Batch { changes }, &World::default()).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Invalid);
     assert!(
         failure
@@ -365,7 +262,7 @@ fn batch_over_the_transaction_limit_is_refused_and_at_the_limit_is_not() {
 fn wide_delete_range_stops_at_the_size_of_a_transaction() {
     let long = "x".repeat(4_000);
     let keys = 10_000_u32;
-    let model: Model = (0..keys)
+    let content: Vec<(Bytes, Bytes)> = (0..keys)
         .map(|n| {
             (
                 encode(&Key::from(format!("{n:06}{long}"))).unwrap().into(),
@@ -378,6 +275,7 @@ fn wide_delete_range_stops_at_the_size_of_a_transaction() {
         end: None,
         count_max: u32::MAX,
     };
+    let model = World::with(content.clone());
     let (outcome, changes) = decide(&all, &model).unwrap();
     assert_eq!(outcome, Outcome::Deleted(changes.len() as u64));
     assert!(
@@ -386,7 +284,11 @@ fn wide_delete_range_stops_at_the_size_of_a_transaction() {
         changes.len()
     );
     assert!(changes.len() < TRANSACTION_EFFECTS_MAX);
-    let expected: Vec<&Bytes> = model.keys().take(changes.len()).collect();
+    let expected: Vec<&Bytes> = content
+        .iter()
+        .map(|(key, _)| key)
+        .take(changes.len())
+        .collect();
     assert_eq!(
         changes.iter().map(|change| &change.key).collect::<Vec<_>>(),
         expected

@@ -38,6 +38,8 @@ struct InFlight {
     count: u32,
     /// What the last event since said of the key.
     event: Option<(Revision, Option<Bytes>)>,
+    /// Changes up to here were not told: an answer as of before may be old by now.
+    floor: Revision,
 }
 
 /// The entries that were read.
@@ -66,13 +68,15 @@ impl Cache {
         cache
     }
 
-    /// Takes the entries of another cache; gets on their way stay.
-    pub(super) fn exchange(&mut self, other: Self) {
+    /// Takes the entries of another cache; gets on their way stay, but an answer as of before
+    /// `floor` is given to its reader only.
+    pub(super) fn exchange(&mut self, other: Self, floor: Revision) {
         let in_flight = std::mem::take(&mut self.in_flight);
         *self = Self { in_flight, ..other };
         // Their answers may be of the history that was left.
         for get in self.in_flight.values_mut() {
             get.event = None;
+            get.floor = floor;
         }
     }
 
@@ -113,12 +117,16 @@ impl Cache {
         as_of: Revision,
         bytes_max: u64,
     ) -> Option<(Bytes, Revision)> {
-        let (entry, as_of) = match self.landed(key) {
+        let (event, floor) = self.landed(key);
+        let (entry, as_of) = match event {
             Some((revision, value)) if revision > as_of => {
                 (value.map(|value| (value, revision)), revision)
             }
             _ => (entry, as_of),
         };
+        if as_of < floor {
+            return entry;
+        }
         match self.entries.get(key) {
             Some(cached) if cached.as_of > as_of => return cached.value.clone(),
             _ => {}
@@ -151,15 +159,18 @@ impl Cache {
         }
     }
 
-    /// A get has come back; gives what events said of its key meanwhile.
-    fn landed(&mut self, key: &Bytes) -> Option<(Revision, Option<Bytes>)> {
-        let get = self.in_flight.get_mut(key)?;
-        let event = get.event.clone();
+    /// A get has come back; gives what events said of its key meanwhile, and up to where they
+    /// said nothing.
+    fn landed(&mut self, key: &Bytes) -> (Option<(Revision, Option<Bytes>)>, Revision) {
+        let Some(get) = self.in_flight.get_mut(key) else {
+            return (None, Revision(0));
+        };
+        let told = (get.event.clone(), get.floor);
         get.count -= 1;
         if get.count == 0 {
             self.in_flight.remove(key);
         }
-        event
+        told
     }
 
     fn insert(

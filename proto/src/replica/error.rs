@@ -28,6 +28,12 @@ pub enum ReplicaError {
     /// Entries that are not in key order.
     #[error("feed sent an entry for key {0} out of order")]
     OutOfOrder(String),
+    /// A block that is outside the range, or not behind the one before.
+    #[error("feed sent a block from key {0} out of place")]
+    BlockOutOfPlace(String),
+    /// The end of a difference that was not announced.
+    #[error("feed ended a difference at revision {0}, which it had not announced")]
+    OtherDifference(Revision),
     /// A key outside the range asked for.
     #[error("feed sent key {0}, which is outside the range asked for")]
     OutOfRange(String),

@@ -19,6 +19,7 @@ pub(super) enum Phase {
     Idle,
     Started,
     Resetting,
+    Comparing,
     Following,
 }
 
@@ -28,6 +29,7 @@ impl Phase {
             Self::Idle => "no subscription was started",
             Self::Started => "neither resumed nor reset",
             Self::Resetting => "a new state arrives",
+            Self::Comparing => "a difference arrives",
             Self::Following => "following",
         }
     }
@@ -49,6 +51,22 @@ impl Replica {
             (Feed::Reset, Phase::Started | Phase::Following) => self.reset(),
             (Feed::Entries(entries), Phase::Resetting) => self.stage(&entries)?,
             (Feed::Complete { position }, Phase::Resetting) => self.complete(position, sink),
+            (
+                Feed::Compare { round, position },
+                Phase::Started | Phase::Following | Phase::Comparing,
+            ) if self.position.is_some() => self.compare(round, position)?,
+            (Feed::Replace { range, entries }, Phase::Comparing) => {
+                self.stage_block(range, &entries)?;
+            }
+            (Feed::Complete { position }, Phase::Comparing) => {
+                self.complete_difference(position, sink)?;
+            }
+            // Whoever holds everything is never told to forget it.
+            (Feed::Skip { position }, Phase::Started | Phase::Following | Phase::Comparing)
+                if self.position.is_some() && self.is_partial() =>
+            {
+                self.skip(position, sink)?;
+            }
             (Feed::Events(events), Phase::Following) => {
                 for event in events {
                     self.apply(event, sink)?;
@@ -78,6 +96,7 @@ impl Replica {
 
     fn reset(&mut self) {
         self.phase = Phase::Resetting;
+        self.difference = None;
         self.staging = if self.is_partial() {
             None
         } else {
@@ -112,7 +131,7 @@ impl Replica {
         self.last = position.revision;
         self.position = Some(position);
         let Some(new) = self.staging.take() else {
-            self.hold_part(Cache::default());
+            self.hold_part(Cache::default(), position.revision);
             return sink.exchanged(first);
         };
         let Holding::Whole(old) = std::mem::replace(&mut self.holding, Holding::Whole(new)) else {
@@ -131,15 +150,7 @@ impl Replica {
         for (before, after) in old.differences(new) {
             let key = before.or(after).map(Packed::key).unwrap_or_default();
             self.pins.record(key, before);
-            sink.applied(Applied {
-                key: Bytes::copy_from_slice(key),
-                old: before.map(Packed::value),
-                new: after.map(Packed::value),
-                revision: after.map_or(revision, Packed::revision),
-                cause: Cause::Write,
-                origin: None,
-                time_ms: 0,
-            });
+            sink.applied(Applied::of_difference(before, after, revision));
         }
     }
 
@@ -193,7 +204,11 @@ impl Replica {
         Ok(())
     }
 
-    fn check_entry(&self, key: &[u8], value: Option<&Bytes>) -> Result<(), ReplicaError> {
+    pub(super) fn check_entry(
+        &self,
+        key: &[u8],
+        value: Option<&Bytes>,
+    ) -> Result<(), ReplicaError> {
         key::check(key).map_err(ReplicaError::BadKey)?;
         if !self.range.contains(key) {
             return Err(ReplicaError::OutOfRange(key::describe(key)));
@@ -208,7 +223,7 @@ impl Replica {
     }
 
     /// Once everything is too much, goes on with a part.
-    fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         let Holding::Whole(ordered) = &mut self.holding else {
             return;
         };
@@ -217,7 +232,27 @@ impl Replica {
                 .position
                 .map_or(Revision(0), |position| position.revision);
             let cache = Cache::from_whole(std::mem::take(ordered), as_of, self.mode.bytes_max());
-            self.hold_part(cache);
+            self.hold_part(cache, Revision(0));
+        }
+    }
+}
+
+impl Applied {
+    /// What a new state holds of a key in another way than the old one.
+    pub(super) fn of_difference(
+        before: Option<&Packed>,
+        after: Option<&Packed>,
+        revision: Revision,
+    ) -> Self {
+        let key = before.or(after).map(Packed::key).unwrap_or_default();
+        Self {
+            key: Bytes::copy_from_slice(key),
+            old: before.map(Packed::value),
+            new: after.map(Packed::value),
+            revision: after.map_or(revision, Packed::revision),
+            cause: Cause::Write,
+            origin: None,
+            time_ms: 0,
         }
     }
 }
@@ -279,5 +314,9 @@ fn frame_name(frame: &Feed) -> &'static str {
         Feed::Bookmark { .. } => "a bookmark",
         Feed::Barrier { .. } => "a barrier",
         Feed::Failed(_) => "a failure",
+        Feed::Compare { .. } => "a comparison",
+        Feed::Replace { .. } => "a block",
+        Feed::Gap(_) => "a gap",
+        Feed::Skip { .. } => "a skip",
     }
 }

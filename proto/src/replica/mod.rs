@@ -12,11 +12,13 @@
 //! | file | what |
 //! |---|---|
 //! | `follow.rs` | applying what the feed brings |
+//! | `difference.rs` | catching up where the log does not lead on: digests out, blocks in |
 //! | `ordered.rs` | everything, in key order: one allocation per entry |
 //! | `cache.rs` | what was read, where everything is too much |
 //! | `pin.rs` | pages of one moment while changes go on |
 
 mod cache;
+mod difference;
 mod error;
 mod follow;
 mod ordered;
@@ -30,10 +32,12 @@ use crate::limits::REPLICA_BYTES_AUTO;
 use crate::wire::KeyRange;
 
 use cache::Cache;
+use difference::Difference;
 use follow::Phase;
 use ordered::Ordered;
 use pin::Pins;
 
+pub use difference::DigestCursor;
 pub use error::ReplicaError;
 pub use pin::{Page, PageError, PinId};
 
@@ -130,6 +134,8 @@ pub struct Replica {
     last: Revision,
     /// The state that arrives; none inside once it passed what is held whole.
     staging: Option<Ordered>,
+    /// The difference that arrives.
+    difference: Option<Difference>,
     /// Highest revision that a reader may have seen or been acknowledged.
     seen: Revision,
     pins: Pins,
@@ -148,6 +154,7 @@ impl Replica {
             owner: None,
             last: Revision(0),
             staging: None,
+            difference: None,
             seen: Revision(0),
             pins: Pins::default(),
         }
@@ -166,15 +173,15 @@ impl Replica {
     pub fn disconnected(&mut self) {
         self.phase = Phase::Idle;
         self.staging = None;
+        self.difference = None;
     }
 
     /// Goes on without the content, as a replica of what will be read: subscribe with `since` this
     /// position. For a dictionary that is known to be too large to hold.
     pub fn skip_content(&mut self, position: Position) {
-        self.hold_part(Cache::default());
+        self.hold_part(Cache::default(), position.revision);
+        self.disconnected();
         self.position = Some(position);
-        self.phase = Phase::Idle;
-        self.staging = None;
     }
 
     /// Whether there is anything to read.
@@ -369,10 +376,11 @@ impl Replica {
         }
     }
 
-    fn hold_part(&mut self, cache: Cache) {
-        // Gets on their way keep what events said of their keys.
+    /// Holds this part from here on; gets answered as of before `floor` missed changes.
+    fn hold_part(&mut self, cache: Cache, floor: Revision) {
+        // Gets on their way are still on their way.
         match &mut self.holding {
-            Holding::Part(old) => old.exchange(cache),
+            Holding::Part(old) => old.exchange(cache, floor),
             Holding::Whole(_) => self.holding = Holding::Part(cache),
         }
         self.pins.expire_all();

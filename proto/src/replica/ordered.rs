@@ -65,7 +65,7 @@ impl Packed {
         self.0
     }
 
-    fn value_bytes(&self) -> &[u8] {
+    pub(super) fn value_bytes(&self) -> &[u8] {
         &self.0[self.value_start()..]
     }
 
@@ -157,28 +157,36 @@ impl Ordered {
         &'a self,
         new: &'a Self,
     ) -> impl Iterator<Item = (Option<&'a Packed>, Option<&'a Packed>)> {
-        let mut before = self.entries.iter().peekable();
-        let mut after = new.entries.iter().peekable();
-        let pairs = std::iter::from_fn(move || {
-            let order = match (before.peek(), after.peek()) {
-                (None, None) => return None,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(before), Some(after)) => before.cmp(after),
-            };
-            Some((
-                before.next_if(|_| order.is_le()),
-                after.next_if(|_| order.is_ge()),
-            ))
-        });
-        pairs.filter(|pair| match pair {
-            // Another history may have given the revision to another value.
-            (Some(before), Some(after)) => {
-                before.revision() != after.revision() || before.value_bytes() != after.value_bytes()
-            }
-            _ => true,
-        })
+        differences(self.entries.iter(), new.entries.iter())
     }
+}
+
+/// What `after` holds in another way than `before`, both in key order: before and after.
+pub(super) fn differences<'a>(
+    before: impl Iterator<Item = &'a Packed>,
+    after: impl Iterator<Item = &'a Packed>,
+) -> impl Iterator<Item = (Option<&'a Packed>, Option<&'a Packed>)> {
+    let mut before = before.peekable();
+    let mut after = after.peekable();
+    let pairs = std::iter::from_fn(move || {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(before), Some(after)) => before.cmp(after),
+        };
+        Some((
+            before.next_if(|_| order.is_le()),
+            after.next_if(|_| order.is_ge()),
+        ))
+    });
+    pairs.filter(|pair| match pair {
+        // Another history may have given the revision to another value.
+        (Some(before), Some(after)) => {
+            before.revision() != after.revision() || before.value_bytes() != after.value_bytes()
+        }
+        _ => true,
+    })
 }
 
 /// The bounds of a range, in a form that a tree takes even where nothing can be inside.

@@ -5,14 +5,18 @@
 //! * Writes go out in the order of submission, again after each reconnect, under the same
 //!   sequence; a sequence is never given to two calls of one session.
 //! * A write that an owner may have seen is never moved to another session.
-//! * The floor that goes out with a write never passes a call that still waits.
+//! * The floor that goes out with a write never passes a call that still waits, nor one that was
+//!   given up and can still be asked about.
+
+mod ending;
+mod written;
 
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
 use crate::error::{ErrorKind, Failure};
-use crate::ids::{Ack, Durability, Sequence, SessionId};
+use crate::ids::{Ack, Durability, Origin, Sequence, SessionId};
 use crate::limits::{SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX};
 use crate::operation::{Operation, Outcome};
 use crate::wire::ToOwner;
@@ -27,9 +31,14 @@ pub struct CallId(pub u64);
 pub struct Completion {
     /// Which.
     pub call: CallId,
+    /// Under which number an owner may have seen it; none if it was never sent.
+    pub op: Option<Origin>,
     /// What the owner answered, or why there is no answer.
     pub result: Result<(Outcome, Ack), Failure>,
 }
+
+/// What an owner said of a call after its caller had given up.
+pub type Late = (Origin, Result<(Outcome, Ack), Failure>);
 
 /// What was not answered, for who becomes the owner itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +47,8 @@ pub struct TakeOver {
     pub session: Option<SessionId>,
     /// The lowest sequence not answered.
     pub floor: Sequence,
+    /// The first sequence that no call has.
+    pub next: Sequence,
     /// The calls in order, those that may have been seen by an owner first.
     pub calls: Vec<Unanswered>,
 }
@@ -66,6 +77,19 @@ struct Waiting {
     bytes: usize,
 }
 
+/// What became of a sequence.
+#[derive(Debug)]
+enum Slot {
+    /// It has its answer.
+    Done,
+    /// A call waits for it.
+    Waiting(Waiting),
+    /// It was sent, and nobody waits for it any more: it can be asked about.
+    GivenUp,
+    /// It has its answer, which the client has yet to write down.
+    Unfinished,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Connection {
     Down,
@@ -81,10 +105,15 @@ pub struct ClientSession {
     connection: Connection,
     /// The sequence of the first slot: the floor.
     floor: Sequence,
-    /// By sequence from the floor; none where the call is done. The first one waits.
-    slots: VecDeque<Option<Waiting>>,
-    /// Of the calls that wait.
+    /// By sequence from the floor. The first one is not done.
+    slots: VecDeque<Slot>,
+    /// Calls that wait.
+    waiting: usize,
+    /// Their bytes.
     bytes: usize,
+    /// Slots that were given up.
+    given_up: usize,
+    late: VecDeque<Late>,
     /// Highest sequence that any connection of this session has carried; below the floor if none.
     sent: Sequence,
     /// Highest sequence that this connection has carried, or skipped as done.
@@ -94,6 +123,8 @@ pub struct ClientSession {
     retiring: bool,
     /// A session to close on this connection.
     closing: bool,
+    /// Writes wait for their numbers to be written down: up to this one they are. None for "all".
+    released: Option<Sequence>,
     completions: VecDeque<Completion>,
     /// No call ends before this.
     deadline_ms: u64,
@@ -115,11 +146,15 @@ impl ClientSession {
             connection: Connection::Down,
             floor: Sequence(1),
             slots: VecDeque::new(),
+            waiting: 0,
             bytes: 0,
+            given_up: 0,
+            late: VecDeque::new(),
             sent: Sequence(0),
             cursor: Sequence(0),
             retiring: false,
             closing: false,
+            released: None,
             completions: VecDeque::new(),
             deadline_ms: u64::MAX,
             used_ms: 0,
@@ -135,13 +170,13 @@ impl ClientSession {
     /// How many calls wait for an answer.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.slots.iter().flatten().count()
+        self.waiting
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.slots.is_empty()
+        self.waiting == 0
     }
 
     /// When [`expire`](Self::expire) has to be called next, at the latest; `u64::MAX` for never.
@@ -164,6 +199,9 @@ impl ClientSession {
         now_ms: u64,
     ) -> Result<(), Operation> {
         let bytes = operation.bytes();
+        if self.slots.len() >= SESSION_RESULTS_MAX / 2 {
+            self.let_go_in_front();
+        }
         let full = self.slots.len() >= SESSION_RESULTS_MAX
             || (self.bytes > 0 && self.bytes + bytes > SESSION_BYTES_MAX);
         if full {
@@ -172,7 +210,8 @@ impl ClientSession {
         self.bytes += bytes;
         self.deadline_ms = self.deadline_ms.min(deadline_ms);
         self.used_ms = now_ms;
-        self.slots.push_back(Some(Waiting {
+        self.waiting += 1;
+        self.slots.push_back(Slot::Waiting(Waiting {
             call,
             operation,
             durability,
@@ -230,7 +269,8 @@ impl ClientSession {
         is_answer
     }
 
-    /// The owner has answered a write. An answer to a call that is done is ignored.
+    /// The owner has answered a write. An answer to a call that is done is ignored; one to a call
+    /// that was given up is kept for [`late`](Self::late).
     pub fn answered(&mut self, sequence: Sequence, result: Result<(Outcome, Ack), Failure>) {
         let was_sent = sequence >= self.floor && sequence <= self.sent && self.id.is_some();
         let Some(place) = sequence.0.checked_sub(self.floor.0).filter(|_| was_sent) else {
@@ -243,27 +283,41 @@ impl ClientSession {
         // both cases, and the others that were sent still get the answer meant for them.
         let unknown = matches!(&result, Err(failure) if failure.kind == ErrorKind::OutcomeUnknown);
         self.retiring |= unknown;
-        self.settle(place, result);
+        if matches!(self.slots.get(place), Some(Slot::GivenUp)) {
+            if let (false, Some(session)) = (unknown, self.id) {
+                self.late.push_back((Origin { session, sequence }, result));
+            }
+            self.let_go(place);
+        } else {
+            self.settle(place, result);
+        }
         self.move_floor();
+    }
+
+    /// The next answer that came after its caller had given up.
+    pub fn late(&mut self) -> Option<Late> {
+        self.late.pop_front()
     }
 
     /// Ends the calls whose deadline has come, and a session that has been idle for long.
     ///
     /// A call that was sent completes with [`ErrorKind::OutcomeUnknown`], and its sequence is
-    /// never used again; one that was not sent completes with [`ErrorKind::Unavailable`] and is
+    /// never used or sent again; it can be asked about as long as it is one of the last
+    /// [`SESSION_GIVEN_UP_MAX`](crate::limits::SESSION_GIVEN_UP_MAX) of this session, and not half of [`SESSION_RESULTS_MAX`] writes ago. One that was not sent completes with [`ErrorKind::Unavailable`] and is
     /// never sent.
     pub fn expire(&mut self, now_ms: u64) {
         if now_ms >= self.deadline_ms {
             self.deadline_ms = u64::MAX;
             for place in 0..self.slots.len() {
-                let Some(waiting) = &self.slots[place] else {
+                let Slot::Waiting(waiting) = &self.slots[place] else {
                     continue;
                 };
                 if waiting.deadline_ms > now_ms {
                     self.deadline_ms = self.deadline_ms.min(waiting.deadline_ms);
                     continue;
                 }
-                let failure = if self.sequence_at(place) <= self.sent {
+                let was_sent = self.sequence_at(place) <= self.sent;
+                let failure = if was_sent {
                     let text = "write got no answer in time: it may or may not have been done";
                     Failure::new(ErrorKind::OutcomeUnknown, text)
                 } else {
@@ -271,6 +325,9 @@ impl ClientSession {
                     Failure::new(ErrorKind::Unavailable, text)
                 };
                 self.settle(place, Err(failure));
+                if was_sent {
+                    self.give_up(place);
+                }
             }
             self.move_floor();
         }
@@ -312,11 +369,12 @@ impl ClientSession {
         } else {
             end
         };
+        let last = self.released.map_or(last, |released| last.min(released));
         self.cursor = self.cursor.max(Sequence(self.floor.0 - 1));
         while self.cursor < last && out.len() < bytes_max {
             self.cursor = self.cursor.next();
             let place = usize::try_from(self.cursor.0 - self.floor.0).expect("within the window");
-            if let Some(waiting) = &self.slots[place] {
+            if let Slot::Waiting(waiting) = &self.slots[place] {
                 let write = WriteRef {
                     sequence: self.cursor,
                     floor: self.floor,
@@ -338,10 +396,11 @@ impl ClientSession {
     /// The calls do not complete here.
     pub fn take_over(&mut self) -> TakeOver {
         let (session, floor, sent) = (self.id, self.floor, self.sent);
+        let next = Sequence(floor.0 + self.slots.len() as u64);
         let mut sequence = floor;
         let mut calls = Vec::new();
         for slot in std::mem::take(&mut self.slots) {
-            if let Some(waiting) = slot {
+            if let Slot::Waiting(waiting) = slot {
                 calls.push(Unanswered {
                     call: waiting.call,
                     sequence: (sequence <= sent).then_some(sequence),
@@ -353,73 +412,22 @@ impl ClientSession {
             sequence = sequence.next();
         }
         let completions = std::mem::take(&mut self.completions);
+        let late = std::mem::take(&mut self.late);
         *self = Self {
             completions,
+            late,
             used_ms: self.used_ms,
             ..Self::new()
         };
         TakeOver {
             session,
             floor,
+            next,
             calls,
         }
     }
 
     fn sequence_at(&self, place: usize) -> Sequence {
         Sequence(self.floor.0 + place as u64)
-    }
-
-    /// Completes the call in a slot, if one still waits there.
-    fn settle(&mut self, place: usize, result: Result<(Outcome, Ack), Failure>) {
-        let Some(waiting) = self.slots.get_mut(place).and_then(Option::take) else {
-            return;
-        };
-        self.bytes -= waiting.bytes;
-        self.completions.push_back(Completion {
-            call: waiting.call,
-            result,
-        });
-    }
-
-    fn fail_sent(&mut self, failure: &dyn Fn() -> Failure) {
-        for place in 0..self.slots.len() {
-            if self.sequence_at(place) <= self.sent {
-                self.settle(place, Err(failure()));
-            }
-        }
-        self.drop_settled();
-    }
-
-    /// Moves the floor to the first call that waits; leaves a session that retires once nothing
-    /// that was sent waits.
-    fn move_floor(&mut self) {
-        self.drop_settled();
-        // Only with a connection: the owner has to hear that the old session is closed, or what is
-        // left of it on an earlier connection could run after writes of the new one.
-        let connected = self.connection != Connection::Down;
-        if self.retiring && connected && (self.floor > self.sent || self.is_settled()) {
-            self.renew();
-        }
-    }
-
-    fn drop_settled(&mut self) {
-        while let Some(None) = self.slots.front() {
-            self.slots.pop_front();
-            self.floor = self.floor.next();
-        }
-    }
-
-    /// Leaves the session; what waits goes into the next one, numbered anew. Nothing that waits
-    /// may have been sent.
-    fn renew(&mut self) {
-        debug_assert!(
-            self.is_settled() || self.floor > self.sent,
-            "what was sent stays"
-        );
-        self.closing = self.id.take().is_some() && self.connection != Connection::Down;
-        self.floor = Sequence(1);
-        self.sent = Sequence(0);
-        self.cursor = Sequence(0);
-        self.retiring = false;
     }
 }

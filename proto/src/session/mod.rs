@@ -10,7 +10,7 @@
 mod client;
 mod results;
 
-pub use client::{CallId, ClientSession, Completion, TakeOver, Unanswered};
+pub use client::{CallId, ClientSession, Completion, Late, TakeOver, Unanswered};
 pub use results::{Check, Recorded, Results};
 
 use crate::limits::SESSION_IDLE_MS;

@@ -1,5 +1,8 @@
 //! The session's rules one by one; `tests/sim.rs` runs them together over a failing network.
 
+mod given_up;
+mod written;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{CallId, Check, ClientSession, Recorded, Results, is_idle};
@@ -225,7 +228,7 @@ fn session_left_while_disconnected_is_closed_at_the_owner_before_the_next_one_op
 }
 
 #[test]
-fn call_past_its_deadline_is_unknown_when_sent_and_its_late_answer_is_ignored() {
+fn call_past_its_deadline_is_unknown_when_sent_and_its_caller_hears_no_late_answer() {
     let mut session = open();
     submit(&mut session, 1, 100);
     submit(&mut session, 2, 200);

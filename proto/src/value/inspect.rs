@@ -59,6 +59,19 @@ pub fn check(payload: &[u8]) -> Result<(), ValueError> {
     }
 }
 
+/// As [`check`], of a payload that is to stand in a container.
+///
+/// # Errors
+/// [`ValueError::Malformed`], [`ValueError::TooDeep`].
+pub fn check_element(payload: &[u8]) -> Result<(), ValueError> {
+    let mut rest = payload;
+    skip(&mut rest, 1).map_err(|fault| fault.at(payload.len() - rest.len()))?;
+    match rest {
+        [] => Ok(()),
+        _ => Err(Fault::Malformed("bytes after the value").at(payload.len() - rest.len())),
+    }
+}
+
 /// As [`check`], of a payload that an encoder has just made.
 pub(super) fn check_depth(payload: &[u8]) -> Result<(), ValueError> {
     // As many bytes as levels at least: most values end here.
@@ -69,7 +82,7 @@ pub(super) fn check_depth(payload: &[u8]) -> Result<(), ValueError> {
     }
 }
 
-enum Fault {
+pub(super) enum Fault {
     TooDeep,
     Malformed(&'static str),
 }
@@ -86,7 +99,7 @@ impl Fault {
 const CUT: Fault = Fault::Malformed("the value is cut");
 
 /// Skips one value.
-fn skip(rest: &mut &[u8], depth: usize) -> Result<(), Fault> {
+pub(super) fn skip(rest: &mut &[u8], depth: usize) -> Result<(), Fault> {
     let first = *rest.first().ok_or(CUT)?;
     match Marker::from_u8(first) {
         Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => {

@@ -10,9 +10,11 @@
 //! | `moment.rs` | dates and times |
 //! | `encode.rs` | a value, or any serde type, to a payload |
 //! | `decode.rs` | a payload to a value: every length is checked, nesting is bounded |
+//! | `elements.rs` | lists and sets taken apart and put together without decoding |
 //! | `inspect.rs` | what can be told of a payload without decoding it |
 
 mod decode;
+pub mod elements;
 mod encode;
 pub mod ext;
 mod inspect;
@@ -31,7 +33,7 @@ use crate::stored::PAYLOAD_BYTES_MAX;
 
 pub use decode::{decode, from_payload};
 pub use encode::{encode, to_payload};
-pub use inspect::{check, int_payload, type_name};
+pub use inspect::{check, check_element, int_payload, type_name};
 pub use moment::{Date, DateTime, Time, TimeDelta, Zone};
 
 /// Anything that can be stored.

@@ -50,7 +50,7 @@ types! {
     /// Type bytes of [`Feed`].
     feed_type {
         START = 0, RESUME = 1, RESET = 2, ENTRIES = 3, COMPLETE = 4, EVENTS = 5, BOOKMARK = 6,
-        BARRIER = 7, FAILED = 8,
+        BARRIER = 7, FAILED = 8, COMPARE = 9, REPLACE = 10, GAP = 11, SKIP = 12,
     }
 }
 
@@ -373,6 +373,10 @@ impl Body for Feed {
             Self::Bookmark { .. } => feed_type::BOOKMARK,
             Self::Barrier { .. } => feed_type::BARRIER,
             Self::Failed(_) => feed_type::FAILED,
+            Self::Compare { .. } => feed_type::COMPARE,
+            Self::Replace { .. } => feed_type::REPLACE,
+            Self::Gap(_) => feed_type::GAP,
+            Self::Skip { .. } => feed_type::SKIP,
         }
     }
 
@@ -381,7 +385,9 @@ impl Body for Feed {
             Self::Resume | Self::Reset => {}
             Self::Start { subscription } => subscription.put(out),
             Self::Entries(entries) => entries.put(out),
-            Self::Complete { position } | Self::Bookmark { position } => position.put(out),
+            Self::Complete { position } | Self::Bookmark { position } | Self::Skip { position } => {
+                position.put(out);
+            }
             Self::Events(events) => events.put(out),
             Self::Barrier { id, position } => {
                 put_array(out, 2);
@@ -389,6 +395,17 @@ impl Body for Feed {
                 position.put(out);
             }
             Self::Failed(failure) => failure.put(out),
+            Self::Compare { round, position } => {
+                put_array(out, 2);
+                round.put(out);
+                position.put(out);
+            }
+            Self::Replace { range, entries } => {
+                put_array(out, 2);
+                range.put(out);
+                entries.put(out);
+            }
+            Self::Gap(gap) => gap.put(out),
         }
     }
 
@@ -413,6 +430,18 @@ impl Body for Feed {
                 Self::Barrier { id, position }
             }
             feed_type::FAILED => Self::Failed(Field::take(reader)?),
+            feed_type::COMPARE => {
+                let (round, position) = Field::take(reader)?;
+                Self::Compare { round, position }
+            }
+            feed_type::REPLACE => {
+                let (range, entries) = Field::take(reader)?;
+                Self::Replace { range, entries }
+            }
+            feed_type::GAP => Self::Gap(Field::take(reader)?),
+            feed_type::SKIP => Self::Skip {
+                position: Field::take(reader)?,
+            },
             _ => return Ok(None),
         }))
     }

@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
 use super::{
-    Entry, Event, Grant, Hello, IndexBuild, KeyRange, LeaseStatus, OwnerStatus, Reply, Request,
-    Version, Welcome, Write,
+    Digest, Entry, Event, Gap, Grant, Held, Hello, IndexBuild, KeyRange, LeaseStatus, OwnerStatus,
+    Reply, Request, Version, Welcome, Write,
 };
 use crate::effect::{Cause, Change};
 use crate::error::{ErrorKind, Failure};
@@ -80,6 +80,8 @@ record! {
     Fence { name, fence }
     LeaseStatus { ttl_ms, left_ms, presence }
     Version { revision, time_ms, value, is_oldest_known }
+    Digest { through, count, hash }
+    Gap { after, oldest, same_history }
 }
 
 /// An enum is an array of its variant's number and fields. With `unknown`, a number of a later
@@ -189,6 +191,8 @@ numbered!(Request {
     17 => KeepLease { lease: lease },
     18 => AwaitLock { name: name, timeout_ms: timeout_ms },
     19 => Outcome { session: session, sequence: sequence },
+    24 => Follow { subscription: subscription, range: range, since: since, held: held },
+    25 => Digests { subscription: subscription, round: round, digests: digests },
 } unknown => Unknown);
 
 numbered!(Reply {
@@ -235,5 +239,16 @@ impl Field for Durability {
     fn take(reader: &mut Reader) -> Result<Self, Malformed> {
         Self::from_number(u8::take(reader)?)
             .ok_or_else(|| reader.malformed("unknown number of Durability"))
+    }
+}
+
+impl Field for Held {
+    fn put(&self, out: &mut BytesMut) {
+        self.number().put(out);
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+        Self::from_number(u8::take(reader)?)
+            .ok_or_else(|| reader.malformed("unknown number of Held"))
     }
 }

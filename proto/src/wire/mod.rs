@@ -5,9 +5,11 @@
 //! carrying [`Feed`]. A frame is: length of the rest as a varint, one type byte, a MessagePack body.
 
 pub mod codec;
+mod difference;
 pub mod event;
 mod fields;
 mod layout;
+mod status;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Cause, Change};
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, Epoch, LeaseId, NamespaceId, Origin, Position, Revision, Sequence, SessionId,
-    StoreId,
+    Ack, Durability, LeaseId, NamespaceId, Origin, Position, Revision, Sequence, SessionId,
 };
 use crate::operation::{Operation, Outcome};
+
+pub use difference::{DIGEST_HASH_BYTES, Digest, Gap, Held};
+pub use status::{IndexBuild, LeaseStatus, OwnerInfo, OwnerStatus};
 
 /// The TLS application protocol, which carries the major version.
 pub const ALPN: &[u8] = b"objsync/1";
@@ -183,6 +187,28 @@ pub enum Request {
         /// The write.
         sequence: Sequence,
     },
+    /// Follow changes from a position on, as [`Request::Subscribe`], and hear what concerns who
+    /// `held` so much where the log does not lead on from there; answered by [`Reply::Done`].
+    Follow {
+        /// Chosen by the client, not in use on this connection.
+        subscription: u64,
+        /// Which keys.
+        range: KeyRange,
+        /// Where the follower stands.
+        since: Position,
+        /// What it has as of there.
+        held: Held,
+    },
+    /// The next digests of what a follower holds, after a [`Feed::Compare`]; answered by
+    /// [`Reply::Done`] once they were compared, and then the next ones may be sent.
+    Digests {
+        /// Which subscription.
+        subscription: u64,
+        /// The number of the comparison.
+        round: u32,
+        /// Blocks in key order; none at all says that the range is not held whole any more.
+        digests: Vec<Digest>,
+    },
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {
@@ -314,63 +340,6 @@ pub enum Reply {
     Outcome(Option<Result<(Outcome, Ack), Failure>>),
 }
 
-/// How an owner is, for `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerStatus {
-    /// Version of the program.
-    pub program: String,
-    /// Process id.
-    pub pid: u32,
-    /// Address of the QUIC endpoint, if it listens.
-    pub address: Option<String>,
-    /// Directory of the store.
-    pub directory: String,
-    /// Store, epoch and committed revision.
-    pub position: Position,
-    /// Revision that survives a power cut.
-    pub durable: Revision,
-    /// Revision that the index has applied.
-    pub indexed: Revision,
-    /// Keys in the namespace of the connection.
-    pub keys: u64,
-    /// Connected peers.
-    pub peers: u32,
-    /// Open subscriptions.
-    pub subscriptions: u32,
-    /// Bytes of log segments.
-    pub log_bytes: u64,
-    /// Bytes of snapshots.
-    pub snapshot_bytes: u64,
-    /// Bytes of the index.
-    pub index_bytes: u64,
-    /// How far the building of the index is; none when it is in place.
-    pub index_build: Option<IndexBuild>,
-    /// Seconds since this owner opened the store.
-    pub uptime_s: u64,
-}
-
-/// How long a lease lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseStatus {
-    /// Milliseconds that it lasts after it was last kept.
-    pub ttl_ms: u64,
-    /// Milliseconds that are left.
-    pub left_ms: u64,
-    /// Whether a connection keeps it.
-    pub presence: bool,
-}
-
-/// How far an index is that is opened or made again, while snapshot and footers answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IndexBuild {
-    /// Revision up to which it holds everything.
-    pub revision: Revision,
-    /// Entries of the snapshot that it holds.
-    pub done_count: u64,
-    /// Entries of the snapshot; 0 while the index that was there is opened.
-    pub total_count: u64,
-}
-
 /// From the owner to a subscriber or fetcher, on a one-way stream.
 ///
 /// The variants' order is their type byte: append only.
@@ -408,6 +377,30 @@ pub enum Feed {
     },
     /// The stream ends with an error.
     Failed(Failure),
+    /// The log does not lead on from where the follower stands: it is to send the digests of what
+    /// it holds, and is sent what differs.
+    Compare {
+        /// The number of this comparison, for [`Request::Digests`]. One that comes later voids
+        /// those before.
+        round: u32,
+        /// What is sent is as of here.
+        position: Position,
+    },
+    /// Of the keys in a range there are these and no others. Ranges come in key order; those not
+    /// named are as the follower holds them. [`Feed::Complete`] ends them.
+    Replace {
+        /// Which keys.
+        range: KeyRange,
+        /// What they are, in key order.
+        entries: Vec<Entry>,
+    },
+    /// Changes that are not kept any more; the stream ends.
+    Gap(Gap),
+    /// What the follower holds is void: it goes on from here with nothing.
+    Skip {
+        /// Where the changes that follow go on.
+        position: Position,
+    },
 }
 
 /// A key and its value.
@@ -448,20 +441,4 @@ pub struct Event {
     pub cause: Cause,
     /// Its changes inside the range, in the order they were made.
     pub changes: Vec<Change>,
-}
-
-/// What an owner says on the Unix socket of its directory, once, to whoever connects: then the
-/// connection stays open, and its end of file tells that the owner is gone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerInfo {
-    /// Version of this message.
-    pub version: u32,
-    /// Which store.
-    pub store: StoreId,
-    /// Under which epoch.
-    pub epoch: Epoch,
-    /// Process id of the owner.
-    pub pid: u32,
-    /// Where its QUIC endpoint can be reached from this machine.
-    pub address: std::net::SocketAddr,
 }

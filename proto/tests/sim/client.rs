@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use objsync_proto::ids::{Position, Revision};
 use objsync_proto::replica::{Applied, Lookup, Mode, Replica, Sink, State};
 use objsync_proto::session::{ClientSession, Completion};
-use objsync_proto::wire::{Feed, Hello, KeyRange, Reply, Request, ToOwner, ToPeer};
+use objsync_proto::wire::{Feed, Held, Hello, KeyRange, Reply, Request, ToOwner, ToPeer};
 
 use crate::connection::Connection;
 use crate::owner::{Map, Owner};
@@ -136,10 +136,19 @@ impl Client {
                 }
                 self.replica.connected(welcome.position);
                 let (range, since) = (KeyRange::default(), self.replica.position());
-                self.request(Request::Subscribe {
-                    subscription: 1,
-                    range,
-                    since,
+                let (subscription, is_partial) = (1, self.replica.is_partial());
+                self.request(match since {
+                    Some(since) => Request::Follow {
+                        subscription,
+                        range,
+                        since,
+                        held: if is_partial { Held::Part } else { Held::Whole },
+                    },
+                    None => Request::Subscribe {
+                        subscription,
+                        range,
+                        since,
+                    },
                 });
             }
             ToPeer::Opened(id) => self.session.opened(id),
@@ -161,8 +170,25 @@ impl Client {
             return;
         };
         for frame in connection.feed.land::<Feed>(random) {
+            let is_asked = matches!(frame, Feed::Compare { .. });
             self.replica.feed(frame, &mut self.watcher).unwrap();
             self.watch_from_here();
+            if is_asked {
+                self.send_digests();
+            }
+        }
+    }
+
+    fn send_digests(&mut self) {
+        let Some(mut cursor) = self.replica.comparison() else {
+            return;
+        };
+        while let Some(digests) = self.replica.digests(&mut cursor) {
+            self.request(Request::Digests {
+                subscription: 1,
+                round: cursor.round(),
+                digests,
+            });
         }
     }
 

@@ -3,11 +3,15 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
-use objsync_proto::ids::{Revision, SessionId};
+use bytes::{Bytes, BytesMut};
+use objsync_proto::digest::BlockHasher;
+use objsync_proto::ids::{Position, Revision, SessionId};
+use objsync_proto::key::successor;
 use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::wire::codec::{self, Message};
-use objsync_proto::wire::{Entry, Feed, Reply, Request, ToOwner, ToPeer, Welcome};
+use objsync_proto::wire::{
+    Digest, Entry, Feed, Held, KeyRange, Reply, Request, ToOwner, ToPeer, Welcome,
+};
 
 use crate::owner::Owner;
 use crate::random::Random;
@@ -37,6 +41,14 @@ impl Stream {
     }
 }
 
+fn of(key: &Bytes, (value, revision): &(Bytes, Revision)) -> Entry {
+    Entry {
+        key: key.clone(),
+        value: value.clone(),
+        revision: *revision,
+    }
+}
+
 pub(crate) struct Connection {
     pub(crate) up: Stream,
     pub(crate) down: Stream,
@@ -44,8 +56,20 @@ pub(crate) struct Connection {
     session: Option<SessionId>,
     /// Answers whose writes are not durable yet.
     waiting: VecDeque<(Revision, ToPeer)>,
-    /// How far the subscription is; none without one.
+    /// How far the subscription is; none without one, and while it is compared.
     cursor: Option<Revision>,
+    /// What the subscriber holds, if it said so.
+    held: Option<Held>,
+    rounds: u32,
+    comparison: Option<Comparison>,
+    /// Barriers that wait for the end of a comparison.
+    barriers: Vec<u64>,
+}
+
+/// What is compared: as of when, and the part that no digest was sent of yet.
+struct Comparison {
+    position: Position,
+    rest: Bytes,
 }
 
 impl Connection {
@@ -57,6 +81,10 @@ impl Connection {
             session: None,
             waiting: VecDeque::new(),
             cursor: None,
+            held: None,
+            rounds: 0,
+            comparison: None,
+            barriers: Vec::new(),
         }
     }
 
@@ -99,20 +127,32 @@ impl Connection {
     fn request(&mut self, id: u64, request: Request, owner: &Owner, random: &mut Random) {
         let position = owner.position();
         match request {
-            Request::Subscribe {
+            Request::Subscribe { subscription, .. } => {
+                self.feed.send(&Feed::Start { subscription });
+                self.reset(owner);
+                self.down.send(&ToPeer::Reply(id, Ok(Reply::Done)));
+            }
+            Request::Follow {
                 subscription,
                 since,
+                held,
                 ..
             } => {
                 self.feed.send(&Feed::Start { subscription });
-                match since.filter(|since| since.revision >= owner.trimmed) {
-                    Some(since) => {
-                        self.feed.send(&Feed::Resume);
-                        // Some of what the subscriber has may come again.
-                        let again = random.next() % 3;
-                        self.cursor = Some(Revision(since.revision.0.saturating_sub(again)));
-                    }
-                    None => self.reset(owner),
+                self.held = Some(held);
+                if since.revision >= owner.trimmed {
+                    self.feed.send(&Feed::Resume);
+                    // Some of what the subscriber has may come again.
+                    let again = random.next() % 3;
+                    self.cursor = Some(Revision(since.revision.0.saturating_sub(again)));
+                } else {
+                    self.bridge(owner);
+                }
+                self.down.send(&ToPeer::Reply(id, Ok(Reply::Done)));
+            }
+            Request::Digests { round, digests, .. } => {
+                if round == self.rounds {
+                    self.compare(owner, &digests);
                 }
                 self.down.send(&ToPeer::Reply(id, Ok(Reply::Done)));
             }
@@ -125,8 +165,8 @@ impl Connection {
                 self.down.send(&ToPeer::Reply(id, Ok(reply)));
             }
             Request::Barrier => {
-                self.send_events(owner, usize::MAX);
-                self.feed.send(&Feed::Barrier { id, position });
+                self.barriers.push(id);
+                self.send_barriers(owner);
                 self.down
                     .send(&ToPeer::Reply(id, Ok(Reply::Position(position))));
             }
@@ -134,18 +174,79 @@ impl Connection {
         }
     }
 
-    /// Sends the state: at the start, or when the subscriber has fallen too far behind.
-    pub(crate) fn reset(&mut self, owner: &Owner) {
+    fn send_barriers(&mut self, owner: &Owner) {
+        if self.comparison.is_some() {
+            return;
+        }
+        self.send_events(owner, usize::MAX);
+        let position = owner.position();
+        for id in self.barriers.drain(..) {
+            self.feed.send(&Feed::Barrier { id, position });
+        }
+    }
+
+    /// Helps a subscriber on that has fallen too far behind.
+    pub(crate) fn bridge(&mut self, owner: &Owner) {
+        let position = owner.position();
+        match self.held {
+            Some(Held::Part) => {
+                self.feed.send(&Feed::Skip { position });
+                self.cursor = Some(position.revision);
+            }
+            Some(Held::Whole) => {
+                self.rounds += 1;
+                let round = self.rounds;
+                self.feed.send(&Feed::Compare { round, position });
+                let rest = Bytes::new();
+                self.comparison = Some(Comparison { position, rest });
+                self.cursor = None;
+            }
+            _ => self.reset(owner),
+        }
+    }
+
+    /// Sends of each block that differs what is there.
+    fn compare(&mut self, owner: &Owner, digests: &[Digest]) {
+        let Some(Comparison { position, mut rest }) = self.comparison.take() else {
+            return;
+        };
+        if digests.is_empty() {
+            self.held = Some(Held::Part);
+            return self.bridge(owner);
+        }
+        let state = owner.state_at(position.revision);
+        for digest in digests {
+            let range = KeyRange {
+                start: rest.clone(),
+                end: digest.through.as_ref().map(|key| successor(key)),
+            };
+            rest = range.end.clone().unwrap_or_default();
+            let inside = state.range(range.start.clone()..);
+            let inside = inside.take_while(|(key, _)| range.contains(key));
+            let entries: Vec<Entry> = inside.map(|(key, entry)| of(key, entry)).collect();
+            let mut hasher = BlockHasher::default();
+            for entry in &entries {
+                hasher.add(&entry.key, entry.revision, &entry.value);
+            }
+            if hasher.finish() != (digest.count, digest.hash) {
+                self.feed.send(&Feed::Replace { range, entries });
+            }
+        }
+        if digests.last().is_some_and(|last| last.through.is_none()) {
+            self.feed.send(&Feed::Complete { position });
+            self.cursor = Some(position.revision);
+            self.send_barriers(owner);
+        } else {
+            self.comparison = Some(Comparison { position, rest });
+        }
+    }
+
+    /// Sends the state, to who has said nothing of what it holds.
+    fn reset(&mut self, owner: &Owner) {
         let position = owner.position();
         self.feed.send(&Feed::Reset);
         let state = owner.state_at(position.revision).into_iter();
-        let entries: Vec<Entry> = state
-            .map(|(key, (value, revision))| Entry {
-                key,
-                value,
-                revision,
-            })
-            .collect();
+        let entries: Vec<Entry> = state.map(|(key, entry)| of(&key, &entry)).collect();
         entries
             .chunks(3)
             .for_each(|part| self.feed.send(&Feed::Entries(part.to_vec())));
@@ -154,7 +255,7 @@ impl Connection {
     }
 
     pub(crate) fn is_subscribed(&self) -> bool {
-        self.cursor.is_some()
+        self.cursor.is_some() || self.comparison.is_some()
     }
 
     /// Sends the answers of what is durable, and the next events.

@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use objsync_proto::effect::Cause;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::evaluate::{self, View};
+use objsync_proto::evaluate::{self, Changed, Decided, Leased, Present, Ranges, View};
 use objsync_proto::ids::{
-    Ack, Durability, Epoch, EpochName, FrameIndex, Origin, Position, Revision, Sequence, SessionId,
-    StoreId,
+    Ack, Durability, Epoch, EpochName, FrameIndex, NamespaceId, Origin, Position, Revision,
+    Sequence, SessionId, StoreId,
 };
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::session::{Check, Recorded, Results};
@@ -47,28 +47,72 @@ pub(crate) struct Owner {
     next_frame: u64,
 }
 
-struct Present<'a>(&'a Map);
+/// Its one dictionary.
+const DICTIONARY: NamespaceId = NamespaceId::DEFAULT;
 
-impl View for Present<'_> {
+struct Dictionary<'a> {
+    map: &'a Map,
+    next: Revision,
+}
+
+impl View for Dictionary<'_> {
     type Error = Infallible;
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        Ok(self.0.get(key).map(|(value, _)| value.clone()))
+    fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Present>, Infallible> {
+        let found = self.map.get(key).filter(|_| namespace == DICTIONARY);
+        Ok(found
+            .cloned()
+            .map(|(value, revision)| Present { value, revision }))
     }
 
-    fn keys(&self, range: &KeyRange, count_max: u32) -> Result<Vec<Bytes>, Infallible> {
+    fn changed(&self, _: NamespaceId, _: Revision, _: &Ranges) -> Result<Changed, Infallible> {
+        Ok(Changed::Unknown {
+            oldest: self.last(),
+        })
+    }
+
+    fn leased(&self) -> Leased {
+        Leased::default()
+    }
+
+    fn revision(&self) -> Revision {
+        self.next
+    }
+
+    fn last(&self) -> Revision {
+        Revision(self.next.0 - 1)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.next.0
+    }
+
+    fn keys(
+        &self,
+        _: NamespaceId,
+        range: &KeyRange,
+        count_max: u32,
+    ) -> Result<Vec<Bytes>, Infallible> {
         let end = range
             .end
             .as_ref()
             .map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
         let inside = self
-            .0
+            .map
             .range::<[u8], _>((Bound::Included(&range.start[..]), end));
         Ok(inside
             .map(|(key, _)| key.clone())
             .take(count_max as usize)
             .collect())
     }
+}
+
+/// What an owner says of a write.
+pub(crate) enum Asked<'a> {
+    Done(&'a Result<Outcome, Failure>),
+    NotDone,
+    NotYet,
+    Forgotten,
 }
 
 pub(crate) fn apply(map: &mut Map, event: &Event) {
@@ -158,6 +202,17 @@ impl Owner {
         self.sessions.keys().copied().collect()
     }
 
+    /// What is known of a write of a session; none when the session is not.
+    pub(crate) fn outcome(&self, id: SessionId, sequence: Sequence) -> Option<Asked<'_>> {
+        let results = self.sessions.get(&id)?;
+        Some(match results.check(sequence) {
+            Check::Repeat(recorded) => Asked::Done(&recorded.result),
+            Check::Forgotten if sequence < results.floor() => Asked::Forgotten,
+            Check::Forgotten => Asked::NotDone,
+            Check::New => Asked::NotYet,
+        })
+    }
+
     /// Decides a write of a session, or finds that it was decided.
     pub(crate) fn write(
         &mut self,
@@ -193,11 +248,20 @@ impl Owner {
 
     /// Decides an operation and logs what came of it.
     pub(crate) fn run(&mut self, origin: Option<Origin>, operation: Operation) -> Answered {
-        let Ok(decision) = evaluate::evaluate(&operation, &Present(&self.map));
-        let (result, changes) = match decision {
-            Ok((outcome, changes)) => (Ok(outcome), changes),
-            Err(failure) => (Err(failure), Vec::new()),
+        let view = Dictionary {
+            map: &self.map,
+            next: Revision(self.next_revision),
         };
+        let Ok(decision) = evaluate::evaluate(DICTIONARY, &operation, &view);
+        let (result, cause, changes) = match decision {
+            Ok(Decided {
+                outcome,
+                cause,
+                changes,
+            }) => (Ok(outcome), cause, changes),
+            Err(failure) => (Err(failure), Cause::Write, Vec::new()),
+        };
+        let changes: Vec<Change> = changes.into_iter().map(|(_, change)| change).collect();
         let revision = Revision(self.next_revision);
         self.next_revision += 1;
         let recorded = Recorded {
@@ -209,7 +273,7 @@ impl Owner {
             revision,
             time_ms: revision.0,
             origin,
-            cause: Cause::Write,
+            cause,
             changes,
         };
         apply(&mut self.map, &event);

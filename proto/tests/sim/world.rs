@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{Ack, Origin};
+use objsync_proto::ids::{Ack, Origin, Sequence, SessionId};
 use objsync_proto::key::{self, Key};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::session::CallId;
@@ -15,7 +15,7 @@ use objsync_proto::wire::ToPeer;
 
 use crate::client::Client;
 use crate::connection::Connection;
-use crate::owner::Owner;
+use crate::owner::{Asked, Owner};
 use crate::random::{Random, Trace};
 
 const CLIENTS: usize = 4;
@@ -35,6 +35,10 @@ pub(crate) struct World {
     owner: Owner,
     clients: Vec<Client>,
     calls: BTreeMap<u64, Call>,
+    /// Calls whose callers do not know what came of them, by their numbers.
+    lost: BTreeMap<(SessionId, Sequence), u64>,
+    /// What came of them after all.
+    late: BTreeMap<u64, Result<(Outcome, Ack), Failure>>,
     /// Connections that their clients have given up: what is on its way to the owner may still
     /// arrive, any time later.
     ghosts: Vec<Connection>,
@@ -96,6 +100,8 @@ impl World {
             owner,
             clients,
             calls: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            late: BTreeMap::new(),
             ghosts: Vec::new(),
         }
     }
@@ -300,7 +306,7 @@ impl World {
         if let Some(connection) = &mut self.clients[client].connection
             && connection.is_subscribed()
         {
-            connection.reset(&self.owner);
+            connection.bridge(&self.owner);
         }
     }
 
@@ -313,7 +319,15 @@ impl World {
     }
 
     fn collect(&mut self, client: usize) {
+        while let Some((op, result)) = self.clients[client].session.late() {
+            let tag = self.lost[&(op.session, op.sequence)];
+            assert!(self.late.insert(tag, result).is_none(), "told once");
+        }
         while let Some(done) = self.clients[client].completion() {
+            let is_lost = !was_decided(&done.result);
+            if let (true, Some(op)) = (is_lost, done.op) {
+                self.lost.insert((op.session, op.sequence), done.call.0);
+            }
             self.complete(done.call, done.result);
         }
     }
@@ -389,7 +403,33 @@ impl World {
                 },
             }
         }
+        self.check_lost(&ran);
         self.check_replicas();
+    }
+
+    /// Who asks the owner about a lost call hears what came of it, for as long as its client is in
+    /// the same session.
+    fn check_lost(&self, ran: &BTreeMap<u64, usize>) {
+        for ((session, sequence), tag) in &self.lost {
+            let logged = ran
+                .get(tag)
+                .map(|place| &self.owner.log[*place].recorded.result);
+            let client = &self.clients[self.calls[tag].client].session;
+            let late = self.late.get(tag);
+            if let Some(late) = late {
+                let result = late.as_ref().map(|(outcome, _)| outcome);
+                assert_eq!(logged.map(Result::as_ref), Some(result), "call {tag}");
+            }
+            match self.owner.outcome(*session, *sequence) {
+                Some(Asked::Done(result)) => assert_eq!(logged, Some(result), "call {tag}"),
+                Some(Asked::NotDone) => assert!(logged.is_none(), "call {tag} was done"),
+                Some(Asked::Forgotten) => {
+                    let is_over = late.is_some() || client.id() != Some(*session);
+                    assert!(is_over, "call {tag} was forgotten");
+                }
+                Some(Asked::NotYet) | None => {}
+            }
+        }
     }
 
     fn check_replicas(&mut self) {

@@ -27,13 +27,18 @@ from objsync._objects import (
     Batch,
     CompressedDiskObject,
     DiskObject,
+    Lease,
+    Lock,
     Missing,
     NetworkObject,
     Object,
     Pipeline,
+    Presence,
 )
 from objsync._past import Past
-from objsync._records import Ack, Event, Status, Version
+from objsync._reads import Conflicts, Snapshot
+from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
+from objsync._transaction import Transaction
 from objsync._views import RangeReader, RangeView
 from objsync._watch import Watch
 from objsync.errors import Error
@@ -43,17 +48,26 @@ __all__ = [
     "Ack",
     "Batch",
     "CompressedDiskObject",
+    "Conflict",
+    "Conflicts",
     "DiskObject",
     "Error",
     "Event",
+    "Lease",
+    "Lock",
     "Missing",
     "NetworkObject",
     "Object",
+    "Op",
+    "Outcome",
     "Past",
     "Pipeline",
+    "Presence",
     "RangeReader",
     "RangeView",
+    "Snapshot",
     "Status",
+    "Transaction",
     "Version",
     "Watch",
     "__version__",

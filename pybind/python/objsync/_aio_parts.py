@@ -10,13 +10,25 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from objsync import _loop
-from objsync._native import Events, Handle, Pages, PastHandle, native
+from objsync._native import (
+    Events,
+    Handle,
+    Pages,
+    PastHandle,
+    TransactionHandle,
+    native,
+    native_transactions,
+)
 from objsync._records import Ack, Event
 
 __all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView", "Watch"]
 
 UNANSWERED_MAX: Final = 1024
 """Writes of a pipeline in flight before `Pipeline.set` waits for the oldest."""
+
+
+AnyHandle = Handle | PastHandle | TransactionHandle
+"""What can be read in key order."""
 
 
 class Opened:
@@ -51,9 +63,13 @@ class Entries:
     """Keys, values or items in key order, all of one moment; for ``async for``."""
 
     def __init__(
-        self, handle: Handle | PastHandle, what: str, bounds: dict[str, Any], reverse: bool
+        self, handle: AnyHandle, what: str, bounds: dict[str, Any], reverse: bool
     ) -> None:
-        self._start = native.past_pages if isinstance(handle, PastHandle) else native.pages
+        self._start: Callable[..., None] = native.pages
+        if isinstance(handle, PastHandle):
+            self._start = native.past_pages
+        elif isinstance(handle, TransactionHandle):
+            self._start = native_transactions.transact_pages
         self._scan = (handle, what, tuple(bounds.values()), reverse)
         self._pages: Pages | None = None
         self._ready: deque[Any] = deque()
@@ -76,7 +92,7 @@ class RangeReader:
 
     def __init__(
         self,
-        handle: Handle | PastHandle,
+        handle: AnyHandle,
         *,
         start: Any = None,
         stop: Any = None,
@@ -264,10 +280,11 @@ class Watch(Opened):
         self,
         handle: Handle,
         callback: Callable[[Event], object] | None,
+        key: tuple[Any, ...],
         prefix: str | bytes | tuple[Any, ...] | None,
         since: int | None,
     ) -> None:
-        self._watch = (handle, prefix, since)
+        self._watch = (handle, key, prefix, since)
         self._callback = callback
         self._events: Events | None = None
         self._task: asyncio.Task[None] | None = None

@@ -20,15 +20,26 @@ from objsync._objsync import (
     __version__,
 )
 from objsync import _objsync as native
+from objsync._objsync import leases as native_leases
+from objsync._objsync import transactions as native_transactions
+from objsync._objsync.leases import Lease, Lock, Presence
+from objsync._objsync.transactions import Attempts, TransactionHandle
 
 __all__ = [
+    "Attempts",
     "Batch",
     "Calls",
     "Events",
     "Handle",
+    "Lease",
+    "Lock",
     "Pages",
     "PastHandle",
     "Pipeline",
+    "Presence",
+    "TransactionHandle",
     "__version__",
     "native",
+    "native_leases",
+    "native_transactions",
 ]

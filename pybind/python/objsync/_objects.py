@@ -10,9 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from objsync import _registry, _settings
-from objsync._native import Batch, Handle, Pipeline
+from objsync._leases import Leases
+from objsync._native import Batch, Lease, Lock, Pipeline, Presence
 from objsync._past import Past
+from objsync._reads import Reads
 from objsync._records import Event, Version
+from objsync._transaction import Transactions
 from objsync._views import Items, Keys, RangeView, Values
 from objsync._watch import Watch
 
@@ -24,10 +27,13 @@ __all__ = [
     "Batch",
     "CompressedDiskObject",
     "DiskObject",
+    "Lease",
+    "Lock",
     "Missing",
     "NetworkObject",
     "Object",
     "Pipeline",
+    "Presence",
 ]
 
 SHOWN_ITEMS: Final = 20
@@ -50,7 +56,7 @@ Settings = dict[str, Any]
 AnyObject = TypeVar("AnyObject", bound="Object")
 
 
-class Object(Handle, MutableMapping[Any, Any]):
+class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
     """A dictionary that is on disk and that other processes share live; the base of all objects.
 
     Keys: str, int, float, bool, bytes, None, UUID, datetime, and tuples of those, at most 4 KiB when
@@ -233,6 +239,7 @@ class Object(Handle, MutableMapping[Any, Any]):
         self,
         callback: Callable[[Event], object] | None = None,
         *,
+        key: Any = MISSING,
         prefix: str | bytes | tuple[Any, ...] | None = None,
         since: int | None = None,
     ) -> Watch:
@@ -240,10 +247,14 @@ class Object(Handle, MutableMapping[Any, Any]):
 
         Args:
             callback: Called with each `Event` in a thread of its own; it may use the dictionary. What
-                it raises goes to `threading.excepthook`, and the stream goes on. Without a callback,
+                it raises is logged (logger ``objsync``), and the stream goes on. Without a callback,
                 iterate over the result, also with ``async for``.
+            key: Only this one. Thousands of watches of one handle share what they cost.
             prefix: Only keys that begin so (see `prefix`).
             since: The changes after this revision; without it, those from now on.
+
+        Raises `errors.HistoryGapError`, once, where changes that were not told yet are no longer kept, and
+        then goes on behind them.
 
         >>> with DiskObject("data.obj") as d, d.watch() as w:
         ...     d["a"] = 1
@@ -251,7 +262,7 @@ class Object(Handle, MutableMapping[Any, Any]):
         ...     [(event.kind, event.key, event.value) for event in (next(w), next(w))]
         [('set', 'a', 1), ('delete', 'a', None)]
         """
-        return Watch(self._watch(prefix, since), callback)
+        return Watch(self._watch(maybe(key), prefix, since), callback)
 
     def at(self, revision: int) -> Past:
         """The dictionary as it was at a revision, to read: a mapping.
@@ -418,6 +429,9 @@ class NetworkObject(Object):
             ``"full"`` or ``"none"``.
         prefix: See and hold only keys that begin so (see `Object.prefix`).
         timeout: Seconds that a call waits for an answer before it raises.
+        offline: ``"queue"``: writes go to this machine's disk first (``$OBJSYNC_HOME/queues``), return
+            from there while there is no owner, and are sent once, in order, also by a later process;
+            see `status`, `conflicts`. Such a handle never becomes the owner.
 
     Raises:
         InvalidError: An argument is wrong, such as an address without a port.
@@ -438,12 +452,14 @@ class NetworkObject(Object):
         replica: Literal["auto", "full", "none"] = "auto",
         prefix: str | bytes | tuple[Any, ...] | None = None,
         timeout: float = 5.0,
+        offline: Literal["wait", "queue"] = "wait",
     ) -> None:
         settings = {
             "content": _settings.content(default_value),
             "durability": durability,
             "link": link,
             "namespace": namespace,
+            "offline": offline,
             "prefix": prefix,
             "promote": promote,
             "replica": replica,

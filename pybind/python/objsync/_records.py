@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["Ack", "Event", "Status", "Version"]
+__all__ = ["Ack", "Conflict", "Event", "Op", "Outcome", "Status", "Version"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,7 +25,62 @@ class Ack(NamedTuple):
     epoch: int
     """Counts the owners of the store: the one that took the write."""
     durability: str
-    """``"sync"``: on disk. ``"buffered"``: with the operating system, on disk within a second."""
+    """``"sync"``: on disk. ``"buffered"``: with the operating system, on disk within a second.
+    ``"queued"``: on this machine's disk, to be sent when there is an owner (`revision` is 0)."""
+
+
+class Op(NamedTuple):
+    """Which write: what `OutcomeUnknownError` names and `Object.outcome` asks about.
+
+    >>> Op(3, 7, 2) == Op(3, 7, 2), str(Op(3, 7, 2))
+    (True, '3.7.2')
+    """
+
+    epoch: int
+    """Counts the owners of the store: the one that opened the session."""
+    frame: int
+    """With the epoch, which session."""
+    sequence: int
+    """Its number in the session."""
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.frame}.{self.sequence}"
+
+
+class Outcome(NamedTuple):
+    """What came of a write, as `Object.outcome` tells it."""
+
+    value: Any
+    """What the call would have returned: a number, or whether; ``None`` for a plain write."""
+    ack: Ack
+    """Where the write stands."""
+
+
+class Conflict(NamedTuple):
+    """A queued write that the owner decided otherwise than its caller was told."""
+
+    key: Any
+    """The key; ``None`` where a whole range was to be deleted."""
+    operation: str
+    """``"set"``, ``"delete"``, ``"compare_and_set"``, ``"incr"``, ``"batch"`` and so on."""
+    expected: Any
+    """What a compare-and-set expected; ``None`` also for "no such key"."""
+    wanted: Any
+    """What was to be put; ``None`` when the key was to be deleted."""
+    actual: Any
+    """What the key has now, as far as this handle knows."""
+    reason: str
+    """Why it did not happen, or why nobody knows."""
+    time: datetime
+    """When it was asked for, by this machine's clock."""
+
+
+def conflict(
+    key: Any, operation: str, expected: Any, wanted: Any, actual: Any, reason: str, time_ms: int
+) -> Conflict:
+    """A `Conflict` whose time is milliseconds since 1970."""
+    time = EPOCH + timedelta(milliseconds=time_ms)
+    return Conflict(key, operation, expected, wanted, actual, reason, time)
 
 
 class Event(NamedTuple):
@@ -37,13 +92,14 @@ class Event(NamedTuple):
     """The value it has now; ``None`` when it was deleted (see `kind`)."""
     old_value: Any
     """The value it had before, where this process holds a replica that had it; else ``None``."""
-    kind: Literal["set", "delete"]
-    """What happened."""
+    kind: Literal["set", "delete", "expire", "patch"]
+    """What happened: ``"expire"`` when it was removed by itself (a time to live, a lease or a presence
+    ended), ``"patch"`` when a part of the value changed (`Object.list_append` and its like)."""
     revision: int
     """The transaction that did it. Several events can share one."""
     origin: str | None
     """``"self"`` for a write of this handle, or, where this process owns the store, of any handle in
-    it; else the writer's session."""
+    it; else the writer's session. ``None`` also for what nobody asked for."""
 
 
 class Version(NamedTuple):
@@ -120,3 +176,9 @@ class Status(NamedTuple):
     """Process id of the owner, if it is on this machine."""
     reason: str | None
     """Why the handle is offline, as far as known."""
+    stale_s: float
+    """Seconds since this process was last told of changes; 0.0 for an owner and while connected."""
+    queued: int
+    """Writes that wait on this machine's disk (``NetworkObject(offline="queue")``)."""
+    conflicts: int
+    """Queued writes that the owner decided otherwise (see `Object.conflicts`), not cleared yet."""

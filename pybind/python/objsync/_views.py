@@ -10,6 +10,7 @@ from objsync._native import native
 if TYPE_CHECKING:
     from objsync._objects import Object
     from objsync._past import Past
+    from objsync._transaction import Transaction
 
 __all__ = ["Items", "Keys", "RangeReader", "RangeView", "Values"]
 
@@ -17,7 +18,7 @@ __all__ = ["Items", "Keys", "RangeReader", "RangeView", "Values"]
 class Keys(KeysView[Any]):
     """The keys, in order; a set-like view as ``dict.keys()`` is."""
 
-    _mapping: Object | Past | RangeReader
+    _mapping: Object | Past | Transaction | RangeReader
 
     def __iter__(self) -> Iterator[Any]:
         return self._mapping._entries("keys")
@@ -29,7 +30,7 @@ class Keys(KeysView[Any]):
 class Values(ValuesView[Any]):
     """The values, in the order of their keys."""
 
-    _mapping: Object | Past | RangeReader
+    _mapping: Object | Past | Transaction | RangeReader
 
     def __iter__(self) -> Iterator[Any]:
         return self._mapping._entries("values")
@@ -41,7 +42,7 @@ class Values(ValuesView[Any]):
 class Items(ItemsView[Any, Any]):
     """The (key, value) pairs, in the order of their keys."""
 
-    _mapping: Object | Past | RangeReader
+    _mapping: Object | Past | Transaction | RangeReader
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self._mapping._entries("items")
@@ -53,12 +54,16 @@ class Items(ItemsView[Any, Any]):
 class RangeReader(Mapping[Any, Any]):
     """The part of a dictionary whose keys lie in a range: a mapping to read.
 
-    Made by `Past.range` and `Past.prefix`; `RangeView` is that of a dictionary as it is now. `len`
+    Made by `range` and `prefix` of `Past` and `Transaction`; `RangeView` is that of a dictionary as it is now. `len`
     counts, and so costs one pass over the keys of the range.
     """
 
     def __init__(
-        self, mapping: Object | Past, start: Any = None, stop: Any = None, prefix: Any = None
+        self,
+        mapping: Object | Past | Transaction,
+        start: Any = None,
+        stop: Any = None,
+        prefix: Any = None,
     ) -> None:
         self._mapping = mapping
         self._bounds = {"start": start, "stop": stop, "prefix": prefix}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
@@ -10,6 +9,7 @@ from types import TracebackType
 from objsync import _registry
 from objsync._native import Events, native
 from objsync._records import Event
+from objsync.errors import HistoryGapError
 
 __all__ = ["Watch"]
 
@@ -91,10 +91,26 @@ class Watch:
 
 
 def _call_back(events: Events, callback: Callable[[Event], object]) -> None:
-    for event in events:
+    while True:
         try:
-            callback(event)
-        except Exception:
-            # One bad event must not end the stream; it is told as any thread's failure is.
-            failure = (*sys.exc_info(), threading.current_thread())
-            threading.excepthook(threading.ExceptHookArgs(failure))
+            for event in events:
+                _call(callback, event)
+            return
+        except HistoryGapError:
+            # Told once; the stream goes on behind it.
+            _report()
+
+
+def _call(callback: Callable[[Event], object], event: Event) -> None:
+    try:
+        callback(event)
+    except Exception:
+        # One bad event must not end the stream.
+        _report()
+
+
+def _report() -> None:
+    """Logs what was raised."""
+    import logging  # takes longer to import than all of this package
+
+    logging.getLogger("objsync").exception("a watch's callback failed")

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from objsync import _loop, _objects, _registry, _settings
+from objsync import _aio_transaction, _loop, _objects, _registry, _settings
+from objsync._aio_leases import Lease, Lock, Presence
 from objsync._aio_parts import (
     Batch,
     Entries,
@@ -33,27 +34,42 @@ from objsync._aio_parts import (
     RangeView,
     Watch,
 )
-from objsync._native import Handle, native
+from objsync._aio_transaction import Transaction
+from objsync._aio_reads import Conflicts, Reads, Snapshot
+from objsync._native import Handle, native, native_leases
 from objsync._objects import MISSING, Settings
 from objsync._records import Ack, Event, Status, Version
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    import objsync
 
 __all__ = [
     "MISSING",
     "Batch",
     "CompressedDiskObject",
+    "Conflicts",
     "DiskObject",
     "Entries",
+    "Lease",
+    "Lock",
     "NetworkObject",
     "Object",
     "Past",
     "Pipeline",
+    "Presence",
     "RangeReader",
     "RangeView",
+    "Snapshot",
+    "Transaction",
     "Watch",
 ]
 
+T = TypeVar("T")
 
-class Object(Opened, RangeView):
+
+class Object(Opened, RangeView, Reads):
     """A shared dictionary for an event loop; the base of all objects of this module.
 
     Open it with ``await`` or ``async with``. What keys and values can be, what a write means and
@@ -75,8 +91,15 @@ class Object(Opened, RangeView):
     def __getitem__(self, key: Any) -> asyncio.Future[Any]:
         return _loop.call(native.get, self._handle, key, None, True)
 
-    def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
-        """The value of `key`; `default` when there is no such key."""
+    def get(
+        self, key: Any, default: Any = None, *, max_stale: float | timedelta | None = None
+    ) -> asyncio.Future[Any]:
+        """The value of `key`; `default` when there is no such key.
+
+        With `max_stale`, no older than so many seconds (see `objsync.Object.get`).
+        """
+        if max_stale is not None:
+            return _loop.call(native.read_within, self._handle, key, default, max_stale)
         return _loop.call(native.get, self._handle, key, default, False)
 
     def contains(self, key: Any) -> asyncio.Future[bool]:
@@ -101,9 +124,33 @@ class Object(Opened, RangeView):
 
     # Writes
 
-    def set(self, key: Any, value: Any) -> asyncio.Future[Ack]:
-        """Puts `value` under `key`."""
-        return _loop.call(native.set, self._handle, key, value)
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | timedelta | None = None,
+        lease: Lease | None = None,
+    ) -> asyncio.Future[Ack]:
+        """Puts `value` under `key`; with `ttl` or `lease`, it is removed by itself.
+
+        See `objsync.Object.set`.
+        """
+        if ttl is None and lease is None:
+            return _loop.call(native.set, self._handle, key, value)
+        under = None if lease is None else lease.native
+        return _loop.call(native_leases.set_leased, self._handle, key, value, ttl, under)
+
+    def list_append(self, key: Any, *items: Any) -> asyncio.Future[int]:
+        """Adds to the end of a list; its new length."""
+        return _loop.call(native_leases.patch_value, self._handle, "list_append", key, items)
+
+    def set_add(self, key: Any, *items: Any) -> asyncio.Future[int]:
+        """Adds to a set; how many were not there."""
+        return _loop.call(native_leases.patch_value, self._handle, "set_add", key, items)
+
+    def set_discard(self, key: Any, *items: Any) -> asyncio.Future[int]:
+        """Removes from a set; how many were there."""
+        return _loop.call(native_leases.patch_value, self._handle, "set_discard", key, items)
 
     def delete(self, key: Any) -> asyncio.Future[Ack]:
         """Deletes `key`; `KeyError` when it is not there."""
@@ -148,12 +195,62 @@ class Object(Opened, RangeView):
         """``async with d.pipeline() as p: await p.set(k, v)``: many writes in flight."""
         return Pipeline(self._handle)
 
+    async def transact(
+        self,
+        fn: Callable[[Transaction], Awaitable[T]] | Callable[[objsync.Transaction], T],
+    ) -> T:
+        """Runs `fn` on one moment of the dictionary, and makes what it changes, all or nothing.
+
+        As `objsync.Object.transact`. An async function is run here, with a `Transaction` of this
+        module; any other function in a thread, with an `objsync.Transaction`.
+
+        Cancelled while an async function runs, nothing is changed; cancelled later, its changes may
+        still happen. A function in a thread is not stopped, and its changes happen.
+
+        >>> import asyncio
+        >>> from objsync import aio
+        >>> async def move(t):
+        ...     t["ann"] = await t["ann"] - 30
+        ...     t["bob"] = await t.get("bob", 0) + 30
+        ...     return await t["bob"]
+        >>> async def main():
+        ...     async with aio.DiskObject("data.obj", {"ann": 100}) as d:
+        ...         return await d.transact(move), await d.transact(lambda t: t["ann"])
+        >>> asyncio.run(main())
+        (30, 70)
+        """
+        result: T = await _aio_transaction.transact(self._handle, fn)
+        return result
+
+    # What ends by itself
+
+    def lease(self, ttl: float | timedelta = 10) -> Lease:
+        """A lease, to open with ``await`` or ``async with`` (see `objsync.Object.lease`)."""
+        return Lease(self._handle, ttl)
+
+    def presence(self, key: Any, value: Any) -> Presence:
+        """``async with d.presence(k, v)``: the key is there for as long as this is connected.
+
+        See `objsync.Object.presence`.
+        """
+        return Presence(self._handle, key, value)
+
+    def lock(
+        self,
+        name: Any,
+        ttl: float | timedelta = 10,
+        timeout: float | timedelta | None = None,
+    ) -> Lock:
+        """A lock by name, for ``async with`` (see `objsync.Object.lock`)."""
+        return Lock(native_leases.lock(self._handle, name, ttl, timeout))
+
     # Others
 
     def watch(
         self,
         callback: Callable[[Event], object] | None = None,
         *,
+        key: Any = MISSING,
         prefix: str | bytes | tuple[Any, ...] | None = None,
         since: int | None = None,
     ) -> Watch:
@@ -162,7 +259,7 @@ class Object(Opened, RangeView):
         Open it with ``await`` or ``async with``, then iterate with ``async for``. A callback is
         called on the event loop, and awaited if it is a coroutine function.
         """
-        return Watch(self._handle, callback, prefix, since)
+        return Watch(self._handle, callback, _objects.maybe(key), prefix, since)
 
     async def at(self, revision: int) -> Past:
         """The dictionary as it was at a revision, to read (see `objsync.Object.at`)."""
@@ -265,12 +362,14 @@ class NetworkObject(Object):
         replica: Literal["auto", "full", "none"] = "auto",
         prefix: str | bytes | tuple[Any, ...] | None = None,
         timeout: float = 5.0,
+        offline: Literal["wait", "queue"] = "wait",
     ) -> None:
         settings = {
             "content": _settings.content(default_value),
             "durability": durability,
             "link": link,
             "namespace": namespace,
+            "offline": offline,
             "prefix": prefix,
             "promote": promote,
             "replica": replica,

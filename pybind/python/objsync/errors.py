@@ -14,7 +14,9 @@ InvalidError True
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from objsync._records import Op
 
 __all__ = [
     "CallInterruptedError",
@@ -23,11 +25,16 @@ __all__ = [
     "CorruptError",
     "DeniedError",
     "Error",
+    "FencedError",
     "FullError",
+    "HistoryGapError",
     "InvalidError",
+    "LeaseExpiredError",
+    "LockTimeoutError",
     "NotFoundError",
     "OutcomeUnknownError",
     "PastRetentionError",
+    "SnapshotExpiredError",
     "UnavailableError",
     "UnserialisableError",
     "UnsupportedError",
@@ -110,9 +117,90 @@ class NotFoundError(Error, KeyError):
 
 
 class ConflictError(Error, RuntimeError):
-    """Something changed in between: read again and decide again."""
+    """Something changed in between: read again and decide again. Nothing was done.
+
+    >>> ConflictError("key 'a' was changed by others", "a").key
+    'a'
+    """
 
     number: ClassVar[int] = 3
+
+    def __init__(self, message: str, key: Any = None) -> None:
+        super().__init__(message)
+        self.args = (message, key)  # pickle rebuilds from args
+        self.key = key
+        """The key that others changed; ``None`` where it is not known or there is none."""
+
+
+class FencedError(ConflictError):
+    """A lock was lost: the lease under it ended, and somebody else may have held it since.
+
+    A transaction that demanded the lock changed nothing; what else was done while it was held may
+    have met another holder.
+    """
+
+    def __init__(self, message: str, lock: Any = None) -> None:
+        super().__init__(message)
+        self.args = (message, lock)
+        self.lock = lock
+        """The name of the lock."""
+
+
+class LockTimeoutError(ConflictError, TimeoutError):
+    """Somebody else held the lock for as long as the caller waited: wait longer, or try again."""
+
+    def __init__(self, message: str, lock: Any = None) -> None:
+        super().__init__(message)
+        self.args = (message, lock)
+        self.lock = lock
+        """The name of the lock."""
+
+
+class LeaseExpiredError(ConflictError, TimeoutError):
+    """The lease has ended, and what lay under it is removed: begin another one."""
+
+    def __init__(self, message: str, lease: int | None = None) -> None:
+        super().__init__(message)
+        self.args = (message, lease)
+        self.lease = lease
+        """The number of the lease."""
+
+
+class HistoryGapError(ConflictError, LookupError):
+    """Changes that a watch has not told of are no longer kept.
+
+    Raised once, and only where every change is wanted: the next event of the same watch is the first one
+    after ``oldest``. Who only needs how things are reads the object and goes on.
+
+    >>> error = HistoryGapError("the changes after revision 3 up to 7 are no longer kept", 3, 7, True)
+    >>> error.after, error.oldest, error.same_history
+    (3, 7, True)
+    """
+
+    def __init__(self, message: str, after: int, oldest: int, same_history: bool) -> None:
+        super().__init__(message)
+        self.args = (message, after, oldest, same_history)  # pickle rebuilds from args
+        self.after = after
+        """The revision up to which the watch has told everything."""
+        self.oldest = oldest
+        """The revision it goes on after: what lies between ``after`` and this, included, is missing."""
+        self.same_history = same_history
+        """Whether ``after`` lies on the store's history. If not, an owner ended uncleanly or a backup took
+        its place: what was told of revisions above ``oldest`` may be void, and they are told anew."""
+
+
+class SnapshotExpiredError(ConflictError, LookupError):
+    """A snapshot is held no longer: too much has changed since, or it was held too long. Take a new one.
+
+    >>> SnapshotExpiredError("the snapshot at revision 3 is no longer held", 3).revision
+    3
+    """
+
+    def __init__(self, message: str, revision: int) -> None:
+        super().__init__(message)
+        self.args = (message, revision)
+        self.revision = revision
+        """The revision of the snapshot."""
 
 
 class DeniedError(Error, PermissionError):
@@ -146,9 +234,27 @@ class ClosedError(Error, ValueError):
 
 
 class OutcomeUnknownError(Error, TimeoutError):
-    """The write was sent, its answer did not come in time: it may or may not have happened."""
+    """The write was sent, its answer did not come in time: it may or may not have happened.
+
+    `Object.outcome` asks which, given `op`.
+
+    >>> error = OutcomeUnknownError("no answer in time", Op(3, 7, 2))
+    >>> str(error.op)
+    '3.7.2'
+    """
 
     number: ClassVar[int] = 9
+
+    def __init__(self, message: str, op: Op | None = None) -> None:
+        super().__init__(message)
+        self.args = (message, op)  # pickle rebuilds from args
+        self.op = op
+        """Which write; ``None`` where nobody can be asked."""
+
+
+def unanswered(message: str, op: tuple[int, int, int]) -> OutcomeUnknownError:
+    """The error for a write with these numbers."""
+    return OutcomeUnknownError(message, Op(*op))
 
 
 class UnsupportedError(Error, RuntimeError):

@@ -2,11 +2,11 @@
 
 use bytes::BytesMut;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Revision, Sequence};
+use objsync_proto::ids::{Epoch, EpochName, Position, Revision, Sequence, StoreId};
 use objsync_proto::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX};
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::codec::{self, OPTIONAL_TYPE};
-use objsync_proto::wire::{Hello, KeyRange, Request, ToOwner, Write};
+use objsync_proto::wire::{Digest, Held, Hello, KeyRange, Request, ToOwner, Write};
 use tokio::net::UdpSocket;
 
 use crate::memory::{in_own_process, resident_bytes};
@@ -265,6 +265,28 @@ fn valid_messages(random: &mut Random) -> Vec<ToOwner> {
                 end: Some(encoded("b")),
             },
             since: None,
+        }),
+        request(Request::Follow {
+            subscription: number + 10,
+            range: KeyRange::default(),
+            since: Position {
+                store: StoreId([7; 16]),
+                epoch: Epoch {
+                    number,
+                    name: EpochName([7; 16]),
+                },
+                revision: Revision(number),
+            },
+            held: [Held::Nothing, Held::Part, Held::Whole][random.below(3)],
+        }),
+        request(Request::Digests {
+            subscription: number + 10,
+            round: 1,
+            digests: vec![Digest {
+                through: (number > 2).then(|| encoded("a")),
+                count: number,
+                hash: [7; 16],
+            }],
         }),
         request(Request::Fetch {
             subscription: number + 100,

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod differences;
 mod doors;
 mod hostile;
+mod leases;
 mod lifecycle;
 mod memory;
 mod past;
@@ -11,5 +13,6 @@ mod peer;
 mod random;
 mod replicas;
 mod requests;
+mod stalled;
 mod subscriptions;
 mod writes;

@@ -14,7 +14,7 @@ use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::stored::{self, Compression};
 use objsync_proto::wire::codec::{self, Message};
 use objsync_proto::wire::{
-    Entry, Event, Feed, Hello, KeyRange, Reply, Request, ToOwner, ToPeer, Welcome, Write,
+    Entry, Event, Feed, Held, Hello, KeyRange, Reply, Request, ToOwner, ToPeer, Welcome, Write,
 };
 use objsync_server::{Identity, ServeOptions, Server, ServerError, Udp, closing, dial, identity};
 use objsync_store::{IndexKind, Store, StoreLimits, StoreOptions};
@@ -263,6 +263,24 @@ impl Client {
             subscription,
             range,
             since,
+        };
+        assert_eq!(self.request(request).await, Ok(Reply::Done));
+        self.accept(subscription).await
+    }
+
+    /// Subscribes from a position, and says what is held as of there.
+    pub(crate) async fn follow(
+        &mut self,
+        range: KeyRange,
+        since: Position,
+        held: Held,
+    ) -> Subscriber {
+        let subscription = 1_000 + self.request;
+        let request = Request::Follow {
+            subscription,
+            range,
+            since,
+            held,
         };
         assert_eq!(self.request(request).await, Ok(Reply::Done));
         self.accept(subscription).await

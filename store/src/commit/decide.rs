@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use objsync_proto::effect::{Cause, Change};
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::evaluate::evaluate;
+use objsync_proto::evaluate::{Decided, evaluate};
 use objsync_proto::ids::{Ack, Durability, NamespaceId, PeerKey, SessionId, SurfaceId};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::session::Recorded;
 
 use super::batch::{Batch, Decision, Event, What};
 use super::job::{Given, Job, Reply, Request};
-use super::overlay::{BatchView, Overlay};
+use super::overlay::BatchView;
 use super::{BATCH_BYTES, BATCH_COUNT, Writer};
 use crate::core::Core;
 use crate::dict;
@@ -74,8 +74,12 @@ impl Core {
             Request::OpenSession(peer) => self.decide_open_session(writer, batch, peer, reply),
             Request::CloseSession(id) => self.decide_close_session(writer, batch, id, reply),
             Request::Grant(event) => self.decide_grant(writer, batch, event, reply),
-            // These two look at, or end, what is committed: they begin a batch and end it.
+            // These look at, or end, what is committed: they begin a batch.
             request if !batch.decided.is_empty() => Next::Keep(Job { request, reply }),
+            Request::Expire => {
+                self.decide_expiry(writer, batch, reply);
+                Next::Go
+            }
             Request::CreateNamespace { name, content } => {
                 self.decide_namespace(writer, batch, (&name, content), reply);
                 Next::Stop
@@ -116,12 +120,16 @@ impl Core {
             }
         }
         let decision = match self.check_namespace(namespace) {
-            Ok(()) => self.evaluate(&batch.overlay, namespace, &submission.operation),
+            Ok(()) => self.evaluate(writer, batch, namespace, &submission.operation),
             Err(failure) => Ok(Err(failure)),
         };
-        let (result, changes) = match decision {
-            Ok(Ok((outcome, changes))) => (Ok(outcome), changes),
-            Ok(Err(failure)) => (Err(failure), Vec::new()),
+        let (result, cause, changes) = match decision {
+            Ok(Ok(Decided {
+                outcome,
+                cause,
+                changes,
+            })) => (Ok(outcome), cause, changes),
+            Ok(Err(failure)) => (Err(failure), Cause::Write, Vec::new()),
             Err(error) => {
                 if let Some(asked) = origin {
                     self.system().sessions.cancel(asked.origin);
@@ -140,18 +148,13 @@ impl Core {
         let decision = Decision {
             revision,
             origin: origin.map(|asked| (asked.origin, asked.floor)),
-            cause: Cause::Write,
+            cause,
             given: self.answer(result.clone(), revision, level),
             result,
-            changes: changes
-                .into_iter()
-                .map(|change| (namespace, compact(change)))
-                .collect(),
+            changes: changes.into_iter().map(compact).collect(),
         };
         if !is_last {
-            for (namespace, change) in &decision.changes {
-                batch.overlay.put(*namespace, change);
-            }
+            batch.overlay.put_all(&decision);
         }
         add_transaction(writer, batch, reply, decision);
         Next::Go
@@ -170,16 +173,23 @@ impl Core {
 
     fn evaluate(
         &self,
-        overlay: &Overlay,
+        writer: &Writer,
+        batch: &Batch,
         namespace: NamespaceId,
         operation: &Operation,
     ) -> Result<objsync_proto::evaluate::Decision, StoreError> {
-        let view = BatchView {
-            state: &self.state,
-            overlay,
-            namespace,
-        };
-        evaluate(operation, &view)
+        evaluate(namespace, operation, &self.view(writer, batch))
+    }
+
+    /// What the next decision of a batch sees.
+    pub(super) fn view<'a>(&'a self, writer: &Writer, batch: &'a Batch) -> BatchView<'a> {
+        BatchView {
+            core: self,
+            overlay: &batch.overlay,
+            next: writer.last.next(),
+            last: writer.last_decided(),
+            time_ms: batch.time_ms,
+        }
     }
 
     fn check_namespace(&self, namespace: NamespaceId) -> Result<(), Failure> {
@@ -271,10 +281,9 @@ impl Core {
             .map_err(StoreError::from)
             .and_then(|(namespace, entry)| {
                 let operation = Operation::Batch { changes: content };
-                let (_, content) = self.evaluate(&batch.overlay, namespace, &operation)??;
-                let content = content.into_iter().map(|change| (namespace, change));
+                let decided = self.evaluate(writer, batch, namespace, &operation)??;
                 let entry = [(NamespaceId::CATALOG, entry)].into_iter();
-                Ok((namespace, entry.chain(content).collect()))
+                Ok((namespace, entry.chain(decided.changes).collect()))
             });
         match decided {
             Err(error) => batch.push(reply, What::Settled(Err(error))),
@@ -370,20 +379,21 @@ const COMPACT_BYTES_MAX: usize = 8 << 10;
 
 /// A small change can be a piece of a large buffer of the network, which it would keep alive for
 /// as long as ring and recent map hold it.
-fn compact(change: Change) -> Change {
+pub(super) fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceId, Change) {
     let key_bytes = change.key.len();
     let bytes = key_bytes + change.value.as_ref().map_or(0, Bytes::len);
     if bytes > COMPACT_BYTES_MAX {
-        return change;
+        return (namespace, change);
     }
     let mut own = Vec::with_capacity(bytes);
     own.extend_from_slice(&change.key);
     own.extend_from_slice(change.value.as_deref().unwrap_or_default());
     let own = Bytes::from(own);
-    Change {
+    let change = Change {
         value: change.value.map(|_| own.slice(key_bytes..)),
         key: own.slice(..key_bytes),
-    }
+    };
+    (namespace, change)
 }
 
 fn append(
@@ -404,7 +414,12 @@ fn append(
     appended.map(drop)
 }
 
-fn add_transaction(writer: &mut Writer, batch: &mut Batch, reply: Reply, decision: Decision) {
+pub(super) fn add_transaction(
+    writer: &mut Writer,
+    batch: &mut Batch,
+    reply: Reply,
+    decision: Decision,
+) {
     debug_assert_eq!(decision.revision, writer.last.next());
     writer.last = decision.revision;
     writer.builder.begin(&TransactionHead {

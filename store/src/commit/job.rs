@@ -29,6 +29,8 @@ pub(crate) enum Request {
         name: String,
         content: Vec<Change>,
     },
+    /// End the keys and leases that have had their time.
+    Expire,
     /// Leave an end mark: the last request of all.
     Close,
 }
@@ -64,6 +66,11 @@ impl From<ReplyTo> for Reply {
 }
 
 impl Reply {
+    /// Of what nobody asked for.
+    pub(crate) fn nobody() -> Self {
+        Self(None)
+    }
+
     /// Answers; an inline answer goes to `inline`.
     pub(crate) fn give(
         mut self,

@@ -15,6 +15,7 @@
 
 mod batch;
 mod decide;
+mod expiry;
 mod job;
 mod overlay;
 mod publish;
@@ -146,7 +147,7 @@ impl Core {
 
     /// What the store's own thread does until it is stopped.
     pub(crate) fn serve_queue(&self) {
-        while self.queue.wait_for_lead() {
+        while self.queue.wait_for_lead(&|| self.expiry_wait_ms()) {
             self.lead_queued();
         }
     }
@@ -184,7 +185,7 @@ impl Core {
             return refuse_all_but_close(jobs, &error);
         }
         let mut batch = std::mem::take(&mut writer.batch);
-        batch.begin(self.clock.now_ms());
+        batch.begin(self.time.now_ms());
         self.decide_all(writer, &mut batch, jobs);
         self.append_decided(writer, &mut batch);
         self.sync_batch(&mut batch);

@@ -4,62 +4,97 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
-use objsync_proto::evaluate::View;
+use objsync_proto::evaluate::{Changed, Leased, Present, Ranges, View};
 use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::key;
+use objsync_proto::limits::TRANSACTION_SCAN_COUNT_MAX;
 use objsync_proto::wire::KeyRange;
 
+use super::batch::Decision;
+use crate::core::{Began, Core};
 use crate::error::StoreError;
 use crate::reader::PageLimits;
-use crate::state::DictState;
 
 /// Bytes of entries looked at in one step.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Changes that are decided and not yet committed.
+/// Changes that are decided and not yet committed, each with its revision.
 #[derive(Default)]
-pub(crate) struct Overlay(HashMap<NamespaceId, BTreeMap<Bytes, Option<Bytes>>>);
+pub(crate) struct Overlay(HashMap<NamespaceId, BTreeMap<Bytes, Made>>);
+
+struct Made {
+    value: Option<Bytes>,
+    revision: Revision,
+}
 
 impl Overlay {
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    pub(crate) fn put(&mut self, namespace: NamespaceId, change: &Change) {
-        let changes = self.0.entry(namespace).or_default();
-        changes.insert(change.key.clone(), change.value.clone());
+    pub(crate) fn put_all(&mut self, decision: &Decision) {
+        let revision = decision.revision;
+        for (namespace, change) in &decision.changes {
+            let changes = self.0.entry(*namespace).or_default();
+            let value = change.value.clone();
+            changes.insert(change.key.clone(), Made { value, revision });
+        }
+    }
+
+    /// The first key of some ranges that is changed here.
+    fn changed(&self, namespace: NamespaceId, ranges: &Ranges) -> Option<(Bytes, Revision)> {
+        let changes = self.0.get(&namespace)?;
+        ranges.iter().find_map(|range| {
+            let (key, made) = in_range(changes, range)?.next()?;
+            Some((key.clone(), made.revision))
+        })
     }
 }
 
-/// One dictionary as the next operation of a batch sees it.
+/// The dictionaries as the next operation of a batch sees them.
 pub(crate) struct BatchView<'a> {
-    pub(crate) state: &'a DictState,
+    pub(crate) core: &'a Core,
     pub(crate) overlay: &'a Overlay,
-    pub(crate) namespace: NamespaceId,
+    pub(crate) next: Revision,
+    pub(crate) last: Revision,
+    pub(crate) time_ms: u64,
 }
 
 impl View for BatchView<'_> {
     type Error = StoreError;
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let changes = self.overlay.0.get(&self.namespace);
-        if let Some(value) = changes.and_then(|changes| changes.get(key)) {
-            return Ok(value.clone());
+    fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Present>, StoreError> {
+        let changes = self.overlay.0.get(&namespace);
+        if let Some(made) = changes.and_then(|changes| changes.get(key)) {
+            let revision = made.revision;
+            let present = |value| Present { value, revision };
+            return Ok(made.value.clone().map(present));
         }
-        let stored = self.state.get_latest(self.namespace, key)?;
-        Ok(stored.map(|stored| stored.value))
+        let stored = self.core.state.get_latest(namespace, key)?;
+        Ok(stored.map(|stored| Present {
+            value: stored.value,
+            revision: stored.revision,
+        }))
     }
 
-    fn keys(&self, range: &KeyRange, count_max: u32) -> Result<Vec<Bytes>, StoreError> {
+    fn keys(
+        &self,
+        namespace: NamespaceId,
+        range: &KeyRange,
+        count_max: u32,
+    ) -> Result<Vec<Bytes>, StoreError> {
         let count_max = count_max as usize;
-        let changed: Vec<(&Bytes, bool)> = match self.overlay.0.get(&self.namespace) {
-            Some(changes) => in_range(changes, range),
-            None => Vec::new(),
-        };
+        let changes = self.overlay.0.get(&namespace);
+        let changed: Vec<(&Bytes, bool)> = changes
+            .and_then(|changes| in_range(changes, range))
+            .into_iter()
+            .flatten()
+            .map(|(key, made)| (key, made.value.is_some()))
+            .collect();
         // Enough of the state, whatever the batch removed of it.
         let wanted = count_max + changed.iter().filter(|(_, exists)| !exists).count();
-        let mut keys: BTreeSet<Bytes> = self.state_keys(range, wanted)?.into_iter().collect();
+        let state = self.state_keys(namespace, range, wanted)?;
+        let mut keys: BTreeSet<Bytes> = state.into_iter().collect();
         for (key, exists) in changed {
             if exists {
                 keys.insert(key.clone());
@@ -69,10 +104,72 @@ impl View for BatchView<'_> {
         }
         Ok(keys.into_iter().take(count_max).collect())
     }
+
+    fn changed(
+        &self,
+        namespace: NamespaceId,
+        after: Revision,
+        ranges: &Ranges,
+    ) -> Result<Changed, StoreError> {
+        let oldest = self.last;
+        // Between what was kept of the last owner and what this one gives lie revisions that an
+        // unclean end took: whoever read one has seen what never was.
+        let Began { kept, given } = self.core.began;
+        if after > self.last || (after > kept && after <= given) {
+            return Ok(Changed::Unknown { oldest });
+        }
+        if let Some((key, revision)) = self.overlay.changed(namespace, ranges) {
+            return Ok(Changed::Key(key, revision));
+        }
+        let mut found = None;
+        let is_known =
+            self.core
+                .feed
+                .each_after(after, TRANSACTION_SCAN_COUNT_MAX, &mut |published| {
+                    let mut changes = published.changes.iter();
+                    let inside = changes
+                        .find(|(of, change)| *of == namespace && ranges.contains(&change.key));
+                    found = inside.map(|(_, change)| (change.key.clone(), published.revision));
+                    found.is_none()
+                });
+        Ok(match found {
+            Some((key, revision)) => Changed::Key(key, revision),
+            None if is_known => Changed::Nothing,
+            None => Changed::Unknown { oldest },
+        })
+    }
+
+    fn leased(&self) -> Leased {
+        let Leased { keys, leases } = self.core.leases.leased();
+        // At most so many more, by what the batch has decided.
+        let more = self.overlay.0.get(&NamespaceId::LEASES);
+        let more = more.map_or(0, |changes| changes.len() as u64);
+        Leased {
+            keys: keys + more,
+            leases: leases + more,
+        }
+    }
+
+    fn revision(&self) -> Revision {
+        self.next
+    }
+
+    fn last(&self) -> Revision {
+        self.last
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.time_ms
+    }
 }
 
 impl BatchView<'_> {
-    fn state_keys(&self, range: &KeyRange, count_max: usize) -> Result<Vec<Bytes>, StoreError> {
+    fn state_keys(
+        &self,
+        namespace: NamespaceId,
+        range: &KeyRange,
+        count_max: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
         let mut keys = Vec::new();
         let mut rest = range.clone();
         while keys.len() < count_max {
@@ -81,9 +178,8 @@ impl BatchView<'_> {
                 count_max: count_max - keys.len(),
             };
             let at = Revision(u64::MAX);
-            let page = self
-                .state
-                .page_at(self.namespace, &rest, false, at, limits)?;
+            let state = &self.core.state;
+            let page = state.page_at(namespace, &rest, false, at, limits)?;
             let Some(last) = page.last() else {
                 break;
             };
@@ -94,17 +190,15 @@ impl BatchView<'_> {
     }
 }
 
+/// None for a range that holds nothing.
 fn in_range<'a>(
-    changes: &'a BTreeMap<Bytes, Option<Bytes>>,
+    changes: &'a BTreeMap<Bytes, Made>,
     range: &KeyRange,
-) -> Vec<(&'a Bytes, bool)> {
+) -> Option<impl Iterator<Item = (&'a Bytes, &'a Made)> + use<'a>> {
     let end = match &range.end {
-        Some(end) if *end <= range.start => return Vec::new(),
+        Some(end) if *end <= range.start => return None,
         Some(end) => Bound::Excluded(&end[..]),
         None => Bound::Unbounded,
     };
-    changes
-        .range::<[u8], _>((Bound::Included(&range.start[..]), end))
-        .map(|(key, value)| (key, value.is_some()))
-        .collect()
+    Some(changes.range::<[u8], _>((Bound::Included(&range.start[..]), end)))
 }

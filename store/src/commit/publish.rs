@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::session::Recorded;
 
@@ -40,6 +40,7 @@ impl Core {
             self.apply(decision);
         }
         self.state.publish(last);
+        self.end_of_leases(decisions());
         for decision in decisions() {
             for (namespace, change) in &decision.changes {
                 self.stamps.bump(*namespace, &change.key);
@@ -91,6 +92,28 @@ impl Core {
         let catalog = |(of, _): &&(_, _)| *of == NamespaceId::CATALOG;
         for (_, change) in decision.changes.iter().filter(catalog) {
             self.catalog_mut().apply(change);
+        }
+    }
+
+    /// Those who wait for a lock, or for the time at which something ends, learn of it.
+    fn end_of_leases<'a>(&self, decisions: impl Iterator<Item = &'a Decision>) {
+        let (mut is_sooner, mut is_unlocked) = (false, false);
+        for decision in decisions {
+            let entries = decision.changes.iter();
+            for (_, change) in entries.filter(|(of, _)| *of == NamespaceId::LEASES) {
+                let applied = self.leases.apply(change, self.clock.monotonic_ms());
+                is_sooner |= applied.is_sooner;
+                is_unlocked |= applied.is_unlocked;
+            }
+            if decision.cause == Cause::Expiry {
+                self.leases.go_on();
+            }
+        }
+        if is_sooner {
+            self.queue.look();
+        }
+        if is_unlocked {
+            self.leases.tell_unlocked();
         }
     }
 

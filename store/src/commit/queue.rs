@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use objsync_proto::error::{ErrorKind, Failure};
 
-use super::job::{Job, ReplyTo, Request, Slot};
+use super::job::{Job, Reply, ReplyTo, Request, Slot};
 use crate::error::StoreError;
 
 /// Bytes that may be queued for the store's own thread; more is refused at once.
@@ -27,6 +28,8 @@ struct Inner {
     is_stopped: bool,
     /// The store's own thread waits.
     is_thread_idle: bool,
+    /// A job that ends what has had its time is queued.
+    is_expiry_queued: bool,
 }
 
 /// What a thread that came with a request is to do.
@@ -99,6 +102,7 @@ impl Queue {
     pub(crate) fn take(&self) -> VecDeque<Job> {
         let mut inner = self.inner();
         inner.bytes = 0;
+        inner.is_expiry_queued = false;
         std::mem::take(&mut inner.jobs)
     }
 
@@ -130,10 +134,21 @@ impl Queue {
         }
     }
 
-    /// Waits until there is something to lead for the store's own thread; false at the end.
-    pub(crate) fn wait_for_lead(&self) -> bool {
+    /// Waits until there is something to lead for the store's own thread; false at the end. What
+    /// has had its time is something: `wait_ms` tells after how long, or that nothing ends.
+    pub(crate) fn wait_for_lead(&self, wait_ms: &dyn Fn() -> Option<u64>) -> bool {
         let mut inner = self.inner();
         loop {
+            let wait_ms = match inner.is_expiry_queued || inner.is_stopped {
+                true => None,
+                false => wait_ms(),
+            };
+            if wait_ms == Some(0) {
+                inner.is_expiry_queued = true;
+                let request = Request::Expire;
+                let reply = Reply::nobody();
+                inner.push(Job { request, reply });
+            }
             if !inner.is_led && !inner.jobs.is_empty() {
                 inner.is_led = true;
                 return true;
@@ -142,11 +157,25 @@ impl Queue {
                 return false;
             }
             inner.is_thread_idle = true;
-            inner = self
-                .changed
-                .wait(inner)
-                .unwrap_or_else(PoisonError::into_inner);
+            inner = match wait_ms.filter(|wait_ms| *wait_ms > 0) {
+                Some(wait_ms) => {
+                    let pause = Duration::from_millis(wait_ms);
+                    let waited = self.changed.wait_timeout(inner, pause);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .changed
+                    .wait(inner)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
             inner.is_thread_idle = false;
+        }
+    }
+
+    /// Has the store's own thread look again when something ends.
+    pub(crate) fn look(&self) {
+        if self.inner().is_thread_idle {
+            self.changed.notify_one();
         }
     }
 

@@ -114,6 +114,12 @@ impl Segments {
         Some((all[first..].to_vec(), start))
     }
 
+    /// The revision before the oldest segment that is left: every later one is in the log.
+    pub fn begin(&self, open: SegmentInfo) -> Revision {
+        let inner = self.inner();
+        inner.closed.front().map_or(open.before, |info| info.before)
+    }
+
     /// Removes the oldest segment, which must be `id`.
     ///
     /// # Errors

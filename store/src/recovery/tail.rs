@@ -127,7 +127,7 @@ pub(super) fn go_on(
     directory: &Path,
     options: &StoreOptions,
     layout: &Layout,
-    start: EpochStart,
+    (start, now_ms): (EpochStart, u64),
 ) -> Result<Tail, StoreError> {
     let mut info = layout.tail.info;
     let path = segment_path(directory, info.id);
@@ -135,7 +135,7 @@ pub(super) fn go_on(
     let header_of = FrameHeader {
         index: layout.tail.next_index,
         synced_to: info.bytes,
-        ..epoch_header(start, options.clock.now_ms())
+        ..epoch_header(start, now_ms)
     };
     let frame = epoch_frame(start, header_of, header.seed());
     file.write_all_at(&frame, info.bytes)
@@ -158,7 +158,7 @@ pub(super) fn begin_anew(
     directory: &Path,
     options: &StoreOptions,
     (store, layout): (StoreId, &Layout),
-    start: EpochStart,
+    (start, now_ms): (EpochStart, u64),
 ) -> Result<Tail, StoreError> {
     let Split { closed, frames } = split(directory, options, layout)?;
     let header = SegmentHeader {
@@ -170,7 +170,7 @@ pub(super) fn begin_anew(
             .first()
             .map_or(layout.tail.next_index, |frame| frame.header.index),
         before: closed.last,
-        time_ms: options.clock.now_ms(),
+        time_ms: now_ms,
     };
     let mut content = Vec::new();
     for frame in &frames {

@@ -195,7 +195,9 @@ fn write_entries(
     for entry in names.into_iter().map(Ok).chain(entries) {
         let entry = entry?;
         writer.push(entry.section, &entry.key, entry.revision, &entry.payload)?;
-        count += u64::from(entry.section != catalog);
+        let is_users =
+            ![NamespaceId::CATALOG, NamespaceId::LEASES].contains(&entry.section.namespace);
+        count += u64::from(is_users);
         meter.add((entry.key.len() + entry.payload.len()) as u64);
     }
     Ok(count)
@@ -208,7 +210,7 @@ fn namespaces(tables: &Tables, reading: &LogReading<'_>) -> BTreeSet<NamespaceId
     all.flat_map(|table| table.sections())
         .filter(|(section, _)| section.surface == SurfaceId::DICT)
         .map(|(section, _)| section.namespace)
-        .filter(|namespace| *namespace != NamespaceId::CATALOG)
+        .filter(|namespace| !matches!(*namespace, NamespaceId::CATALOG | NamespaceId::LEASES))
         .collect()
 }
 

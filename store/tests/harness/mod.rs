@@ -8,6 +8,7 @@
     reason = "each test file uses a part of it"
 )]
 
+pub mod clock;
 pub mod disk;
 pub mod random;
 pub mod work;

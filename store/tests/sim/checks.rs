@@ -214,7 +214,7 @@ fn compare_log<'a>(
         let found = Logged {
             revision: published.revision,
             origin: published.origin,
-            changes: published.changes.clone(),
+            changes: crate::leases::in_order(published.changes.clone()),
         };
         assert_eq!(Some(&found), expected.next(), "after {after:?}");
     }
@@ -238,7 +238,8 @@ fn some_namespace(world: &mut World) -> NamespaceId {
 
 fn all_namespaces(state: &State) -> Vec<NamespaceId> {
     let named = state.namespaces().into_values();
-    [NamespaceId::CATALOG].into_iter().chain(named).collect()
+    let own = [NamespaceId::CATALOG, NamespaceId::LEASES];
+    own.into_iter().chain(named).collect()
 }
 
 fn compare_entries(
@@ -302,13 +303,13 @@ pub fn content_of(store: &Store) -> Values {
 /// All values in a store with a damaged file; none if that was found.
 pub fn readable(store: &Store) -> Option<Values> {
     let reader = store.reader();
-    let catalog = [NamespaceId::CATALOG].into_iter();
+    let own = [NamespaceId::CATALOG, NamespaceId::LEASES].into_iter();
     let named = store
         .namespaces()
         .into_iter()
         .map(|(_, namespace)| namespace);
     let mut values = Values::new();
-    for namespace in catalog.chain(named) {
+    for namespace in own.chain(named) {
         let range = KeyRange::default();
         let entries = match read_pages(&reader, namespace, &range, false, 64 << 10) {
             Err(StoreError::Corrupt { .. }) => return None,

@@ -191,6 +191,7 @@ fn settle(world: &mut World) {
     if world.is_over {
         return;
     }
+    world.begin_leases();
     world.disk.forget_lost_syncs();
     checks::settle_positions(world, position.revision, loss);
     checks::look_at_everything(world);

@@ -21,9 +21,12 @@ mod checks;
 mod harness;
 mod history;
 mod home;
+mod leases;
 mod lives;
 mod model;
+mod newer;
 mod surroundings;
+mod time;
 mod work;
 mod world;
 

@@ -15,6 +15,9 @@ use objsync_proto::stored::{self, Compression};
 use objsync_proto::value::int_payload;
 use objsync_proto::wire::Grant;
 
+use crate::leases::Moment;
+use crate::world::STAND_IN;
+
 pub type Changes = Vec<(NamespaceId, Change)>;
 pub type Outcomes = Result<Outcome, ErrorKind>;
 
@@ -26,6 +29,8 @@ pub struct Entry {
     pub revision: Option<Revision>,
     /// Number of the epoch it was done in.
     pub epoch: u64,
+    /// Stands for the revision in what was decided, until that is told.
+    pub stand_in: Revision,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +59,8 @@ pub struct State {
 pub struct Held {
     pub value: Bytes,
     pub revision: Option<Revision>,
+    /// The revision, or what stands for it.
+    pub stamp: Revision,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +91,77 @@ impl Entry {
     pub fn is_transaction(&self) -> bool {
         matches!(self.what, What::Wrote { .. })
     }
+
+    /// The revision, or what stands for it.
+    pub fn stamp(&self) -> Revision {
+        self.revision.unwrap_or(self.stand_in)
+    }
+
+    /// A key that has changed did so at a revision that nobody was told: only now is it.
+    pub fn unless_told(mut self, told: &Outcomes) -> Self {
+        let Ok(Outcome::Conflict { key: found, .. }) = told else {
+            return self;
+        };
+        if let What::Wrote { outcome, .. } = &mut self.what
+            && let Ok(Outcome::Conflict { key, revision }) = outcome
+            && (key, revision.0 >= STAND_IN) == (&mut found.clone(), true)
+        {
+            *outcome = told.clone();
+        }
+        self
+    }
+
+    /// Whether what was decided names the revision that something stands for.
+    pub fn names(&self, stand_in: Revision) -> bool {
+        let What::Wrote {
+            changes, outcome, ..
+        } = &self.what
+        else {
+            return false;
+        };
+        let name = stand_in.0.to_be_bytes();
+        let has = |bytes: &Bytes| bytes.windows(8).any(|part| part == name);
+        outcome_names(outcome, stand_in)
+            || changes.iter().any(|(of, change)| {
+                let is_entry = *of == NamespaceId::LEASES;
+                is_entry && (has(&change.key) || change.value.as_ref().is_some_and(has))
+            })
+    }
+
+    /// A revision was told: what was decided names it from here on.
+    pub fn rename(&mut self, stand_in: Revision, revision: Revision) {
+        let What::Wrote {
+            changes, outcome, ..
+        } = &mut self.what
+        else {
+            return;
+        };
+        let (from, to) = (stand_in.0.to_be_bytes(), revision.0.to_be_bytes());
+        let renamed = |bytes: &Bytes| {
+            let mut bytes = bytes.to_vec();
+            for at in 0..bytes.len().saturating_sub(7) {
+                if bytes[at..at + 8] == from {
+                    bytes[at..at + 8].copy_from_slice(&to);
+                }
+            }
+            Bytes::from(bytes)
+        };
+        for (_, change) in changes
+            .iter_mut()
+            .filter(|(of, _)| *of == NamespaceId::LEASES)
+        {
+            change.key = renamed(&change.key);
+            change.value = change.value.as_ref().map(renamed);
+        }
+        if outcome_names(outcome, stand_in) {
+            match outcome {
+                Ok(Outcome::Lease(lease)) => lease.0 = revision.0,
+                Ok(Outcome::Locked(Some(fence))) => *fence = revision,
+                Ok(Outcome::Conflict { revision: of, .. }) => *of = revision,
+                _ => unreachable!("the others name none"),
+            }
+        }
+    }
 }
 
 impl State {
@@ -98,8 +176,12 @@ impl State {
                     let key = (*namespace, change.key.clone());
                     match &change.value {
                         Some(value) => {
-                            let (value, revision) = (value.clone(), entry.revision);
-                            self.content.insert(key, Held { value, revision });
+                            let held = Held {
+                                value: value.clone(),
+                                revision: entry.revision,
+                                stamp: entry.stamp(),
+                            };
+                            self.content.insert(key, held);
                         }
                         None => {
                             self.content.remove(&key);
@@ -193,18 +275,43 @@ impl State {
     }
 
     /// What an operation comes to.
-    pub fn decide(&self, namespace: NamespaceId, operation: &Operation) -> (Outcomes, Changes) {
+    pub fn decide(
+        &self,
+        namespace: NamespaceId,
+        operation: &Operation,
+        moment: Moment,
+    ) -> (Outcomes, Changes) {
         let is_there = self.namespaces().values().any(|there| *there == namespace);
         if !is_there {
             return (Err(ErrorKind::NotFound), Vec::new());
         }
+        let is_plain = matches!(
+            operation,
+            Operation::Put { .. }
+                | Operation::Delete { .. }
+                | Operation::DeleteRange { .. }
+                | Operation::CompareAndSet { .. }
+                | Operation::Increment { .. }
+                | Operation::Batch { .. }
+        );
+        if !is_plain {
+            return self.decide_leases(namespace, operation, moment);
+        }
         let (outcome, changes) = self.decide_in(namespace, operation);
-        let changes = changes.into_iter().map(|change| (namespace, change));
-        (outcome, changes.collect())
+        let changes = changes
+            .into_iter()
+            .map(|change| (namespace, change))
+            .collect();
+        match operation {
+            // A counter keeps the time that it stays.
+            Operation::Increment { .. } => (outcome, changes),
+            _ => (outcome, self.released(changes)),
+        }
     }
 
-    /// The first content of a dictionary that is being made.
-    pub fn first_content(&self, namespace: NamespaceId, changes: Vec<Change>) -> Changes {
+    /// The last change of each key, without removals of what is not there.
+    pub fn last_changes(&self, namespace: NamespaceId, changes: &[Change]) -> Changes {
+        let changes = changes.to_vec();
         let (_, changes) = self.decide_in(namespace, &Operation::Batch { changes });
         changes
             .into_iter()
@@ -278,7 +385,16 @@ impl State {
     }
 }
 
-fn change_to(key: &Bytes, value: Option<&Bytes>) -> Change {
+fn outcome_names(outcome: &Outcomes, stand_in: Revision) -> bool {
+    match outcome {
+        Ok(Outcome::Lease(lease)) => lease.0 == stand_in.0,
+        Ok(Outcome::Locked(Some(fence))) => *fence == stand_in,
+        Ok(Outcome::Conflict { revision, .. }) => *revision == stand_in,
+        _ => false,
+    }
+}
+
+pub fn change_to(key: &Bytes, value: Option<&Bytes>) -> Change {
     Change {
         key: key.clone(),
         value: value.cloned(),

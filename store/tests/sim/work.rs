@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::ids::{Durability, NamespaceId, Origin, PeerKey, Sequence};
-use objsync_proto::operation::Operation;
+use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::stored::{self, Compression};
 use objsync_proto::value::int_payload;
 use objsync_proto::wire::Grant;
@@ -14,6 +14,7 @@ use crate::harness::random::Random;
 use crate::harness::{change, key_of, payload_of, value_of};
 use crate::model::{Entry, What};
 use crate::world::World;
+use crate::{newer, time};
 
 /// Keys of each dictionary.
 const KEY_COUNT: u64 = 9;
@@ -22,7 +23,7 @@ const COUNTER_COUNT: u64 = 2;
 
 /// One thing that happens.
 pub fn act(world: &mut World) {
-    match world.random.below(100) {
+    match world.random.below(108) {
         0..=29 => submit_some(world),
         30..=49 => drain(world),
         50..=56 => step(world, Step::Flush),
@@ -30,12 +31,14 @@ pub fn act(world: &mut World) {
         60..=66 => step(world, Step::Index),
         67..=68 => step(world, Step::BuildIndex),
         69..=72 => step(world, Step::Keep),
-        73..=76 => pass_time(world),
+        73..=76 => time::pass(world),
         77..=90 => checks::look(world),
         91..=92 => flush(world),
         93..=94 => open_or_close_session(world),
         95..=96 => grant_or_revoke(world),
         97 => create_namespace(world),
+        98..=102 => time::expire(world),
+        103..=104 => time::keep_or_leave(world),
         _ => send_again(world),
     }
     world.collect();
@@ -72,14 +75,6 @@ fn step(world: &mut World, step: Step) {
         Ok(_) => {}
         Err(error) if world.disk.is_off() => drop(error),
         Err(error) => world.expect_read_error(&error),
-    }
-}
-
-fn pass_time(world: &mut World) {
-    let ms = 1 << world.random.below(14);
-    match world.random.chance(12) {
-        true => world.clock.set_back(ms),
-        false => world.clock.pass(ms),
     }
 }
 
@@ -153,7 +148,10 @@ fn submission(world: &mut World, origin: Option<SubmissionOrigin>) -> Submission
     };
     Submission {
         namespace,
-        operation: operation(random),
+        operation: match random.chance(2) {
+            true => newer::operation(random, world.history.tip(), namespace),
+            false => operation(random),
+        },
         origin,
         durability: Some(level(random)),
     }
@@ -166,12 +164,12 @@ fn level(random: &mut Random) -> Durability {
     }
 }
 
-fn key(random: &mut Random) -> Bytes {
+pub fn key(random: &mut Random) -> Bytes {
     key_of(&format!("k{}", random.below(KEY_COUNT)))
 }
 
 /// Text that no other write has.
-fn text(random: &mut Random) -> String {
+pub fn text(random: &mut Random) -> String {
     let length = match random.below(12) {
         0 => random.below(2500),
         _ => random.below(90),
@@ -231,7 +229,7 @@ fn compare_and_set(random: &mut Random) -> Operation {
     }
 }
 
-fn changes(random: &mut Random) -> Vec<Change> {
+pub fn changes(random: &mut Random) -> Vec<Change> {
     let one = |random: &mut Random| {
         let name = format!("k{}", random.below(KEY_COUNT));
         let text = (!random.chance(3)).then(|| text(random));
@@ -358,10 +356,10 @@ pub fn make_namespace(world: &mut World, name: &str, content: Vec<Change>) {
     if is_new {
         let revision = world.store().position().revision;
         let what = catalog_entry(world, (name, number), content);
+        let entry = world.entry(what);
         world.history.done(Entry {
-            what,
             revision: Some(revision),
-            epoch: world.epoch,
+            ..entry
         });
     }
     // One that was there is answered with what is durable of it.
@@ -375,12 +373,12 @@ fn catalog_entry(world: &World, (name, number): (&str, NamespaceId), content: Ve
         key: key_of(name),
         value: Some(value),
     };
-    let content = world.history.tip().first_content(number, content);
+    let content = world.history.tip().last_changes(number, &content);
     let changes = [(NamespaceId::CATALOG, entry)].into_iter().chain(content);
     What::Wrote {
-        changes: changes.collect(),
+        changes: crate::leases::in_order(changes.collect()),
         asked: None,
-        outcome: Ok(objsync_proto::operation::Outcome::Done),
+        outcome: Ok(Outcome::Done),
     }
 }
 
@@ -398,19 +396,20 @@ fn event<T>(
             result.as_ref().err()
         )
     });
-    let epoch = world.epoch;
-    let entry = |what| Entry {
-        what,
-        revision: None,
-        epoch,
-    };
     match result {
-        _ if world.disk.is_off() => world.history.maybe_done(entry(open())),
+        _ if world.disk.is_off() => {
+            let entry = world.entry(open());
+            world.history.maybe_done(entry);
+        }
         Ok(given) => {
-            world.history.done(entry(known(given)));
+            let entry = world.entry(known(given));
+            world.history.done(entry);
             return true;
         }
-        Err(StoreError::OutcomeUnknown { .. }) => world.history.maybe_done(entry(open())),
+        Err(StoreError::OutcomeUnknown { .. }) => {
+            let entry = world.entry(open());
+            world.history.maybe_done(entry);
+        }
         Err(error) => world.expect_read_error(&error),
     }
     false

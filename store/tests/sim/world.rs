@@ -1,25 +1,34 @@
 //! A store with everything around it, and what is known of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Durability, PeerKey, Position, Revision, Sequence, SessionId};
-use objsync_store::{Answer, Reader, Store, StoreError, StoreLimits, StoreOptions, Submission};
+use objsync_proto::ids::{
+    Durability, LeaseId, NamespaceId, PeerKey, Position, Revision, Sequence, SessionId,
+};
+use objsync_store::{
+    Answer, Keeper, Reader, Store, StoreError, StoreLimits, StoreOptions, Submission,
+};
 
+use crate::harness::clock::MovedClock;
 use crate::harness::disk::SimDisk;
 use crate::harness::random::Random;
 use crate::history::{History, Loss};
 use crate::home::SimHome;
+use crate::leases::{Moment, in_order};
 use crate::model::{Entry, Seen, State, What};
-use crate::surroundings::{SimClock, SimEntropy};
+use crate::surroundings::SimEntropy;
+
+/// Numbers from here on stand for revisions that nobody was told.
+pub const STAND_IN: u64 = 1 << 60;
 
 /// A store with everything around it.
 pub struct World {
     pub random: Random,
     pub disk: SimDisk,
-    pub clock: Arc<SimClock>,
+    pub clock: Arc<MovedClock>,
     entropy: Arc<SimEntropy>,
     pub home: SimHome,
     pub directory: PathBuf,
@@ -44,6 +53,14 @@ pub struct World {
     pub loss: Loss,
     /// The number of the last epoch.
     pub epoch: u64,
+    /// The owner's time.
+    pub owner_ms: u64,
+    /// When each lease ends, by the monotonic clock.
+    pub patience: BTreeMap<(NamespaceId, LeaseId), u64>,
+    /// Leases whose end was begun.
+    pub ending: BTreeSet<(NamespaceId, LeaseId)>,
+    pub keeper: Option<Keeper>,
+    stand_in_count: u64,
     trace: u64,
     /// More was lost than is known here: nothing can be said of what follows.
     pub is_over: bool,
@@ -90,7 +107,7 @@ impl World {
         let client = |number: u8| Client::new(PeerKey([number; 32]));
         Self {
             disk: SimDisk::seeded(seed ^ 0xd15c),
-            clock: Arc::new(SimClock::new()),
+            clock: Arc::new(MovedClock::new()),
             entropy: Arc::new(SimEntropy::new(seed ^ 0xe27)),
             home: SimHome::default(),
             directory: directory.to_owned(),
@@ -108,6 +125,11 @@ impl World {
             is_closed: false,
             loss: Loss::Nothing,
             epoch: 0,
+            owner_ms: 0,
+            patience: BTreeMap::new(),
+            ending: BTreeSet::new(),
+            keeper: None,
+            stand_in_count: 0,
             trace: 0,
             is_over: false,
             is_loud: std::env::var_os("OBJSYNC_SEED").is_some(),
@@ -256,8 +278,10 @@ impl World {
         match self.seen(submission) {
             Seen::New => {
                 assert_eq!(answer.ack.epoch.number, self.epoch);
-                let entry = self.decide(submission);
                 let revision = answer.ack.revision;
+                let entry = self.decide(submission, Some(revision));
+                let entry = entry.unless_told(&outcome);
+                self.granted(submission, answer);
                 assert_eq!(Some(&outcome), entry.outcome(), "of {submission:?}");
                 match entry.is_logged() {
                     true => self.history.done(Entry {
@@ -288,7 +312,7 @@ impl World {
     /// It may have been done.
     fn nobody_knows(&mut self, submission: &Submission) {
         if self.seen(submission) == Seen::New {
-            let entry = self.decide(submission);
+            let entry = self.decide(submission, None);
             if entry.is_logged() {
                 self.history.maybe_done(entry);
             }
@@ -316,19 +340,42 @@ impl World {
         })
     }
 
-    fn decide(&self, submission: &Submission) -> Entry {
+    fn decide(&mut self, submission: &Submission, told: Option<Revision>) -> Entry {
+        let stand_in = self.stand_in();
+        let moment = Moment {
+            next: told.unwrap_or(stand_in),
+            last: self.history.last_decided(),
+            now_ms: self.owner_ms,
+        };
         let tip = self.history.tip();
-        let (outcome, changes) = tip.decide(submission.namespace, &submission.operation);
-        let asked = submission.origin.map(|asked| (asked.origin, asked.floor));
+        let (outcome, changes) = tip.decide(submission.namespace, &submission.operation, moment);
+        let what = What::Wrote {
+            changes: in_order(changes),
+            asked: submission.origin.map(|asked| (asked.origin, asked.floor)),
+            outcome,
+        };
         Entry {
-            what: What::Wrote {
-                changes,
-                asked,
-                outcome,
-            },
+            what,
             revision: None,
             epoch: self.epoch,
+            stand_in,
         }
+    }
+
+    /// Something that is done now, at a revision that nobody was told.
+    pub fn entry(&mut self, what: What) -> Entry {
+        let stand_in = self.stand_in();
+        Entry {
+            what,
+            revision: None,
+            epoch: self.epoch,
+            stand_in,
+        }
+    }
+
+    fn stand_in(&mut self) -> Revision {
+        self.stand_in_count += 1;
+        Revision(STAND_IN + self.stand_in_count)
     }
 
     /// Its client waits for it no more.
@@ -355,6 +402,7 @@ impl World {
     /// Nobody is left to answer.
     pub fn forget_store(&mut self) {
         self.readers.clear();
+        self.keeper = None;
         self.store = None;
         self.collect();
         assert!(self.waiting.is_empty(), "each write is answered once");

@@ -14,6 +14,8 @@ use crate::work::{Changes, Heard, Seen, State, Work, number_in};
 /// Everything that is known of one run.
 pub struct History {
     trace: Trace,
+    /// A watch may be told how two states differ, where what happened in between is not kept.
+    pub differences: bool,
     pub calls: Vec<Call>,
     pub reads: Vec<Read>,
     pub watches: Vec<Watched>,
@@ -94,6 +96,7 @@ impl History {
     pub fn new(trace: &Trace) -> Self {
         Self {
             trace: trace.clone(),
+            differences: false,
             calls: Vec::new(),
             reads: Vec::new(),
             watches: Vec::new(),

@@ -1,5 +1,6 @@
 //! The replica against an owner made of a list of transactions.
 
+mod difference;
 mod partial;
 mod rules;
 mod whole;

@@ -17,10 +17,11 @@ use objsync_store::{
 use self::client::{Client, heard};
 use self::connection::Connection;
 use crate::checks::{self, Loss};
+use crate::harness::clock::MovedClock;
 use crate::harness::disk::SimDisk;
 use crate::harness::random::Random;
 use crate::history::{self, History};
-use crate::surroundings::{SimClock, SimEntropy};
+use crate::surroundings::SimEntropy;
 use crate::trace::Trace;
 use crate::work::{Heard, State, Work, any_key};
 
@@ -31,7 +32,7 @@ struct World {
     trace: Trace,
     now_ms: u64,
     disk: SimDisk,
-    clock: Arc<SimClock>,
+    clock: Arc<MovedClock>,
     options: StoreOptions,
     directory: PathBuf,
     store: Store,
@@ -69,7 +70,7 @@ impl World {
     fn new(seed: u64, directory: &Path) -> Self {
         let mut random = Random::new(seed);
         let disk = SimDisk::seeded(seed ^ 0xd15c);
-        let clock = Arc::new(SimClock::new());
+        let clock = Arc::new(MovedClock::new());
         let small = |random: &mut Random, shift: u64| 1 << (shift + random.below(4));
         let limits = StoreLimits {
             segment_bytes: small(&mut random, 12),

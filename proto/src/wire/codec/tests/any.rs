@@ -14,8 +14,8 @@ use crate::ids::{
 };
 use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
 use crate::wire::{
-    Entry, Event, Feed, Grant, Hello, IndexBuild, KeyRange, LeaseStatus, OwnerStatus, Reply,
-    Request, ToOwner, ToPeer, Version, Welcome, Write,
+    Digest, Entry, Event, Feed, Gap, Grant, Held, Hello, IndexBuild, KeyRange, LeaseStatus,
+    OwnerStatus, Reply, Request, ToOwner, ToPeer, Version, Welcome, Write,
 };
 
 pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
@@ -197,8 +197,29 @@ pub(super) fn request() -> BoxedStrategy<Request> {
         }),
         past_request(),
         lease_request(),
+        difference_request(),
     ]
     .boxed()
+}
+
+fn difference_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (number(), range(), position(), held()).prop_map(|(subscription, range, since, held)| {
+            Request::Follow {
+                subscription,
+                range,
+                since,
+                held,
+            }
+        }),
+        (number(), any::<u32>(), vec(digest(), 0..5)).prop_map(|(subscription, round, digests)| {
+            Request::Digests {
+                subscription,
+                round,
+                digests,
+            }
+        }),
+    ]
 }
 
 fn lease_request() -> impl Strategy<Value = Request> {
@@ -210,6 +231,26 @@ fn lease_request() -> impl Strategy<Value = Request> {
             sequence: Sequence(sequence),
         }),
     ]
+}
+
+fn held() -> impl Strategy<Value = Held> {
+    prop_oneof![Just(Held::Nothing), Just(Held::Part), Just(Held::Whole)]
+}
+
+pub(super) fn digest() -> impl Strategy<Value = Digest> {
+    (option::of(bytes()), number(), any::<[u8; 16]>()).prop_map(|(through, count, hash)| Digest {
+        through,
+        count,
+        hash,
+    })
+}
+
+pub(super) fn gap() -> impl Strategy<Value = Gap> {
+    (revision(), revision(), any::<bool>()).prop_map(|(after, oldest, same_history)| Gap {
+        after,
+        oldest,
+        same_history,
+    })
 }
 
 fn past_request() -> impl Strategy<Value = Request> {
@@ -437,5 +478,10 @@ pub(super) fn feed() -> impl Strategy<Value = Feed> {
         position().prop_map(|position| Feed::Bookmark { position }),
         (number(), position()).prop_map(|(id, position)| Feed::Barrier { id, position }),
         failure().prop_map(Feed::Failed),
+        (any::<u32>(), position()).prop_map(|(round, position)| Feed::Compare { round, position }),
+        (range(), vec(entry(), 0..20))
+            .prop_map(|(range, entries)| Feed::Replace { range, entries }),
+        gap().prop_map(Feed::Gap),
+        position().prop_map(|position| Feed::Skip { position }),
     ]
 }

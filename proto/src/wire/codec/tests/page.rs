@@ -14,14 +14,16 @@ use crate::ids::{
     Ack, Durability, Epoch, EpochName, FrameIndex, Origin, Revision, Sequence, SessionId,
 };
 use crate::limits::{
-    FEED_FRAME_BYTES, FRAME_BYTES_MAX, HELLO_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_LOG_BYTES,
-    HISTORY_VERSIONS_MAX, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
+    BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, DIGESTS_BYTES_MAX, DIGESTS_MAX, FEED_FRAME_BYTES,
+    FRAME_BYTES_MAX, HELLO_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_LOG_BYTES, HISTORY_VERSIONS_MAX,
+    SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
 };
 use crate::operation::{Operation, Outcome, Patch};
 use crate::wire::codec::{feed_type, to_owner_type, to_peer_type};
 use crate::wire::fields::Field;
 use crate::wire::{
-    Event, Feed, Hello, IndexBuild, Reply, Request, ToOwner, ToPeer, Version, Welcome, Write,
+    Digest, Event, Feed, Gap, Hello, IndexBuild, Reply, Request, ToOwner, ToPeer, Version, Welcome,
+    Write,
 };
 
 fn page() -> String {
@@ -189,10 +191,12 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("KeyRead", fields(&sample(any::key_read()))),
         ("Fence", fields(&sample(any::fence()))),
         ("LeaseStatus", fields(&sample(any::lease_status()))),
+        ("Digest", fields(&sample(any::digest()))),
+        ("Gap", fields(&sample(any::gap()))),
     ] {
         assert_eq!(found, on_page(name), "{name}");
     }
-    assert_eq!(rows.len(), 20, "every struct of the page is compared");
+    assert_eq!(rows.len(), 22, "every struct of the page is compared");
 }
 
 #[test]
@@ -206,6 +210,8 @@ fn limits_are_those_of_the_page() {
         format!("after {} h without a write", SESSION_IDLE_MS / 3_600_000),
         format!("versions, {HISTORY_VERSIONS_MAX} of them and {HISTORY_BYTES_MAX} bytes, unless"),
         format!("reads about {HISTORY_LOG_BYTES} bytes of log"),
+        format!("at most {DIGESTS_MAX} digests and {DIGESTS_BYTES_MAX} bytes of their keys"),
+        format!("all blocks together, from {BLOCK_BYTES_MIN} to {BLOCK_BYTES_MAX}."),
     ] {
         assert!(page.contains(&text), "{text}");
     }
@@ -274,6 +280,23 @@ fn examples_are_the_frames_of_the_page() {
         revision: Revision(5),
         oldest: Revision(7),
     };
+    let (count, hash) = crate::digest::BlockHasher::default().finish();
+    let (subscription, round) = (3, 1);
+    let empty = Digest {
+        through: None,
+        count,
+        hash,
+    };
+    let digests = Request::Digests {
+        subscription,
+        round,
+        digests: vec![empty],
+    };
+    let gap = Gap {
+        after: Revision(5),
+        oldest: Revision(7),
+        same_history: true,
+    };
     let found = [
         hex(&encoded(&ToOwner::OpenSession)),
         hex(&encoded(&ToOwner::Request(5, Request::Count))),
@@ -287,6 +310,8 @@ fn examples_are_the_frames_of_the_page() {
         hex(&encoded(&ToOwner::Request(6, history))),
         hex(&encoded(&ToPeer::Reply(6, Ok(versions)))),
         hex(&encoded(&ToPeer::Reply(7, Ok(past_retention)))),
+        hex(&encoded(&ToOwner::Request(8, digests))),
+        hex(&encoded(&Feed::Gap(gap))),
     ];
     let on_page: Vec<String> = table("## Examples")
         .into_iter()

@@ -3,12 +3,16 @@
 import asyncio
 import os
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
 from typing_extensions import disjoint_base
 
-from objsync._records import Ack, Event, Status, Version
+from objsync._objsync import leases as leases
+from objsync._objsync import transactions as transactions
+from objsync._objsync.leases import Lease
+from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
 
 __all__ = [
     "Batch",
@@ -21,6 +25,9 @@ __all__ = [
     "ScanIterator",
     "__version__",
     "at",
+    "clear_conflicts",
+    "conflicts",
+    "conflicts_clear",
     "connect",
     "contains",
     "count",
@@ -33,15 +40,22 @@ __all__ = [
     "get",
     "history",
     "incr",
+    "leases",
     "next_event",
     "open",
+    "outcome",
+    "outcome_of",
     "pages",
     "past_contains",
     "past_count",
     "past_get",
     "past_pages",
+    "read_within",
     "set",
+    "snapshot",
+    "snapshot_begin",
     "sync",
+    "transactions",
     "watch",
 ]
 
@@ -57,13 +71,22 @@ class Handle:
     def _open(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None: ...
     def _connect(self, target: str, settings: dict[str, Any]) -> None: ...
     def __getitem__(self, key: Any, /) -> Any: ...
-    def get(self, key: Any, default: Any = None, /) -> Any:
+    def get(
+        self, key: Any, default: Any = None, /, *, max_stale: float | timedelta | None = None
+    ) -> Any:
         """The value of `key`; `default` when there is no such key.
+
+        Args:
+            key: The key.
+            default: Returned when there is no such key.
+            max_stale: Seconds, or a timedelta: how old the answer may be. From memory if this handle
+                made a barrier (`sync`, `fresh`, or this) so lately, else by one round trip; 0 sees
+                all that was committed before. Without an owner that is an `UnavailableError`.
 
         >>> from objsync import DiskObject
         >>> with DiskObject("data.obj", {"a": 1}) as d:
-        ...     d.get("a"), d.get("b"), d.get("b", 0)
-        (1, None, 0)
+        ...     d.get("a"), d.get("b"), d.get("b", 0), d.get("a", max_stale=0.2)
+        (1, None, 0, 1)
         """
 
     def __contains__(self, key: object, /) -> bool: ...
@@ -83,13 +106,59 @@ class Handle:
     @staticmethod
     def _in_range(key: Any, start: Any = None, stop: Any = None, prefix: Any = None) -> bool: ...
     def _delete_range(self, start: Any = None, stop: Any = None, prefix: Any = None) -> int: ...
-    def set(self, key: Any, value: Any) -> Ack:
+    def set(
+        self,
+        key: Any,
+        value: Any,
+        ttl: float | timedelta | None = None,
+        lease: Lease | None = None,
+    ) -> Ack:
         """Puts `value` under `key`, as ``d[key] = value`` does; returns where the write stands.
+
+        Args:
+            key: The key.
+            value: The value.
+            ttl: Seconds, or a timedelta, after which the owner of the store removes the key; 1 ms to
+                10 years. Any later assignment of the key takes that away; `incr`, `list_append` and
+                their like keep it.
+            lease: A lease (see `Object.lease`) at whose end the key is removed.
+
+        Raises:
+            LeaseExpiredError: The lease has ended.
 
         >>> from objsync import DiskObject
         >>> with DiskObject("data.obj") as d:
-        ...     d.set("a", 1).durability
-        'sync'
+        ...     d.set("a", 1).durability, d.set("token", "secret", ttl=60).durability
+        ('sync', 'sync')
+        """
+
+    def list_append(self, key: Any, *items: Any) -> int:
+        """Adds to the end of a list and returns its new length; a missing key counts as an empty one.
+
+        Decided by the owner of the store, so nothing is lost between processes.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj") as d:
+        ...     d.list_append("jobs", "sweep", "wash"), d.list_append("jobs", "dry"), d["jobs"]
+        (2, 3, ['sweep', 'wash', 'dry'])
+        """
+
+    def set_add(self, key: Any, *items: Any) -> int:
+        """Adds to a set and returns how many were not there; a missing key counts as an empty one.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj") as d:
+        ...     d.set_add("tags", "red", "blue"), d.set_add("tags", "red"), sorted(d["tags"])
+        (2, 0, ['blue', 'red'])
+        """
+
+    def set_discard(self, key: Any, *items: Any) -> int:
+        """Removes from a set and returns how many were there; a missing key counts as an empty one.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj", {"tags": {"red", "blue"}}) as d:
+        ...     d.set_discard("tags", "red", "green"), d["tags"]
+        (1, {'blue'})
         """
 
     def incr(self, key: Any, by: int = 1) -> int:
@@ -141,7 +210,9 @@ class Handle:
         1000
         """
 
-    def _watch(self, prefix: Any = None, since: int | None = None) -> Events: ...
+    def _watch(
+        self, key: tuple[Any, ...], prefix: Any = None, since: int | None = None
+    ) -> Events: ...
     def _at(self, revision: int) -> PastHandle: ...
     def _history(
         self, key: Any, before: int | None = None, limit: int | None = None
@@ -182,6 +253,9 @@ class PastHandle:
     def __getitem__(self, key: Any, /) -> Any: ...
     def get(self, key: Any, default: Any = None, /) -> Any:
         """The value that `key` had; `default` when there was no such key."""
+
+    def release(self) -> None:
+        """Lets go of what is held in memory for it; reads raise `ClosedError` from then on."""
 
     def __contains__(self, key: object, /) -> bool: ...
     def __len__(self) -> int: ...
@@ -325,7 +399,12 @@ def next_event(calls: Calls, future: _Future, events: Events) -> None:
     """The next event of a watch, or `None` at its end."""
 
 def watch(
-    calls: Calls, future: _Future, handle: Handle, prefix: Any = None, since: int | None = None
+    calls: Calls,
+    future: _Future,
+    handle: Handle,
+    key: tuple[Any, ...],
+    prefix: Any = None,
+    since: int | None = None,
 ) -> None:
     """Starts to follow changes; completes with `Events`."""
 
@@ -359,6 +438,37 @@ def past_get(
 
 def past_contains(calls: Calls, future: _Future, past: PastHandle, key: Any) -> None:
     """Whether there was such a key."""
+
+def read_within(
+    calls: Calls,
+    future: _Future,
+    handle: Handle,
+    key: Any,
+    default: Any,
+    max_stale: float | timedelta,
+) -> None:
+    """As `Handle.get` with `max_stale`; `KeyError` never."""
+
+def snapshot(handle: Handle) -> PastHandle:
+    """The dictionary as of this moment."""
+
+def snapshot_begin(calls: Calls, future: _Future, handle: Handle) -> None:
+    """As `snapshot`, awaitable."""
+
+def outcome(handle: Handle, op: Op) -> Outcome | None:
+    """What came of a write: an `Outcome`, or `None` when it was not done and never will be."""
+
+def outcome_of(calls: Calls, future: _Future, handle: Handle, op: Op) -> None:
+    """As `outcome`, awaitable."""
+
+def conflicts(handle: Handle) -> list[Conflict]:
+    """Queued writes that the owner decided otherwise, as a list of `Conflict`."""
+
+def clear_conflicts(handle: Handle) -> None:
+    """Forgets the conflicts so far."""
+
+def conflicts_clear(calls: Calls, future: _Future, handle: Handle) -> None:
+    """As `clear_conflicts`, awaitable."""
 
 def past_count(calls: Calls, future: _Future, past: PastHandle) -> None:
     """How many keys there were."""

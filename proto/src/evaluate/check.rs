@@ -1,0 +1,171 @@
+//! What can be refused of an operation without looking into the dictionary.
+
+use bytes::Bytes;
+
+use super::{Changes, invalid};
+use crate::effect::Change;
+use crate::error::Failure;
+use crate::key;
+use crate::limits::{
+    LEASED_KEY_BYTES_MAX, PATCH_ITEMS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX,
+    TRANSACTION_FENCES_MAX, TRANSACTION_RANGES_MAX, TRANSACTION_READS_MAX, TTL_MS_MAX,
+};
+use crate::operation::{Fence, KeyRead, Operation, Patch};
+use crate::stored;
+use crate::value;
+use crate::wire::KeyRange;
+
+/// Bytes that a change takes beside its key and value, at most, on the wire and in the log.
+pub const CHANGE_OVERHEAD_BYTES: usize = 32;
+
+/// Checks what can be checked of an operation without looking into the dictionary: keys, stored
+/// values and sizes. [`evaluate`](super::evaluate()) does so first; a client does so to refuse
+/// early.
+pub fn check(operation: &Operation) -> Result<(), Failure> {
+    match operation {
+        Operation::Put { key, value } => check_change(key, Some(value)),
+        Operation::Delete { key } | Operation::Increment { key, .. } => check_change(key, None),
+        // Bounds of a range need not be keys, only comparable with them.
+        Operation::DeleteRange { .. } => Ok(()),
+        Operation::CompareAndSet { key, new, .. } => check_change(key, new.as_ref()),
+        Operation::Batch { changes } => check_batch(changes),
+        Operation::Transact {
+            reads,
+            ranges,
+            fences,
+            changes,
+            ..
+        } => check_reads(reads, ranges, fences).and_then(|()| check_batch(changes)),
+        Operation::Patch { key, patch } => {
+            check_change(key, None).and_then(|()| check_patch(key, patch))
+        }
+        Operation::PutLeased {
+            key,
+            value,
+            ttl_ms,
+            lease,
+        } => {
+            if ttl_ms.is_none() && lease.is_none() {
+                let name = key::describe(key);
+                let text =
+                    format!("key {name} is to end, and neither a time nor a lease says when");
+                return Err(invalid(text));
+            }
+            check_leased("key", key)?;
+            ttl_ms.map_or(Ok(()), check_ttl)?;
+            check_change(key, Some(value))
+        }
+        Operation::GrantLease { ttl_ms, .. } => check_ttl(*ttl_ms),
+        Operation::Lock { name, .. } | Operation::Unlock { name, .. } => check_name(name),
+        Operation::RevokeLease { .. } | Operation::Settle => Ok(()),
+    }
+}
+
+/// What a change counts towards [`TRANSACTION_BYTES_MAX`].
+#[must_use]
+pub fn change_bytes(key: &[u8], value: Option<&[u8]>) -> usize {
+    key.len() + value.map_or(0, <[u8]>::len) + CHANGE_OVERHEAD_BYTES
+}
+
+/// That changes and what they end fit into one transaction.
+pub(super) fn changes_fit(changes: &Changes) -> Result<(), Failure> {
+    let count = changes.len();
+    let bytes = |change: &Change| change_bytes(&change.key, change.value.as_deref());
+    let bytes: usize = changes.iter().map(|(_, change)| bytes(change)).sum();
+    if count <= TRANSACTION_EFFECTS_MAX && bytes <= TRANSACTION_BYTES_MAX {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "batch and the times to live that end with it are {count} changes and {bytes} bytes; the \
+         limits of a transaction are {TRANSACTION_EFFECTS_MAX} changes and \
+         {TRANSACTION_BYTES_MAX} bytes"
+    )))
+}
+
+fn check_change(key: &[u8], value: Option<&Bytes>) -> Result<(), Failure> {
+    key::check(key).map_err(|error| invalid(error.to_string()))?;
+    let Some(value) = value else { return Ok(()) };
+    stored::check(value)
+        .map(drop)
+        .map_err(|error| invalid(format!("value of key {}: {error}", key::describe(key))))
+}
+
+fn check_batch(changes: &[Change]) -> Result<(), Failure> {
+    bounded("batch", "changes", changes.len(), TRANSACTION_EFFECTS_MAX)?;
+    let bytes: usize = changes
+        .iter()
+        .map(|change| change_bytes(&change.key, change.value.as_deref()))
+        .sum();
+    if bytes > TRANSACTION_BYTES_MAX {
+        return Err(invalid(format!(
+            "batch is {bytes} bytes; the limit of a transaction is {TRANSACTION_BYTES_MAX} bytes"
+        )));
+    }
+    changes
+        .iter()
+        .try_for_each(|change| check_change(&change.key, change.value.as_ref()))
+}
+
+fn check_reads(reads: &[KeyRead], ranges: &[KeyRange], fences: &[Fence]) -> Result<(), Failure> {
+    let what = "transaction";
+    bounded(what, "keys read", reads.len(), TRANSACTION_READS_MAX)?;
+    bounded(what, "ranges read", ranges.len(), TRANSACTION_RANGES_MAX)?;
+    bounded(what, "locks", fences.len(), TRANSACTION_FENCES_MAX)?;
+    reads
+        .iter()
+        .try_for_each(|read| check_change(&read.key, None))?;
+    fences.iter().try_for_each(|fence| check_name(&fence.name))
+}
+
+fn check_patch(key: &[u8], patch: &Patch) -> Result<(), Failure> {
+    let items = patch.items();
+    bounded("patch", "items", items.len(), PATCH_ITEMS_MAX)?;
+    let is_set = !matches!(patch, Patch::Append { .. });
+    for item in items {
+        let described = || key::describe(key);
+        value::check_element(item)
+            .map_err(|error| invalid(format!("item for key {}: {error}", described())))?;
+        if is_set && !value::elements::is_hashable(item) {
+            let (name, of) = (described(), value::type_name(item));
+            return Err(invalid(format!(
+                "item for key {name} is a {of}, which no set holds"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &[u8]) -> Result<(), Failure> {
+    check_leased("lock", name)?;
+    check_change(name, None)
+}
+
+/// That there is room to write something about a key.
+fn check_leased(what: &str, key: &[u8]) -> Result<(), Failure> {
+    if key.len() <= LEASED_KEY_BYTES_MAX {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{what} is {} bytes when encoded; the limit with a time to live or a lease is \
+         {LEASED_KEY_BYTES_MAX} bytes",
+        key.len()
+    )))
+}
+
+fn check_ttl(ttl_ms: u64) -> Result<(), Failure> {
+    if (1..=TTL_MS_MAX).contains(&ttl_ms) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "time to live is {ttl_ms} ms; the limits are 1 and {TTL_MS_MAX} ms"
+    )))
+}
+
+fn bounded(whole: &str, parts: &str, count: usize, count_max: usize) -> Result<(), Failure> {
+    if count <= count_max {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{whole} has {count} {parts}; the limit is {count_max} {parts}"
+    )))
+}

@@ -1,0 +1,160 @@
+//! Payloads of lists and sets, taken apart into the payloads of their elements and put together
+//! again, without decoding these.
+
+use bytes::Bytes;
+use rmp::Marker;
+use rmp::decode as read;
+
+use super::inspect::{int_payload, skip};
+use super::{ext, type_name};
+
+/// The payload of an empty list.
+pub const EMPTY_LIST: &[u8] = &[0x90];
+
+/// Length of a list and the payloads of its elements, one after the other; none for another type.
+#[must_use]
+pub fn list(payload: &[u8]) -> Option<(u32, &[u8])> {
+    let mut rest = payload;
+    let first = Marker::from_u8(*payload.first()?);
+    if !matches!(
+        first,
+        Marker::FixArray(_) | Marker::Array16 | Marker::Array32
+    ) {
+        return None;
+    }
+    let count = read::read_array_len(&mut rest).ok()?;
+    Some((count, rest))
+}
+
+/// The payloads of the elements of a set; none for another type, and for a set that is cut.
+#[must_use]
+pub fn set(payload: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut body = payload;
+    let meta = read::read_ext_meta(&mut body).ok()?;
+    if meta.typeid != ext::SET || body.len() != meta.size as usize {
+        return None;
+    }
+    let (count, mut rest) = list(body)?;
+    // Each takes a byte at least.
+    let mut elements = Vec::with_capacity((count as usize).min(rest.len()));
+    for _ in 0..count {
+        let before = rest;
+        skip(&mut rest, 1).ok()?;
+        elements.push(&before[..before.len() - rest.len()]);
+    }
+    rest.is_empty().then_some(elements)
+}
+
+/// The payload of a list of what is in `head`, already one after the other, and of `items`.
+#[must_use]
+pub fn list_payload((count, head): (u32, &[u8]), items: &[Bytes]) -> Option<Vec<u8>> {
+    let count = count.checked_add(u32::try_from(items.len()).ok()?)?;
+    let mut payload = Vec::with_capacity(5 + head.len() + bytes_of(items));
+    rmp::encode::write_array_len(&mut payload, count).ok()?;
+    payload.extend_from_slice(head);
+    items
+        .iter()
+        .for_each(|item| payload.extend_from_slice(item));
+    Some(payload)
+}
+
+/// The payload of a set of these elements, which differ from each other.
+#[must_use]
+pub fn set_payload(mut elements: Vec<&[u8]>) -> Option<Vec<u8>> {
+    elements.sort_unstable();
+    let mut body = Vec::with_capacity(5 + elements.iter().map(|item| item.len()).sum::<usize>());
+    rmp::encode::write_array_len(&mut body, u32::try_from(elements.len()).ok()?).ok()?;
+    elements
+        .iter()
+        .for_each(|element| body.extend_from_slice(element));
+    let mut payload = Vec::with_capacity(6 + body.len());
+    rmp::encode::write_ext_meta(&mut payload, u32::try_from(body.len()).ok()?, ext::SET).ok()?;
+    payload.extend_from_slice(&body);
+    Some(payload)
+}
+
+/// What two payloads have in common when Python takes them for one element of a set: 1, 1.0 and
+/// `True` are one. Everything else is compared by its bytes.
+#[must_use]
+pub fn identity(payload: &[u8]) -> Bytes {
+    whole_number(payload).map_or_else(
+        || Bytes::copy_from_slice(payload),
+        |number| int_payload(number).into(),
+    )
+}
+
+/// Whether it can be an element of a set.
+#[must_use]
+pub fn is_hashable(payload: &[u8]) -> bool {
+    !matches!(type_name(payload), "list" | "dict" | "set")
+}
+
+fn whole_number(payload: &[u8]) -> Option<i64> {
+    let mut rest = payload;
+    let number = match Marker::from_u8(*payload.first()?) {
+        Marker::True => return Some(1),
+        Marker::False => return Some(0),
+        Marker::F32 => of_float(read::read_f32(&mut rest).ok()?.into())?,
+        Marker::F64 => of_float(read::read_f64(&mut rest).ok()?)?,
+        _ => read::read_int(&mut rest).ok()?,
+    };
+    rest.is_empty().then_some(number)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "only exact ones are taken")]
+fn of_float(float: f64) -> Option<i64> {
+    // Below the bounds of i64, which f64 has exactly.
+    let is_whole = float.fract().abs().to_bits() == 0 && float.abs() < 9.2e18;
+    is_whole.then_some(float as i64)
+}
+
+fn bytes_of(items: &[Bytes]) -> usize {
+    items.iter().map(Bytes::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Value, decode, encode};
+    use super::*;
+
+    fn payload(value: &Value) -> Bytes {
+        encode(value).unwrap()
+    }
+
+    #[test]
+    fn set_that_is_put_together_is_the_one_that_was_encoded() {
+        let whole = payload(&Value::Set(vec![3.into(), "a".into(), Value::None]));
+        let parts = set(&whole).unwrap();
+        assert_eq!(parts.len(), 3);
+        let reversed = parts.into_iter().rev().collect();
+        assert_eq!(set_payload(reversed).unwrap(), whole);
+        assert_eq!(set(&payload(&Value::FrozenSet(vec![1.into()]))), None);
+        assert_eq!(set(&whole[..whole.len() - 1]), None, "it is cut");
+        assert_eq!(set(&payload(&5.into())), None);
+    }
+
+    #[test]
+    fn list_grows_past_each_form_of_its_length() {
+        let items: Vec<Bytes> = (0..40_000).map(|n: i64| int_payload(n).into()).collect();
+        let mut whole = EMPTY_LIST.to_vec();
+        for part in [&items[..10], &items[10..20], &items[20..]] {
+            whole = list_payload(list(&whole).unwrap(), part).unwrap();
+        }
+        let numbers = (0..40_000).map(|n: i64| n.into()).collect();
+        assert_eq!(decode(&whole).unwrap(), Value::List(numbers));
+        assert_eq!(list(&payload(&Value::Tuple(vec![]))), None);
+    }
+
+    #[test]
+    fn equal_numbers_are_one_element_and_others_are_not() {
+        let of = |value: Value| identity(&payload(&value));
+        assert_eq!(of(1.into()), of(1.0.into()));
+        assert_eq!(of(1.into()), of(true.into()));
+        assert_eq!(of(0.into()), of((-0.0).into()));
+        assert_ne!(of(1.into()), of(1.5.into()));
+        assert_ne!(of(1.into()), of("1".into()));
+        assert_ne!(of(0.into()), of(Value::None));
+        assert_ne!(of(f64::NAN.into()), of(0.into()));
+        assert_ne!(of(f64::INFINITY.into()), of(i64::MAX.into()));
+    }
+}

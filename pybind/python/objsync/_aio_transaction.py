@@ -1,0 +1,107 @@
+"""Several reads and writes that happen as one, for an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from objsync import _loop
+from objsync._aio_leases import Lock
+from objsync._aio_parts import RangeReader
+from objsync._native import Attempts, Handle, TransactionHandle, native_transactions
+from objsync._transaction import refuse_nested, running
+from objsync._transaction import transact as transact_blocking
+
+__all__ = ["Transaction", "transact"]
+
+
+class Transaction(RangeReader):
+    """A dictionary at one moment, with changes on top; what the function of `Object.transact` gets.
+
+    Reads are awaited, and noted and checked as those of `objsync.Transaction` are; changes are made
+    at once, for this transaction to see: ``t[k] = v`` and ``del t[k]``.
+    """
+
+    _handle: TransactionHandle
+
+    def __init__(self, handle: TransactionHandle) -> None:
+        super().__init__(handle)
+
+    @property
+    def revision(self) -> int:
+        """As of when it reads."""
+        return self._handle.revision
+
+    def __getitem__(self, key: Any) -> asyncio.Future[Any]:
+        return _loop.call(native_transactions.transact_get, self._handle, key, None, True)
+
+    def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
+        """The value of `key`; `default` when there is no such key."""
+        return _loop.call(native_transactions.transact_get, self._handle, key, default, False)
+
+    def contains(self, key: Any) -> asyncio.Future[bool]:
+        """Whether there is such a key."""
+        return _loop.call(native_transactions.transact_contains, self._handle, key)
+
+    def len(self) -> asyncio.Future[int]:
+        """How many keys there are: reads all of them."""
+        return _loop.call(native_transactions.transact_count, self._handle)
+
+    def range(self, start: Any = None, stop: Any = None) -> RangeReader:
+        """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
+        return RangeReader(self._handle, start=start, stop=stop)
+
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader:
+        """The entries whose keys begin so (see `objsync.Object.prefix`)."""
+        return RangeReader(self._handle, prefix=prefix)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._handle[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        # Whether it is there would have to be awaited.
+        self._handle.discard(key)
+
+    async def pop(self, key: Any, /, *default: Any) -> Any:
+        """Removes `key` and returns its value; without a default, `KeyError` when it is missing."""
+        value = await _loop.call(native_transactions.transact_get, self._handle, key, *(default or (None,)), not default)
+        self._handle.discard(key)
+        return value
+
+    async def copy(self) -> dict[Any, Any]:
+        """All of it in a plain dict."""
+        return {key: value async for key, value in self.items()}
+
+    def require(self, lock: Lock) -> None:
+        """Demands that `lock` is held when this happens (see `objsync.Transaction.require`)."""
+        self._handle.require(lock.native)
+
+
+async def transact(handle: Handle, run: Callable[[Any], Any]) -> Any:
+    """Runs a function until nothing that it read has changed meanwhile."""
+    if not is_async(run):
+        return await asyncio.to_thread(transact_blocking, handle, run)
+    refuse_nested()
+    attempts = Attempts(handle)
+    while True:
+        transaction = await _loop.call(native_transactions.transact_begin, attempts)
+        try:
+            with running():
+                result = await run(Transaction(transaction))
+        except Exception:
+            if attempts.give_up(transaction):
+                continue
+            raise
+        except BaseException:
+            attempts.give_up(transaction)
+            raise
+        if await _loop.call(native_transactions.transact_commit, attempts, transaction):
+            return result
+
+
+def is_async(run: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await."""
+    call = getattr(run, "__call__", None)  # noqa: B004 - of an object that is called, its method tells
+    return inspect.iscoroutinefunction(run) or inspect.iscoroutinefunction(call)

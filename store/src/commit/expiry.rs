@@ -1,0 +1,61 @@
+//! The end of keys and leases, as transactions of their own.
+
+use objsync_proto::evaluate::expire;
+use objsync_proto::ids::Durability;
+use objsync_proto::limits::EXPIRY_TURN_COUNT_MAX;
+
+use super::batch::{Batch, Decision, What};
+use super::decide::{add_transaction, compact};
+use super::job::{Given, Reply};
+use super::{BATCH_BYTES, Writer};
+use crate::core::Core;
+use crate::error::StoreError;
+
+impl Core {
+    /// Ends what has had its time, in as many transactions as it takes; of very much, the first.
+    /// The answer says whether there was any.
+    pub(super) fn decide_expiry(&self, writer: &mut Writer, batch: &mut Batch, reply: Reply) {
+        let due = self.leases.due(
+            batch.time_ms,
+            self.clock.monotonic_ms(),
+            EXPIRY_TURN_COUNT_MAX,
+        );
+        let mut rest = &due[..];
+        let mut has_ended = false;
+        while !rest.is_empty() && writer.builder.body_bytes() < BATCH_BYTES {
+            let view = self.view(writer, batch);
+            let (decided, count) = match expire(rest, &view) {
+                Ok(decided) => decided,
+                Err(error) => return batch.push(reply, What::Settled(Err(error))),
+            };
+            rest = &rest[count..];
+            if decided.changes.is_empty() {
+                continue;
+            }
+            has_ended = true;
+            let decision = Decision {
+                revision: writer.last.next(),
+                origin: None,
+                cause: decided.cause,
+                result: Ok(decided.outcome),
+                changes: decided.changes.into_iter().map(compact).collect(),
+                given: Given::Nothing,
+            };
+            batch.overlay.put_all(&decision);
+            add_transaction(writer, batch, Reply::nobody(), decision);
+        }
+        batch.raise(Durability::Buffered);
+        if !has_ended {
+            self.leases.go_on();
+        }
+        batch.push(reply, What::Unlogged(Given::Flag(has_ended)));
+    }
+
+    /// Ends what has had its time, on this thread. Tells whether there was any.
+    pub(crate) fn expire_here(&self) -> Result<bool, StoreError> {
+        match self.run_here(super::Request::Expire)? {
+            Given::Flag(has_ended) => Ok(has_ended),
+            other => unreachable!("a flag was asked for, not {other:?}"),
+        }
+    }
+}
