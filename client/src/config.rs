@@ -176,6 +176,9 @@ impl Config {
 
     /// Whether this handle may own the store when nobody else does.
     pub(crate) fn may_own(&self) -> bool {
+        if self.options.surroundings.is_some() {
+            return false;
+        }
         match &self.place {
             Place::Directory {
                 serve_at: Some(_), ..
@@ -183,8 +186,7 @@ impl Config {
             Place::Directory { .. } | Place::Loopback(_) => {
                 // What is queued goes through a session, which an owner has none of.
                 let queues = self.options.offline == OfflineMode::Queue;
-                let is_free = self.options.link.is_none() && self.options.surroundings.is_none();
-                self.options.promote && is_free && !queues
+                self.options.promote && self.options.link.is_none() && !queues
             }
             Place::Remote { .. } => false,
         }
