@@ -67,11 +67,21 @@ fn explain(history: &History) -> Explained {
         state: State::new(),
         values: BTreeMap::new(),
     };
+    let nexts = next_answered(history, &answered);
+    let mut lasts: BTreeMap<SessionId, usize> = BTreeMap::new();
     for (at, logged) in history.log.iter().enumerate() {
+        let session = logged.origin.map(|origin| origin.session);
         let call = match answered.get(&logged.revision) {
             Some(call) => *call,
-            None => find_call(history, &explained, logged),
+            // Whose it was nobody can tell, nor does it matter; sessions ask for such too, to settle
+            // what came of a write.
+            None if effect(&explained.state, &logged.changes).is_empty() => continue,
+            None => {
+                let last = session.and_then(|session| lasts.get(&session)).copied();
+                find_call(history, &explained, logged, (last, nexts[at]))
+            }
         };
+        lasts.extend(session.map(|session| (session, call)));
         let asked = &history.calls[call];
         let (seen, expected) = asked.work.apply(asked.number, &explained.state);
         assert_eq!(
@@ -93,10 +103,30 @@ fn explain(history: &History) -> Explained {
     explained
 }
 
+/// For each transaction the call that an answer names next in the same session: writes of a session
+/// are decided in the order in which they were asked for.
+fn next_answered(history: &History, answered: &BTreeMap<Revision, usize>) -> Vec<Option<usize>> {
+    let mut next: BTreeMap<SessionId, usize> = BTreeMap::new();
+    let backwards = history.log.iter().rev().map(|logged| {
+        let session = logged.origin?.session;
+        let after = next.get(&session).copied();
+        next.extend(answered.get(&logged.revision).map(|call| (session, *call)));
+        after
+    });
+    let mut nexts: Vec<_> = backwards.collect();
+    nexts.reverse();
+    nexts
+}
+
 /// The call behind a transaction that no answer names: one whose caller was told nothing, or no
-/// revision, that was under way just then, and that would have done just this. Of several it is one
+/// revision, that was under way just then, in the order of its session, and that would have done this. Of several it is one
 /// of the handle whose session it is, or else of one whose session nobody knows.
-fn find_call(history: &History, explained: &Explained, logged: &Logged) -> usize {
+fn find_call(
+    history: &History,
+    explained: &Explained,
+    logged: &Logged,
+    (last, next): (Option<usize>, Option<usize>),
+) -> usize {
     let state = &explained.state;
     let did = effect(state, &logged.changes);
     let (after, before) = logged.moments;
@@ -112,7 +142,10 @@ fn find_call(history: &History, explained: &Explained, logged: &Logged) -> usize
             }
         };
         let is_own = owner.is_none_or(|owner| call.handle == *owner);
+        let is_between =
+            last.is_none_or(|last| last < *place) && next.is_none_or(|next| *place < next);
         fits && is_own
+            && is_between
             && call.invoked <= before
             && !explained.places.contains_key(place)
             && effect(state, &changes) == did
