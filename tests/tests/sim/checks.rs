@@ -72,7 +72,10 @@ fn explain(history: &History) -> Explained {
     for (at, logged) in history.log.iter().enumerate() {
         let session = logged.origin.map(|origin| origin.session);
         let call = match answered.get(&logged.revision) {
-            Some(call) => *call,
+            Some(call) => {
+                lasts.extend(session.map(|session| (session, *call)));
+                *call
+            }
             // Whose it was nobody can tell, nor does it matter; sessions ask for such too, to settle
             // what came of a write.
             None if effect(&explained.state, &logged.changes).is_empty() => continue,
@@ -81,7 +84,6 @@ fn explain(history: &History) -> Explained {
                 find_call(history, &explained, logged, (last, nexts[at]))
             }
         };
-        lasts.extend(session.map(|session| (session, call)));
         let asked = &history.calls[call];
         let (seen, expected) = asked.work.apply(asked.number, &explained.state);
         assert_eq!(
@@ -92,8 +94,12 @@ fn explain(history: &History) -> Explained {
         if let Returned::Answered(told, _) = asked.result {
             assert_eq!(told, seen, "{asked:?} came to {logged:?}");
         }
-        let again = explained.places.insert(call, at);
-        assert!(again.is_none(), "{asked:?} was done twice: {logged:?}");
+        // A removal bears no number: which of several without an answer it was is a guess.
+        let is_guess = logged.changes.iter().all(|(_, value)| value.is_none());
+        if !is_guess || asked.result != Returned::Unknown {
+            let again = explained.places.insert(call, at);
+            assert!(again.is_none(), "{asked:?} was done twice: {logged:?}");
+        }
         for (key, value) in &logged.changes {
             let values = explained.values.entry(key.clone()).or_default();
             values.push((logged.revision, *value));
@@ -154,7 +160,18 @@ fn find_call(
     let found = history.calls.iter().enumerate().filter(is_it);
     match found.min_by_key(|(_, call)| owner.is_none() && is_known(call)) {
         Some((place, _)) => place,
-        None => panic!("nobody asked for {logged:?}, or it was done again"),
+        None => {
+            let could = |(_, call): &(usize, &Call)| {
+                effect(state, &call.work.apply(call.number, state).1) == did
+            };
+            let done = |(place, call)| (explained.places.get(&place), place, call);
+            let all = history.calls.iter().enumerate();
+            let similar: Vec<_> = all.filter(could).map(done).collect();
+            panic!(
+                "nobody asked for {logged:?} of handle {owner:?} between {last:?} and {next:?}, or it \
+                 was done again; what does the same, with its place in the log: {similar:?}"
+            )
+        }
     }
 }
 
