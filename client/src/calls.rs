@@ -4,7 +4,7 @@
 //! simply asked again.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use objsync_proto::error::ErrorKind;
@@ -16,6 +16,7 @@ use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner};
 use objsync_store::SubmissionOrigin;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::core::{Asker, Command, Core, FeedSink, FeedWanted};
 use crate::error::{ObjectError, Result};

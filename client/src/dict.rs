@@ -336,7 +336,7 @@ impl Handle {
             return Ok(());
         }
         let closing = Arc::clone(core);
-        let released = core.runtime.spawn(async move {
+        let released = core.runtime().spawn(async move {
             let released = match closing.owner() {
                 Some(owner) => owner.owned().release().await,
                 None => Ok(()),

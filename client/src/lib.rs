@@ -30,6 +30,7 @@
 //! | `lease`, `lock`, `presence` | what is there only as long as somebody keeps it |
 //! | `process`, `generation`, `fork` | what a process has one of, and what a fork does to it |
 //! | `wait` | how a thread waits |
+//! | `surroundings` | what a handle takes from outside |
 //! | [`home`], `link`, `config`, `options`, `memory` | where things lie, and what a handle was asked for |
 
 pub mod aio;
@@ -70,6 +71,7 @@ mod replica;
 mod scan;
 mod seek;
 mod status;
+mod surroundings;
 mod transaction;
 mod wait;
 mod watch;
@@ -113,6 +115,7 @@ pub use crate::pipeline::Pipeline;
 pub use crate::presence::Presence;
 pub use crate::scan::Scan;
 pub use crate::status::{Role, Status};
+pub use crate::surroundings::Surroundings;
 pub use crate::transaction::{Attempts, Transaction, TransactionScan};
 pub use crate::wait::set_interrupt_check;
 pub use crate::watch::{ChangeKind, Watch, WatchCallback, WatchEvent};

@@ -27,11 +27,11 @@ use objsync_proto::limits::{BOOKMARK_MS, CALL_TIMEOUT_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{Event, Feed, Held, KeyRange, event};
 use objsync_store::{FeedRead, LogRead, Published};
 use quinn::Connection;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::barriers::{Barrier, Barriers};
 use crate::closing;
+use crate::commits::CommitsSeen;
 use crate::digests::Inlet;
 use crate::feed_stream::{FeedStream, Unsendable};
 use crate::peer::{Peer, Session};
@@ -61,7 +61,7 @@ pub(crate) async fn follow(
     };
     let closer = connection.clone();
     let mut subscription = Subscription {
-        commits: peer.serving.commits.subscribe(),
+        commits: peer.serving.commits.seen(),
         peer,
         stream,
         namespace: wanted.namespace,
@@ -102,7 +102,7 @@ struct Subscription {
     inlet: Inlet,
     /// Comparisons begun.
     round: u32,
-    commits: watch::Receiver<()>,
+    commits: CommitsSeen,
     /// Everything up to here has been sent, or did not concern the subscriber.
     cursor: Revision,
     /// What the subscriber knows it is at.
@@ -133,7 +133,7 @@ impl Subscription {
         }
         loop {
             // Before the read: a commit during it wakes the wait below.
-            self.commits.borrow_and_update();
+            self.commits.see();
             self.barriers.append(&mut self.asked.take());
             match self
                 .peer
@@ -166,7 +166,7 @@ impl Subscription {
         }
         let give_up = Instant::now() + Duration::from_millis(CALL_TIMEOUT_MS);
         loop {
-            self.commits.borrow_and_update();
+            self.commits.see();
             let ours = serving.store.position();
             let is_ahead = since.epoch.number > ours.epoch.number
                 || (since.epoch == ours.epoch && since.revision > ours.revision);
@@ -175,7 +175,7 @@ impl Subscription {
             }
             tokio::select! { biased;
                 // The sender lives as long as the peer does.
-                _ = self.commits.changed() => {}
+                () = self.commits.changed() => {}
                 () = sleep_until(give_up) => return,
             }
         }
@@ -264,8 +264,7 @@ impl Subscription {
         let silent = self.cursor <= self.told;
         let due = self.told_at + Duration::from_millis(BOOKMARK_MS);
         tokio::select! { biased;
-            // The sender lives as long as the peer does.
-            _ = self.commits.changed() => {}
+            () = self.commits.changed() => {}
             () = self.asked.filled() => {}
             () = sleep_until(due), if !silent => self.owed = true,
         }

@@ -16,8 +16,8 @@ use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{CopyPlace, Feed, PartialSnapshot};
 use objsync_store::{Ship, ShipCursor, Shipped, Store, StoreError, Whole};
 use quinn::Connection;
-use tokio::sync::watch;
 
+use crate::commits::CommitsSeen;
 use crate::feed_stream::{FeedStream, Unsendable};
 use crate::peer::Peer;
 
@@ -35,8 +35,8 @@ pub(crate) async fn send(peer: Arc<Peer>, connection: Connection, wanted: Wanted
         return;
     };
     let mut sending = Sending {
-        commits: peer.serving.commits.subscribe(),
-        durables: peer.serving.durables.subscribe(),
+        commits: peer.serving.commits.seen(),
+        durables: peer.serving.durables.seen(),
         peer,
         stream,
     };
@@ -50,8 +50,8 @@ enum Never {}
 struct Sending {
     peer: Arc<Peer>,
     stream: FeedStream,
-    commits: watch::Receiver<()>,
-    durables: watch::Receiver<()>,
+    commits: CommitsSeen,
+    durables: CommitsSeen,
 }
 
 impl Sending {
@@ -66,8 +66,8 @@ impl Sending {
         };
         loop {
             // Before the read: what comes during it wakes the wait below.
-            self.commits.borrow_and_update();
-            self.durables.borrow_and_update();
+            self.commits.see();
+            self.durables.see();
             let position = self.peer.serving.store.position();
             let shipped = self.ask(move |store| {
                 let ship = store.ship(&mut cursor, FEED_FRAME_BYTES);
@@ -91,8 +91,8 @@ impl Sending {
     async fn rest(&mut self) {
         tokio::select! { biased;
             // The senders live as long as the peer does.
-            _ = self.durables.changed() => {}
-            _ = self.commits.changed() => {}
+            () = self.durables.changed() => {}
+            () = self.commits.changed() => {}
             () = tokio::time::sleep(Duration::from_millis(BOOKMARK_MS)) => {}
         }
     }

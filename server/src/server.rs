@@ -10,7 +10,7 @@ use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
 use objsync_proto::wire::{Grant, OwnerInfo, OwnerStatus};
 use objsync_store::feed::OnCommit;
 use objsync_store::{Store, StoreError};
-use quinn::{Endpoint, Runtime, TokioRuntime, VarInt};
+use quinn::{Endpoint, TokioRuntime, VarInt};
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
@@ -23,6 +23,7 @@ use crate::identity::{self, Identity};
 use crate::inherited;
 use crate::listen::Configs;
 use crate::local::{self, LocalListener};
+use crate::network::{Network, Udp, seeded};
 use crate::serving::Serving;
 use crate::{listen, transport};
 
@@ -40,6 +41,11 @@ pub struct ServeOptions {
     pub durability: Option<Durability>,
     /// Whom a copy follows. Default: nobody, the store is its own.
     pub upstream: Option<Arc<Upstream>>,
+    /// Where packets go. Default: the kernel's UDP.
+    pub network: Arc<dyn Network>,
+    /// Wait for the disk on threads beside the runtime's. Default: yes. Without them it is waited
+    /// for on the spot, so that a test decides the order of everything.
+    pub disk_threads: bool,
 }
 
 impl Default for ServeOptions {
@@ -49,6 +55,8 @@ impl Default for ServeOptions {
             local_socket: true,
             durability: None,
             upstream: None,
+            network: Arc::new(Udp),
+            disk_threads: true,
         }
     }
 }
@@ -74,7 +82,7 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let _entered = handle.enter();
         let identity = identity::load_or_create(store.directory())?;
-        let endpoint = bind(&identity, options.listen)?;
+        let endpoint = bind(&identity, &options)?;
         let address = endpoint
             .local_addr()
             .map_err(|source| ServerError::Listen {
@@ -87,23 +95,18 @@ impl Server {
             None
         };
         let key = identity.peer();
-        let ServeOptions {
-            durability,
-            upstream,
-            ..
-        } = options;
-        let serving = Arc::new(Serving::new(store, key, durability, address, upstream));
+        let serving = Arc::new(Serving::new(store, key, &options, address));
 
         let commits = serving.commits.clone();
         let on_commit = serving
             .store
             .feed()
-            .on_commit(Box::new(move || commits.send_replace(())));
+            .on_commit(Box::new(move || commits.tell()));
         let durables = serving.durables.clone();
         let on_durable = serving
             .store
             .feed()
-            .on_durable(Box::new(move || durables.send_replace(())));
+            .on_durable(Box::new(move || durables.tell()));
         let accepting = handle.spawn(listen::accept(
             Arc::clone(&serving),
             endpoint.clone(),
@@ -221,15 +224,15 @@ impl fmt::Debug for Server {
 }
 
 /// Binds the UDP socket and starts QUIC on it.
-fn bind(identity: &Identity, address: SocketAddr) -> Result<Endpoint, ServerError> {
+fn bind(identity: &Identity, options: &ServeOptions) -> Result<Endpoint, ServerError> {
+    let (address, network) = (options.listen, &*options.network);
     let refused = |source| ServerError::Listen { address, source };
-    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
-    let socket = transport::socket(address, &*runtime).map_err(refused)?;
+    let socket = network.bind(address).map_err(refused)?;
     Endpoint::new_with_abstract_socket(
-        transport::server_endpoint_config(identity)?,
+        seeded(transport::server_endpoint_config(identity)?, network),
         Some(transport::server_config(identity, address.ip())?),
         socket,
-        runtime,
+        Arc::new(TokioRuntime),
     )
     .map_err(refused)
 }

@@ -1,10 +1,9 @@
 //! What all connections of one server share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
@@ -12,16 +11,19 @@ use objsync_proto::limits::{DISK_THREADS_MAX, WRITES_BYTES_MAX};
 use objsync_proto::wire::{FollowStatus, Grant, IndexBuild, OwnerStatus};
 use objsync_store::{Store, StoreError};
 use quinn::Connection;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::closing;
+use crate::commits::Commits;
 use crate::follow::Upstream;
 use crate::leases::Unlocks;
 use crate::pasts::Pasts;
 use crate::refusals::Refusals;
 use crate::rights::{self, Rights};
+use crate::server::ServeOptions;
 
 /// This program and its version, for the other side's log.
 pub(crate) const PROGRAM: &str = concat!("objsync ", env!("CARGO_PKG_VERSION"));
@@ -34,10 +36,10 @@ pub(crate) struct Serving {
     /// The level of writes that name none.
     pub(crate) durability: Durability,
     pub(crate) address: SocketAddr,
-    /// Changes after each commit; what a subscription waits for.
-    pub(crate) commits: watch::Sender<()>,
-    /// Changes when more is durable; what a follower waits for.
-    pub(crate) durables: watch::Sender<()>,
+    /// Told of each commit; what a subscription waits for.
+    pub(crate) commits: Commits,
+    /// Told when more is durable; what a follower waits for.
+    pub(crate) durables: Commits,
     /// Whom this copy follows; none where the store is its own.
     pub(crate) upstream: Option<Arc<Upstream>>,
     /// Set when the server shuts down.
@@ -45,8 +47,8 @@ pub(crate) struct Serving {
     pub(crate) refusals: Refusals,
     /// Bytes of writes that may still be given to the store, by all peers together.
     pub(crate) writes: Arc<Semaphore>,
-    /// Places on threads that may wait for the disk.
-    disk_threads: Arc<Semaphore>,
+    /// Places on threads that may wait for the disk; none where there are no such threads.
+    disk_threads: Option<Arc<Semaphore>>,
     started: Instant,
     handshakes: AtomicUsize,
     subscriptions: AtomicU32,
@@ -59,7 +61,7 @@ pub(crate) struct Serving {
 #[derive(Default)]
 struct Peers {
     next: u64,
-    connected: HashMap<u64, Connected>,
+    connected: BTreeMap<u64, Connected>,
 }
 
 struct Connected {
@@ -75,24 +77,24 @@ impl Serving {
     pub(crate) fn new(
         store: Store,
         key: PeerKey,
-        durability: Option<Durability>,
+        options: &ServeOptions,
         address: SocketAddr,
-        upstream: Option<Arc<Upstream>>,
     ) -> Self {
         let now = Instant::now();
         Self {
             key,
-            durability: durability.unwrap_or_else(|| store.durability()),
+            durability: options.durability.unwrap_or_else(|| store.durability()),
             unlocks: Unlocks::of(&store),
             store,
             address,
-            commits: watch::Sender::new(()),
-            durables: watch::Sender::new(()),
-            upstream,
+            commits: Commits::default(),
+            durables: Commits::default(),
+            upstream: options.upstream.clone(),
             stopping: CancellationToken::new(),
             refusals: Refusals::new(now),
             writes: Arc::new(Semaphore::new(WRITES_BYTES_MAX)),
-            disk_threads: Arc::new(Semaphore::new(DISK_THREADS_MAX)),
+            disk_threads: (options.disk_threads)
+                .then(|| Arc::new(Semaphore::new(DISK_THREADS_MAX))),
             started: now,
             handshakes: AtomicUsize::new(0),
             subscriptions: AtomicU32::new(0),
@@ -109,8 +111,11 @@ impl Serving {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
+        let Some(places) = &self.disk_threads else {
+            return Ok(work());
+        };
         // Refused only by a semaphore that is closed, which nobody does.
-        let place = Arc::clone(&self.disk_threads).acquire_owned().await;
+        let place = Arc::clone(places).acquire_owned().await;
         tokio::task::spawn_blocking(move || {
             let done = work();
             drop(place);
@@ -119,14 +124,25 @@ impl Serving {
         .await
     }
 
+    /// The time by which grants expire, milliseconds since 1970: the store's.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.store.now_ms()
+    }
+
     /// What `peer` may do in a dictionary now.
     pub(crate) fn rights(&self, peer: PeerKey, namespace: &str) -> Rights {
-        rights::rights(self.key, &self.store.grants(), peer, namespace, now_ms())
+        rights::rights(
+            self.key,
+            &self.store.grants(),
+            peer,
+            namespace,
+            self.now_ms(),
+        )
     }
 
     /// Whether `peer` may do anything here now.
     pub(crate) fn admits(&self, peer: PeerKey) -> bool {
-        rights::admits(self.key, &self.store.grants(), peer, now_ms())
+        rights::admits(self.key, &self.store.grants(), peer, self.now_ms())
     }
 
     /// Lets a key in, in place of any grant it had: its connections are cut, so that it comes
@@ -293,12 +309,4 @@ impl Drop for Entered {
         // Dropped without the lock: a connection's end may run code of ours.
         drop(left);
     }
-}
-
-/// The time by which grants expire, milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

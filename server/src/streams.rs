@@ -2,7 +2,7 @@
 //!
 //! Dropping this ends them all.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use objsync_proto::error::{ErrorKind, Failure};
@@ -25,7 +25,7 @@ pub(crate) struct Streams {
     peer: Arc<Peer>,
     connection: Connection,
     tasks: JoinSet<u64>,
-    open: HashMap<u64, Open>,
+    open: BTreeMap<u64, Open>,
     /// To the source, once something was to be passed on.
     relay: Option<mpsc::Sender<Forward>>,
 }
@@ -44,7 +44,7 @@ impl Streams {
             peer,
             connection,
             tasks: JoinSet::new(),
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             relay: None,
         }
     }

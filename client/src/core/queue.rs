@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::{Reply, Request};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::command::{Asker, Command, Queue};
 use super::{Core, Phase};

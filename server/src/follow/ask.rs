@@ -114,15 +114,15 @@ pub(super) fn holds(store: &Store, position: &Position) -> bool {
 
 /// Waits until the copy is far enough.
 async fn caught_up(peer: &Peer, is_there: impl Fn() -> bool) -> Result<(), Failure> {
-    let mut commits = peer.serving.commits.subscribe();
+    let mut commits = peer.serving.commits.seen();
     let waiting = async {
         loop {
-            commits.borrow_and_update();
+            commits.see();
             if is_there() {
                 return;
             }
             // The sender lives as long as the peer does.
-            let _ = commits.changed().await;
+            commits.changed().await;
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.map_err(|_| {

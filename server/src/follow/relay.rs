@@ -22,11 +22,12 @@ use objsync_proto::ids::SessionId;
 use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SESSION_RESULTS_MAX};
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Write};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Upstream;
 use super::hail::{Hail, away, lost, nonsense};
+use crate::commits::CommitsSeen;
 use crate::peer::{Peer, Session};
 use crate::write::Place;
 
@@ -85,7 +86,7 @@ struct Relay {
     may_repeat: bool,
     /// Since when the source could not be reached.
     away_since: Option<Instant>,
-    commits: watch::Receiver<()>,
+    commits: CommitsSeen,
 }
 
 /// Starts to pass on what one client asks. It ends when the sender is dropped and all is said.
@@ -94,7 +95,7 @@ pub(crate) fn start(peer: Arc<Peer>, upstream: Arc<Upstream>) -> mpsc::Sender<Fo
     let relay = Relay {
         may_repeat: peer.session() != Session::None,
         away_since: None,
-        commits: peer.serving.commits.subscribe(),
+        commits: peer.serving.commits.seen(),
         peer,
         upstream,
         inbox,
@@ -183,7 +184,7 @@ impl Relay {
         self.release();
         tokio::select! { biased;
             forward = self.inbox.recv() => self.take(forward),
-            _ = self.commits.changed(), if !self.held.is_empty() => {}
+            () = self.commits.changed(), if !self.held.is_empty() => {}
         }
     }
 
@@ -280,7 +281,7 @@ impl Relay {
                 },
                 message = inbox.next(&connection) => self.receive(message?)?,
                 forward = self.inbox.recv(), if has_room => self.take(forward),
-                _ = self.commits.changed(), if !self.held.is_empty() => {}
+                () = self.commits.changed(), if !self.held.is_empty() => {}
             }
         }
     }
@@ -343,7 +344,7 @@ impl Relay {
 
     /// Gives the client the answers of which the copy has the revisions.
     fn release(&mut self) {
-        self.commits.borrow_and_update();
+        self.commits.see();
         let store = &self.peer.serving.store;
         let position = store.position();
         let peer = &self.peer;

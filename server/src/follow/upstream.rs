@@ -17,6 +17,7 @@ use super::hail::away;
 use crate::dial;
 use crate::error::ServerError;
 use crate::identity::Identity;
+use crate::network::Udp;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -99,7 +100,7 @@ impl Upstream {
                 }
             };
             for address in addresses {
-                let dialed = dial(address, &self.identity, self.server);
+                let dialed = dial(&Udp, address, &self.identity, self.server);
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, dialed).await {
                     Ok(Ok(connection)) => {
                         self.known().address = Some(address.to_string());

@@ -7,7 +7,7 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::operation::Outcome;
 use objsync_proto::wire::{Feed, Reply, Request};
-use objsync_server::{Identity, ServeOptions, Server, dial};
+use objsync_server::{Identity, ServeOptions, Server, Udp, dial};
 use objsync_store::{Store, StoreLimits, promote};
 use tokio::runtime::Handle;
 
@@ -74,7 +74,7 @@ async fn write_whose_answer_was_lost_lands_once_whichever_way_it_comes_again() {
     assert!(through_other.welcome.session_known);
     through_other.write(1, increment()).await;
     assert_eq!(through_other.answer().await, first);
-    let connection = dial(source.address(), &friend, source.server.key());
+    let connection = dial(&Udp, source.address(), &friend, source.server.key());
     let connection = within(connection).await.unwrap();
     let mut direct = Client::greet(connection, NAMESPACE, Some(session))
         .await

@@ -3,7 +3,7 @@
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::PeerKey;
 use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer};
-use objsync_server::dial;
+use objsync_server::{Udp, dial};
 use objsync_store::{Store, StoreLimits};
 
 use crate::followers::{Copy, FOLLOW, Source, connect, follow, grant, options};
@@ -92,7 +92,7 @@ async fn link_taken_back_at_the_source_is_cut_at_the_follower() {
     assert_eq!(client.get("a").await, None);
     source.server.revoke(friend.peer()).unwrap();
     assert_eq!(client.closed().await.kind, ErrorKind::Denied);
-    let again = within(dial(copy.address, &friend, copy.key())).await;
+    let again = within(dial(&Udp, copy.address, &friend, copy.key())).await;
     let connection = match again {
         Err(_) => return,
         Ok(connection) => connection,

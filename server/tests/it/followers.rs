@@ -7,7 +7,9 @@ use std::sync::Arc;
 use objsync_proto::ids::{PeerKey, SessionId};
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::{FollowStatus, Grant, Reply, Request};
-use objsync_server::{FollowOptions, Follower, Identity, ServeOptions, Server, Upstream, dial};
+use objsync_server::{
+    FollowOptions, Follower, Identity, ServeOptions, Server, Udp, Upstream, dial,
+};
 use objsync_store::{IndexKind, Store, StoreLimits, StoreOptions};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -143,7 +145,7 @@ impl Copy {
     }
 
     pub(crate) async fn client(&self, identity: &Identity, session: Option<SessionId>) -> Client {
-        let connection = within(dial(self.address, identity, self.key()))
+        let connection = within(dial(&Udp, self.address, identity, self.key()))
             .await
             .unwrap();
         Client::greet(connection, NAMESPACE, session).await.unwrap()
@@ -208,7 +210,7 @@ pub(crate) fn increment() -> Operation {
 }
 
 pub(crate) async fn connect(address: SocketAddr, server: PeerKey, identity: &Identity) -> Client {
-    let connection = within(dial(address, identity, server)).await.unwrap();
+    let connection = within(dial(&Udp, address, identity, server)).await.unwrap();
     Client::greet(connection, NAMESPACE, None).await.unwrap()
 }
 

@@ -86,6 +86,9 @@ impl Core {
 
     /// As [`Core::run_here`], on a store that is closing too.
     pub(crate) fn run_anyway(&self, request: Request) -> Result<Given, StoreError> {
+        if !self.has_threads {
+            self.drain_queue();
+        }
         match self.queue.enter(request) {
             Lead::Alone(request) => self.lead_with(request),
             Lead::Wait(slot) => {
