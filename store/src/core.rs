@@ -232,7 +232,11 @@ impl Core {
             tracing::warn!(%error, "the log keeps bytes behind its end");
         }
         let end = self.open.info();
+        let given = self.writer().as_ref().map(|writer| writer.last);
         self.manifest.update(|manifest| {
+            if let Some(given) = given.filter(|_| !self.follows) {
+                manifest.revision_max = given;
+            }
             manifest.clean_end = Some(Place {
                 segment: end.id,
                 offset: end.bytes,

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{PeerKey, Position};
+use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::CALL_TIMEOUT_MS;
 use objsync_proto::wire::{Grant, Reply, Request, ToPeer};
-use objsync_store::Store;
 
 use super::relay::Forward;
 use super::{Upstream, answer_here, is_local};
@@ -79,7 +78,7 @@ async fn barrier(peer: &Peer, upstream: &Upstream) -> Result<Reply, Failure> {
         return Err(out_of_turn());
     };
     let store = &peer.serving.store;
-    caught_up(peer, || holds(store, &position)).await?;
+    caught_up(peer, || store.is_on_history(&position)).await?;
     Ok(Reply::Position(store.position()))
 }
 
@@ -104,12 +103,6 @@ async fn revoke(peer: &Peer, upstream: &Upstream, key: PeerKey) -> Result<Reply,
     };
     caught_up(peer, is_gone).await?;
     Ok(reply)
-}
-
-/// Whether a copy is at least where its source was.
-pub(super) fn holds(store: &Store, position: &Position) -> bool {
-    let ours = store.position();
-    ours.revision >= position.revision && ours.epoch.number >= position.epoch.number
 }
 
 /// Waits until the copy is far enough.

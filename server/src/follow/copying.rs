@@ -175,9 +175,13 @@ impl Copying {
                 }
             };
             match message {
-                Feed::Frames(more) => frames.add(more)?,
+                Feed::Frames(more) => {
+                    self.upstream.joins();
+                    frames.add(more)?;
+                }
                 Feed::Body(part) => frames.go_on(&part)?,
                 Feed::Reached { position } => {
+                    self.upstream.joins();
                     self.append(frames.take()).await?;
                     self.discard_partial(&mut has_partial).await?;
                     if let Some(store) = &self.store {

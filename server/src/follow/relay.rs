@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::SessionId;
+use objsync_proto::ids::{Ack, Position, SessionId};
 use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SESSION_RESULTS_MAX};
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Write};
+use objsync_store::Store;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -121,8 +122,11 @@ impl Relay {
             };
             let (peer, upstream) = (Arc::clone(&self.peer), Arc::clone(&self.upstream));
             let hailed = async move {
-                let hailed = tokio::time::timeout(CONNECT_TIMEOUT, hail(&peer, &upstream, session));
-                hailed
+                let joined_and_hailed = async {
+                    upstream.joined().await;
+                    hail(&peer, &upstream, session).await
+                };
+                tokio::time::timeout(CONNECT_TIMEOUT, joined_and_hailed)
                     .await
                     .unwrap_or_else(|_| Err(away("it does not answer")))
             };
@@ -346,13 +350,18 @@ impl Relay {
     fn release(&mut self) {
         self.commits.see();
         let store = &self.peer.serving.store;
-        let position = store.position();
         let peer = &self.peer;
         self.held.retain(|answer| {
             let is_here = match answer {
-                ToPeer::Answer(_, Ok((_, ack))) => {
-                    position.revision >= ack.revision && position.epoch.number >= ack.epoch.number
-                }
+                ToPeer::Answer(sequence, Ok((_, ack))) => match found(store, ack) {
+                    Found::Here => true,
+                    Found::NotYet => false,
+                    Found::Lost => {
+                        peer.answers
+                            .push(&ToPeer::Answer(*sequence, Err(taken_back())));
+                        return false;
+                    }
+                },
                 ToPeer::Reply(_, Ok(Reply::Namespace { namespace, .. })) => {
                     let found = store.namespace(&peer.name).ok().flatten();
                     let is_here = found == Some(*namespace);
@@ -369,6 +378,35 @@ impl Relay {
             !is_here
         });
     }
+}
+
+/// Where the copy stands to what the source has acknowledged.
+enum Found {
+    Here,
+    NotYet,
+    /// The copy is on, or past, an epoch that does not have it.
+    Lost,
+}
+
+fn found(store: &Store, ack: &Ack) -> Found {
+    let ours = store.position();
+    let told = Position {
+        epoch: ack.epoch,
+        revision: ack.revision,
+        ..ours
+    };
+    if store.is_on_history(&told) {
+        return Found::Here;
+    }
+    match ours.epoch == ack.epoch || ours.epoch.number < ack.epoch.number {
+        true => Found::NotYet,
+        false => Found::Lost,
+    }
+}
+
+fn taken_back() -> Failure {
+    let text = "the source has lost what it acknowledged, or goes on with another history";
+    Failure::new(ErrorKind::OutcomeUnknown, text)
 }
 
 /// Connects, as the client's key; tells whether its session is still known.

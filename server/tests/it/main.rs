@@ -6,6 +6,7 @@ mod differences;
 mod doors;
 mod follow;
 mod follow_rights;
+mod follow_sources;
 mod followers;
 mod hostile;
 mod leases;
