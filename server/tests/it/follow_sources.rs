@@ -1,17 +1,20 @@
 //! Sources that write without a pause, that go on with another history, and what their copies show.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use objsync_proto::error::Failure;
+use objsync_proto::ids::Durability;
 use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, codec};
 use objsync_server::{ServeOptions, Server};
-use objsync_store::{Store, StoreLimits};
+use objsync_store::{Store, StoreLimits, Submission};
 use tokio::runtime::Handle;
 
-use crate::followers::{Copy, FOLLOW, Source, connect, grant, options};
-use crate::peer::{Client, encoded, within};
+use crate::followers::{Copy, FOLLOW, Source, connect, grant, increment, options};
+use crate::peer::{Client, NAMESPACE, encoded, within};
 use crate::random::Random;
 
 /// The files of a store that is closed, once more.
@@ -110,4 +113,50 @@ async fn asked(client: &mut Client, request: Request) -> Option<Result<Reply, Fa
         ToPeer::Goodbye(_) => None,
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn copy_is_served_while_its_source_writes_without_a_pause() {
+    let limits = StoreLimits {
+        flush_delay_ms: 200,
+        ..StoreLimits::default()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let source = Source::start_in(directory, "127.0.0.1:0".parse().unwrap(), limits);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (store, stop) = (source.store.clone(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let namespace = store.namespace(NAMESPACE).unwrap().unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let submission = Submission {
+                    namespace,
+                    operation: increment(),
+                    origin: None,
+                    durability: Some(Durability::Buffered),
+                };
+                store.execute(submission).unwrap();
+            }
+        })
+    };
+    let copy = Copy::of(&source).await;
+    let first = copy.status_that(|status| status.behind_ms == Some(0)).await;
+    let later = copy
+        .status_that(|status| status.revision > first.revision)
+        .await;
+    assert!(later.is_connected);
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    source
+        .store
+        .flush(source.store.position().revision)
+        .unwrap();
+    copy.catch_up(&source.store).await;
+    let mut client = copy.own_client().await;
+    let count = client.get_number("count").await;
+    assert_eq!(
+        count,
+        source.store.position().revision.0 - 1,
+        "one made the namespace"
+    );
 }
