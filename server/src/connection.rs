@@ -187,7 +187,7 @@ async fn operate(
         let framed = tokio::select! { biased;
             () = peer.serving.stopping.cancelled() => return Ok(Ended::Stopping),
             () = &mut expiry => return Err(Dropped::Refused(expired())),
-            framed = reader.next(FRAME_BYTES_MAX) => framed?,
+            framed = next(peer, reader) => framed?,
         };
         let Some(framed) = framed else {
             return Ok(Ended::Finished);
@@ -195,6 +195,9 @@ async fn operate(
         let alone = !reader.has_more();
         handle(peer, &mut streams, framed, alone).await?;
         for _ in 1..FRAMES_PER_TURN {
+            if !peer.answers.has_room() {
+                break;
+            }
             let Some(framed) = reader.take(FRAME_BYTES_MAX).map_err(Unreadable::from)? else {
                 break;
             };
@@ -202,10 +205,15 @@ async fn operate(
         }
         streams.reap();
         if !alone {
-            peer.answers.room().await;
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// The next frame, once there is room for what answers it.
+async fn next(peer: &Peer, reader: &mut FrameReader) -> Result<Option<Framed>, Unreadable> {
+    peer.answers.room().await;
+    reader.next(FRAME_BYTES_MAX).await
 }
 
 /// `alone`: nothing else of this peer waits to be handled.
