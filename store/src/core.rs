@@ -224,6 +224,11 @@ impl Core {
         self.run_anyway(Request::Close)?;
         self.poison.check()?;
         if self.follows {
+            // Waits for frames that are being appended; what comes later is refused, so that it is
+            // not behind the end that is written down below.
+            if let Some(writer) = self.writer().as_mut() {
+                writer.closed = true;
+            }
             // Its log has the frames of its source and none of its own: no mark, but all synced.
             self.open.sync()?;
         }

@@ -59,6 +59,9 @@ impl Core {
         let Some(writer) = writer.as_mut().filter(|_| self.follows) else {
             return Err(self.no_writer());
         };
+        if writer.closed {
+            return Err(StoreError::Closed);
+        }
         self.poison.check()?;
         let checked = self.check_all(writer, frames)?;
         let before = writer.log.next_index();
@@ -114,7 +117,9 @@ impl Core {
 
     fn check(&self, frame: Frame) -> Result<Checked, StoreError> {
         let path = log_directory(&self.directory);
-        if let FrameKind::Other(kind) = frame.header.kind {
+        if let FrameKind::Other(kind) = frame.header.kind
+            && !frame.header.skippable
+        {
             let what = format!("its source sends frames of kind {kind}");
             return Err(StoreError::Unsupported { path, what });
         }
@@ -208,6 +213,7 @@ fn append(writer: &mut Writer, frame: &Frame) -> Result<(), StoreError> {
     writer.builder.shipped(&frame.body, header.count);
     let start = FrameStart {
         kind: header.kind,
+        skippable: header.skippable,
         epoch: header.epoch,
         first: header.first,
         time_ms: header.time_ms,
