@@ -5,6 +5,7 @@
 mod differences;
 mod doors;
 mod follow;
+mod follow_disk;
 mod follow_rights;
 mod follow_sources;
 mod followers;
