@@ -12,7 +12,6 @@
 //! When this task is aborted the connection closes; what the store was given it still does.
 
 use std::future::pending;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +132,7 @@ struct End(Arc<Peer>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.end(false);
     }
 }
 
@@ -182,11 +181,11 @@ async fn operate(
     reader: &mut FrameReader,
 ) -> Result<Ended, Dropped> {
     let mut streams = Streams::new(Arc::clone(peer), connection.clone());
-    let mut expiry = pin!(expiry(peer));
     loop {
         let framed = tokio::select! { biased;
             () = peer.serving.stopping.cancelled() => return Ok(Ended::Stopping),
-            () = &mut expiry => return Err(Dropped::Refused(expired())),
+            // Looked up each time: it may have begun to speak for somebody else.
+            () = expiry(peer) => return Err(Dropped::Refused(expired())),
             framed = next(peer, reader) => framed?,
         };
         let Some(framed) = framed else {
@@ -247,7 +246,7 @@ async fn conclude(peer: &Peer, ended: &Result<Ended, Dropped>) {
             peer.answers.push(&ToPeer::Goodbye(closed()));
         }
     }
-    peer.end();
+    peer.end(matches!(ended, Ok(Ended::Finished)));
 }
 
 /// Waits until everything that took a part of `places` has given it back.
@@ -269,9 +268,9 @@ async fn hang_up(connection: &Connection, mut send: SendStream, ended: &Ended) {
     }
 }
 
-/// Ends when a grant does; never, for one without an end.
+/// Ends when a grant does, its own or that of whom it speaks for; never, for one without an end.
 async fn expiry(peer: &Peer) {
-    match peer.rights.expires_ms {
+    match peer.expires_ms() {
         Some(end_ms) => {
             let left_ms = end_ms.saturating_sub(peer.serving.now_ms());
             tokio::time::sleep(Duration::from_millis(left_ms)).await;

@@ -84,12 +84,21 @@ async fn barrier(peer: &Peer, upstream: &Upstream) -> Result<Reply, Failure> {
 
 async fn let_in(peer: &Peer, upstream: &Upstream, grant: Grant) -> Result<Reply, Failure> {
     peer.may_administer()?;
-    let key = grant.peer;
-    let reply = upstream.request(Request::Grant(grant)).await?;
-    let is_there = || {
-        let grants = peer.serving.store.grants();
-        grants.iter().any(|grant| grant.peer == key)
+    let reply = upstream.request(Request::Grant(grant.clone())).await?;
+    // The source may have made its end an earlier one.
+    let is_it = |held: &Grant| {
+        let expires_ms = grant.expires_ms;
+        *held
+            == Grant {
+                expires_ms: held.expires_ms,
+                ..grant.clone()
+            }
+            && (held.expires_ms == expires_ms
+                || held
+                    .expires_ms
+                    .is_some_and(|end| expires_ms.is_none_or(|asked| end < asked)))
     };
+    let is_there = || peer.serving.store.grants().iter().any(is_it);
     caught_up(peer, is_there).await?;
     Ok(reply)
 }

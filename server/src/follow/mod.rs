@@ -61,6 +61,9 @@ pub(crate) async fn handle(
             if peer.session() == Session::None {
                 return Err(Dropped::Violation("a write without a session"));
             }
+            if write.floor > write.sequence {
+                return Err(Dropped::Violation("a write below its own floor"));
+            }
             let place = write::place(peer, framed.bytes).await;
             streams
                 .forward(upstream, Forward::Write(write, place))
