@@ -220,7 +220,7 @@ impl Core {
     }
 
     /// The last frame, and the manifest that says where it is.
-    fn end_log(&self) -> Result<(), StoreError> {
+    pub(crate) fn end_log(&self) -> Result<(), StoreError> {
         self.run_anyway(Request::Close)?;
         self.poison.check()?;
         if self.follows {
