@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from objsync import DiskObject, NetworkObject, Object, Transaction, Watch, _loop, aio, errors
+from objsync._aio_parts import Opened
 from programs import Program, Server, stop_all
 
 DEADLINE_S = 30.0
@@ -434,5 +435,25 @@ def test_awaitable_lock_can_be_asked_for_again_once_the_wait_is_over(folder: Pat
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(waits.acquire(), 0.1)
             assert not await waits.acquire(blocking=False)
+
+    run(main())
+
+
+def test_error_of_a_block_is_not_replaced_by_one_of_leaving_it() -> None:
+    class Left(Opened):
+        async def _open(self) -> None:
+            pass
+
+        async def _close(self) -> None:
+            raise errors.UnavailableError("gone")
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="mine") as raised:
+            async with Left():
+                raise ValueError("mine")
+        assert raised.value.__notes__ == ["gone"]
+        with pytest.raises(errors.UnavailableError):
+            async with Left():
+                pass
 
     run(main())
