@@ -280,7 +280,14 @@ def test_lists_and_sets_are_changed_in_part(d: Object) -> None:
     assert d.set_discard("none", 1) == 0
     assert d["s"] == {1, (1, 2), "b"}
     d["n"] = 1
-    for wrong in (lambda: d.list_append("n", 1), lambda: d.set_add("l", 1), lambda: d.set_add("s", [])):
+    for wrong in (
+        lambda: d.list_append("n", 1),
+        lambda: d.set_add("l", 1),
+        lambda: d.set_add("s", []),
+        lambda: d.set_add("s", (1, [2])),
+        lambda: d.set_discard("s", (1, [2])),
+        lambda: d.set_add("s", bytearray(b"x")),
+    ):
         with pytest.raises(errors.InvalidError):
             wrong()
     with pytest.raises(errors.InvalidError, match='"n"'):
