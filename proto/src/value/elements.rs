@@ -179,11 +179,17 @@ mod tests {
     fn element_of_a_set_has_nothing_in_it_that_can_change() {
         let of = |value: Value| is_hashable(&payload(&value));
         let list = || Value::List(vec![]);
-        assert!(of(Value::Tuple(vec![1.into(), Value::Tuple(vec!["a".into()])])));
+        assert!(of(Value::Tuple(vec![
+            1.into(),
+            Value::Tuple(vec!["a".into()])
+        ])));
         assert!(of(Value::Tuple(vec![Value::FrozenSet(vec![1.into()])])));
         assert!(!of(list()));
         assert!(!of(Value::Tuple(vec![1.into(), list()])));
-        assert!(!of(Value::Tuple(vec![Value::Tuple(vec![Value::Set(vec![])]), 1.into()])));
+        assert!(!of(Value::Tuple(vec![
+            Value::Tuple(vec![Value::Set(vec![])]),
+            1.into()
+        ])));
         assert!(!of(Value::FrozenSet(vec![Value::Tuple(vec![list()])])));
         let whole = payload(&Value::Tuple(vec![1.into(), "text".into()]));
         assert!(!is_hashable(&whole[..whole.len() - 1]), "it is cut");
