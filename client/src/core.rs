@@ -272,6 +272,22 @@ impl Core {
         *self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Refuses `what`, which belongs to the dictionary behind `other`, unless that is the one behind
+    /// this handle.
+    pub(crate) fn check_same_dict(&self, other: &Self, what: impl Fn() -> String) -> Result<()> {
+        let of = |core: &Self| (core.store_seen(), core.config.options.namespace.clone());
+        if of(self) == of(other) {
+            return Ok(());
+        }
+        let text = format!(
+            "{} is one of {}, and not of {}",
+            what(),
+            other.config.what,
+            self.config.what
+        );
+        Err(ObjectError::new(ErrorKind::Invalid, text))
+    }
+
     /// Remembers the session that writes of this handle go through.
     pub(crate) fn note_session(&self, session: Option<SessionId>) {
         if session.is_some() {
