@@ -175,8 +175,11 @@ impl Lock {
         matches!(&*self.state(), State::Held(held) if held.lease.is_alive())
     }
 
-    /// The fence that a transaction demands.
-    pub(crate) fn demanded(&self) -> Result<Revision> {
+    /// The fence that a transaction of a dictionary demands.
+    pub(crate) fn demanded(&self, core: &Core) -> Result<Revision> {
+        core.check_same_dict(self.place.dict.core()?, || {
+            format!("lock {}", self.described())
+        })?;
         match &*self.state() {
             State::Held(held) if !held.lease.has_ended() => Ok(held.fence),
             State::Held(_) => Err(self.fenced()),

@@ -207,3 +207,27 @@ fn child_of_a_fork_does_not_give_back_the_lock_of_its_parent() {
     });
     assert_eq!(holder.ask("unlock"), "ok");
 }
+
+#[test]
+fn lock_of_another_dictionary_cannot_be_demanded() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |store: &str, namespace: &str| {
+        let options = Options {
+            namespace: namespace.to_owned(),
+            ..Options::default()
+        };
+        Dict::open(folder.path().join(store), options).unwrap()
+    };
+    let dict = open("data", "one");
+    for other in [open("data", "two"), open("other", "one")] {
+        let lock = other.lock(&k("l"), LONG).unwrap();
+        lock.enter(None).wait().unwrap();
+        let error = dict.transact(|t| t.require(&lock)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        lock.release().wait().unwrap();
+    }
+    let lock = dict.lock(&k("l"), LONG).unwrap();
+    lock.enter(None).wait().unwrap();
+    let same = open("data", "one");
+    same.transact(|t| t.require(&lock)).unwrap();
+}
