@@ -118,6 +118,10 @@ impl Lock {
 
     /// Gives the lock back. In a forked child it does nothing: the parent holds it.
     ///
+    /// # Cancel safety
+    /// Dropped, at whatever time, the lock is given back in the background; so it is when this
+    /// fails.
+    ///
     /// # Errors
     /// `Invalid` when this object does not hold it; [`ObjectError::Fenced`] when it was lost
     /// meanwhile, so that somebody else may have held it at the same time; as [`Dict::set`].
@@ -134,10 +138,9 @@ impl Lock {
         }
         let Held { lease, fence } = held;
         let name = self.place.name.clone();
-        let lock = self.clone();
+        let (lock, leaving) = (self.clone(), Leaving(lease));
         let step = move |outcome, _ack| {
-            // Nothing lies under it any more; nobody waits for its end.
-            drop(lease.close().start());
+            let _ends_after = &leaving;
             match outcome {
                 Outcome::Swapped(true) => Ok(Step::Done(())),
                 Outcome::Swapped(false) => Err(lock.fenced()),
@@ -306,7 +309,7 @@ impl Drop for Acquiring {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             // Takes the lock back too, if the answer was on its way.
-            drop(lease.close().start());
+            lease.abandon();
         }
         let mut state = self.place.state();
         if matches!(*state, State::Acquiring) {
@@ -315,11 +318,20 @@ impl Drop for Acquiring {
     }
 }
 
+/// The lease of a lock that is being given back. Whatever becomes of that, it ends.
+struct Leaving(Lease);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let State::Held(held) = state {
-            drop(held.lease.close().start());
+            held.lease.abandon();
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::roles::{in_each_role, in_each_role_with};
 use crate::told::count_under_lock;
 
 const LONG: Duration = Duration::from_secs(20);
+/// Longer than any test waits.
+const HOUR: Duration = Duration::from_secs(3600);
 const NOT: Option<Duration> = Some(Duration::ZERO);
 
 #[test]
@@ -230,4 +232,40 @@ fn lock_of_another_dictionary_cannot_be_demanded() {
     lock.enter(None).wait().unwrap();
     let same = open("data", "one");
     same.transact(|t| t.require(&lock)).unwrap();
+}
+
+#[test]
+fn release_that_nobody_waits_for_gives_the_lock_back() {
+    in_each_role(|stage| {
+        let mine = stage.dict.lock(&k("l"), HOUR).unwrap();
+        let yours = stage.other.lock(&k("l"), HOUR).unwrap();
+        mine.enter(None).wait().unwrap();
+        drop(mine.release());
+        assert!(yours.acquire(Some(LONG)).wait().unwrap());
+        drop(yours.release().start());
+        assert!(mine.acquire(Some(LONG)).wait().unwrap());
+    });
+}
+
+#[test]
+fn release_that_nobody_answered_gives_the_lock_back_to_the_next_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let owner = Peer::open(&path);
+    let impatient = Options {
+        timeout: Duration::from_millis(300),
+        promote: false,
+        ..Options::default()
+    };
+    let dict = Dict::open(&path, impatient).unwrap();
+    let mine = dict.lock(&k("l"), HOUR).unwrap();
+    mine.enter(None).wait().unwrap();
+    owner.kill();
+    mine.release().wait().unwrap_err();
+    // So long that what is asked once is given up too.
+    std::thread::park_timeout(Duration::from_millis(900));
+    let _next = Peer::open(&path);
+    let other = Dict::open(&path, Options::default()).unwrap();
+    let yours = other.lock(&k("l"), HOUR).unwrap();
+    assert!(yours.acquire(Some(LONG)).wait().unwrap());
 }
