@@ -81,10 +81,12 @@ impl Lock {
                     }
                 };
                 match lock.try_once(&core, &lease).await {
-                    Ok(Some(fence)) => {
+                    // The answer can be older than the end of the lease, when it was repeated.
+                    Ok(Some(fence)) if lease.is_there().await? => {
                         acquiring.taken(fence);
                         return Ok(true);
                     }
+                    Ok(Some(_)) => {}
                     Ok(None) if deadline.left() == Some(Duration::ZERO) => {
                         return acquiring.given_up().await.map(|()| false);
                     }

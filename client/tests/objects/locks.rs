@@ -269,3 +269,16 @@ fn release_that_nobody_answered_gives_the_lock_back_to_the_next_owner() {
     let yours = other.lock(&k("l"), HOUR).unwrap();
     assert!(yours.acquire(Some(LONG)).wait().unwrap());
 }
+
+#[test]
+fn answer_that_comes_after_the_end_of_the_lease_gives_no_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let _owner = Peer::open(&path);
+    let (mut late, mut other) = (Peer::open(&path), Peer::open(&path));
+    assert_eq!(late.ask("lock-held-up l 400"), "ok");
+    // Nobody keeps the lease meanwhile, so another one gets the lock.
+    other.ask("lock l 60000").parse::<u64>().unwrap();
+    assert_eq!(late.ask("lock-go-on"), "false");
+    assert_eq!(other.ask("set-if-locked a x"), "ok");
+}

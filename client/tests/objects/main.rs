@@ -14,6 +14,7 @@ mod fork;
 mod fresh;
 mod gaps;
 mod handover;
+mod held_up;
 mod leases;
 mod locks;
 mod model;
