@@ -72,6 +72,9 @@ impl Lock {
         let what = "a lock";
         self.place.dict.call(what, move |core| async move {
             let mut acquiring = Acquiring::begin(&lock)?;
+            if deadline.left() == Some(Duration::ZERO) && lock.is_taken(&core).await? {
+                return Ok(false);
+            }
             loop {
                 let lease = match &acquiring.lease {
                     Some(lease) if !lease.has_ended() => lease.clone(),
@@ -215,20 +218,36 @@ impl Lock {
         // Half of it, so that the owner answers before the call gives up.
         let longest = core.config.options.timeout / 2;
         let wait = deadline.left().map_or(longest, |left| left.min(longest));
-        let request = Request::AwaitLock {
-            name: self.place.name.clone(),
-            timeout_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        };
-        match core.request(request).await {
-            Ok(Reply::Lock { .. }) => Ok(()),
-            Ok(other) => Err(unexpected_reply(&other)),
+        match self.ask(core, wait).await {
+            Ok(_) => Ok(()),
             // Too many wait on this connection: then look from time to time.
-            Err(error) if error.is_refused() && error.kind() == ErrorKind::Unavailable => {
+            Err(error) if is_crowded(&error) => {
                 core.within(wait.min(LOOK_INTERVAL), std::future::pending::<()>())
                     .await;
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether somebody holds it now. Nothing is written for the question.
+    async fn is_taken(&self, core: &Core) -> Result<bool> {
+        match self.ask(core, Duration::ZERO).await {
+            Ok(holder) => Ok(holder.is_some()),
+            Err(error) if is_crowded(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The fence of who holds it after so long, or none as soon as nobody does.
+    async fn ask(&self, core: &Core, wait: Duration) -> Result<Option<Revision>> {
+        let request = Request::AwaitLock {
+            name: self.place.name.clone(),
+            timeout_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        };
+        match core.request(request).await? {
+            Reply::Lock { fence } => Ok(fence),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
@@ -336,6 +355,11 @@ impl Drop for Place {
             held.lease.abandon();
         }
     }
+}
+
+/// Whether too many wait for locks on this connection.
+fn is_crowded(error: &ObjectError) -> bool {
+    error.is_refused() && error.kind() == ErrorKind::Unavailable
 }
 
 /// When a call stops waiting; never, without one.

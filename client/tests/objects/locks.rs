@@ -282,3 +282,17 @@ fn answer_that_comes_after_the_end_of_the_lease_gives_no_lock() {
     assert_eq!(late.ask("lock-go-on"), "false");
     assert_eq!(other.ask("set-if-locked a x"), "ok");
 }
+
+#[test]
+fn look_at_a_lock_that_is_held_writes_nothing() {
+    in_each_role(|stage| {
+        let mine = stage.dict.lock(&k("l"), LONG).unwrap();
+        let yours = stage.other.lock(&k("l"), LONG).unwrap();
+        yours.enter(None).wait().unwrap();
+        let before = stage.dict.sync().wait().unwrap().revision;
+        assert!(!mine.acquire(NOT).wait().unwrap());
+        assert_eq!(stage.dict.sync().wait().unwrap().revision, before);
+        yours.release().wait().unwrap();
+        assert!(mine.acquire(NOT).wait().unwrap());
+    });
+}
