@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Ack, Origin, SessionId, StoreId};
+use objsync_proto::ids::{Ack, Origin, Position, SessionId, StoreId};
 use objsync_proto::session::Late;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -75,6 +75,8 @@ pub(crate) struct Core {
     last_ack: Mutex<Option<Ack>>,
     /// The store it has seen.
     store: Mutex<Option<StoreId>>,
+    /// Where the newest owner that it found began.
+    found: Mutex<Option<Position>>,
     /// Its present session, by which it knows its own changes.
     session: Mutex<Option<SessionId>>,
     window: Window,
@@ -142,6 +144,7 @@ impl Core {
             acked_quietly: AtomicU64::new(0),
             last_ack: Mutex::new(None),
             store: Mutex::new(None),
+            found: Mutex::new(None),
             session: Mutex::new(None),
             window: Window::default(),
             late: Mutex::default(),
