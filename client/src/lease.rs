@@ -10,7 +10,8 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
@@ -71,7 +72,7 @@ impl Lease {
             }),
             ended: Arc::default(),
         });
-        core.runtime.spawn(keep(Arc::downgrade(&kept)));
+        core.runtime().spawn(keep(Arc::downgrade(&kept)));
         Self { kept }
     }
 
@@ -120,7 +121,7 @@ impl Lease {
         let (core, id) = (Arc::clone(&self.kept.core), self.kept.id);
         let gone = Instant::now() + self.kept.ttl;
         let mut revoked = revoke(&core, id).start();
-        self.kept.core.runtime.spawn(async move {
+        self.kept.core.runtime().spawn(async move {
             while let Err(error) = revoked.await {
                 tracing::debug!(what = %core.config.what, lease = id.0, %error, "not ended");
                 let is_worth_it = core.check_open().is_ok() && Instant::now() < gone;

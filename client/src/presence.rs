@@ -109,7 +109,7 @@ impl Shown {
                 Err(error) => {
                     if let Some(lease) = self.state().lease.take() {
                         // Ends the put too, if that was done and its answer lost.
-                        revoke(&self.core, lease).in_background(&self.core.runtime);
+                        revoke(&self.core, lease).in_background(self.core.runtime());
                     }
                     return Err(error);
                 }
@@ -131,7 +131,7 @@ impl Shown {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let runtime = &self.shown.core.runtime;
+        let runtime = self.shown.core.runtime();
         self.shown.close().in_background(runtime);
     }
 }
@@ -234,11 +234,11 @@ impl Dict {
             let presence = Presence { shown };
             let showing = Arc::clone(&presence.shown);
             // In a task of its own, so that what was granted is known also when this is dropped.
-            let shown = core.runtime.spawn(async move { showing.show().await });
+            let shown = core.runtime().spawn(async move { showing.show().await });
             shown
                 .await
                 .unwrap_or_else(|stopped| Err(ObjectError::stopped(&stopped)))?;
-            core.runtime
+            core.runtime()
                 .spawn(look_after(Arc::downgrade(&presence.shown)));
             Ok(presence)
         })
