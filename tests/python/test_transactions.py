@@ -472,11 +472,12 @@ def test_cancelled_task_is_told_so_although_its_transaction_was_overtaken(
 
             begin = native_transactions.transact_begin
             monkeypatch.setattr(_aio_transaction, "Attempts", Late)
-            monkeypatch.setattr(
-                _aio_transaction,
-                "native_transactions",
-                SimpleNamespace(transact_begin=lambda calls, future, late: begin(calls, future, late.attempts)),
-            )
+
+            def begin_late(calls: Any, future: Any, late: Late) -> None:
+                begin(calls, future, late.attempts)
+
+            native = SimpleNamespace(transact_begin=begin_late)
+            monkeypatch.setattr(_aio_transaction, "native_transactions", native)
 
             async def stop(t: aio.Transaction) -> None:
                 raise asyncio.CancelledError
