@@ -32,8 +32,10 @@ struct Woken {
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
+        // Known before it is told: whoever hears of this wake holds up the next one.
+        let is_held_up = self.holds_up.load(Ordering::Acquire);
         let _ = self.tell.lock().unwrap().send(());
-        while self.holds_up.load(Ordering::Acquire) {
+        while is_held_up && self.holds_up.load(Ordering::Acquire) {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
