@@ -289,7 +289,7 @@ impl Connection<'_> {
     /// Subscribes for the replica, from where it stands.
     fn join(&mut self) {
         let owner = self.welcome.position;
-        let acked = self.core.found_owner(owner.revision);
+        let acked = self.core.found_owner(owner);
         if self.core.replica.extent() == Extent::None {
             return;
         }

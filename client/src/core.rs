@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Ack, Origin, SessionId, StoreId};
+use objsync_proto::ids::{Ack, Origin, Position, SessionId, StoreId};
 use objsync_proto::session::Late;
 use objsync_server::Network;
 use tokio::runtime::Handle;
@@ -76,6 +76,8 @@ pub(crate) struct Core {
     last_ack: Mutex<Option<Ack>>,
     /// The store it has seen.
     store: Mutex<Option<StoreId>>,
+    /// Where the newest owner that it found began.
+    found: Mutex<Option<Position>>,
     /// Its present session, by which it knows its own changes.
     session: Mutex<Option<SessionId>>,
     window: Window,
@@ -146,6 +148,7 @@ impl Core {
             acked_quietly: AtomicU64::new(0),
             last_ack: Mutex::new(None),
             store: Mutex::new(None),
+            found: Mutex::new(None),
             session: Mutex::new(None),
             window: Window::default(),
             late: Mutex::default(),
@@ -284,6 +287,22 @@ impl Core {
     /// The store it has seen; none before it first reached an owner.
     pub(crate) fn store_seen(&self) -> Option<StoreId> {
         *self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses `what`, which belongs to the dictionary behind `other`, unless that is the one behind
+    /// this handle.
+    pub(crate) fn check_same_dict(&self, other: &Self, what: impl Fn() -> String) -> Result<()> {
+        let of = |core: &Self| (core.store_seen(), core.config.options.namespace.clone());
+        if of(self) == of(other) {
+            return Ok(());
+        }
+        let text = format!(
+            "{} is one of {}, and not of {}",
+            what(),
+            other.config.what,
+            self.config.what
+        );
+        Err(ObjectError::new(ErrorKind::Invalid, text))
     }
 
     /// Remembers the session that writes of this handle go through.

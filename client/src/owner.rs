@@ -62,6 +62,11 @@ impl OwnerSide {
         &self.owned
     }
 
+    /// Ends the presence of this handle: that of others on the same store goes on.
+    pub(crate) fn end_presence(&self) {
+        self.keeper.end();
+    }
+
     /// The store.
     pub(crate) fn store(&self) -> &Store {
         &self.owned.store

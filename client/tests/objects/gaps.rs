@@ -337,3 +337,44 @@ fn object_that_meets_a_restored_copy_rolls_back_to_it_exactly() {
     drop((told, every, whole, bare));
     served.close();
 }
+
+#[test]
+fn transaction_that_read_before_a_restored_copy_took_over_is_run_again() {
+    for replica in [ReplicaMode::Full, ReplicaMode::None] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, image) = (folder.path().join("data"), folder.path().join("image"));
+        let served = Served::open(&path, None);
+        served.put("kept", "both");
+        let (link, address) = (served.link(), served.address);
+        served.close();
+        copy(&path, &image);
+        let original = Served::open(&path, Some(address));
+        let at = original.put("a", "original");
+        let dict = original.connect(&link, replica);
+        let (mut original, mut restored) = (Some(original), None);
+        let read = dict.transact(|t| {
+            let read = t.get(&k("a")).wait()?;
+            if let Some(original) = original.take() {
+                original.close();
+                let copy = Served::open(&image, Some(address));
+                assert_eq!(
+                    copy.put("a", "restored"),
+                    at,
+                    "another change of one number"
+                );
+                restored = Some(copy);
+                until(
+                    "it follows the copy",
+                    || matches!(dict.get(&k("a")), Ok(Some(now)) if Some(&now) != read.as_ref()),
+                );
+            }
+            t.set(&k("b"), read.clone().unwrap())?;
+            Ok::<_, ObjectError>(read)
+        });
+        assert_eq!(read.unwrap(), Some(v("restored")));
+        dict.sync().wait().unwrap();
+        assert_eq!(text(&dict, "b").as_deref(), Some("restored"));
+        drop(dict);
+        restored.unwrap().close();
+    }
+}
