@@ -3,6 +3,8 @@
 //! Writes are numbered and repeated by `proto::session`; other requests change no key and are
 //! simply asked again.
 
+mod queued;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -18,9 +20,9 @@ use objsync_store::SubmissionOrigin;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::queued::is_queued;
 use crate::core::{Asker, Command, Core, FeedSink, FeedWanted};
 use crate::error::{ObjectError, Result};
-use crate::offline::Resume;
 use crate::owner::OwnerSide;
 use crate::replica::Replica;
 
@@ -43,15 +45,6 @@ pub(crate) struct Calls {
     is_numbering: bool,
     start: Instant,
 }
-
-fn is_queued(core: &Core, entry: u64) -> bool {
-    core.offline
-        .as_ref()
-        .is_some_and(|offline| offline.has(entry))
-}
-
-/// How long a call that stands for nothing is sent again.
-const NOTHING_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 struct WaitingWrite {
     answer: Asker,
@@ -127,78 +120,6 @@ impl Calls {
         self.write_down(core);
     }
 
-    /// Has the numbers of queued writes put on disk, before they are sent.
-    fn write_down(&mut self, core: &Core) {
-        let Some(offline) = core.offline.as_ref().filter(|_| !self.is_numbering) else {
-            return;
-        };
-        if let Some((session, first, calls)) = self.session.unwritten() {
-            let entry = |call: Option<CallId>| match call.and_then(|call| self.writes.get(&call)) {
-                Some(WaitingWrite {
-                    answer: Asker::Queue(entry),
-                    ..
-                }) => *entry,
-                _ => 0,
-            };
-            let entries = calls.into_iter().map(entry).collect();
-            self.is_numbering = true;
-            offline.number(session, first, entries);
-        }
-    }
-
-    /// Goes on with what was left in a queue on disk. Tells whether that is in a session of its own,
-    /// which a connection has to name first.
-    pub(crate) fn resume(&mut self, resume: Resume) -> bool {
-        if resume.was_open {
-            return false;
-        }
-        self.session = ClientSession::written_down(resume.session);
-        // What was for another store is not for this one.
-        self.writes.clear();
-        self.beyond.clear();
-        let mut sequence = resume.session.map(|(_, floor, _)| floor);
-        let mut writes = resume.writes.into_iter().peekable();
-        if let Some((_, _, sent)) = resume.session {
-            // Each number goes out again with what it was given to, or with nothing.
-            while let Some(number) = sequence.filter(|number| *number <= sent) {
-                match writes.next_if(|(_, its, _)| *its == Some(number)) {
-                    Some((entry, _, operation)) => self.submit_queued(entry, operation),
-                    None => self.submit_nothing(),
-                }
-                sequence = Some(number.next());
-            }
-        }
-        for (entry, _, operation) in writes {
-            self.submit_queued(entry, operation);
-        }
-        resume.session.is_some()
-    }
-
-    fn submit_queued(&mut self, entry: u64, operation: Operation) {
-        let command = Command::of_queue(entry, operation);
-        match command {
-            Command::Write { .. } if !self.beyond.is_empty() => self.beyond.push_back(command),
-            Command::Write {
-                operation,
-                answer,
-                deadline,
-            } => self.submit(operation, answer, deadline),
-            _ => {}
-        }
-    }
-
-    fn submit_nothing(&mut self) {
-        let (answer, _) = oneshot::channel();
-        let deadline = Instant::now() + NOTHING_TIMEOUT;
-        self.submit(Operation::Settle, Asker::Caller(answer), deadline);
-    }
-
-    /// Whether a queue on disk has writes here that were not answered: their session has to live.
-    pub(crate) fn has_queued(&self) -> bool {
-        let is_queued = |write: &WaitingWrite| matches!(write.answer, Asker::Queue(_));
-        self.writes.values().any(is_queued) || !self.beyond.is_empty()
-    }
-
     /// A number for a request that the connection itself makes.
     pub(crate) fn request_number(&mut self) -> u64 {
         self.request_count += 1;
@@ -268,10 +189,12 @@ impl Calls {
                     }
                     continue;
                 }
+                Asker::Nobody => {
+                    self.finish(done.op);
+                    continue;
+                }
             };
-            if let Some(op) = done.op {
-                self.session.finish(op);
-            }
+            self.finish(done.op);
             let answered = done
                 .result
                 .map_err(|failure| match (failure.kind, done.op) {
@@ -289,6 +212,12 @@ impl Calls {
         }
     }
 
+    fn finish(&mut self, op: Option<Origin>) {
+        if let Some(op) = op {
+            self.session.finish(op);
+        }
+    }
+
     /// The connection is gone: what was not answered is asked again on the next one.
     pub(crate) fn disconnected(&mut self, replica: &Replica) {
         self.session.disconnected();
@@ -302,8 +231,7 @@ impl Calls {
     }
 
     /// Ends what has waited for too long.
-    pub(crate) fn expire(&mut self, core: &Core) {
-        let now = Instant::now();
+    pub(crate) fn expire(&mut self, core: &Core, now: Instant) {
         self.session.expire(self.millis(now));
         self.deliver(core);
         let late = |waiting: &WaitingRequest| waiting.deadline <= now;
@@ -312,6 +240,14 @@ impl Calls {
             self.beyond.drain(..).partition(late_write);
         self.beyond = beyond;
         for command in late_writes {
+            if let Command::Write {
+                operation,
+                answer: Asker::Caller(_),
+                ..
+            } = &command
+            {
+                core.answered(operation.bytes() as u64);
+            }
             command.fail(&core.unreachable(core.config.options.timeout));
         }
         let numbers: Vec<u64> = self
@@ -440,3 +376,6 @@ impl Calls {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

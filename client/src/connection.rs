@@ -219,7 +219,7 @@ impl Connection<'_> {
                 },
                 () = end_of_file(local) => return End::Lost("the owner is gone".into()),
                 () = &mut tick, if has_deadlines => {
-                    self.calls.expire(&core);
+                    self.calls.expire(&core, Instant::now());
                     tick.as_mut().reset(Instant::now() + TICK);
                 }
             }

@@ -14,6 +14,8 @@
 //!   locked and emptied into the store, so no later call overtakes one from before.
 //! * Each queued call is answered once: by the owner, by its deadline, or by the end of the handle.
 
+#[cfg(test)]
+pub(crate) mod alone;
 mod command;
 pub(crate) mod fresh;
 mod late;

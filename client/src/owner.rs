@@ -154,7 +154,7 @@ impl OwnerSide {
             } => self.submit(operation, None, answer),
             // A handle with a queue on disk never becomes the owner.
             Command::Write {
-                answer: Asker::Queue(_),
+                answer: Asker::Queue(_) | Asker::Nobody,
                 ..
             }
             | Command::Numbered { .. }

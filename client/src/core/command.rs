@@ -56,6 +56,8 @@ pub(crate) enum Asker {
     Caller(oneshot::Sender<Answered>),
     /// The queue on disk: which of its writes.
     Queue(u64),
+    /// Nobody: it stands for a number that has to go out.
+    Nobody,
 }
 
 /// How long a queued write waits for an owner: for as long as this process may live.
@@ -120,9 +122,9 @@ impl Command {
                 answer: Asker::Caller(answer),
                 ..
             } => drop(answer.send(Err(error.clone()))),
-            // It stays on disk.
+            // A queued one stays on disk.
             Self::Write {
-                answer: Asker::Queue(_),
+                answer: Asker::Queue(_) | Asker::Nobody,
                 ..
             }
             | Self::Numbered { .. }

@@ -1,0 +1,93 @@
+//! Writes that wait on disk, on their way to an owner and back.
+
+use std::time::Duration;
+
+use objsync_proto::operation::Operation;
+use objsync_proto::session::{CallId, ClientSession};
+use tokio::time::Instant;
+
+use super::{Calls, WaitingWrite};
+use crate::core::{Asker, Command, Core};
+use crate::offline::Resume;
+
+/// How long a call that stands for nothing is sent again.
+const NOTHING_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn is_queued(core: &Core, entry: u64) -> bool {
+    core.offline
+        .as_ref()
+        .is_some_and(|offline| offline.has(entry))
+}
+
+impl Calls {
+    /// Has the numbers of queued writes put on disk, before they are sent.
+    pub(super) fn write_down(&mut self, core: &Core) {
+        let Some(offline) = core.offline.as_ref().filter(|_| !self.is_numbering) else {
+            return;
+        };
+        if let Some((session, first, calls)) = self.session.unwritten() {
+            let entry = |call: Option<CallId>| match call.and_then(|call| self.writes.get(&call)) {
+                Some(WaitingWrite {
+                    answer: Asker::Queue(entry),
+                    ..
+                }) => *entry,
+                _ => 0,
+            };
+            let entries = calls.into_iter().map(entry).collect();
+            self.is_numbering = true;
+            offline.number(session, first, entries);
+        }
+    }
+
+    /// Goes on with what was left in a queue on disk. Tells whether that is in a session of its own,
+    /// which a connection has to name first.
+    pub(crate) fn resume(&mut self, resume: Resume) -> bool {
+        if resume.was_open {
+            return false;
+        }
+        self.session = ClientSession::written_down(resume.session);
+        // What was for another store is not for this one.
+        self.writes.clear();
+        self.beyond.clear();
+        let mut sequence = resume.session.map(|(_, floor, _)| floor);
+        let mut writes = resume.writes.into_iter().peekable();
+        if let Some((_, _, sent)) = resume.session {
+            // Each number goes out again with what it was given to, or with nothing.
+            while let Some(number) = sequence.filter(|number| *number <= sent) {
+                match writes.next_if(|(_, its, _)| *its == Some(number)) {
+                    Some((entry, _, operation)) => self.submit_queued(entry, operation),
+                    None => self.submit_nothing(),
+                }
+                sequence = Some(number.next());
+            }
+        }
+        for (entry, _, operation) in writes {
+            self.submit_queued(entry, operation);
+        }
+        resume.session.is_some()
+    }
+
+    fn submit_queued(&mut self, entry: u64, operation: Operation) {
+        let command = Command::of_queue(entry, operation);
+        match command {
+            Command::Write { .. } if !self.beyond.is_empty() => self.beyond.push_back(command),
+            Command::Write {
+                operation,
+                answer,
+                deadline,
+            } => self.submit(operation, answer, deadline),
+            _ => {}
+        }
+    }
+
+    fn submit_nothing(&mut self) {
+        let deadline = Instant::now() + NOTHING_TIMEOUT;
+        self.submit(Operation::Settle, Asker::Nobody, deadline);
+    }
+
+    /// Whether a queue on disk has writes here that were not answered: their session has to live.
+    pub(crate) fn has_queued(&self) -> bool {
+        let is_queued = |write: &WaitingWrite| matches!(write.answer, Asker::Queue(_));
+        self.writes.values().any(is_queued) || !self.beyond.is_empty()
+    }
+}
