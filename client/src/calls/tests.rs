@@ -4,7 +4,7 @@ use bytes::Bytes;
 use objsync_proto::limits::SESSION_BYTES_MAX;
 
 use super::*;
-use crate::core::alone::Alone;
+use crate::core::alone::alone;
 use crate::options::Options;
 use crate::pending::Answered;
 
@@ -29,8 +29,7 @@ fn caller(core: &Core, operation: Operation) -> oneshot::Receiver<Answered> {
 /// session. When the time of both is over, the handle takes writes again.
 #[test]
 fn write_that_waited_for_room_in_the_session_leaves_the_window_when_it_is_late() {
-    let alone = Alone::new(Options::default());
-    let core = &alone.core;
+    let core = &*alone(Options::default(), |_| None);
     let mut calls = Calls::new(None);
     let large = SESSION_BYTES_MAX * 2 / 3;
     let mut answers = [caller(core, put("a", large)), caller(core, put("b", large))];

@@ -71,7 +71,11 @@ impl Journal {
         Self::open_in(&folder, store, namespace)
     }
 
-    fn open_in(folder: &Path, store: StoreId, namespace: &str) -> Result<(Self, Vec<Record>)> {
+    pub(super) fn open_in(
+        folder: &Path,
+        store: StoreId,
+        namespace: &str,
+    ) -> Result<(Self, Vec<Record>)> {
         home::make_private(folder)?;
         let mut empty = None;
         for number in 0..QUEUES_MAX {

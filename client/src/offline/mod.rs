@@ -101,13 +101,7 @@ impl Offline {
     /// The queue of a handle; its thread runs until it is closed or `core` is gone.
     pub(crate) fn start(core: Weak<Core>) -> Result<Arc<Self>> {
         let (jobs, todo) = mpsc::channel();
-        let offline = Arc::new(Self {
-            state: Mutex::default(),
-            has_overlay: AtomicBool::new(false),
-            jobs: Mutex::new(Some(jobs)),
-            lock_fd: AtomicI32::new(-1),
-            unseen: AtomicU64::new(0),
-        });
+        let offline = Arc::new(Self::new(jobs));
         let worker = worker::Worker::new(core, Arc::clone(&offline));
         let named = std::thread::Builder::new().name("objsync-queue".into());
         let spawned = named.spawn(move || worker.run(&todo));
@@ -117,6 +111,17 @@ impl Offline {
             source: Arc::new(source),
         })?;
         Ok(offline)
+    }
+
+    /// An empty queue, which hands its work to this channel.
+    fn new(jobs: Sender<Job>) -> Self {
+        Self {
+            state: Mutex::default(),
+            has_overlay: AtomicBool::new(false),
+            jobs: Mutex::new(Some(jobs)),
+            lock_fd: AtomicI32::new(-1),
+            unseen: AtomicU64::new(0),
+        }
     }
 
     /// Whether an operation is one that can wait for an owner.

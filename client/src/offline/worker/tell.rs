@@ -26,11 +26,10 @@ impl Worker {
         }
     }
 
-    pub(super) fn tell_all(&self, core: &Arc<Core>) {
-        let waiting: Vec<u64> = self.offline.state().entries.keys().copied().collect();
-        for number in waiting {
-            self.tell(core, number);
-        }
+    /// The handle is closed: nobody waits any longer.
+    pub(super) fn tell_all(&mut self, core: &Arc<Core>) {
+        self.tell_certain(core);
+        self.give_up(|_| true);
     }
 
     /// Tells the caller of a write what it comes to as far as this handle knows.
@@ -65,11 +64,16 @@ impl Worker {
 
     /// Ends the wait of callers whose time is over. Their writes stay in the queue.
     pub(super) fn give_up_late(&mut self) {
-        self.has_waiting = false;
         let now = Instant::now();
+        self.give_up(|deadline| deadline <= now);
+    }
+
+    /// Tells callers that nobody knows what became of writes that an owner may have seen.
+    fn give_up(&mut self, is_over: impl Fn(Instant) -> bool) {
+        self.has_waiting = false;
         let mut state = self.offline.state();
         for entry in state.entries.values_mut() {
-            let is_late = matches!(&entry.caller, Caller::Waits(_, deadline) if *deadline <= now);
+            let is_late = matches!(&entry.caller, Caller::Waits(_, until) if is_over(*until));
             if let (true, Some(op)) = (is_late, entry.number)
                 && let Caller::Waits(answer, _) =
                     std::mem::replace(&mut entry.caller, Caller::GaveUp)

@@ -1,0 +1,131 @@
+//! What callers are told, and what is kept on disk, step by step: the tests take the place of the
+//! thread of the queue, of the I/O thread and of the owner.
+
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use objsync_proto::ids::FrameIndex;
+use objsync_proto::stored::{Compression, seal};
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::*;
+use crate::core::alone::alone;
+use crate::options::Options;
+
+const STORE: StoreId = StoreId([7; 16]);
+const SESSION: SessionId = SessionId {
+    epoch: 3,
+    frame: FrameIndex(9),
+};
+
+type Answer = oneshot::Receiver<Answered>;
+
+/// A handle with a queue in a folder.
+struct Desk {
+    core: Arc<Core>,
+    worker: Worker,
+    jobs: Receiver<Job>,
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (jobs, todo) = mpsc::channel();
+        let offline = Arc::new(Offline::new(jobs));
+        let core = alone(Options::default(), |_| Some(Arc::clone(&offline)));
+        let mut worker = Worker::new(Arc::downgrade(&core), offline);
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open_in(folder.path(), STORE, "default").unwrap().0;
+        worker.journal = Some((STORE, journal));
+        Self {
+            core,
+            worker,
+            jobs: todo,
+            folder,
+        }
+    }
+
+    /// A write by a caller, put on disk.
+    fn write(&mut self, operation: Operation) -> Answer {
+        let answered = self.core.offline.as_ref().unwrap().write(operation);
+        self.work();
+        answered
+    }
+
+    /// What the thread has to do.
+    fn work(&mut self) {
+        while let Ok(job) = self.jobs.try_recv() {
+            match job {
+                Job::Write(operation, answer) => self.worker.take(&self.core, operation, answer),
+                other => self.worker.do_one(&self.core, other),
+            }
+            self.worker.write_fresh(&self.core);
+        }
+    }
+
+    fn online(&mut self, is_online: bool) {
+        self.worker.do_one(&self.core, Job::Online(is_online));
+    }
+
+    /// What the handle sees of the key.
+    fn sees(&self, text: &str) {
+        let (key, value) = (key(), Some(value(text)));
+        let seen = [Change { key, value }];
+        self.worker.offline.state().overlay.add(0, &seen);
+    }
+
+    /// The numbers of writes, on disk.
+    fn number(&mut self, first: u64, entries: &[u64]) {
+        let job = Job::Number(SESSION, Sequence(first), entries.to_vec());
+        self.worker.do_one(&self.core, job);
+    }
+
+    /// Entries on disk as the next process finds them.
+    fn on_disk(self) -> Vec<u64> {
+        drop(self.worker);
+        let (_, records) = Journal::open_in(self.folder.path(), STORE, "default").unwrap();
+        let loaded = crate::offline::reload::Loaded::of(records);
+        loaded.entries.keys().copied().collect()
+    }
+}
+
+fn key() -> Bytes {
+    Bytes::from_static(b"k")
+}
+
+fn value(text: &str) -> Bytes {
+    let payload = objsync_proto::value::to_payload(text).unwrap();
+    seal(&payload, Compression::default()).unwrap()
+}
+
+fn swap(old: &str, new: &str) -> Operation {
+    Operation::CompareAndSet {
+        key: key(),
+        expected: Some(objsync_proto::value::to_payload(old).unwrap()),
+        new: Some(value(new)),
+    }
+}
+
+/// A swap was sent, and its answer is lost with the owner; its key is seen as swapped. Closed then,
+/// its caller must not hear that the swap failed: that it found what it had put itself.
+#[test]
+fn closing_tells_no_made_up_answer_of_a_write_that_was_sent() {
+    let mut desk = Desk::new();
+    desk.online(true);
+    let mut swapped = desk.write(swap("a", "b"));
+    desk.number(1, &[1]);
+    desk.online(false);
+    assert_eq!(swapped.try_recv().unwrap_err(), TryRecvError::Empty);
+    desk.sees("b");
+    desk.worker.tell_all(&desk.core);
+    let error = swapped.try_recv().unwrap().unwrap_err();
+    let op = Origin {
+        session: SESSION,
+        sequence: Sequence(1),
+    };
+    assert!(
+        matches!(error, ObjectError::Unanswered { op: named, .. } if named == op),
+        "{error:?}"
+    );
+    assert_eq!(desk.on_disk(), [1]);
+}
