@@ -114,6 +114,7 @@ impl Calls {
                     self.is_numbering = false;
                     self.session.release(session, through);
                 }
+                Command::Withdrawn(entry) => self.withdraw(entry),
                 Command::Finished(op) => self.session.finish(op),
             }
         }

@@ -158,6 +158,7 @@ impl OwnerSide {
                 ..
             }
             | Command::Numbered { .. }
+            | Command::Withdrawn(_)
             | Command::Finished(_) => {}
             Command::Request { request, reply, .. } => self.request(request, reply),
             Command::Feed { wanted, sink } => {

@@ -67,6 +67,19 @@ impl Calls {
         resume.session.is_some()
     }
 
+    /// Lets go of a queued write that was not sent, and must not be.
+    pub(super) fn withdraw(&mut self, entry: u64) {
+        self.beyond.retain(|command| {
+            !matches!(command, Command::Write { answer: Asker::Queue(its), .. } if *its == entry)
+        });
+        let is_it =
+            |write: &WaitingWrite| matches!(write.answer, Asker::Queue(its) if its == entry);
+        let call = (self.writes.iter()).find_map(|(call, write)| is_it(write).then_some(*call));
+        if let Some(call) = call.filter(|call| self.session.withdraw(*call)) {
+            self.writes.remove(&call);
+        }
+    }
+
     fn submit_queued(&mut self, entry: u64, operation: Operation) {
         let command = Command::of_queue(entry, operation);
         match command {

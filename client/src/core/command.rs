@@ -30,6 +30,8 @@ pub(crate) enum Command {
         /// The highest.
         through: Sequence,
     },
+    /// A queued write that was not sent is queued no longer.
+    Withdrawn(u64),
     /// The answer to a queued write is on disk.
     Finished(Origin),
     /// Answer this.
@@ -111,7 +113,9 @@ impl Command {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Write { deadline, .. } | Self::Request { deadline, .. } => Some(*deadline),
-            Self::Feed { .. } | Self::Numbered { .. } | Self::Finished(_) => None,
+            Self::Feed { .. } | Self::Numbered { .. } | Self::Withdrawn(_) | Self::Finished(_) => {
+                None
+            }
         }
     }
 
@@ -128,6 +132,7 @@ impl Command {
                 ..
             }
             | Self::Numbered { .. }
+            | Self::Withdrawn(_)
             | Self::Finished(_) => {}
             Self::Request { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Feed { sink, .. } => drop(sink.try_send(Err(error.clone()))),

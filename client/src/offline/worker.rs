@@ -393,14 +393,26 @@ impl Worker {
 
 /// What an answer says against what the caller was told.
 fn contradiction(caller: &Caller, result: &Result<(Outcome, Ack), Failure>) -> Option<String> {
-    match result {
-        Err(failure) => Some(failure.message.clone()),
-        Ok((Outcome::Swapped(false), _)) => match caller {
-            Caller::WasTold(Outcome::Swapped(false)) => None,
-            _ => Some(String::from("the key had another value than expected")),
-        },
-        Ok(_) => None,
-    }
+    let told = match caller {
+        Caller::WasTold(told) => Some(told),
+        Caller::Waits(..) | Caller::IsGone | Caller::GaveUp => None,
+    };
+    let outcome = match result {
+        Err(failure) => return Some(failure.message.clone()),
+        Ok((outcome, _)) => outcome,
+    };
+    let text = match (told, outcome) {
+        (Some(Outcome::Swapped(false)), Outcome::Swapped(true)) => {
+            "the key had the expected value after all, and was changed"
+        }
+        (Some(Outcome::Swapped(false)), _) => return None,
+        (_, Outcome::Swapped(false)) => "the key had another value than expected",
+        (Some(Outcome::Deleted(0)), Outcome::Deleted(1..)) => {
+            "there was something to remove after all"
+        }
+        _ => return None,
+    };
+    Some(String::from(text))
 }
 
 /// The acknowledgement of a write that no owner has yet.

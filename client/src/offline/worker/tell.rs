@@ -7,15 +7,17 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::operation::Operation;
 
 use super::{Worker, queued_ack};
-use crate::core::Core;
+use crate::core::{Command, Core};
 use crate::error::ObjectError;
 use crate::offline::Caller;
+use crate::offline::journal::Record;
 use crate::offline::view::Local;
+use crate::pending::Answered;
 
 impl Worker {
     /// There is no owner any more: who waits for a write that comes to the same whenever it is done
     /// is told that it is queued. The others may have been done: they wait for the next owner.
-    pub(super) fn tell_certain(&self, core: &Arc<Core>) {
+    pub(super) fn tell_certain(&mut self, core: &Arc<Core>) {
         let waiting: Vec<u64> = (self.offline.state().entries.iter())
             .filter(|(_, entry)| matches!(entry.caller, Caller::Waits(..)))
             .filter(|(_, entry)| entry.number.is_none() || is_certain(&entry.operation))
@@ -33,7 +35,7 @@ impl Worker {
     }
 
     /// Tells the caller of a write what it comes to as far as this handle knows.
-    pub(super) fn tell(&self, core: &Arc<Core>, number: u64) {
+    fn tell(&mut self, core: &Arc<Core>, number: u64) {
         let Some(operation) = self.offline.operation(number) else {
             return;
         };
@@ -44,6 +46,11 @@ impl Worker {
         let Ok((outcome, changes)) = local.decide(&operation) else {
             return;
         };
+        if changes.is_empty() && self.is_unnumbered(number) {
+            // Who hears that it comes to nothing must not find it done later.
+            self.take_back(core, number, Ok((outcome, queued_ack())));
+            return;
+        }
         let mut state = self.offline.state();
         let Some(entry) = state.entries.get_mut(&number) else {
             return;
@@ -59,6 +66,30 @@ impl Worker {
         drop(state);
         if let Caller::Waits(answer, _) = caller {
             let _ = answer.send(Ok((outcome, queued_ack())));
+        }
+    }
+
+    /// Whether a caller waits for a write that no owner can have seen.
+    fn is_unnumbered(&self, number: u64) -> bool {
+        let state = self.offline.state();
+        let entry = state.entries.get(&number);
+        entry.is_some_and(|entry| {
+            entry.number.is_none() && matches!(entry.caller, Caller::Waits(..))
+        })
+    }
+
+    /// Takes a write that no owner can have seen out of the queue, and answers its caller. Nothing of
+    /// that happens when the disk does not take it.
+    fn take_back(&mut self, core: &Arc<Core>, number: u64, answered: Answered) {
+        if let Err(error) = self.append(&[Record::Done(number)], true) {
+            tracing::warn!(%error, "a write stays in the queue that comes to nothing");
+            return;
+        }
+        let caller = self.caller_of(number);
+        self.forget(core, number);
+        core.push(Command::Withdrawn(number));
+        if let Some(Caller::Waits(answer, _)) = caller {
+            let _ = answer.send(answered);
         }
     }
 

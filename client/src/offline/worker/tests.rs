@@ -3,13 +3,15 @@
 
 use std::sync::mpsc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use objsync_proto::ids::FrameIndex;
 use objsync_proto::stored::{Compression, seal};
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
+use crate::calls::Calls;
 use crate::core::alone::alone;
+use crate::offline::Resume;
 use crate::options::Options;
 
 const STORE: StoreId = StoreId([7; 16]);
@@ -67,6 +69,18 @@ impl Desk {
         self.worker.do_one(&self.core, Job::Online(is_online));
     }
 
+    /// Calls in an open session of an owner, whose numbers go to this queue.
+    fn open_session(&self) -> Calls {
+        let mut calls = Calls::new(None);
+        let session = Some((SESSION, Sequence(1), Sequence(0)));
+        calls.resume(Resume {
+            session,
+            ..Resume::default()
+        });
+        calls.session.connected(true);
+        calls
+    }
+
     /// What the handle sees of the key.
     fn sees(&self, text: &str) {
         let (key, value) = (key(), Some(value(text)));
@@ -90,7 +104,11 @@ impl Desk {
 }
 
 fn key() -> Bytes {
-    Bytes::from_static(b"k")
+    objsync_proto::key::encode(&"k".into())
+        .unwrap()
+        .as_bytes()
+        .to_vec()
+        .into()
 }
 
 fn value(text: &str) -> Bytes {
@@ -128,4 +146,39 @@ fn closing_tells_no_made_up_answer_of_a_write_that_was_sent() {
         "{error:?}"
     );
     assert_eq!(desk.on_disk(), [1]);
+}
+
+/// A swap was taken with an owner there, which is lost before the swap has a number. Here the key has
+/// another value: who is told so must not find it swapped when the next owner sees it otherwise.
+#[test]
+fn write_that_was_told_to_come_to_nothing_is_not_sent_later() {
+    let mut desk = Desk::new();
+    let mut calls = desk.open_session();
+    desk.online(true);
+    let mut swapped = desk.write(swap("a", "b"));
+    calls.take_queued(&desk.core);
+    desk.sees("c");
+    desk.online(false);
+    let (outcome, _) = swapped.try_recv().unwrap().unwrap();
+    assert_eq!(outcome, Outcome::Swapped(false));
+    // The number was on its way to the disk meanwhile.
+    desk.work();
+    let mut sent = BytesMut::new();
+    calls.take_queued(&desk.core);
+    calls.transmit(&desk.core.replica, &mut sent, usize::MAX);
+    assert!(sent.is_empty() && calls.is_settled());
+    assert_eq!(desk.on_disk(), []);
+}
+
+#[test]
+fn answer_that_says_something_else_than_was_told_is_a_conflict() {
+    let says = |told: Outcome, outcome: Outcome| {
+        contradiction(&Caller::WasTold(told), &Ok((outcome, queued_ack()))).is_some()
+    };
+    assert!(says(Outcome::Swapped(true), Outcome::Swapped(false)));
+    assert!(says(Outcome::Swapped(false), Outcome::Swapped(true)));
+    assert!(says(Outcome::Deleted(0), Outcome::Deleted(2)));
+    assert!(!says(Outcome::Swapped(true), Outcome::Swapped(true)));
+    assert!(!says(Outcome::Swapped(false), Outcome::Swapped(false)));
+    assert!(!says(Outcome::Deleted(2), Outcome::Deleted(1)));
 }
