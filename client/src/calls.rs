@@ -3,6 +3,7 @@
 //! Writes are numbered and repeated by `proto::session`; other requests change no key and are
 //! simply asked again.
 
+mod hold;
 mod queued;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,7 +21,7 @@ use objsync_store::SubmissionOrigin;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use self::queued::is_queued;
+use self::hold::Hold;
 use crate::core::{Asker, Command, Core, FeedSink, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::owner::OwnerSide;
@@ -34,7 +35,7 @@ pub(crate) struct Calls {
     pub(crate) feeds: VecDeque<(FeedWanted, FeedSink)>,
     writes: HashMap<CallId, WaitingWrite>,
     call_count: u64,
-    /// Writes that did not fit into the session's window, in order.
+    /// Writes that are not in the session yet, in order.
     beyond: VecDeque<Command>,
     requests: BTreeMap<u64, WaitingRequest>,
     request_count: u64,
@@ -43,6 +44,9 @@ pub(crate) struct Calls {
     durability: Option<Durability>,
     /// Numbers are being put on disk.
     is_numbering: bool,
+    /// The owner takes writes of this handle.
+    pub(crate) may_write: bool,
+    hold: Hold,
     start: Instant,
 }
 
@@ -72,29 +76,21 @@ impl Calls {
             in_flight: 0,
             durability,
             is_numbering: false,
+            may_write: true,
+            hold: Hold::default(),
             start: Instant::now(),
         }
     }
 
     /// Takes what callers have queued.
     pub(crate) fn take_queued(&mut self, core: &Core) {
-        self.retry_beyond();
         for command in core.take_queued() {
             match command {
                 Command::Write {
                     answer: Asker::Queue(entry),
                     ..
-                } if !is_queued(core, entry) => {}
-                Command::Write { .. } if !self.beyond.is_empty() => {
-                    self.beyond.push_back(command);
-                }
-                Command::Write {
-                    operation,
-                    answer,
-                    deadline,
-                } => {
-                    self.submit(operation, answer, deadline);
-                }
+                } => self.take_of_queue(core, entry, command),
+                Command::Write { .. } => self.beyond.push_back(command),
                 Command::Request {
                     request,
                     reply,
@@ -114,10 +110,14 @@ impl Calls {
                     self.is_numbering = false;
                     self.session.release(session, through);
                 }
-                Command::Withdrawn(entry) => self.withdraw(entry),
+                Command::Withdrawn(entry) => {
+                    self.hold.returned(entry);
+                    self.withdraw(entry);
+                }
                 Command::Finished(op) => self.session.finish(op),
             }
         }
+        self.retry_beyond(core);
         self.write_down(core);
     }
 
@@ -184,6 +184,9 @@ impl Calls {
                     // First, so that no reader falls between the queue and the replica.
                     if let Ok((outcome, ack)) = &done.result {
                         core.note_ack(outcome, ack);
+                    }
+                    if done.op.is_none() {
+                        self.hold.refused(entry);
                     }
                     if let Some(offline) = &core.offline {
                         offline.answered(entry, done.op, done.result);
@@ -261,7 +264,7 @@ impl Calls {
             let error = core.unreachable(core.config.options.timeout);
             self.replied(&core.replica, number, Err(error));
         }
-        self.retry_beyond();
+        self.retry_beyond(core);
     }
 
     /// Whether nothing waits for an answer.
@@ -353,7 +356,10 @@ impl Calls {
         }
     }
 
-    fn retry_beyond(&mut self) {
+    fn retry_beyond(&mut self, core: &Core) {
+        if self.hold.is_on(Instant::now()) {
+            return;
+        }
         let mut left = self.beyond.len();
         while left > 0 {
             left -= 1;
@@ -363,6 +369,10 @@ impl Calls {
                 deadline,
             }) = self.beyond.pop_front()
             {
+                if let (Asker::Queue(entry), false) = (&answer, self.may_write) {
+                    queued::deny(core, *entry);
+                    continue;
+                }
                 let before = self.beyond.len();
                 self.submit(operation, answer, deadline);
                 if self.beyond.len() > before {

@@ -163,6 +163,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         .calls
         .session
         .connected(connection.welcome.session_known);
+    connection.calls.may_write = connection.welcome.may_write;
     connection.core.note_session(connection.calls.session.id());
     connection.join();
     core.enter(Phase::Peer { address, pid });
@@ -250,7 +251,7 @@ impl Connection<'_> {
             match message {
                 ToPeer::Answer(sequence, result) => self.calls.session.answered(sequence, result),
                 ToPeer::Opened(id) => {
-                    self.calls.session.opened(id);
+                    self.calls.opened(id);
                     self.core.note_session(Some(id));
                 }
                 ToPeer::Reply(number, reply) => {
@@ -277,8 +278,7 @@ impl Connection<'_> {
     /// The owner ends the connection. Where that is about a write only, the handle goes on: its
     /// reads need no session, and the next write may fare better.
     fn sent_away(&mut self, failure: Failure) -> End {
-        if self.calls.session.refused(&failure) {
-            self.calls.deliver(self.core);
+        if self.calls.refused(self.core, &failure) {
             return End::Lost(failure.to_string());
         }
         ended_by(self.core, failure.into())

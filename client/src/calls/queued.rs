@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::SessionId;
 use objsync_proto::operation::Operation;
 use objsync_proto::session::{CallId, ClientSession};
 use tokio::time::Instant;
@@ -13,10 +15,18 @@ use crate::offline::Resume;
 /// How long a call that stands for nothing is sent again.
 const NOTHING_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-pub(super) fn is_queued(core: &Core, entry: u64) -> bool {
+fn is_queued(core: &Core, entry: u64) -> bool {
     core.offline
         .as_ref()
         .is_some_and(|offline| offline.has(entry))
+}
+
+/// An owner that takes no writes of this handle is not asked.
+pub(super) fn deny(core: &Core, entry: u64) {
+    if let Some(offline) = &core.offline {
+        let failure = Failure::new(ErrorKind::Denied, "this link may not write");
+        offline.answered(entry, None, Err(failure));
+    }
 }
 
 impl Calls {
@@ -62,7 +72,7 @@ impl Calls {
             }
         }
         for (entry, _, operation) in writes {
-            self.submit_queued(entry, operation);
+            (self.beyond).push_back(Command::of_queue(entry, operation));
         }
         resume.session.is_some()
     }
@@ -81,16 +91,54 @@ impl Calls {
     }
 
     fn submit_queued(&mut self, entry: u64, operation: Operation) {
-        let command = Command::of_queue(entry, operation);
-        match command {
-            Command::Write { .. } if !self.beyond.is_empty() => self.beyond.push_back(command),
-            Command::Write {
-                operation,
-                answer,
-                deadline,
-            } => self.submit(operation, answer, deadline),
-            _ => {}
+        if let Command::Write {
+            operation,
+            answer,
+            deadline,
+        } = Command::of_queue(entry, operation)
+        {
+            self.submit(operation, answer, deadline);
         }
+    }
+
+    /// Takes a write of the queue, unless it is gone from there; one that comes back after a refusal
+    /// goes to its place.
+    pub(super) fn take_of_queue(&mut self, core: &Core, entry: u64, command: Command) {
+        let is_back = self.hold.returned(entry);
+        if !is_queued(core, entry) {
+            return;
+        }
+        let is_later = |command: &Command| matches!(command, Command::Write { answer: Asker::Queue(its), .. } if *its > entry);
+        let place = match is_back {
+            true => self.beyond.iter().position(is_later),
+            false => None,
+        };
+        (self.beyond).insert(place.unwrap_or(self.beyond.len()), command);
+    }
+
+    /// The owner ends the connection for this reason. Tells whether it refused a session by that: then
+    /// what waits for one has its answer, but for what the queue promised, which is held back.
+    pub(crate) fn refused(&mut self, core: &Core, failure: &Failure) -> bool {
+        let was_refused = self.session.refused(failure);
+        if was_refused {
+            if core.offline.is_some() {
+                self.hold.begin(Instant::now());
+            }
+            self.deliver(core);
+        }
+        was_refused
+    }
+
+    /// The owner has opened the session that was asked for.
+    pub(crate) fn opened(&mut self, session: SessionId) {
+        self.session.opened(session);
+        self.hold.end();
+    }
+
+    /// The pause after a refusal is over.
+    #[cfg(test)]
+    pub(crate) fn end_pause(&mut self) {
+        self.hold.end();
     }
 
     fn submit_nothing(&mut self) {

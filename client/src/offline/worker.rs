@@ -302,10 +302,12 @@ impl Worker {
         result: Result<(Outcome, Ack), Failure>,
     ) {
         let Some(caller) = self.caller_of(number) else {
+            core.push(Command::Withdrawn(number));
             return;
         };
         let was_told = matches!(caller, Caller::WasTold(_) | Caller::IsGone);
-        if op.is_none() && was_told {
+        let is_final = matches!(&result, Err(failure) if failure.kind == ErrorKind::Denied);
+        if op.is_none() && was_told && !is_final {
             // It was never sent: the next owner, or the same one with more room, may take it.
             self.put_back(number, caller);
             if let Some(operation) = self.offline.operation(number) {
@@ -326,9 +328,10 @@ impl Worker {
             self.offline.state().conflicts.push(kept);
         }
         self.forget(core, number);
-        if let Some(op) = op {
-            core.push(Command::Finished(op));
-        }
+        core.push(match op {
+            Some(op) => Command::Finished(op),
+            None => Command::Withdrawn(number),
+        });
         match caller {
             Caller::Waits(answer, _) => drop(answer.send(answered(op, result))),
             Caller::GaveUp => {

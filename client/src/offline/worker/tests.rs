@@ -5,7 +5,10 @@ use std::sync::mpsc;
 
 use bytes::{Bytes, BytesMut};
 use objsync_proto::ids::FrameIndex;
+use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::stored::{Compression, seal};
+use objsync_proto::wire::ToOwner;
+use objsync_proto::wire::codec;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
@@ -116,6 +119,11 @@ fn value(text: &str) -> Bytes {
     seal(&payload, Compression::default()).unwrap()
 }
 
+fn put(text: &str) -> Operation {
+    let (key, value) = (key(), value(text));
+    Operation::Put { key, value }
+}
+
 fn swap(old: &str, new: &str) -> Operation {
     Operation::CompareAndSet {
         key: key(),
@@ -181,4 +189,79 @@ fn answer_that_says_something_else_than_was_told_is_a_conflict() {
     assert!(!says(Outcome::Swapped(true), Outcome::Swapped(true)));
     assert!(!says(Outcome::Swapped(false), Outcome::Swapped(false)));
     assert!(!says(Outcome::Deleted(2), Outcome::Deleted(1)));
+}
+
+/// The writes that would be sent now, each by its value.
+fn sent(desk: &mut Desk, calls: &mut Calls) -> Vec<Bytes> {
+    let mut out = BytesMut::new();
+    for _ in 0..3 {
+        calls.take_queued(&desk.core);
+        desk.work();
+    }
+    calls.transmit(&desk.core.replica, &mut out, usize::MAX);
+    let mut values = Vec::new();
+    while let Some(message) = codec::decode::<ToOwner>(&mut out, FRAME_BYTES_MAX).unwrap() {
+        if let ToOwner::Write(write) = message
+            && let Operation::Put { value, .. } = write.operation
+        {
+            values.push(value);
+        }
+    }
+    values
+}
+
+/// Three writes are told. The owner refuses a session for the first two, while the third is on its
+/// way: the owner is left alone for a moment, and then gets all three in their order.
+#[test]
+fn writes_of_a_refused_session_wait_and_go_out_in_their_order() {
+    let mut desk = Desk::new();
+    desk.sees("0");
+    let mut calls = Calls::new(None);
+    calls.resume(Resume::default());
+    desk.write(put("1"));
+    desk.write(put("2"));
+    calls.session.connected(false);
+    assert!(sent(&mut desk, &mut calls).is_empty(), "a session first");
+    let third = desk.write(put("3"));
+    let full = Failure::new(ErrorKind::Full, "the disk is full");
+    assert!(calls.refused(&desk.core, &full));
+    calls.disconnected(&desk.core.replica);
+    calls.session.connected(false);
+    // Before the queue has given anything back, and after.
+    calls.take_queued(&desk.core);
+    assert!(calls.session.is_settled());
+    desk.work();
+    calls.take_queued(&desk.core);
+    assert!(calls.session.is_settled(), "held back");
+    calls.end_pause();
+    assert!(sent(&mut desk, &mut calls).is_empty(), "a session first");
+    calls.opened(SESSION);
+    let expected = [value("1"), value("2"), value("3")];
+    assert_eq!(sent(&mut desk, &mut calls), expected);
+    drop(third);
+    assert_eq!(desk.on_disk(), [1, 2, 3]);
+}
+
+/// A link that may only read: what was told offline is a conflict, what is asked online is refused,
+/// and the owner is not asked for a session, which would end the connection each time.
+#[test]
+fn owner_that_takes_no_writes_of_this_link_is_asked_for_nothing() {
+    let mut desk = Desk::new();
+    desk.sees("0");
+    let mut calls = Calls::new(None);
+    calls.resume(Resume::default());
+    desk.write(put("1"));
+    calls.may_write = false;
+    calls.session.connected(false);
+    desk.online(true);
+    let mut asked = desk.write(put("2"));
+    assert!(sent(&mut desk, &mut calls).is_empty());
+    let error = asked.try_recv().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    let state = desk.worker.offline.state();
+    assert_eq!((state.entries.len(), state.conflicts.len()), (0, 1));
+    assert_eq!(state.conflicts[0].reason, "this link may not write");
+    drop(state);
+    assert!(calls.is_settled());
+    assert_eq!(desk.on_disk(), []);
 }
