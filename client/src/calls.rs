@@ -244,15 +244,8 @@ impl Calls {
             self.beyond.drain(..).partition(late_write);
         self.beyond = beyond;
         for command in late_writes {
-            if let Command::Write {
-                operation,
-                answer: Asker::Caller(_),
-                ..
-            } = &command
-            {
-                core.answered(operation.bytes() as u64);
-            }
-            command.fail(&core.unreachable(core.config.options.timeout));
+            let error = core.unreachable(core.config.options.timeout);
+            self.fail_beyond(core, command, &error);
         }
         let numbers: Vec<u64> = self
             .requests

@@ -134,7 +134,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
     if let Some(offline) = &core.offline {
         match offline.open(welcome.position.store).await {
             Ok(resume) => {
-                if calls.resume(resume) {
+                if calls.resume(core, resume) {
                     return End::Lost(String::from("the queue goes on in a session of its own"));
                 }
             }

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::SessionId;
+use objsync_proto::ids::{Origin, SessionId};
 use objsync_proto::operation::Operation;
 use objsync_proto::session::{CallId, ClientSession};
 use tokio::time::Instant;
 
+use super::hold::Hold;
 use super::{Calls, WaitingWrite};
 use crate::core::{Asker, Command, Core};
+use crate::error::ObjectError;
 use crate::offline::Resume;
 
+/// Why a call for another store has no answer.
+const REPLACED: &str = "the store was replaced by another one before it answered";
 /// How long a call that stands for nothing is sent again.
 const NOTHING_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
@@ -51,14 +55,12 @@ impl Calls {
 
     /// Goes on with what was left in a queue on disk. Tells whether that is in a session of its own,
     /// which a connection has to name first.
-    pub(crate) fn resume(&mut self, resume: Resume) -> bool {
+    pub(crate) fn resume(&mut self, core: &Core, resume: Resume) -> bool {
         if resume.was_open {
             return false;
         }
+        self.leave_session(core);
         self.session = ClientSession::written_down(resume.session);
-        // What was for another store is not for this one.
-        self.writes.clear();
-        self.beyond.clear();
         let mut sequence = resume.session.map(|(_, floor, _)| floor);
         let mut writes = resume.writes.into_iter().peekable();
         if let Some((_, _, sent)) = resume.session {
@@ -75,6 +77,52 @@ impl Calls {
             (self.beyond).push_back(Command::of_queue(entry, operation));
         }
         resume.session.is_some()
+    }
+
+    /// What was for another store is not for the next one: its callers hear so.
+    fn leave_session(&mut self, core: &Core) {
+        self.deliver(core);
+        let left = self.session.take_over();
+        for call in left.calls {
+            let Some(WaitingWrite {
+                answer: Asker::Caller(answer),
+                bytes,
+            }) = self.writes.remove(&call.call)
+            else {
+                continue;
+            };
+            core.answered(bytes);
+            let error = match (left.session, call.sequence) {
+                (Some(session), Some(sequence)) => ObjectError::Unanswered {
+                    failure: Failure::new(ErrorKind::OutcomeUnknown, REPLACED),
+                    op: Origin { session, sequence },
+                },
+                _ => ObjectError::new(ErrorKind::Unavailable, REPLACED),
+            };
+            let _ = answer.send(Err(error));
+        }
+        self.writes.clear();
+        for command in std::mem::take(&mut self.beyond) {
+            self.fail_beyond(
+                core,
+                command,
+                &ObjectError::new(ErrorKind::Unavailable, REPLACED),
+            );
+        }
+        self.hold = Hold::default();
+    }
+
+    /// Ends a write that had no place in the session.
+    pub(super) fn fail_beyond(&self, core: &Core, command: Command, error: &ObjectError) {
+        if let Command::Write {
+            operation,
+            answer: Asker::Caller(_),
+            ..
+        } = &command
+        {
+            core.answered(operation.bytes() as u64);
+        }
+        command.fail(error);
     }
 
     /// Lets go of a queued write that was not sent, and must not be.

@@ -139,6 +139,23 @@ impl Core {
         std::mem::take(&mut self.queue().commands)
     }
 
+    /// Drops the writes of a queue on disk that was left for another one.
+    pub(crate) fn drop_queued_writes(&self) {
+        let is_of_queue = |command: &Command| {
+            matches!(
+                command,
+                Command::Withdrawn(_)
+                    | Command::Write {
+                        answer: Asker::Queue(_),
+                        ..
+                    }
+            )
+        };
+        self.queue()
+            .commands
+            .retain(|command| !is_of_queue(command));
+    }
+
     /// Fails what waits in the queue past its deadline.
     pub(crate) fn expire_queued(&self, now: Instant) {
         let mut expired = Vec::new();

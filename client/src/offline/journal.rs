@@ -200,6 +200,12 @@ impl Journal {
         self.sync_folder()
     }
 
+    /// Takes nothing any more, as after a failed write that could not be taken back.
+    #[cfg(test)]
+    pub(super) fn break_down(&mut self) {
+        self.broken = true;
+    }
+
     /// How long the file is.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes

@@ -13,11 +13,14 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
 use crate::calls::Calls;
+use crate::core::Asker;
 use crate::core::alone::alone;
 use crate::offline::Resume;
+use crate::offline::reload::Loaded;
 use crate::options::Options;
 
 const STORE: StoreId = StoreId([7; 16]);
+const OTHER: StoreId = StoreId([8; 16]);
 const SESSION: SessionId = SessionId {
     epoch: 3,
     frame: FrameIndex(9),
@@ -52,7 +55,7 @@ impl Desk {
 
     /// A write by a caller, put on disk.
     fn write(&mut self, operation: Operation) -> Answer {
-        let answered = self.core.offline.as_ref().unwrap().write(operation);
+        let answered = self.core.submit(operation).unwrap();
         self.work();
         answered
     }
@@ -76,10 +79,13 @@ impl Desk {
     fn open_session(&self) -> Calls {
         let mut calls = Calls::new(None);
         let session = Some((SESSION, Sequence(1), Sequence(0)));
-        calls.resume(Resume {
-            session,
-            ..Resume::default()
-        });
+        calls.resume(
+            &self.core,
+            Resume {
+                session,
+                ..Resume::default()
+            },
+        );
         calls.session.connected(true);
         calls
     }
@@ -101,9 +107,20 @@ impl Desk {
     fn on_disk(self) -> Vec<u64> {
         drop(self.worker);
         let (_, records) = Journal::open_in(self.folder.path(), STORE, "default").unwrap();
-        let loaded = crate::offline::reload::Loaded::of(records);
+        let loaded = Loaded::of(records);
         loaded.entries.keys().copied().collect()
     }
+}
+
+/// A write that does not wait on disk.
+fn caller(core: &Core, operation: Operation) -> Answer {
+    let (answer, answered) = oneshot::channel();
+    core.push(Command::Write {
+        operation,
+        answer: Asker::Caller(answer),
+        deadline: tokio::time::Instant::now() + core.config.options.timeout,
+    });
+    answered
 }
 
 fn key() -> Bytes {
@@ -217,7 +234,7 @@ fn writes_of_a_refused_session_wait_and_go_out_in_their_order() {
     let mut desk = Desk::new();
     desk.sees("0");
     let mut calls = Calls::new(None);
-    calls.resume(Resume::default());
+    calls.resume(&desk.core, Resume::default());
     desk.write(put("1"));
     desk.write(put("2"));
     calls.session.connected(false);
@@ -249,7 +266,7 @@ fn owner_that_takes_no_writes_of_this_link_is_asked_for_nothing() {
     let mut desk = Desk::new();
     desk.sees("0");
     let mut calls = Calls::new(None);
-    calls.resume(Resume::default());
+    calls.resume(&desk.core, Resume::default());
     desk.write(put("1"));
     calls.may_write = false;
     calls.session.connected(false);
@@ -264,4 +281,63 @@ fn owner_that_takes_no_writes_of_this_link_is_asked_for_nothing() {
     drop(state);
     assert!(calls.is_settled());
     assert_eq!(desk.on_disk(), []);
+}
+
+/// A store is replaced, and the handle was asked to accept that. What was told is a conflict in the
+/// new store's queue, nothing of it is sent to the new store, and who waited hears so.
+#[test]
+fn queue_of_a_replaced_store_becomes_conflicts_and_is_not_sent_to_the_next_one() {
+    let mut desk = Desk::new();
+    desk.sees("0");
+    let mut calls = desk.open_session();
+    let mut locked = caller(&desk.core, Operation::Settle);
+    desk.write(put("1"));
+    calls.take_queued(&desk.core);
+    desk.write(put("2"));
+    desk.online(true);
+    let mut waits = desk.write(put("3"));
+    assert_eq!(desk.core.unanswered(), 1);
+    let other = tempfile::tempdir().unwrap();
+    let (mut journal, mut records) = Journal::open_in(other.path(), OTHER, "default").unwrap();
+    // A write of an earlier process, by chance with the number of one that goes.
+    let earlier = Record::Queued(2, 1, put("earlier"));
+    journal
+        .append(std::slice::from_ref(&earlier), true)
+        .unwrap();
+    records.push(earlier);
+    let opened = (journal, records);
+    let left = desk.worker.leave_store(&desk.core);
+    let resume = (desk.worker)
+        .enter(&desk.core, OTHER, opened, left)
+        .unwrap();
+    calls.resume(&desk.core, resume);
+    desk.write(put("4"));
+    calls.session.connected(false);
+    assert!(sent(&mut desk, &mut calls).is_empty(), "a session first");
+    calls.opened(SESSION);
+    assert_eq!(sent(&mut desk, &mut calls), [value("earlier"), value("4")]);
+    assert_eq!(desk.core.unanswered(), 0);
+    for answer in [&mut waits, &mut locked] {
+        let error = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!(desk.worker.offline.conflict_count(), 2);
+    assert_eq!(desk.on_disk(), []);
+    let (_, records) = Journal::open_in(other.path(), OTHER, "default").unwrap();
+    assert_eq!(Loaded::of(records).conflicts.len(), 2);
+}
+
+/// The same, but the new file takes nothing: the old one keeps what was told.
+#[test]
+fn queue_of_a_replaced_store_is_erased_only_when_its_conflicts_are_on_disk() {
+    let mut desk = Desk::new();
+    desk.sees("0");
+    desk.write(put("1"));
+    let other = tempfile::tempdir().unwrap();
+    let (mut journal, records) = Journal::open_in(other.path(), OTHER, "default").unwrap();
+    journal.break_down();
+    let left = desk.worker.leave_store(&desk.core);
+    let entered = (desk.worker).enter(&desk.core, OTHER, (journal, records), left);
+    assert_eq!(entered.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(desk.on_disk(), [1]);
 }
