@@ -99,7 +99,7 @@ impl Worker {
                 }
             }
             self.write_fresh(&core);
-            self.give_up_late();
+            self.give_up_late(&core, Instant::now());
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::Origin;
 use objsync_proto::operation::Operation;
 
 use super::{Worker, queued_ack};
@@ -31,7 +32,7 @@ impl Worker {
     /// The handle is closed: nobody waits any longer.
     pub(super) fn tell_all(&mut self, core: &Arc<Core>) {
         self.tell_certain(core);
-        self.give_up(|_| true);
+        self.give_up(core, |_| true, &core.closed_error());
     }
 
     /// Tells the caller of a write what it comes to as far as this handle knows.
@@ -93,28 +94,53 @@ impl Worker {
         }
     }
 
-    /// Ends the wait of callers whose time is over. Their writes stay in the queue.
-    pub(super) fn give_up_late(&mut self) {
-        let now = Instant::now();
-        self.give_up(|deadline| deadline <= now);
+    /// Ends the wait of callers whose time is over.
+    pub(super) fn give_up_late(&mut self, core: &Arc<Core>, now: Instant) {
+        let error = core.unreachable(core.config.options.timeout);
+        self.give_up(core, |until| until <= now, &error);
     }
 
-    /// Tells callers that nobody knows what became of writes that an owner may have seen.
-    fn give_up(&mut self, is_over: impl Fn(Instant) -> bool) {
+    /// A write that an owner may have seen stays in the queue, and its caller hears that nobody knows
+    /// what became of it. Another one is told, or taken back with this error.
+    fn give_up(
+        &mut self,
+        core: &Arc<Core>,
+        is_over: impl Fn(Instant) -> bool,
+        error: &ObjectError,
+    ) {
+        let is_late =
+            |caller: &Caller| matches!(caller, Caller::Waits(_, until) if is_over(*until));
+        let unseen: Vec<u64> = (self.offline.state().entries.iter())
+            .filter(|(_, entry)| entry.number.is_none() && is_late(&entry.caller))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in unseen {
+            self.tell(core, number);
+            if self.is_unnumbered(number) {
+                self.take_back(core, number, Err(error.clone()));
+            }
+        }
         self.has_waiting = false;
         let mut state = self.offline.state();
         for entry in state.entries.values_mut() {
-            let is_late = matches!(&entry.caller, Caller::Waits(_, until) if is_over(*until));
-            if let (true, Some(op)) = (is_late, entry.number)
+            if is_late(&entry.caller)
                 && let Caller::Waits(answer, _) =
                     std::mem::replace(&mut entry.caller, Caller::GaveUp)
             {
-                let text = "write got no answer in time: it is queued, and will be done once";
-                let failure = Failure::new(ErrorKind::OutcomeUnknown, text);
-                let _ = answer.send(Err(ObjectError::Unanswered { failure, op }));
+                let _ = answer.send(Err(unanswered(entry.number)));
             }
             self.has_waiting |= matches!(entry.caller, Caller::Waits(..));
         }
+    }
+}
+
+/// The error for a write that stays in the queue; without a number as the disk did not let it go.
+fn unanswered(number: Option<Origin>) -> ObjectError {
+    let text = "write got no answer in time: it is queued, and will be done once";
+    let failure = Failure::new(ErrorKind::OutcomeUnknown, text);
+    match number {
+        Some(op) => ObjectError::Unanswered { failure, op },
+        None => ObjectError::from(failure),
     }
 }
 

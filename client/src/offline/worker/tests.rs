@@ -341,3 +341,37 @@ fn queue_of_a_replaced_store_is_erased_only_when_its_conflicts_are_on_disk() {
     assert_eq!(entered.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(desk.on_disk(), [1]);
 }
+
+/// An owner that is there, and never opens a session: a write has a time to wait all the same.
+#[test]
+fn write_without_a_number_ends_its_wait_when_its_time_is_over() {
+    let mut desk = Desk::new();
+    let later = Instant::now() + Duration::from_secs(3600);
+    desk.online(true);
+    // What it comes to cannot be told: this handle holds nothing.
+    let mut swapped = desk.write(swap("a", "b"));
+    desk.worker.give_up_late(&desk.core, later);
+    let error = swapped.try_recv().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    // What it comes to can be told.
+    desk.sees("a");
+    let mut swapped = desk.write(swap("a", "b"));
+    desk.worker.give_up_late(&desk.core, later);
+    let (outcome, ack) = swapped.try_recv().unwrap().unwrap();
+    assert_eq!(outcome, Outcome::Swapped(true));
+    assert_eq!(ack.durability, Durability::Queued);
+    assert_eq!(desk.on_disk(), [2]);
+}
+
+/// Neither told nor taken back: the disk is full too.
+#[test]
+fn write_that_cannot_be_taken_back_is_told_as_unknown() {
+    let mut desk = Desk::new();
+    desk.online(true);
+    let mut swapped = desk.write(swap("a", "b"));
+    desk.worker.journal.as_mut().unwrap().1.break_down();
+    desk.worker.tell_all(&desk.core);
+    let error = swapped.try_recv().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    assert_eq!(desk.on_disk(), [1]);
+}
