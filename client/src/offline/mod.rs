@@ -80,9 +80,10 @@ enum Caller {
     Waits(oneshot::Sender<Answered>, Instant),
     /// That it is queued, and will come to this.
     WasTold(Outcome),
-    /// It was a process that has ended.
+    /// It was a process that has ended, or knows no number to ask by: what its write comes to is
+    /// looked at as a conflict.
     IsGone,
-    /// It was told that nobody knows yet.
+    /// It was told that nobody knows yet, and the number to ask by.
     GaveUp,
 }
 

@@ -305,6 +305,11 @@ impl Worker {
             core.push(Command::Withdrawn(number));
             return;
         };
+        let caller = match (caller, op) {
+            // It knows a number that stands for nothing any more.
+            (Caller::GaveUp, None) => Caller::IsGone,
+            (caller, _) => caller,
+        };
         let was_told = matches!(caller, Caller::WasTold(_) | Caller::IsGone);
         let is_final = matches!(&result, Err(failure) if failure.kind == ErrorKind::Denied);
         if op.is_none() && was_told && !is_final {

@@ -123,9 +123,12 @@ impl Worker {
         self.has_waiting = false;
         let mut state = self.offline.state();
         for entry in state.entries.values_mut() {
+            let without = match entry.number {
+                Some(_) => Caller::GaveUp,
+                None => Caller::IsGone,
+            };
             if is_late(&entry.caller)
-                && let Caller::Waits(answer, _) =
-                    std::mem::replace(&mut entry.caller, Caller::GaveUp)
+                && let Caller::Waits(answer, _) = std::mem::replace(&mut entry.caller, without)
             {
                 let _ = answer.send(Err(unanswered(entry.number)));
             }

@@ -25,6 +25,10 @@ const SESSION: SessionId = SessionId {
     epoch: 3,
     frame: FrameIndex(9),
 };
+const OTHER_SESSION: SessionId = SessionId {
+    epoch: 4,
+    frame: FrameIndex(9),
+};
 
 type Answer = oneshot::Receiver<Answered>;
 
@@ -373,5 +377,35 @@ fn write_that_cannot_be_taken_back_is_told_as_unknown() {
     desk.worker.tell_all(&desk.core);
     let error = swapped.try_recv().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    assert_eq!(desk.on_disk(), [1]);
+}
+
+/// A caller has given up, and was told that its write will be done. The session of its number ends,
+/// and the next one is refused for now: the promise holds.
+#[test]
+fn write_whose_caller_gave_up_is_sent_again_after_a_refusal() {
+    let mut desk = Desk::new();
+    let mut calls = desk.open_session();
+    desk.online(true);
+    let mut asked = desk.write(put("1"));
+    calls.take_queued(&desk.core);
+    desk.work();
+    let later = Instant::now() + Duration::from_secs(3600);
+    desk.worker.give_up_late(&desk.core, later);
+    let error = asked.try_recv().unwrap().unwrap_err();
+    assert!(error.to_string().contains("will be done once"), "{error}");
+    // It was not sent: the next owner does not know the session, and has no room for another one.
+    calls.disconnected(&desk.core.replica);
+    calls.session.connected(false);
+    assert!(sent(&mut desk, &mut calls).is_empty(), "a session first");
+    let full = Failure::new(ErrorKind::Full, "the disk is full");
+    assert!(calls.refused(&desk.core, &full));
+    calls.disconnected(&desk.core.replica);
+    calls.session.connected(false);
+    desk.work();
+    calls.end_pause();
+    assert!(sent(&mut desk, &mut calls).is_empty(), "a session first");
+    calls.opened(OTHER_SESSION);
+    assert_eq!(sent(&mut desk, &mut calls), [value("1")]);
     assert_eq!(desk.on_disk(), [1]);
 }
