@@ -2,6 +2,7 @@
 //! thread of the queue, of the I/O thread and of the owner.
 
 use std::sync::mpsc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use objsync_proto::ids::FrameIndex;
@@ -17,7 +18,7 @@ use crate::core::Asker;
 use crate::core::alone::alone;
 use crate::offline::Resume;
 use crate::offline::reload::Loaded;
-use crate::options::Options;
+use crate::options::{Options, ReplicaMode};
 
 const STORE: StoreId = StoreId([7; 16]);
 const OTHER: StoreId = StoreId([8; 16]);
@@ -42,9 +43,13 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    fn with(options: Options) -> Self {
         let (jobs, todo) = mpsc::channel();
         let offline = Arc::new(Offline::new(jobs));
-        let core = alone(Options::default(), |_| Some(Arc::clone(&offline)));
+        let core = alone(options, |_| Some(Arc::clone(&offline)));
         let mut worker = Worker::new(Arc::downgrade(&core), offline);
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open_in(folder.path(), STORE, "default").unwrap().0;
@@ -408,4 +413,23 @@ fn write_whose_caller_gave_up_is_sent_again_after_a_refusal() {
     calls.opened(OTHER_SESSION);
     assert_eq!(sent(&mut desk, &mut calls), [value("1")]);
     assert_eq!(desk.on_disk(), [1]);
+}
+
+/// A handle without a replica asks the owner for what is no older than now; its own write is newer.
+#[test]
+fn read_with_a_bound_on_its_age_sees_what_is_queued() {
+    let mut desk = Desk::with(Options {
+        replica: ReplicaMode::None,
+        ..Options::default()
+    });
+    desk.sees("0");
+    desk.write(put("1"));
+    let read = crate::read::get_within(Arc::clone(&desk.core), key(), Duration::ZERO);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let read = std::pin::pin!(read).poll(&mut context);
+    let seen = objsync_proto::value::to_payload("1").unwrap();
+    match read {
+        Poll::Ready(read) => assert_eq!(read.unwrap(), Some(seen)),
+        Poll::Pending => panic!("it asks the owner"),
+    }
 }
