@@ -150,18 +150,21 @@ impl Calls {
     }
 
     /// The owner replied to a request, or it has waited for too long.
-    pub(crate) fn replied(&mut self, replica: &Replica, number: u64, reply: Result<Reply>) {
+    pub(crate) fn replied(&mut self, core: &Core, number: u64, reply: Result<Reply>) {
         let Some(waiting) = self.requests.remove(&number) else {
             return;
         };
         self.in_flight -= usize::from(waiting.sent);
+        if let Ok(Reply::Outcome(Some(Ok((outcome, ack))))) = &reply {
+            core.note_ack(outcome, ack);
+        }
         let reply = match (&waiting.request, reply) {
             (Request::Get { key }, Ok(Reply::Entry { entry, as_of })) => Ok(Reply::Entry {
-                entry: replica.fetched(key, entry, as_of),
+                entry: core.replica.fetched(key, entry, as_of),
                 as_of,
             }),
             (Request::Get { key }, Err(error)) if waiting.sent => {
-                replica.fetch_failed(key);
+                core.replica.fetch_failed(key);
                 Err(error)
             }
             (_, reply) => reply,
@@ -172,6 +175,9 @@ impl Calls {
     /// Gives finished writes to who waits for them.
     pub(crate) fn deliver(&mut self, core: &Core) {
         while let Some((op, result)) = self.session.late() {
+            if let Ok((outcome, ack)) = &result {
+                core.note_ack(outcome, ack);
+            }
             core.keep_late(op, result);
         }
         while let Some(done) = self.session.completion() {
@@ -255,7 +261,7 @@ impl Calls {
             .collect();
         for number in numbers {
             let error = core.unreachable(core.config.options.timeout);
-            self.replied(&core.replica, number, Err(error));
+            self.replied(core, number, Err(error));
         }
         self.retry_beyond(core);
     }

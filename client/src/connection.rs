@@ -264,7 +264,7 @@ impl Connection<'_> {
                     }
                     match self.asked.remove(&number) {
                         Some(subscription) => self.stream_answered(subscription, reply)?,
-                        None => self.calls.replied(&self.core.replica, number, reply),
+                        None => self.calls.replied(self.core, number, reply),
                     }
                 }
                 ToPeer::Goodbye(failure) => return Err(self.sent_away(failure)),
