@@ -420,7 +420,9 @@ impl Connection<'_> {
     /// Whether a handle that closes has nothing more to wait for.
     fn is_done(&self, since: &mut Option<Instant>) -> bool {
         let since = since.get_or_insert_with(Instant::now);
-        self.calls.is_settled() || since.elapsed() > CLOSE_TIMEOUT
+        // Its queue has a moment to note the last answers, so that the session can end.
+        let is_done = self.calls.is_settled() && !self.calls.session.has_unfinished();
+        is_done || since.elapsed() > CLOSE_TIMEOUT
     }
 
     /// Ends the session, so that the owner can forget it.

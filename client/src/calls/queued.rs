@@ -194,9 +194,12 @@ impl Calls {
         self.submit(Operation::Settle, Asker::Nobody, deadline);
     }
 
-    /// Whether a queue on disk has writes here that were not answered: their session has to live.
+    /// Whether a queue on disk has writes here that were not answered, or whose answers it has not
+    /// noted: their session has to live.
     pub(crate) fn has_queued(&self) -> bool {
         let is_queued = |write: &WaitingWrite| matches!(write.answer, Asker::Queue(_));
-        self.writes.values().any(is_queued) || !self.beyond.is_empty()
+        self.writes.values().any(is_queued)
+            || !self.beyond.is_empty()
+            || self.session.has_unfinished()
     }
 }

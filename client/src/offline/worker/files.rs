@@ -82,6 +82,9 @@ impl Worker {
     /// The owner has another store now: what was queued for the one before is not for it, and what
     /// was told of it is a conflict, to be kept in the next file before this one is erased.
     pub(super) fn leave_store(&mut self, core: &Arc<Core>) -> Option<Journal> {
+        self.journal.as_ref()?;
+        self.write_notes(true);
+        self.drop_notes();
         let (_, journal) = self.journal.take()?;
         // The I/O thread waits for the next file: nothing of this one is to be sent there.
         core.drop_queued_writes();
@@ -139,8 +142,9 @@ impl Worker {
             // No number is ever given twice.
             records.push(Record::Numbered(session, last, vec![0]));
         }
-        if let Err(error) = journal.rewrite(&records) {
-            tracing::warn!(%error, "a queue keeps what it is done with");
+        match journal.rewrite(&records) {
+            Ok(()) => self.drop_notes(),
+            Err(error) => tracing::warn!(%error, "a queue keeps what it is done with"),
         }
     }
 }

@@ -12,6 +12,7 @@ use objsync_proto::wire::ToOwner;
 use objsync_proto::wire::codec;
 use tokio::sync::oneshot::error::TryRecvError;
 
+use super::answer::contradiction;
 use super::*;
 use crate::calls::Calls;
 use crate::core::Asker;
@@ -201,7 +202,7 @@ fn write_that_was_told_to_come_to_nothing_is_not_sent_later() {
     calls.take_queued(&desk.core);
     calls.transmit(&desk.core.replica, &mut sent, usize::MAX);
     assert!(sent.is_empty() && calls.is_settled());
-    assert_eq!(desk.on_disk(), []);
+    assert_eq!(desk.on_disk(), [] as [u64; 0]);
 }
 
 #[test]
@@ -289,7 +290,7 @@ fn owner_that_takes_no_writes_of_this_link_is_asked_for_nothing() {
     assert_eq!(state.conflicts[0].reason, "this link may not write");
     drop(state);
     assert!(calls.is_settled());
-    assert_eq!(desk.on_disk(), []);
+    assert_eq!(desk.on_disk(), [] as [u64; 0]);
 }
 
 /// A store is replaced, and the handle was asked to accept that. What was told is a conflict in the
@@ -331,7 +332,7 @@ fn queue_of_a_replaced_store_becomes_conflicts_and_is_not_sent_to_the_next_one()
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
     assert_eq!(desk.worker.offline.conflict_count(), 2);
-    assert_eq!(desk.on_disk(), []);
+    assert_eq!(desk.on_disk(), [] as [u64; 0]);
     let (_, records) = Journal::open_in(other.path(), OTHER, "default").unwrap();
     assert_eq!(Loaded::of(records).conflicts.len(), 2);
 }
@@ -432,4 +433,80 @@ fn read_with_a_bound_on_its_age_sees_what_is_queued() {
         Poll::Ready(read) => assert_eq!(read.unwrap(), Some(seen)),
         Poll::Pending => panic!("it asks the owner"),
     }
+}
+
+/// A told swap of which the owner says otherwise.
+fn contradicted(desk: &mut Desk) -> Calls {
+    desk.sees("a");
+    let mut calls = desk.open_session();
+    desk.write(swap("a", "b"));
+    assert!(sent(desk, &mut calls).is_empty());
+    let said = Ok((Outcome::Swapped(false), queued_ack()));
+    calls.session.answered(Sequence(1), said);
+    calls.deliver(&desk.core);
+    assert!(calls.is_settled());
+    calls
+}
+
+#[test]
+fn owner_keeps_an_answer_until_its_note_is_synced() {
+    let mut desk = Desk::new();
+    desk.online(true);
+    let mut calls = desk.open_session();
+    let mut asked = desk.write(put("1"));
+    assert_eq!(sent(&mut desk, &mut calls), [value("1")]);
+    let said = Ok((Outcome::Done, queued_ack()));
+    calls.session.answered(Sequence(1), said);
+    calls.deliver(&desk.core);
+    desk.work();
+    assert!(
+        asked.try_recv().unwrap().is_ok(),
+        "its caller need not wait"
+    );
+    desk.worker.finish(&desk.core, false);
+    calls.take_queued(&desk.core);
+    assert!(calls.session.has_unfinished() && calls.has_queued());
+    // The next write is synced, and with it what was written before.
+    desk.write(put("2"));
+    desk.worker.finish(&desk.core, false);
+    calls.take_queued(&desk.core);
+    assert!(!calls.session.has_unfinished());
+}
+
+#[test]
+fn owner_keeps_an_answer_that_the_disk_does_not_take() {
+    let mut desk = Desk::new();
+    let mut calls = contradicted(&mut desk);
+    desk.worker.journal.as_mut().unwrap().1.break_down();
+    desk.work();
+    desk.worker.finish(&desk.core, true);
+    calls.take_queued(&desk.core);
+    assert!(calls.session.has_unfinished() && calls.has_queued());
+    assert_eq!(desk.worker.offline.conflict_count(), 1);
+    // A file that takes it.
+    let folder = std::mem::replace(&mut desk.folder, tempfile::tempdir().unwrap());
+    let journal = Journal::open_in(desk.folder.path(), STORE, "default")
+        .unwrap()
+        .0;
+    desk.worker.journal = Some((STORE, journal));
+    desk.worker.finish(&desk.core, true);
+    calls.take_queued(&desk.core);
+    assert!(!calls.session.has_unfinished());
+    drop(folder);
+}
+
+/// The last record of an answer is torn off: the conflict is there, once, and the write has ended.
+#[test]
+fn torn_note_of_a_conflict_keeps_the_conflict() {
+    let mut desk = Desk::new();
+    contradicted(&mut desk);
+    desk.work();
+    let file = desk.folder.path().join("0/queue");
+    let whole = std::fs::read(&file).unwrap();
+    let Desk { folder, worker, .. } = desk;
+    drop(worker);
+    std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    let (_, records) = Journal::open_in(folder.path(), STORE, "default").unwrap();
+    let loaded = Loaded::of(records);
+    assert_eq!((loaded.conflicts.len(), loaded.entries.len()), (1, 0));
 }

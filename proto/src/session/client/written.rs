@@ -69,6 +69,12 @@ impl ClientSession {
         true
     }
 
+    /// Whether answers came that are not written down yet: the owner has to keep them.
+    #[must_use]
+    pub fn has_unfinished(&self) -> bool {
+        (self.slots.iter()).any(|slot| matches!(slot, Slot::Unfinished))
+    }
+
     /// The answer to a call is written down: the owner need not keep it any more.
     pub fn finish(&mut self, op: Origin) {
         let place = (op.sequence.0.checked_sub(self.floor.0))
