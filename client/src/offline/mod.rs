@@ -6,8 +6,10 @@
 //!
 //! Invariants
 //! * A write is on disk before its caller hears of it, and its number is before it is sent.
-//! * The owner keeps the answer to a write until it is noted on disk; so after a kill each is sent
+//! * The owner keeps the answer to a write until its note is synced on disk; so after a kill each is sent
 //!   again under its number, and happens once.
+//! * What a caller heard to come to nothing, or not to be done, is not sent later.
+//! * Writes go out in their order, also after an owner had no room for them.
 //! * A queue belongs to one handle at a time, which never becomes the owner.
 //! * Reads of the handle see what its callers were told of.
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use objsync_proto::effect::Change;
-use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{
     Ack, Durability, Epoch, EpochName, Origin, Revision, Sequence, SessionId, StoreId,
 };

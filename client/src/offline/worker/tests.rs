@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
+use objsync_proto::error::Failure;
 use objsync_proto::ids::FrameIndex;
 use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::stored::{Compression, seal};
