@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::Origin;
+use crate::limits::SESSION_IDLE_MS;
 
 fn op(sequence: u64) -> Origin {
     Origin {
@@ -69,11 +70,11 @@ fn idle_session_with_an_answer_that_is_not_written_down_is_not_left() {
     sent(&mut session);
     session.answered(Sequence(1), ok(1));
     assert!(session.is_settled() && session.has_unfinished());
-    session.expire(FAR_MS - 1);
+    session.expire(SESSION_IDLE_MS);
     assert_eq!(session.id(), Some(SESSION));
     session.finish(op(1));
     assert!(!session.has_unfinished());
-    session.expire(FAR_MS - 1);
+    session.expire(SESSION_IDLE_MS);
     assert_eq!(session.id(), None);
 }
 
