@@ -388,7 +388,7 @@ fn write_that_cannot_be_taken_back_is_told_as_unknown() {
 }
 
 /// A caller has given up, and was told that its write will be done. The session of its number ends,
-/// and the next one is refused for now: the promise holds.
+/// and the next one is refused: the promise holds.
 #[test]
 fn write_whose_caller_gave_up_is_sent_again_after_a_refusal() {
     let mut desk = Desk::new();
