@@ -14,6 +14,8 @@
 //!   locked and emptied into the store, so no later call overtakes one from before.
 //! * Each queued call is answered once: by the owner, by its deadline, or by the end of the handle.
 
+#[cfg(test)]
+pub(crate) mod alone;
 mod command;
 pub(crate) mod fresh;
 mod late;
@@ -116,19 +118,35 @@ pub(crate) enum Phase {
 impl Core {
     /// Begins to look for the store.
     pub(crate) fn start(config: Arc<Config>) -> Result<Arc<Self>> {
+        let mut refused = None;
+        let core = Self::new(config, |core, config| match config.options.offline {
+            OfflineMode::Wait => None,
+            OfflineMode::Queue => Offline::start(Weak::clone(core))
+                .map_err(|error| refused = Some(error))
+                .ok(),
+        })?;
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        if let Some(offline) = &core.offline {
+            crate::process::current()?.add_queue(offline);
+        }
+        core.runtime().spawn(seek::run(Arc::clone(&core)));
+        Ok(core)
+    }
+
+    /// A handle that nobody drives yet, with this queue on disk.
+    fn new(
+        config: Arc<Config>,
+        offline: impl FnOnce(&Weak<Self>, &Config) -> Option<Arc<Offline>>,
+    ) -> Result<Arc<Self>> {
         let surroundings = match &config.options.surroundings {
             Some(given) => given.clone(),
             None => Surroundings::of_process()?,
         };
-        let mut refused = None;
         let hub = Hub::new();
-        let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
-            offline: match config.options.offline {
-                OfflineMode::Wait => None,
-                OfflineMode::Queue => Offline::start(Weak::clone(core))
-                    .map_err(|error| refused = Some(error))
-                    .ok(),
-            },
+        Ok(Arc::new_cyclic(|core: &Weak<Self>| Self {
+            offline: offline(core, &config),
             replica: Replica::new(&config.options, Arc::clone(&hub)),
             hub: Arc::clone(&hub),
             config,
@@ -153,15 +171,7 @@ impl Core {
             window: Window::default(),
             late: Mutex::default(),
             freshness: Freshness::default(),
-        });
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        if let Some(offline) = &core.offline {
-            crate::process::current()?.add_queue(offline);
-        }
-        core.runtime().spawn(seek::run(Arc::clone(&core)));
-        Ok(core)
+        }))
     }
 
     /// The I/O thread of this process.

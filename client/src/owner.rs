@@ -159,10 +159,11 @@ impl OwnerSide {
             } => self.submit(operation, None, answer),
             // A handle with a queue on disk never becomes the owner.
             Command::Write {
-                answer: Asker::Queue(_),
+                answer: Asker::Queue(_) | Asker::Nobody,
                 ..
             }
             | Command::Numbered { .. }
+            | Command::Withdrawn(_)
             | Command::Finished(_) => {}
             Command::Request { request, reply, .. } => self.request(request, reply),
             Command::Feed { wanted, sink } => {

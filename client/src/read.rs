@@ -71,6 +71,12 @@ pub(crate) async fn get_within(
         core.sync().await?;
         return get(core, key).await;
     }
+    if let Some(offline) = &core.offline
+        && let Some(queued) = offline.get(&key)?
+    {
+        // The owner does not have it yet.
+        return Ok(queued);
+    }
     match core.request(Request::Get { key }).await? {
         Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
         other => Err(unexpected_reply(&other)),
