@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use objsync_proto::ids::{Ack, Epoch, EpochName, FrameIndex, Revision, Sequence, SessionId};
+use objsync_proto::ids::{
+    Ack, Epoch, EpochName, FrameIndex, Position, Revision, Sequence, SessionId, StoreId,
+};
 use objsync_proto::limits::SESSION_BYTES_MAX;
 use objsync_proto::operation::Outcome;
 
@@ -84,7 +86,12 @@ fn answer_that_is_looked_at_late_does_not_bring_back_a_revision_of_another_histo
     }
     calls.deliver(core);
     assert_eq!(core.acked(), 1_000);
-    assert_eq!(core.found_owner(Revision(520)), 520);
+    let restored = Position {
+        store: StoreId([1; 16]),
+        epoch: acknowledged(520).epoch,
+        revision: Revision(520),
+    };
+    assert_eq!(core.found_owner(restored), 520);
     let [a, b] = writes;
     assert_eq!((a.wait().unwrap(), b.wait().unwrap()), (999, 1_000));
     assert_eq!(core.acked(), 520);
