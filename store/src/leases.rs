@@ -31,6 +31,8 @@ use table::Table;
 const PAGE_BYTES: usize = 1 << 20;
 /// How long nothing is ended after a try of which nothing came.
 const RETRY_MS: u64 = 1_000;
+/// How long what could not be read is left alone: it may be repaired.
+const PUT_OFF_MS: u64 = 60_000;
 /// The wall clock can be set while somebody waits for it; it is looked at this often at least.
 const LOOK_MS_MAX: u64 = 10_000;
 
@@ -99,6 +101,13 @@ impl Leases {
     /// What has had its time.
     pub(crate) fn due(&self, now_ms: u64, monotonic_ms: u64, count_max: usize) -> Vec<Due> {
         self.table().due(now_ms, monotonic_ms, count_max)
+    }
+
+    /// What could not be looked at is due again later.
+    pub(crate) fn put_off(&self, due: &Due, now_ms: u64, monotonic_ms: u64) {
+        let again_ms = now_ms.saturating_add(PUT_OFF_MS);
+        let lease_again_ms = monotonic_ms.saturating_add(PUT_OFF_MS);
+        self.table().put_off(due, again_ms, lease_again_ms);
     }
 
     /// Something was ended, or there was nothing: what follows is not held up.

@@ -55,9 +55,26 @@ impl Room {
 
     /// As after a kill.
     fn reopen(&self, store: Store) -> Store {
+        self.reopen_with(store, self.options())
+    }
+
+    fn reopen_with(&self, store: Store, options: StoreOptions) -> Store {
         store.kill();
         drop(store);
-        self.open()
+        open(self.path(), options)
+    }
+
+    /// Damages all that holds these bytes.
+    fn turn_bits_of(&self, bytes: &[u8]) -> Vec<harness::disk::TurnedBit> {
+        let mut turned = Vec::new();
+        for path in self.disk.files(".seg") {
+            let content = self.disk.read(&path).unwrap();
+            let places = content.windows(bytes.len()).enumerate();
+            for (at, _) in places.filter(|(_, window)| *window == bytes) {
+                turned.push(self.disk.turn_bit(&path, at as u64 * 8));
+            }
+        }
+        turned
     }
 }
 
@@ -602,6 +619,62 @@ fn what_a_store_that_cannot_write_did_not_end_the_next_owner_ends() {
     assert!(expire(&store));
     assert_eq!(get(&store, "k"), None);
     store.keeper().keep(NS, lease).expect("it begins anew");
+}
+
+#[test]
+fn key_that_cannot_be_read_keeps_nothing_else_from_its_end() {
+    let room = Room::new();
+    let mut options = room.options();
+    options.limits.segment_bytes = 4 << 10;
+    let store = open(room.path(), options.clone());
+    let mark = "a value that nobody else has".repeat(20);
+    let (broken, whole) = (grant(&store, 100, false), grant(&store, 100, false));
+    for (name, ttl_ms, lease) in [
+        ("broken", Some(100), None),
+        ("member", None, Some(broken)),
+        ("fine", Some(100), None),
+    ] {
+        let value = match name {
+            "fine" => value_of("fine"),
+            _ => value_of(&mark),
+        };
+        let key = key_of(name);
+        run(
+            &store,
+            Operation::PutLeased {
+                key,
+                value,
+                ttl_ms,
+                lease,
+            },
+        );
+    }
+    lock(&store, "theirs", broken).unwrap();
+    lock(&store, "free", whole).unwrap();
+    for number in 0..40 {
+        set(&store, &format!("filler {number}"), &"x".repeat(300));
+    }
+    // Without an index: what is read is read from the log.
+    let store = room.reopen_with(store, options);
+    let turned = room.turn_bits_of(mark.as_bytes());
+    assert!(turned.len() >= 2, "each value stands in the log");
+    room.clock.pass(100);
+    assert!(expire(&store));
+    assert_eq!(get(&store, "fine"), None);
+    assert_eq!(store.lock_holder(NS, &key_of("free")).unwrap(), None);
+    assert!(store.lock_holder(NS, &key_of("theirs")).unwrap().is_some());
+    room.clock.pass(1_000);
+    assert!(!expire(&store), "it is left alone for a while");
+    let status = store.keeper().keep(NS, broken);
+    status.expect("nobody decided its end");
+    for bit in turned {
+        room.disk.turn_back(bit);
+    }
+    room.clock.pass(60_000);
+    assert!(expire(&store));
+    assert_eq!((get(&store, "broken"), get(&store, "member")), (None, None));
+    assert_eq!(store.lock_holder(NS, &key_of("theirs")).unwrap(), None);
+    assert!(has_no_entries(&store));
 }
 
 #[test]

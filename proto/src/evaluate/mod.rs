@@ -31,7 +31,7 @@ use crate::stored;
 use crate::wire::KeyRange;
 
 pub use check::{CHANGE_OVERHEAD_BYTES, change_bytes, check};
-pub use expiry::{Due, expire};
+pub use expiry::{Due, Expired, expire};
 pub use transact::Ranges;
 
 /// What the dictionaries of a store hold while an operation is decided.

@@ -1,6 +1,6 @@
 //! The end of keys and leases, as transactions of their own.
 
-use objsync_proto::evaluate::expire;
+use objsync_proto::evaluate::{Due, Expired, expire};
 use objsync_proto::ids::Durability;
 use objsync_proto::limits::EXPIRY_TURN_COUNT_MAX;
 
@@ -24,11 +24,13 @@ impl Core {
         let mut has_ended = false;
         while !rest.is_empty() && writer.builder.body_bytes() < BATCH_BYTES {
             let view = self.view(writer, batch);
-            let (decided, count) = match expire(rest, &view) {
-                Ok(decided) => decided,
-                Err(error) => return batch.push(reply, What::Settled(Err(error))),
-            };
+            let Expired {
+                decided,
+                count,
+                failed,
+            } = expire(rest, &view);
             rest = &rest[count..];
+            self.put_off(&failed, batch.time_ms);
             if decided.changes.is_empty() {
                 continue;
             }
@@ -49,6 +51,19 @@ impl Core {
             self.leases.go_on();
         }
         batch.push(reply, What::Unlogged(Given::Flag(has_ended)));
+    }
+
+    /// What cannot be read now is looked at again later, and keeps nobody waiting until then.
+    fn put_off(&self, failed: &[(Due, StoreError)], now_ms: u64) {
+        let Some((_, error)) = failed.first() else {
+            return;
+        };
+        let count = failed.len();
+        tracing::warn!(%error, count, "what has had its time cannot be read: it stays");
+        let monotonic_ms = self.clock.monotonic_ms();
+        for (due, _) in failed {
+            self.leases.put_off(due, now_ms, monotonic_ms);
+        }
     }
 
     /// Ends what has had its time, on this thread. Tells whether there was any.

@@ -19,7 +19,8 @@ type LeaseOf = (NamespaceId, LeaseId);
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Keys that end, by the bytes of their entry, with their deadline if they have one.
+    /// Keys that end, by the bytes of their entry, with the time at which they are looked at if
+    /// they have a deadline: that, or later if they could not be read then.
     holds: HashMap<Bytes, Option<u64>>,
     by_time: BTreeSet<(u64, Bytes)>,
     leases: HashMap<LeaseOf, Live>,
@@ -182,6 +183,29 @@ impl Table {
             due.push(Due::Lease(of.0, of.1));
         }
         due
+    }
+
+    /// What was due and could not be looked at is due again at these times, of the owner for a key
+    /// and of the monotonic clock for a lease. Until then that can be kept again.
+    pub(super) fn put_off(&mut self, due: &Due, key_again_ms: u64, lease_again_ms: u64) {
+        match due {
+            Due::Key(namespace, key) => {
+                let entry = EntryKey::Hold(*namespace, key.clone()).encode();
+                if let Some(Some(at_ms)) = self.holds.get_mut(&entry) {
+                    let before_ms = std::mem::replace(at_ms, key_again_ms);
+                    if let Some((_, entry)) = self.by_time.take(&(before_ms, entry)) {
+                        self.by_time.insert((key_again_ms, entry));
+                    }
+                }
+            }
+            Due::Lease(namespace, lease) => {
+                let of = (*namespace, *lease);
+                if let Some(live) = self.leases.get_mut(&of) {
+                    live.is_ending = false;
+                }
+                self.set_end(of, Some(lease_again_ms), None);
+            }
+        }
     }
 
     /// Milliseconds until something ends; none when nothing does.

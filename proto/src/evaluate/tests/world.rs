@@ -7,7 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::evaluate::{
-    Changed, Decided, Decision, Due, Leased, Present, Ranges, View, evaluate, expire,
+    Changed, Decided, Decision, Due, Expired, Leased, Present, Ranges, View, evaluate, expire,
 };
 use crate::ids::{NamespaceId, Revision};
 use crate::operation::Operation;
@@ -54,7 +54,11 @@ impl World {
     }
 
     pub(super) fn expire(&mut self, due: &[Due]) -> (Decided, usize) {
-        let (decided, count) = expire(due, self).unwrap_or_else(|never| match never {});
+        let Expired {
+            decided,
+            count,
+            failed: _none,
+        } = expire(due, self);
         self.apply(&decided);
         (decided, count)
     }
