@@ -17,7 +17,7 @@ use harness::{
 use objsync_proto::effect::Cause;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, LeaseId, NamespaceId, Revision};
-use objsync_proto::limits::IDLE_TIMEOUT_MS;
+use objsync_proto::limits::{EXPIRY_TURN_COUNT_MAX, IDLE_TIMEOUT_MS};
 use objsync_proto::operation::{Fence, Operation, Outcome, Patch};
 use objsync_store::{FeedRead, LogRead, Published, Step, Store, StoreError, StoreOptions};
 
@@ -543,6 +543,24 @@ fn very_many_ends_are_several_bounded_transactions() {
         list.iter()
             .all(|of| of.changes.len() <= 3 * 1_024 && of.cause == Cause::Expiry)
     );
+    assert!(has_no_entries(&store) && content(&store).is_empty());
+}
+
+#[test]
+fn lock_of_who_is_gone_is_freed_before_very_many_keys_have_ended() {
+    let room = Room::new();
+    let store = room.open();
+    let lease = grant(&store, 100, false);
+    lock(&store, "l", lease).unwrap();
+    for number in 0..=EXPIRY_TURN_COUNT_MAX {
+        let key = leased(&format!("{number}"), Some(100), None);
+        execute(&store, key, Durability::Buffered).unwrap();
+    }
+    room.clock.pass(100);
+    assert!(expire(&store));
+    assert_eq!(store.lock_holder(NS, &key_of("l")).unwrap(), None);
+    assert!(!content(&store).is_empty(), "it was the first turn");
+    while expire(&store) {}
     assert!(has_no_entries(&store) && content(&store).is_empty());
 }
 

@@ -163,25 +163,25 @@ impl Table {
         !kept.is_empty()
     }
 
-    /// What has had its time; it cannot be kept from here on.
+    /// What has had its time; it cannot be kept from here on. Leases come first, because somebody
+    /// may wait for their locks, and are half of it at most, so that keys have their turn too.
     pub(super) fn due(&mut self, now_ms: u64, monotonic_ms: u64, count_max: usize) -> Vec<Due> {
-        let keys = self.by_time.iter();
-        let keys = keys.take_while(|(deadline_ms, _)| *deadline_ms <= now_ms);
-        let mut due: Vec<Due> = keys
-            .take(count_max)
-            .filter_map(|(_, entry)| match EntryKey::decode(entry) {
-                Some(EntryKey::Hold(namespace, key)) => Some(Due::Key(namespace, key)),
-                _ => None,
-            })
-            .collect();
+        let mut due = Vec::new();
         let leases = self.by_patience.iter();
         let leases = leases.take_while(|(ends_ms, _)| *ends_ms <= monotonic_ms);
-        for (_, of) in leases.take(count_max - due.len()) {
+        for (_, of) in leases.take(count_max.div_ceil(2)) {
             if let Some(live) = self.leases.get_mut(of) {
                 live.is_ending = true;
             }
             due.push(Due::Lease(of.0, of.1));
         }
+        let keys = self.by_time.iter();
+        let keys = keys.take_while(|(deadline_ms, _)| *deadline_ms <= now_ms);
+        let keys = keys.filter_map(|(_, entry)| match EntryKey::decode(entry) {
+            Some(EntryKey::Hold(namespace, key)) => Some(Due::Key(namespace, key)),
+            _ => None,
+        });
+        due.extend(keys.take(count_max - due.len()));
         due
     }
 
@@ -280,6 +280,19 @@ mod tests {
         assert_eq!(table.due(0, 1_199, 10), [Due::Lease(of.0, of.1)]);
         assert_eq!(table.keep(of, 1, 1_199), None);
         assert_eq!(table.keep((SPACE, LeaseId(8)), 1, 0), None);
+    }
+
+    #[test]
+    fn leases_are_due_before_keys_and_leave_them_half_of_the_room() {
+        let mut table = Table::default();
+        for (number, key) in (1..=4).zip(["a", "b", "c", "d"]) {
+            hold(&mut table, key, Some(10));
+            grant(&mut table, number, false, 0);
+        }
+        let due = table.due(10, 100, 4);
+        let is_lease = |due: &Due| matches!(due, Due::Lease(..));
+        let kinds: Vec<bool> = due.iter().map(is_lease).collect();
+        assert_eq!(kinds, [true, true, false, false]);
     }
 
     #[test]
