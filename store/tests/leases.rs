@@ -17,7 +17,9 @@ use harness::{
 use objsync_proto::effect::Cause;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, LeaseId, NamespaceId, Revision};
-use objsync_proto::limits::{EXPIRY_TURN_COUNT_MAX, IDLE_TIMEOUT_MS};
+use objsync_proto::limits::{
+    EXPIRY_TURN_COUNT_MAX, IDLE_TIMEOUT_MS, LEASED_KEY_BYTES_MAX, TRANSACTION_BYTES_MAX,
+};
 use objsync_proto::operation::{Fence, Operation, Outcome, Patch};
 use objsync_store::{FeedRead, LogRead, Published, Step, Store, StoreError, StoreOptions};
 
@@ -562,6 +564,47 @@ fn lock_of_who_is_gone_is_freed_before_very_many_keys_have_ended() {
     assert!(!content(&store).is_empty(), "it was the first turn");
     while expire(&store) {}
     assert!(has_no_entries(&store) && content(&store).is_empty());
+}
+
+#[test]
+fn batch_as_large_as_one_may_be_is_taken_whatever_of_leases_ends_with_it() {
+    let room = Room::new();
+    let store = room.open();
+    let long = |number: usize| format!("{number:04}{}", "k".repeat(LEASED_KEY_BYTES_MAX - 10));
+    let write = |name: &str| change(name, Some(""));
+    let one = write(&long(0));
+    let bytes = objsync_proto::evaluate::change_bytes(&one.key, one.value.as_deref());
+    let count = TRANSACTION_BYTES_MAX / bytes;
+    for number in 0..count {
+        let operation = Operation::PutLeased {
+            key: key_of(&long(number)),
+            value: value_of("ends"),
+            ttl_ms: Some(1_000_000),
+            lease: None,
+        };
+        execute(&store, operation, Durability::Buffered).unwrap();
+    }
+    // What is queued before it goes into the log before it.
+    for number in 0..4 {
+        let beside = put(&format!("beside {number}"), &"x".repeat(1_000_000));
+        let done =
+            Box::new(|answer: Result<objsync_store::Answer, StoreError>| drop(answer.unwrap()));
+        store.submit(harness::submission(beside, Durability::Buffered), done);
+    }
+    let (answers, answered) = std::sync::mpsc::channel();
+    let changes = (0..count).map(|number| write(&long(number))).collect();
+    let batch = harness::submission(Operation::Batch { changes }, Durability::Sync);
+    let done = move |answer: Result<objsync_store::Answer, StoreError>| {
+        answers.send(answer.unwrap()).unwrap()
+    };
+    store.submit(batch, Box::new(done));
+    while store.step(Step::Queue).unwrap() {}
+    assert_eq!(answered.recv().unwrap().outcome, Ok(Outcome::Done));
+    assert!(has_no_entries(&store));
+    let store = room.reopen(store);
+    assert!(has_no_entries(&store));
+    assert_eq!(store.count(NS).unwrap(), count as u64 + 4);
+    assert_eq!(get(&store, &long(count - 1)).as_deref(), Some(""));
 }
 
 #[test]

@@ -224,8 +224,9 @@ impl<E> Place<'_, E> {
     /// was said of the time they stay.
     fn replaced(&self, (outcome, mut changes): (Outcome, Changes)) -> Result<Decision, E> {
         if self.view.leased().keys > 0 {
+            let own = changes.len();
             leases::release(&mut changes, self)?;
-            if let Err(failure) = check::changes_fit(&changes) {
+            if let Err(failure) = check::ended_fits(&changes[own..]) {
                 return Ok(Err(failure));
             }
         }
