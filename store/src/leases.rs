@@ -51,6 +51,32 @@ pub(crate) struct Leases {
     wakers: Mutex<Vec<Weak<Waker>>>,
 }
 
+/// How many more, or fewer, there are of what [`Leased`] counts.
+#[derive(Default)]
+pub(crate) struct LeasedChange {
+    keys: i64,
+    leases: i64,
+}
+
+impl LeasedChange {
+    /// So many more of an entry.
+    pub(crate) fn add(&mut self, entry: &EntryKey, more: i64) {
+        match entry {
+            EntryKey::Hold(..) => self.keys += more,
+            EntryKey::Lease(..) => self.leases += more,
+            EntryKey::Lock(..) | EntryKey::Member(..) => {}
+        }
+    }
+
+    /// How much there is then.
+    pub(crate) fn applied_to(&self, before: Leased) -> Leased {
+        Leased {
+            keys: before.keys.saturating_add_signed(self.keys),
+            leases: before.leases.saturating_add_signed(self.leases),
+        }
+    }
+}
+
 /// While this lives, the function given to `Store::on_unlock` is called.
 pub struct OnUnlock {
     _waker: Arc<Waker>,
@@ -86,6 +112,11 @@ impl Leases {
             keys: self.keys.load(Ordering::Relaxed),
             leases: self.leases.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether there is such an entry, if it is one of a key or a lease that ends.
+    pub(crate) fn holds(&self, key: &Bytes, entry: &EntryKey) -> bool {
+        self.table().holds(key, entry)
     }
 
     /// Learns of a change of an entry.

@@ -608,6 +608,50 @@ fn batch_as_large_as_one_may_be_is_taken_whatever_of_leases_ends_with_it() {
 }
 
 #[test]
+fn writes_of_one_batch_count_what_they_leave_and_not_what_they_change() {
+    let room = Room::new();
+    let store = room.open();
+    let granted = |presence| Operation::GrantLease {
+        ttl_ms: 1_000_000,
+        presence,
+    };
+    let mut leases = Vec::new();
+    let mut grant = || execute(&store, granted(false), Durability::Buffered).unwrap();
+    while let Ok(Outcome::Lease(lease)) = grant().outcome {
+        leases.push(lease);
+    }
+    let lease = leases.pop().expect("many were granted");
+    run(&store, Operation::RevokeLease { lease });
+    let revoked = |number: usize| Operation::RevokeLease {
+        lease: leases[number],
+    };
+    // One place is free all the while, or one more.
+    let batch = [
+        leased("a", Some(1_000_000), Some(leases[9])),
+        leased("a", Some(2_000_000), Some(leases[8])),
+        put("a", "for good"),
+        granted(false),
+        revoked(0),
+        granted(true),
+    ];
+    let (answers, answered) = std::sync::mpsc::channel();
+    for operation in batch.into_iter().chain([granted(false)]) {
+        let answers = answers.clone();
+        let done = move |answer: Result<objsync_store::Answer, StoreError>| {
+            answers.send(answer.unwrap().outcome).unwrap();
+        };
+        let submission = harness::submission(operation, Durability::Buffered);
+        store.submit(submission, Box::new(done));
+    }
+    assert!(store.step(Step::Queue).unwrap());
+    let outcomes: Vec<_> = answered.try_iter().collect();
+    assert_eq!(outcomes.len(), 7, "it is one batch");
+    assert!(outcomes[..6].iter().all(Result::is_ok), "{outcomes:?}");
+    let full = outcomes[6].clone().unwrap_err();
+    assert_eq!(full.kind, ErrorKind::Full);
+}
+
+#[test]
 fn entries_of_leases_are_no_dictionary_of_anybody() {
     let room = Room::new();
     let store = room.open();

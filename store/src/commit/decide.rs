@@ -156,7 +156,7 @@ impl Core {
             changes: changes.into_iter().map(compact).collect(),
         };
         if !is_last {
-            batch.overlay.put_all(&decision);
+            batch.overlay.put_all(&decision, &self.leases);
         }
         add_transaction(writer, batch, reply, decision);
         Next::Go

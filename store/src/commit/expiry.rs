@@ -43,7 +43,7 @@ impl Core {
                 changes: decided.changes.into_iter().map(compact).collect(),
                 given: Given::Nothing,
             };
-            batch.overlay.put_all(&decision);
+            batch.overlay.put_all(&decision, &self.leases);
             add_transaction(writer, batch, Reply::nobody(), decision);
         }
         batch.raise(Durability::Buffered);

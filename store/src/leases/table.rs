@@ -54,6 +54,15 @@ impl Table {
         (self.holds.len() as u64, self.leases.len() as u64)
     }
 
+    /// Whether it counts this entry.
+    pub(super) fn holds(&self, key: &Bytes, entry: &EntryKey) -> bool {
+        match entry {
+            EntryKey::Hold(..) => self.holds.contains_key(key),
+            EntryKey::Lease(namespace, lease) => self.leases.contains_key(&(*namespace, *lease)),
+            EntryKey::Lock(..) | EntryKey::Member(..) => false,
+        }
+    }
+
     /// Learns of a change. What this program cannot read ends nothing.
     pub(super) fn apply(&mut self, change: &Change, monotonic_ms: u64) -> Applied {
         let mut applied = Applied::default();
