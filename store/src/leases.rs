@@ -4,6 +4,7 @@
 //! open. Something ends by a transaction of its own, for which the writer's queue is asked
 //! (`commit::Request::Expire`), by the store's own thread or by a test.
 
+mod counts;
 mod keeper;
 mod table;
 
@@ -23,6 +24,7 @@ use crate::error::StoreError;
 use crate::reader::PageLimits;
 use crate::state::DictState;
 
+pub(crate) use counts::Counts;
 pub use keeper::Keeper;
 pub(crate) use table::Applied;
 use table::Table;
@@ -43,38 +45,14 @@ type Waker = dyn Fn() + Send + Sync;
 #[derive(Default)]
 pub(crate) struct Leases {
     table: Mutex<Table>,
+    /// The table's counts, for who does not wait for it.
     keys: AtomicU64,
+    key_bytes: AtomicU64,
     leases: AtomicU64,
     /// By the monotonic clock: nothing is ended before.
     not_before_ms: AtomicU64,
     next_keeper: AtomicU64,
     wakers: Mutex<Vec<Weak<Waker>>>,
-}
-
-/// How many more, or fewer, there are of what [`Leased`] counts.
-#[derive(Default)]
-pub(crate) struct LeasedChange {
-    keys: i64,
-    leases: i64,
-}
-
-impl LeasedChange {
-    /// So many more of an entry.
-    pub(crate) fn add(&mut self, entry: &EntryKey, more: i64) {
-        match entry {
-            EntryKey::Hold(..) => self.keys += more,
-            EntryKey::Lease(..) => self.leases += more,
-            EntryKey::Lock(..) | EntryKey::Member(..) => {}
-        }
-    }
-
-    /// How much there is then.
-    pub(crate) fn applied_to(&self, before: Leased) -> Leased {
-        Leased {
-            keys: before.keys.saturating_add_signed(self.keys),
-            leases: before.leases.saturating_add_signed(self.leases),
-        }
-    }
 }
 
 /// While this lives, the function given to `Store::on_unlock` is called.
@@ -110,8 +88,14 @@ impl Leases {
     pub(crate) fn leased(&self) -> Leased {
         Leased {
             keys: self.keys.load(Ordering::Relaxed),
+            key_bytes: self.key_bytes.load(Ordering::Relaxed),
             leases: self.leases.load(Ordering::Relaxed),
         }
+    }
+
+    /// How much there is of one dictionary.
+    pub(crate) fn leased_of(&self, namespace: NamespaceId) -> Leased {
+        self.table().leased_of(namespace)
     }
 
     /// Whether there is such an entry, if it is one of a key or a lease that ends.
@@ -123,8 +107,13 @@ impl Leases {
     pub(crate) fn apply(&self, change: &Change, monotonic_ms: u64) -> Applied {
         let mut table = self.table();
         let applied = table.apply(change, monotonic_ms);
-        let (keys, leases) = table.counts();
+        let Leased {
+            keys,
+            key_bytes,
+            leases,
+        } = table.leased();
         self.keys.store(keys, Ordering::Relaxed);
+        self.key_bytes.store(key_bytes, Ordering::Relaxed);
         self.leases.store(leases, Ordering::Relaxed);
         applied
     }

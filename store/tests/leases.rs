@@ -18,7 +18,8 @@ use objsync_proto::effect::Cause;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, LeaseId, NamespaceId, Revision};
 use objsync_proto::limits::{
-    EXPIRY_TURN_COUNT_MAX, IDLE_TIMEOUT_MS, LEASED_KEY_BYTES_MAX, TRANSACTION_BYTES_MAX,
+    EXPIRY_TURN_COUNT_MAX, IDLE_TIMEOUT_MS, LEASED_KEY_BYTES_MAX, LEASES_MAX,
+    TRANSACTION_BYTES_MAX, TTL_MS_MAX,
 };
 use objsync_proto::operation::{Fence, Operation, Outcome, Patch};
 use objsync_store::{FeedRead, LogRead, Published, Step, Store, StoreError, StoreOptions};
@@ -616,7 +617,7 @@ fn writes_of_one_batch_count_what_they_leave_and_not_what_they_change() {
         presence,
     };
     let mut leases = Vec::new();
-    let mut grant = || execute(&store, granted(false), Durability::Buffered).unwrap();
+    let grant = || execute(&store, granted(false), Durability::Buffered).unwrap();
     while let Ok(Outcome::Lease(lease)) = grant().outcome {
         leases.push(lease);
     }
@@ -649,6 +650,38 @@ fn writes_of_one_batch_count_what_they_leave_and_not_what_they_change() {
     assert!(outcomes[..6].iter().all(Result::is_ok), "{outcomes:?}");
     let full = outcomes[6].clone().unwrap_err();
     assert_eq!(full.kind, ErrorKind::Full);
+}
+
+#[test]
+fn dictionary_that_takes_all_the_leases_it_can_leaves_some_to_another() {
+    let room = Room::new();
+    let mut store = room.open();
+    let (other, _) = store.create_namespace("other", vec![]).unwrap();
+    let grant_in = |store: &Store, namespace| {
+        let grant = Operation::GrantLease {
+            ttl_ms: TTL_MS_MAX,
+            presence: false,
+        };
+        let granted = objsync_store::Submission {
+            namespace,
+            ..harness::submission(grant, Durability::Buffered)
+        };
+        store.execute(granted).unwrap().outcome
+    };
+    let mut taken = 0;
+    while grant_in(&store, NS).is_ok() {
+        taken += 1;
+    }
+    assert_eq!(taken, LEASES_MAX / 4 * 3);
+    store.flush(store.position().revision).unwrap();
+    // Counted anew, from what is there.
+    store = room.reopen(store);
+    assert_eq!(grant_in(&store, NS).unwrap_err().kind, ErrorKind::Full);
+    let mut others = 0;
+    while grant_in(&store, other).is_ok() {
+        others += 1;
+    }
+    assert_eq!(others, LEASES_MAX / 256);
 }
 
 #[test]

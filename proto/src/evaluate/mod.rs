@@ -58,8 +58,14 @@ pub trait View {
         ranges: &Ranges,
     ) -> Result<Changed, Self::Error>;
 
-    /// How much there is in [`NamespaceId::LEASES`]; never less than there is.
+    /// How much there is in [`NamespaceId::LEASES`]; never less than there is. Each write asks.
     fn leased(&self) -> Leased;
+
+    /// How much of that is of one dictionary: all of it where there is one only.
+    fn leased_of(&self, namespace: NamespaceId) -> Leased {
+        let _ = namespace;
+        self.leased()
+    }
 
     /// The revision of this decision, if it is logged.
     fn revision(&self) -> Revision;
@@ -99,6 +105,8 @@ pub enum Changed {
 pub struct Leased {
     /// Keys that do not stay for ever.
     pub keys: u64,
+    /// Bytes of these keys.
+    pub key_bytes: u64,
     /// Leases.
     pub leases: u64,
 }

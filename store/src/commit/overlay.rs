@@ -15,7 +15,7 @@ use objsync_proto::wire::KeyRange;
 use super::batch::Decision;
 use crate::core::{Began, Core};
 use crate::error::StoreError;
-use crate::leases::{LeasedChange, Leases};
+use crate::leases::{Counts, Leases};
 use crate::reader::PageLimits;
 
 /// Bytes of entries looked at in one step.
@@ -26,7 +26,8 @@ const PAGE_BYTES: usize = 1 << 20;
 pub(crate) struct Overlay {
     changes: HashMap<NamespaceId, BTreeMap<Bytes, Made>>,
     /// How much more, or less, there is of leases by these.
-    leased: LeasedChange,
+    leased: Counts,
+    leased_of: HashMap<NamespaceId, Counts>,
 }
 
 struct Made {
@@ -37,7 +38,8 @@ struct Made {
 impl Overlay {
     pub(crate) fn clear(&mut self) {
         self.changes.clear();
-        self.leased = LeasedChange::default();
+        self.leased = Counts::default();
+        self.leased_of.clear();
     }
 
     /// Adds what was decided; `leases` are as before the batch.
@@ -66,6 +68,10 @@ impl Overlay {
         };
         let more = i64::from(change.value.is_some()) - i64::from(was_there);
         self.leased.add(&entry, more);
+        if let EntryKey::Hold(namespace, _) | EntryKey::Lease(namespace, _) = &entry {
+            let of = self.leased_of.entry(*namespace).or_default();
+            of.add(&entry, more);
+        }
     }
 
     /// The first key of some ranges that is changed here.
@@ -167,7 +173,13 @@ impl View for BatchView<'_> {
     }
 
     fn leased(&self) -> Leased {
-        self.overlay.leased.applied_to(self.core.leases.leased())
+        self.overlay.leased.beside(self.core.leases.leased())
+    }
+
+    fn leased_of(&self, namespace: NamespaceId) -> Leased {
+        let before = self.core.leases.leased_of(namespace);
+        let more = self.overlay.leased_of.get(&namespace);
+        more.map_or(before, |more| more.beside(before))
     }
 
     fn revision(&self) -> Revision {

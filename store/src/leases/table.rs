@@ -7,11 +7,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use objsync_proto::effect::Change;
-use objsync_proto::evaluate::Due;
+use objsync_proto::evaluate::{Due, Leased};
 use objsync_proto::ids::{LeaseId, NamespaceId};
 use objsync_proto::lease::{EntryKey, Hold, Lease};
 use objsync_proto::limits::IDLE_TIMEOUT_MS;
 use objsync_proto::wire::LeaseStatus;
+
+use super::counts::Counts;
 
 /// Who keeps leases of presence, by a number that is never used twice.
 pub(super) type KeeperId = u64;
@@ -22,6 +24,9 @@ pub(super) struct Table {
     /// Keys that end, by the bytes of their entry, with the time at which they are looked at if
     /// they have a deadline: that, or later if they could not be read then.
     holds: HashMap<Bytes, Option<u64>>,
+    /// How much there is, in all and of each dictionary that has any.
+    all: Counts,
+    of_each: HashMap<NamespaceId, Counts>,
     by_time: BTreeSet<(u64, Bytes)>,
     leases: HashMap<LeaseOf, Live>,
     /// Leases by the monotonic time at which they end.
@@ -49,9 +54,15 @@ pub(crate) struct Applied {
 }
 
 impl Table {
-    /// How many keys end, and how many leases there are.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.holds.len() as u64, self.leases.len() as u64)
+    /// How much there is.
+    pub(super) fn leased(&self) -> Leased {
+        self.all.leased()
+    }
+
+    /// How much there is of one dictionary.
+    pub(super) fn leased_of(&self, namespace: NamespaceId) -> Leased {
+        let counts = self.of_each.get(&namespace);
+        counts.map(Counts::leased).unwrap_or_default()
     }
 
     /// Whether it counts this entry.
@@ -66,19 +77,38 @@ impl Table {
     /// Learns of a change. What this program cannot read ends nothing.
     pub(super) fn apply(&mut self, change: &Change, monotonic_ms: u64) -> Applied {
         let mut applied = Applied::default();
-        match EntryKey::decode(&change.key) {
-            Some(EntryKey::Hold(..)) => {
+        let Some(entry) = EntryKey::decode(&change.key) else {
+            return applied;
+        };
+        let was_there = self.holds(&change.key, &entry);
+        match &entry {
+            EntryKey::Hold(..) => {
                 let hold = change.value.as_deref().and_then(Hold::decode);
                 applied.is_sooner = self.set_hold(&change.key, hold);
             }
-            Some(EntryKey::Lease(namespace, lease)) => {
+            EntryKey::Lease(namespace, lease) => {
                 let granted = change.value.as_deref().and_then(Lease::decode);
-                applied.is_sooner = self.set_lease((namespace, lease), granted, monotonic_ms);
+                applied.is_sooner = self.set_lease((*namespace, *lease), granted, monotonic_ms);
             }
-            Some(EntryKey::Lock(..)) => applied.is_unlocked = change.value.is_none(),
-            Some(EntryKey::Member(..)) | None => {}
+            EntryKey::Lock(..) => applied.is_unlocked = change.value.is_none(),
+            EntryKey::Member(..) => {}
         }
+        let more = i64::from(self.holds(&change.key, &entry)) - i64::from(was_there);
+        self.count(&entry, more);
         applied
+    }
+
+    fn count(&mut self, entry: &EntryKey, more: i64) {
+        let namespace = match entry {
+            EntryKey::Hold(namespace, _) | EntryKey::Lease(namespace, _) if more != 0 => *namespace,
+            _ => return,
+        };
+        self.all.add(entry, more);
+        let of = self.of_each.entry(namespace).or_default();
+        of.add(entry, more);
+        if of.leased() == Leased::default() {
+            self.of_each.remove(&namespace);
+        }
     }
 
     fn set_hold(&mut self, entry: &Bytes, hold: Option<Hold>) -> bool {
@@ -274,7 +304,13 @@ mod tests {
             value: None,
         };
         table.apply(&gone, 0);
-        assert_eq!(table.counts(), (1, 0));
+        let left = Leased {
+            keys: 1,
+            key_bytes: 1,
+            leases: 0,
+        };
+        assert_eq!((table.leased(), table.leased_of(SPACE)), (left, left));
+        assert_eq!(table.leased_of(NamespaceId(99)), Leased::default());
         assert_eq!(table.wait_ms(0, 0), None);
     }
 

@@ -26,6 +26,8 @@ pub(super) struct World {
     pub(super) forgotten: Revision,
     /// What it says it has of leases, at least.
     pub(super) leased_min: Leased,
+    /// What it says that the dictionary has of these.
+    pub(super) leased_own: Leased,
 }
 
 impl World {
@@ -129,8 +131,12 @@ impl View for World {
     fn leased(&self) -> Leased {
         Leased {
             keys: (self.entries(NamespaceId::LEASES).count() as u64).max(self.leased_min.keys),
-            leases: self.leased_min.leases,
+            ..self.leased_min
         }
+    }
+
+    fn leased_of(&self, _namespace: NamespaceId) -> Leased {
+        self.leased_own
     }
 
     fn revision(&self) -> Revision {
