@@ -38,8 +38,11 @@ const PUT_OFF_MS: u64 = 60_000;
 /// The wall clock can be set while somebody waits for it; it is looked at this often at least.
 const LOOK_MS_MAX: u64 = 10_000;
 
-/// What is told when a lock is free.
-type Waker = dyn Fn() + Send + Sync;
+/// A lock that nobody holds any more: its dictionary and its name.
+pub type FreedLock = (NamespaceId, Bytes);
+
+/// What is told of locks that are free.
+type Waker = dyn Fn(&[FreedLock]) + Send + Sync;
 
 /// Leases, times to live and locks.
 #[derive(Default)]
@@ -136,12 +139,12 @@ impl Leases {
     }
 
     /// Calls those who wait for a lock.
-    pub(crate) fn tell_unlocked(&self) {
+    pub(crate) fn tell_unlocked(&self, freed: &[FreedLock]) {
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         wakers.retain(|waker| {
             let waker = waker.upgrade();
             if let Some(waker) = &waker {
-                waker();
+                waker(freed);
             }
             waker.is_some()
         });

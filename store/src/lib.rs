@@ -89,7 +89,7 @@ pub use backup::{BackupPart, BackupProgress, BackupReport, backup, restore};
 pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
-pub use leases::{Keeper, OnUnlock};
+pub use leases::{FreedLock, Keeper, OnUnlock};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;
 pub use reader::{ENTRY_BYTES as PAGE_ENTRY_BYTES, Reader};

@@ -501,7 +501,8 @@ fn whoever_waits_for_a_lock_is_told_each_time_one_is_free() {
     let store = room.open();
     let told = Arc::new(AtomicU64::new(0));
     let counted = told.clone();
-    let guard = store.on_unlock(Arc::new(move || {
+    let guard = store.on_unlock(Arc::new(move |freed| {
+        assert_eq!(freed, [(NS, key_of("l"))]);
         counted.fetch_add(1, Ordering::Relaxed);
     }));
     let lease = grant(&store, 100, false);

@@ -13,6 +13,7 @@ use objsync_proto::lease::{EntryKey, Hold, Lease};
 use objsync_proto::limits::IDLE_TIMEOUT_MS;
 use objsync_proto::wire::LeaseStatus;
 
+use super::FreedLock;
 use super::counts::Counts;
 
 /// Who keeps leases of presence, by a number that is never used twice.
@@ -45,12 +46,12 @@ struct Live {
 }
 
 /// What a change of an entry means for those who wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Applied {
     /// Something ends sooner than anything did before.
     pub(crate) is_sooner: bool,
-    /// A lock is free.
-    pub(crate) is_unlocked: bool,
+    /// The lock that is free.
+    pub(crate) freed: Option<FreedLock>,
 }
 
 impl Table {
@@ -90,7 +91,10 @@ impl Table {
                 let granted = change.value.as_deref().and_then(Lease::decode);
                 applied.is_sooner = self.set_lease((*namespace, *lease), granted, monotonic_ms);
             }
-            EntryKey::Lock(..) => applied.is_unlocked = change.value.is_none(),
+            EntryKey::Lock(namespace, name) => {
+                let freed = || (*namespace, name.clone());
+                applied.freed = change.value.is_none().then(freed);
+            }
             EntryKey::Member(..) => {}
         }
         let more = i64::from(self.holds(&change.key, &entry)) - i64::from(was_there);
