@@ -9,6 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8080
 ROUNDS ?= 1000
 SEEDS ?= 100000
+PEER_SEEDS ?= 10000
 VENV := .venv
 BIN := $(VENV)/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -16,7 +17,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX
 
-.PHONY: help run test test-rust test-python campaign sim mutations compat-store bench install-dist \
+.PHONY: help run test test-rust test-python campaign sim simnet mutations compat-store bench install-dist \
     install-dev tools clean
 
 help:
@@ -25,6 +26,7 @@ help:
 	@echo "make bench   our own figures, as a table and JSON"
 	@echo "make campaign      processes killed, stopped and cut off, ROUNDS=$(ROUNDS) times"
 	@echo "make sim           stores simulated with faults, SEEDS=$(SEEDS) of them"
+	@echo "make simnet        peers simulated over a bad network, PEER_SEEDS=$(PEER_SEEDS) of each kind"
 	@echo "make mutations     each line that protects data broken, to see a test fail"
 	@echo "make compat-store  the stores of tests/compat, written anew by this build"
 	@echo "make clean   remove what was built"
@@ -53,6 +55,10 @@ compat-store:
 # A seed that fails is named, with the command that runs it again.
 sim:
 	OBJSYNC_SEEDS=$(SEEDS) cargo test --locked --profile sim -p objsync-store --test sim -- --nocapture
+
+# The whole stack, and its machines in plain messages. OBJSYNC_SEED=N repeats one, and tells all of it.
+simnet:
+	OBJSYNC_SEEDS=$(PEER_SEEDS) cargo test --locked --profile sim -p objsync-tests --test sim -- --nocapture
 
 mutations:
 	tests/mutations/run

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     backup, bench, check, completion, del, export, get, history, import, link, links, lock, ls,
-    repair, restore, serve, set, status, unlink, watch,
+    promote, repair, restore, serve, set, status, unlink, watch,
 };
 
 /// A persistent dictionary that programs share live.
@@ -113,6 +113,8 @@ pub(crate) enum Command {
     Links(links::Links),
     /// Take a link back and cut its connections
     Unlink(unlink::Unlink),
+    /// Make a copy that follows another store a store of its own
+    Promote(promote::Promote),
     /// Read every byte of a store and say what is damaged
     Check(check::Check),
     /// Save what is sound of a damaged store as a new one, and list what is lost

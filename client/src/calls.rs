@@ -4,7 +4,7 @@
 //! simply asked again.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use objsync_proto::error::ErrorKind;
@@ -16,6 +16,7 @@ use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner};
 use objsync_store::SubmissionOrigin;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::core::{Asker, Command, Core, FeedSink, FeedWanted};
 use crate::error::{ObjectError, Result};
@@ -41,6 +42,12 @@ pub(crate) struct Calls {
     /// Numbers are being put on disk.
     is_numbering: bool,
     start: Instant,
+}
+
+fn is_queued(core: &Core, entry: u64) -> bool {
+    core.offline
+        .as_ref()
+        .is_some_and(|offline| offline.has(entry))
 }
 
 /// How long a call that stands for nothing is sent again.
@@ -81,6 +88,10 @@ impl Calls {
         self.retry_beyond();
         for command in core.take_queued() {
             match command {
+                Command::Write {
+                    answer: Asker::Queue(entry),
+                    ..
+                } if !is_queued(core, entry) => {}
                 Command::Write { .. } if !self.beyond.is_empty() => {
                     self.beyond.push_back(command);
                 }
@@ -142,6 +153,9 @@ impl Calls {
             return false;
         }
         self.session = ClientSession::written_down(resume.session);
+        // What was for another store is not for this one.
+        self.writes.clear();
+        self.beyond.clear();
         let mut sequence = resume.session.map(|(_, floor, _)| floor);
         let mut writes = resume.writes.into_iter().peekable();
         if let Some((_, _, sent)) = resume.session {

@@ -176,6 +176,9 @@ impl Config {
 
     /// Whether this handle may own the store when nobody else does.
     pub(crate) fn may_own(&self) -> bool {
+        if self.options.surroundings.is_some() {
+            return false;
+        }
         match &self.place {
             Place::Directory {
                 serve_at: Some(_), ..

@@ -17,7 +17,7 @@ mod local;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use objsync_proto::error::{ErrorKind, Failure};
@@ -29,6 +29,7 @@ use objsync_server::closing;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::feed_task::FeedTask;
 use self::greet::greet;
@@ -219,7 +220,7 @@ impl Connection<'_> {
                 () = end_of_file(local) => return End::Lost("the owner is gone".into()),
                 () = &mut tick, if has_deadlines => {
                     self.calls.expire(&core);
-                    tick.as_mut().reset(tokio::time::Instant::now() + TICK);
+                    tick.as_mut().reset(Instant::now() + TICK);
                 }
             }
         }

@@ -31,6 +31,7 @@ use std::time::Duration;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Ack, Origin, SessionId, StoreId};
 use objsync_proto::session::Late;
+use objsync_server::Network;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -44,16 +45,16 @@ use crate::hub::Hub;
 use crate::offline::Offline;
 use crate::options::OfflineMode;
 use crate::owner::OwnerSide;
-use crate::process;
 use crate::replica::Replica;
 use crate::seek;
+use crate::surroundings::Surroundings;
 
 /// What is behind a handle.
 pub(crate) struct Core {
     /// What was asked for.
     pub(crate) config: Arc<Config>,
-    /// The I/O thread of this process.
-    pub(crate) runtime: Handle,
+    /// Where it runs.
+    surroundings: Surroundings,
     /// What this handle holds in memory while it is a peer.
     pub(crate) replica: Replica,
     /// Who watches.
@@ -113,7 +114,10 @@ pub(crate) enum Phase {
 impl Core {
     /// Begins to look for the store.
     pub(crate) fn start(config: Arc<Config>) -> Result<Arc<Self>> {
-        let process = process::current()?;
+        let surroundings = match &config.options.surroundings {
+            Some(given) => given.clone(),
+            None => Surroundings::of_process()?,
+        };
         let mut refused = None;
         let hub = Hub::new();
         let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
@@ -126,7 +130,7 @@ impl Core {
             replica: Replica::new(&config.options, Arc::clone(&hub)),
             hub: Arc::clone(&hub),
             config,
-            runtime: process.runtime.clone(),
+            surroundings,
             phase_changed: Notify::new(),
             owner: OnceLock::new(),
             phase: Mutex::new(Phase::Seeking {
@@ -151,10 +155,20 @@ impl Core {
             return Err(error);
         }
         if let Some(offline) = &core.offline {
-            process.add_queue(offline);
+            crate::process::current()?.add_queue(offline);
         }
-        core.runtime.spawn(seek::run(Arc::clone(&core)));
+        core.runtime().spawn(seek::run(Arc::clone(&core)));
         Ok(core)
+    }
+
+    /// The I/O thread of this process.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.surroundings.runtime
+    }
+
+    /// Where its packets go.
+    pub(crate) fn network(&self) -> &dyn Network {
+        &*self.surroundings.network
     }
 
     /// Waits until the handle can be used, or cannot.
@@ -194,7 +208,7 @@ impl Core {
         future: impl Future<Output = T>,
     ) -> Option<T> {
         let limited = {
-            let _timer = self.runtime.enter();
+            let _timer = self.runtime().enter();
             tokio::time::timeout(timeout, future)
         };
         limited.await.ok()

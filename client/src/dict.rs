@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Ack, PeerKey, Position, Revision};
 use objsync_proto::operation::{Operation, Outcome};
-use objsync_proto::wire::{Grant, KeyRange, OwnerStatus, Reply, Request};
+use objsync_proto::wire::{FollowStatus, Grant, KeyRange, OwnerStatus, Reply, Request};
 
 use crate::config::Config;
 use crate::core::{Core, Phase};
@@ -187,6 +187,20 @@ impl Dict {
         })
     }
 
+    /// How far the follower that serves this handle is behind its source; none where the owner does.
+    /// A round trip, unless this handle is the owner.
+    pub fn following(&self) -> Pending<Option<FollowStatus>> {
+        self.call("how far the follower is", |core| async move {
+            match core.request(Request::Following).await {
+                Ok(Reply::Following(status)) => Ok(status),
+                Ok(other) => Err(unexpected_reply(&other)),
+                // An older owner, which follows nobody.
+                Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
     /// Makes the store reachable at another address too. Only the owner can.
     ///
     /// # Errors
@@ -322,7 +336,7 @@ impl Handle {
             return Ok(());
         }
         let closing = Arc::clone(core);
-        let released = core.runtime.spawn(async move {
+        let released = core.runtime().spawn(async move {
             let released = match closing.owner() {
                 Some(owner) => owner.owned().release().await,
                 None => Ok(()),

@@ -10,7 +10,8 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
@@ -71,7 +72,7 @@ impl Lease {
             }),
             ended: Arc::default(),
         });
-        core.runtime.spawn(keep(Arc::downgrade(&kept)));
+        core.runtime().spawn(keep(Arc::downgrade(&kept)));
         Self { kept }
     }
 

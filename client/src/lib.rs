@@ -30,6 +30,7 @@
 //! | `lease`, `lock`, `presence` | what is there only as long as somebody keeps it |
 //! | `process`, `generation`, `fork` | what a process has one of, and what a fork does to it |
 //! | `wait` | how a thread waits |
+//! | `surroundings` | what a handle takes from outside |
 //! | [`home`], `link`, `config`, `options`, `memory` | where things lie, and what a handle was asked for |
 
 pub mod aio;
@@ -41,6 +42,7 @@ mod connection;
 mod core;
 mod dict;
 mod error;
+mod follower;
 mod fork;
 mod generation;
 mod held;
@@ -69,6 +71,7 @@ mod replica;
 mod scan;
 mod seek;
 mod status;
+mod surroundings;
 mod transaction;
 mod wait;
 mod watch;
@@ -84,7 +87,7 @@ pub use objsync_proto::key::Key;
 pub use objsync_proto::operation::Outcome;
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
-pub use objsync_proto::wire::{Gap, Grant, IndexBuild, KeyRange, OwnerStatus};
+pub use objsync_proto::wire::{FollowStatus, Gap, Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};
 pub use objsync_store::backup::{BackupPart, BackupProgress, BackupReport};
 pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};
@@ -94,6 +97,7 @@ pub use crate::backup::{backup, repair, restore};
 pub use crate::check::{check, store_of};
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};
+pub use crate::follower::{Follower, promote};
 pub use crate::lease::Lease;
 pub use crate::link::{GrantRequest, Link};
 pub use crate::lock::Lock;
@@ -111,6 +115,7 @@ pub use crate::pipeline::Pipeline;
 pub use crate::presence::Presence;
 pub use crate::scan::Scan;
 pub use crate::status::{Role, Status};
+pub use crate::surroundings::Surroundings;
 pub use crate::transaction::{Attempts, Transaction, TransactionScan};
 pub use crate::wait::set_interrupt_check;
 pub use crate::watch::{ChangeKind, Watch, WatchCallback, WatchEvent};

@@ -37,6 +37,9 @@ pub struct GrantRequest {
     pub namespace: Option<String>,
     /// Reading only.
     pub readonly: bool,
+    /// For a follower: it may copy the whole store, speak for the clients that it has met, and
+    /// make links. Only for all of the store.
+    pub follow: bool,
     /// Until when, milliseconds since 1970; none for "until revoked".
     pub expires_ms: Option<u64>,
     /// A name for people.
@@ -111,10 +114,11 @@ pub(crate) async fn grant(core: Arc<Core>, request: GrantRequest) -> Result<Link
         Some(name) => name.clone(),
         None => String::from("*"),
     };
-    let rights = if request.readonly {
-        &["read"][..]
-    } else {
-        &["read", "write"]
+    let rights = match (request.readonly, request.follow) {
+        (true, false) => &["read"][..],
+        (true, true) => &["read", "follow"],
+        (false, false) => &["read", "write"],
+        (false, true) => &["read", "write", "follow"],
     };
     let grant = Grant {
         peer: stranger.peer(),

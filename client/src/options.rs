@@ -12,6 +12,7 @@ use objsync_proto::wire::KeyRange;
 
 use crate::error::{ObjectError, Result};
 use crate::link::Link;
+use crate::surroundings::Surroundings;
 
 /// How a handle is opened. `Options::default()` is good for most.
 #[derive(Debug, Clone)]
@@ -52,6 +53,9 @@ pub struct Options {
     pub memory_bytes: Option<u64>,
     /// Use a directory on a network file system, where locks may not hold.
     pub force_network_fs: bool,
+    /// Where the handle runs; none for this process's own I/O thread and the kernel's UDP. A handle
+    /// that is given others never becomes the owner.
+    pub surroundings: Option<Surroundings>,
 }
 
 impl Default for Options {
@@ -72,6 +76,7 @@ impl Default for Options {
             serve_durability: Durability::Sync,
             memory_bytes: None,
             force_network_fs: false,
+            surroundings: None,
         }
     }
 }

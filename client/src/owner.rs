@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Durability, NamespaceId, Origin, Position};
+use objsync_proto::ids::{Durability, NamespaceId, Origin, PeerKey, Position};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{OwnerStatus, Reply, Request};
 use objsync_server::Unlocks;
@@ -250,11 +250,7 @@ fn answer_request(
             Reply::Done
         }
         Request::Grants => Reply::Grants(store.grants()),
-        Request::Revoke { peer } if owned.revoke(peer)? => Reply::Done,
-        Request::Revoke { peer } => {
-            let text = format!("no link has key {peer}");
-            return Err(ObjectError::new(ErrorKind::NotFound, text));
-        }
+        Request::Revoke { peer } => revoke(owned, peer)?,
         Request::At { revision } => Reply::Position(store.at(revision)?.position()),
         Request::GetAt { key, revision } => {
             let stored = store.at(revision)?.get(namespace, &key)?;
@@ -285,7 +281,10 @@ fn answer_request(
             let answer = store.outcome(asked, key)?;
             Reply::Outcome(answer.map(|answer| answer.outcome.map(|done| (done, answer.ack))))
         }
+        Request::Following => Reply::Following(None),
         Request::CreateNamespace { .. }
+        | Request::OnBehalf { .. }
+        | Request::Replicate { .. }
         | Request::Subscribe { .. }
         | Request::Follow { .. }
         | Request::Digests { .. }
@@ -298,6 +297,16 @@ fn answer_request(
             return Err(ObjectError::new(ErrorKind::Invalid, text));
         }
     })
+}
+
+fn revoke(owned: &Owned, peer: PeerKey) -> Result<Reply> {
+    match owned.revoke(peer)? {
+        true => Ok(Reply::Done),
+        false => {
+            let text = format!("no link has key {peer}");
+            Err(ObjectError::new(ErrorKind::NotFound, text))
+        }
+    }
 }
 
 fn status(owned: &Owned, namespace: NamespaceId) -> Result<OwnerStatus> {

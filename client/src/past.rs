@@ -246,7 +246,7 @@ impl Past {
         }
         if let (Some(past), Some(owner)) = (self.opened(&core).await?, core.owner()) {
             let namespace = owner.namespace();
-            let count = core.runtime.spawn_blocking(move || past.count(namespace));
+            let count = core.runtime().spawn_blocking(move || past.count(namespace));
             return Ok(count
                 .await
                 .map_err(|error| ObjectError::stopped(&error))??);
@@ -267,7 +267,7 @@ impl Past {
             return Ok(Some(past.clone()));
         }
         let (store, revision) = (owner.store().clone(), self.revision);
-        let opening = core.runtime.spawn_blocking(move || store.at(revision));
+        let opening = core.runtime().spawn_blocking(move || store.at(revision));
         let past = opening
             .await
             .map_err(|error| ObjectError::stopped(&error))??;

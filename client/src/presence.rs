@@ -219,7 +219,7 @@ impl Dict {
             });
             let presence = Presence { shown };
             presence.shown.show().await?;
-            core.runtime
+            core.runtime()
                 .spawn(look_after(Arc::downgrade(&presence.shown)));
             Ok(presence)
         })

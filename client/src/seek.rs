@@ -14,15 +14,16 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::MEMORY_BYTES_MIN;
 use objsync_proto::wire::OwnerInfo;
-use objsync_server::{Identity, ServerError, dial, identity, local};
+use objsync_server::{Identity, Network, ServerError, dial, identity, local};
 use objsync_store::{Store, StoreError, StoreLimits, StoreOptions};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use crate::calls::Calls;
 use crate::config::{Config, Place};
@@ -85,7 +86,7 @@ async fn live(core: &Arc<Core>, calls: &mut Calls) -> Option<Phase> {
         let found = {
             let mut seeking = pin!(seek(core));
             loop {
-                tokio::select! {
+                tokio::select! { biased;
                     found = &mut seeking => break Some(found),
                     () = core.closing() => break None,
                     () = tokio::time::sleep(TICK) => {
@@ -126,7 +127,7 @@ async fn become_owner(core: &Arc<Core>, calls: &mut Calls, owned: OwnedUse) -> R
     let peer = owned.key();
     let worker = Arc::clone(core);
     let side = tokio::task::spawn_blocking(move || {
-        OwnerSide::new(owned, &worker.config, worker.runtime.clone())
+        OwnerSide::new(owned, &worker.config, worker.runtime().clone())
     });
     let side = side
         .await
@@ -149,7 +150,7 @@ async fn seek(core: &Arc<Core>) -> Result<Found> {
                 hosts,
                 server,
                 identity,
-            } => match connect_to_any(hosts, *server, identity).await? {
+            } => match connect_to_any(core, hosts, *server, identity).await? {
                 Ok(link) => return Ok(Found::Link(link)),
                 Err(reason) => reason,
             },
@@ -180,7 +181,7 @@ async fn look(core: &Arc<Core>) -> Result<Result<Found, String>> {
                     "the store has no directory on this machine",
                 )));
             };
-            connect_locally(&directory, &info, stream)
+            connect_locally(core, &directory, &info, stream)
                 .await
                 .map(|link| link.map(Found::Link))
         }
@@ -225,6 +226,10 @@ fn attempt(core: &Core) -> Result<Attempt> {
         }
         Err(ObjectError::Store(locked @ StoreError::Locked { .. })) => {
             Ok(Attempt::Nobody(locked.to_string()))
+        }
+        // Its follower may be back in a moment; nobody else may take its place.
+        Err(ObjectError::Store(follows @ StoreError::Follows { .. })) if !config.must_own() => {
+            Ok(Attempt::Nobody(follows.to_string()))
         }
         Err(error) => Err(error),
     }
@@ -357,9 +362,9 @@ fn is_port_taken(error: &ObjectError) -> bool {
 /// Who has the port that this store should be served at, as far as a handshake can tell.
 fn port_taken(core: &Core, directory: &Path, key: PeerKey, listen: SocketAddr) -> ObjectError {
     let holder = Identity::generate().ok().and_then(|stranger| {
-        let asked = core.runtime.block_on(tokio::time::timeout(
+        let asked = core.runtime().block_on(tokio::time::timeout(
             HANDSHAKE_TIMEOUT / 3,
-            handshake(listen, key, &stranger),
+            handshake(core.network(), listen, key, &stranger),
         ));
         match asked {
             Ok(Err(ObjectError::Server(error))) => match &*error {
@@ -398,6 +403,7 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// Connects to the owner that a directory's socket has named.
 async fn connect_locally(
+    core: &Core,
     directory: &Path,
     info: &OwnerInfo,
     stream: StdUnixStream,
@@ -413,7 +419,7 @@ async fn connect_locally(
         .and_then(|()| UnixStream::from_std(stream));
     let local = local.map_err(ObjectError::io("wait on the socket of", directory))?;
     let mut local = Some(local);
-    let shaken = in_time(handshake(info.address, ours.peer(), &ours)).await;
+    let shaken = in_time(handshake(core.network(), info.address, ours.peer(), &ours)).await;
     match shaken {
         Ok(Ok(quic)) => {
             let (address, pid) = (info.address, Some(info.pid));
@@ -435,6 +441,7 @@ async fn connect_locally(
 
 /// Connects to the first of several hosts that answers.
 async fn connect_to_any(
+    core: &Core,
     hosts: &[String],
     server: PeerKey,
     identity: &Identity,
@@ -449,7 +456,7 @@ async fn connect_to_any(
             }
         };
         for address in addresses {
-            match in_time(handshake(address, server, identity)).await? {
+            match in_time(handshake(core.network(), address, server, identity)).await? {
                 Ok(quic) => {
                     return Ok(Ok(Link {
                         quic,
@@ -479,11 +486,12 @@ async fn in_time(
 
 /// Makes a QUIC connection, proving `identity` and accepting the key `server` only.
 async fn handshake(
+    network: &dyn Network,
     address: SocketAddr,
     server: PeerKey,
     identity: &Identity,
 ) -> Result<quinn::Connection> {
-    match dial(address, identity, server).await {
+    match dial(network, address, identity, server).await {
         Ok(connection) => Ok(connection),
         Err(ServerError::Refused(failure)) => Err(failure.into()),
         Err(other) => Err(other.into()),

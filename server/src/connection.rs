@@ -30,9 +30,9 @@ use tokio::time::timeout;
 use crate::closing;
 use crate::frames::{FrameReader, Framed, Unreadable};
 use crate::peer::Peer;
-use crate::serving::{Serving, now_ms};
+use crate::serving::Serving;
 use crate::streams::Streams;
-use crate::{request, session, write};
+use crate::{follow, request, session, write};
 
 /// Frames handled before other connections get their turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -182,7 +182,7 @@ async fn operate(
     reader: &mut FrameReader,
 ) -> Result<Ended, Dropped> {
     let mut streams = Streams::new(Arc::clone(peer), connection.clone());
-    let mut expiry = pin!(expiry(peer.rights.expires_ms));
+    let mut expiry = pin!(expiry(peer));
     loop {
         let framed = tokio::select! { biased;
             () = peer.serving.stopping.cancelled() => return Ok(Ended::Stopping),
@@ -215,6 +215,9 @@ async fn handle(
     framed: Framed,
     alone: bool,
 ) -> Result<(), Dropped> {
+    if let Some(upstream) = &peer.serving.upstream {
+        return follow::handle(peer, streams, upstream, framed).await;
+    }
     match framed.message {
         ToOwner::Write(write) => write::submit(peer, write, framed.bytes, alone).await,
         ToOwner::Request(id, request) => {
@@ -259,10 +262,10 @@ async fn hang_up(connection: &Connection, mut send: SendStream, ended: &Ended) {
 }
 
 /// Ends when a grant does; never, for one without an end.
-async fn expiry(expires_ms: Option<u64>) {
-    match expires_ms {
+async fn expiry(peer: &Peer) {
+    match peer.rights.expires_ms {
         Some(end_ms) => {
-            let left_ms = end_ms.saturating_sub(now_ms());
+            let left_ms = end_ms.saturating_sub(peer.serving.now_ms());
             tokio::time::sleep(Duration::from_millis(left_ms)).await;
         }
         None => pending().await,

@@ -21,15 +21,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{NamespaceId, Position, Revision};
-use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
+use objsync_proto::limits::{BOOKMARK_MS, CALL_TIMEOUT_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{Event, Feed, Held, KeyRange, event};
 use objsync_store::{FeedRead, LogRead, Published};
 use quinn::Connection;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::barriers::{Barrier, Barriers};
+use crate::closing;
+use crate::commits::CommitsSeen;
 use crate::digests::Inlet;
 use crate::feed_stream::{FeedStream, Unsendable};
 use crate::peer::{Peer, Session};
@@ -57,8 +59,9 @@ pub(crate) async fn follow(
     let Ok(stream) = FeedStream::open(&connection, wanted.id, 0).await else {
         return;
     };
+    let closer = connection.clone();
     let mut subscription = Subscription {
-        commits: peer.serving.commits.subscribe(),
+        commits: peer.serving.commits.seen(),
         peer,
         stream,
         namespace: wanted.namespace,
@@ -74,7 +77,17 @@ pub(crate) async fn follow(
         barriers: VecDeque::new(),
     };
     let Err(why) = subscription.run(wanted.since).await;
+    if subscription.is_stale() {
+        // Its positions would name the wrong epoch: it comes back, and goes on where it is.
+        return closing::close(&closer, &moved());
+    }
     subscription.stream.end(why).await;
+}
+
+/// The source of this copy has another owner, or another epoch of the same.
+fn moved() -> Failure {
+    let text = "the source of this copy has begun a new epoch; go on";
+    Failure::new(ErrorKind::Unavailable, text)
 }
 
 /// Never a value: a subscription ends by an error or by being dropped.
@@ -89,7 +102,7 @@ struct Subscription {
     inlet: Inlet,
     /// Comparisons begun.
     round: u32,
-    commits: watch::Receiver<()>,
+    commits: CommitsSeen,
     /// Everything up to here has been sent, or did not concern the subscriber.
     cursor: Revision,
     /// What the subscriber knows it is at.
@@ -104,6 +117,9 @@ struct Subscription {
 
 impl Subscription {
     async fn run(&mut self, since: Option<Position>) -> Result<Never, Unsendable> {
+        if let Some(since) = &since {
+            self.wait_for(since).await;
+        }
         match since {
             Some(since) if self.peer.serving.store.is_on_history(&since) => {
                 self.cursor = since.revision;
@@ -117,7 +133,7 @@ impl Subscription {
         }
         loop {
             // Before the read: a commit during it wakes the wait below.
-            self.commits.borrow_and_update();
+            self.commits.see();
             self.barriers.append(&mut self.asked.take());
             match self
                 .peer
@@ -126,9 +142,41 @@ impl Subscription {
                 .feed()
                 .read(self.cursor, FEED_FRAME_BYTES)
             {
+                _ if self.is_stale() => return Err(Unsendable::Failed(moved())),
                 FeedRead::Published(batch) => self.send(batch.iter().map(Arc::as_ref)).await?,
                 FeedRead::UpToDate(revision) => self.rest(revision).await?,
                 FeedRead::Behind => Box::pin(self.catch_up()).await?,
+            }
+        }
+    }
+
+    /// Whether the epoch that the subscriber was told of is over. An owner's never is; a copy's ends
+    /// with its source's, before anything of the next one can be read here.
+    fn is_stale(&self) -> bool {
+        let peer = &self.peer;
+        peer.serving.upstream.is_some() && peer.serving.store.position().epoch != peer.epoch
+    }
+
+    /// A subscriber that has seen more than a copy holds, elsewhere, is not taken back: the copy
+    /// catches up first. Not for ever: it may have seen what is no history any more.
+    async fn wait_for(&mut self, since: &Position) {
+        let serving = Arc::clone(&self.peer.serving);
+        if serving.upstream.is_none() || since.store != serving.store.position().store {
+            return;
+        }
+        let give_up = Instant::now() + Duration::from_millis(CALL_TIMEOUT_MS);
+        loop {
+            self.commits.see();
+            let ours = serving.store.position();
+            let is_ahead = since.epoch.number > ours.epoch.number
+                || (since.epoch == ours.epoch && since.revision > ours.revision);
+            if !is_ahead || serving.store.is_on_history(since) {
+                return;
+            }
+            tokio::select! { biased;
+                // The sender lives as long as the peer does.
+                () = self.commits.changed() => {}
+                () = sleep_until(give_up) => return,
             }
         }
     }
@@ -141,6 +189,7 @@ impl Subscription {
         let committed = store.position().revision;
         let read = serving.apart(move || store.read_log(cursor, FEED_FRAME_BYTES));
         match read.await?? {
+            _ if self.is_stale() => Err(Unsendable::Failed(moved())),
             LogRead::Transactions(batch) if batch.is_empty() => self.rest(committed).await,
             LogRead::Transactions(batch) => self.send(batch.iter()).await,
             LogRead::Trimmed => self.bridge(self.at(cursor)).await,
@@ -215,8 +264,7 @@ impl Subscription {
         let silent = self.cursor <= self.told;
         let due = self.told_at + Duration::from_millis(BOOKMARK_MS);
         tokio::select! { biased;
-            // The sender lives as long as the peer does.
-            _ = self.commits.changed() => {}
+            () = self.commits.changed() => {}
             () = self.asked.filled() => {}
             () = sleep_until(due), if !silent => self.owed = true,
         }

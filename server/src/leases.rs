@@ -157,7 +157,7 @@ pub(crate) fn keep(peer: &Peer, lease: LeaseId) -> Result<Reply, Failure> {
 
 /// What came of a write of the peer's own.
 pub(crate) fn outcome(peer: &Peer, asked: Origin) -> Result<Reply, Failure> {
-    let outcome = peer.serving.store.outcome(asked, peer.key);
+    let outcome = peer.serving.store.outcome(asked, peer.session_key());
     let answer = outcome.map_err(|error| error.to_failure())?;
     Ok(Reply::Outcome(answer.map(|answer| {
         answer.outcome.map(|outcome| (outcome, answer.ack))

@@ -13,11 +13,15 @@
 //! | `past`, `pasts` | what a peer can ask of the past, and which revisions of it are held open |
 //! | `feed`, `fetch`, `streams`, `barriers` | what a peer is sent without asking again |
 //! | `digests`, `comparison` | what a peer that was away too long holds, and what of it differs |
+//! | `commits` | word to all subscriptions that there is something new |
+//! | `replicate` | the log, as it is sent to a follower |
+//! | [`follow`] | the follower: its copy, and what it passes on to its source |
 //! | `rights`, `refusals` | who may do what, and log lines about who may not |
 //! | [`closing`] | why a connection was closed |
 //! | [`identity`] | the key in the store's directory |
 //! | [`tls`], [`certificate`], [`transport`] | how two peers know each other, and QUIC's settings |
 //! | [`dial`](mod@dial) | the client's end of a connection |
+//! | [`network`] | where QUIC's packets go |
 //! | [`local`] | the Unix socket |
 //! | [`inherited`] | what a forked child must close |
 //! | [`error`] | why a call failed |
@@ -26,6 +30,7 @@ mod answers;
 mod barriers;
 pub mod certificate;
 pub mod closing;
+mod commits;
 mod comparison;
 mod connection;
 pub mod dial;
@@ -34,17 +39,20 @@ pub mod error;
 mod feed;
 mod feed_stream;
 mod fetch;
+pub mod follow;
 mod frames;
 pub mod identity;
 pub mod inherited;
 mod leases;
 mod listen;
 pub mod local;
+pub mod network;
 mod pages;
 mod past;
 mod pasts;
 mod peer;
 mod refusals;
+mod replicate;
 mod request;
 mod rights;
 pub mod server;
@@ -57,8 +65,10 @@ mod write;
 
 pub use dial::dial;
 pub use error::ServerError;
+pub use follow::{FollowOptions, Follower, Upstream};
 pub use identity::Identity;
 pub use leases::Unlocks;
+pub use network::{Network, Udp};
 pub use server::{ServeOptions, Server};
 pub use tls::SeenServer;
 pub use transport::{client_config, server_config};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{NamespaceId, PeerKey, SessionId};
+use objsync_proto::ids::{Epoch, NamespaceId, PeerKey, SessionId};
 use objsync_proto::limits::{
     LOCK_WAITS_MAX, NAMESPACE_BYTES_MAX, PAST_READS_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX,
     SESSION_BYTES_MAX, SESSION_RESULTS_MAX, STATES_IN_FLIGHT_MAX,
@@ -23,6 +23,8 @@ pub(crate) const WRITE_BYTES_MIN: usize = SESSION_BYTES_MAX / SESSION_RESULTS_MA
 /// A peer that has been welcomed.
 pub(crate) struct Peer {
     pub(crate) serving: Arc<Serving>,
+    /// The epoch that it was told of: what it is sent is of this one.
+    pub(crate) epoch: Epoch,
     pub(crate) key: PeerKey,
     pub(crate) rights: Rights,
     /// The name of its dictionary.
@@ -49,6 +51,8 @@ pub(crate) struct Peer {
 struct State {
     namespace: Option<NamespaceId>,
     session: Session,
+    /// For whom it speaks, if not for itself, and what that one may do.
+    acting: Option<(PeerKey, Rights)>,
 }
 
 /// How a peer stands to the sessions of the store.
@@ -88,13 +92,16 @@ impl Peer {
         let store = &serving.store;
         let namespace = store.namespace(&name).map_err(|error| error.to_failure())?;
         let session = match hello.session {
+            // Only the source of a copy knows. If it has ended, writes are answered accordingly.
+            Some(session) if serving.upstream.is_some() => Session::Open(session),
             Some(session) if store.session_known(session, key) => Session::Open(session),
             Some(_) => Session::Unknown,
             None => Session::None,
         };
+        let position = store.position();
         let welcome = Welcome {
             program: PROGRAM.to_owned(),
-            position: store.position(),
+            position,
             namespace,
             may_write: rights.write,
             durability: serving.durability,
@@ -105,6 +112,7 @@ impl Peer {
             gone: CancellationToken::new(),
             lock_waits: Arc::new(Semaphore::new(LOCK_WAITS_MAX)),
             serving,
+            epoch: position.epoch,
             key,
             rights,
             name,
@@ -113,7 +121,11 @@ impl Peer {
             requests: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
             states: Arc::new(Semaphore::new(STATES_IN_FLIGHT_MAX)),
             past_reads: Arc::new(Semaphore::new(PAST_READS_IN_FLIGHT_MAX)),
-            state: Mutex::new(State { namespace, session }),
+            state: Mutex::new(State {
+                namespace,
+                session,
+                acting: None,
+            }),
         };
         Ok((peer, welcome))
     }
@@ -172,29 +184,90 @@ impl Peer {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The key that its session belongs to.
+    pub(crate) fn session_key(&self) -> PeerKey {
+        self.state().acting.map_or(self.key, |(key, _)| key)
+    }
+
+    /// What may be done here.
+    fn allowed(&self) -> Rights {
+        self.state()
+            .acting
+            .map_or(self.rights, |(_, rights)| rights)
+    }
+
+    /// Speaks for another key from here on, which was met by this follower. Gives what that one
+    /// may do, and whether the session is still its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`] without the right to follow, for the store's own key, and for a key
+    /// without a grant; [`ErrorKind::Invalid`] once a session is open.
+    pub(crate) fn act_for(
+        &self,
+        key: PeerKey,
+        session: Option<SessionId>,
+    ) -> Result<(Rights, bool), Failure> {
+        self.may_follow()?;
+        let state = self.state();
+        if state.acting.is_some() || state.session != Session::None {
+            let text = "this connection has a session, or speaks for a key already";
+            return Err(Failure::new(ErrorKind::Invalid, text));
+        }
+        let found = self.serving.rights(key, &self.name);
+        let rights = found.within(self.rights);
+        if key == self.serving.key || !rights.any() {
+            let name = &self.name;
+            let message = format!("key {key} has no grant for namespace {name:?}");
+            return Err(Failure::new(ErrorKind::Denied, message));
+        }
+        let of_copy = self.serving.upstream.is_some();
+        let session = session.map_or(Session::None, |session| {
+            match of_copy || self.serving.store.session_known(session, key) {
+                true => Session::Open(session),
+                false => Session::Unknown,
+            }
+        });
+        self.update(|state| {
+            state.acting = Some((key, rights));
+            state.session = session;
+        });
+        Ok((rights, matches!(session, Session::Open(_))))
+    }
+
     /// # Errors
     /// [`ErrorKind::Denied`] unless the peer may read.
     pub(crate) fn may_read(&self) -> Result<(), Failure> {
-        self.may(self.rights.read, "read")
+        self.may(self.allowed().read, "read")
     }
 
     /// # Errors
     /// [`ErrorKind::Denied`] unless the peer may write.
     pub(crate) fn may_write(&self) -> Result<(), Failure> {
-        self.may(self.rights.write, "write")
+        self.may(self.allowed().write, "write")
     }
 
     /// # Errors
-    /// [`ErrorKind::Denied`] unless the peer holds the store's own key.
+    /// [`ErrorKind::Denied`] unless the peer may copy all of the store.
+    pub(crate) fn may_follow(&self) -> Result<(), Failure> {
+        self.may(self.rights.follow, "follow, nor speak for others in")
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Denied`] unless the peer holds the store's own key, or follows and writes: then
+    /// it asks for whoever administers the copy.
     pub(crate) fn may_administer(&self) -> Result<(), Failure> {
-        self.may(self.rights.admin, "administer")
+        let allowed = self.allowed();
+        self.may(
+            allowed.admin || (allowed.follow && allowed.write),
+            "administer",
+        )
     }
 
     fn may(&self, allowed: bool, what: &str) -> Result<(), Failure> {
         if allowed {
             return Ok(());
         }
-        let (key, name) = (self.key, &self.name);
+        let (key, name) = (self.session_key(), &self.name);
         let message = format!("key {key} may not {what} namespace {name:?}");
         Err(Failure::new(ErrorKind::Denied, message))
     }

@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use objsync_proto::ids::PeerKey;
+use tokio::time::Instant;
 use tracing::warn;
 
 const LINES_MAX: u32 = 10;

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{Origin, PeerKey, Revision};
-use objsync_proto::wire::{Grant, KeyRange, Reply, Request, ToPeer};
+use objsync_proto::ids::{Origin, PeerKey, Revision, SessionId};
+use objsync_proto::wire::{CopyPlace, Grant, KeyRange, PartialSnapshot, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
 use crate::peer::Peer;
 use crate::serving::PROGRAM;
 use crate::session::stopped;
 use crate::streams::Streams;
-use crate::{fetch, leases, past};
+use crate::{fetch, leases, past, replicate};
 
 type Answered = Result<Reply, Failure>;
 
@@ -69,6 +69,13 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
         Request::Outcome { session, sequence } => {
             leases::outcome(peer, Origin { session, sequence })
         }
+        Request::OnBehalf { peer: key, session } => act_for(peer, streams, key, session),
+        Request::Replicate {
+            subscription,
+            since,
+            partial,
+        } => replicate(peer, streams, (subscription, since, partial)),
+        Request::Following => Ok(Reply::Following(peer.serving.following())),
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
         Request::CreateNamespace { content } => create_namespace(peer, content).await,
@@ -143,6 +150,24 @@ fn fetch(
         range,
         reverse,
         at,
+    })
+}
+
+fn replicate(
+    peer: &Peer,
+    streams: &mut Streams,
+    (id, since, partial): (u64, Option<CopyPlace>, Option<PartialSnapshot>),
+) -> Answered {
+    peer.may_follow()?;
+    streams.replicate(replicate::Wanted { id, since, partial })
+}
+
+fn act_for(peer: &Peer, streams: &Streams, key: PeerKey, session: Option<SessionId>) -> Answered {
+    let (rights, session_known) = peer.act_for(key, session)?;
+    peer.serving.note_acting(streams.connection(), key);
+    Ok(Reply::Acting {
+        may_write: rights.write,
+        session_known,
     })
 }
 

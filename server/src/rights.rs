@@ -14,8 +14,14 @@ pub(crate) const READ: &str = "read";
 /// The right to change them.
 pub(crate) const WRITE: &str = "write";
 
+/// The right to keep a copy of the whole store, and to write there for those whom its follower
+/// has met.
+pub(crate) const FOLLOW: &str = "follow";
+
 /// The surface that a scope without one means.
 const DICT: &str = "dict";
+/// The scope that means everything.
+const ALL_SCOPES: &str = "*";
 
 /// What a peer may do in one dictionary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +32,8 @@ pub(crate) struct Rights {
     pub(crate) write: bool,
     /// Let others in. Only whoever holds the store's key.
     pub(crate) admin: bool,
+    /// Copy all of it, and speak for other keys.
+    pub(crate) follow: bool,
     /// When all of this ends, milliseconds since 1970.
     pub(crate) expires_ms: Option<u64>,
 }
@@ -35,8 +43,23 @@ impl Rights {
         read: true,
         write: true,
         admin: true,
+        follow: true,
         expires_ms: None,
     };
+
+    /// What may be done for the holder of these rights by somebody who has `others`.
+    pub(crate) fn within(self, others: Self) -> Self {
+        Self {
+            read: self.read && others.read,
+            write: self.write && others.write,
+            admin: false,
+            follow: false,
+            expires_ms: [self.expires_ms, others.expires_ms]
+                .into_iter()
+                .flatten()
+                .min(),
+        }
+    }
 
     /// Whether there is anything the peer may do.
     pub(crate) fn any(&self) -> bool {
@@ -61,6 +84,7 @@ pub(crate) fn rights(
             read: holds(grant, READ),
             write: holds(grant, WRITE),
             admin: false,
+            follow: holds(grant, FOLLOW) && grant.scope == ALL_SCOPES,
             expires_ms: grant.expires_ms,
         })
 }
@@ -72,7 +96,7 @@ pub(crate) fn admits(store: PeerKey, grants: &[Grant], peer: PeerKey, now_ms: u6
 
 fn valid(grants: &[Grant], peer: PeerKey, now_ms: u64) -> impl Iterator<Item = &Grant> {
     grants.iter().filter(move |grant| {
-        let known = |right: &String| matches!(right.as_str(), READ | WRITE);
+        let known = |right: &String| matches!(right.as_str(), READ | WRITE | FOLLOW);
         grant.peer == peer
             && grant.expires_ms.is_none_or(|end| now_ms < end)
             && !grant.rights.is_empty()
@@ -92,7 +116,7 @@ fn covers(scope: &str, namespace: &str) -> bool {
         Some(_) => return false,
         None => scope,
     };
-    name == "*" || name == namespace
+    name == ALL_SCOPES || name == namespace
 }
 
 /// Refuses a grant that is too large to keep or could never let anybody in.
@@ -114,9 +138,17 @@ pub(crate) fn check(grant: &Grant) -> Result<(), Failure> {
     let unknown = grant
         .rights
         .iter()
-        .find(|right| !matches!(right.as_str(), READ | WRITE));
+        .find(|right| !matches!(right.as_str(), READ | WRITE | FOLLOW));
     if let Some(right) = unknown {
-        return refuse(format!("right {right:?}: it is {READ:?} or {WRITE:?}"));
+        return refuse(format!(
+            "right {right:?}: it is {READ:?}, {WRITE:?} or {FOLLOW:?}"
+        ));
+    }
+    if holds(grant, FOLLOW) && grant.scope != ALL_SCOPES {
+        let scope = &grant.scope;
+        return refuse(format!(
+            "scope {scope:?}: a follower copies the whole store, so its scope is {ALL_SCOPES:?}"
+        ));
     }
     if grant.rights.is_empty() || grant.scope.is_empty() {
         return refuse("a grant needs a scope and at least one right".to_owned());

@@ -10,7 +10,7 @@ use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
 use objsync_proto::wire::{Grant, OwnerInfo, OwnerStatus};
 use objsync_store::feed::OnCommit;
 use objsync_store::{Store, StoreError};
-use quinn::{Endpoint, Runtime, TokioRuntime, VarInt};
+use quinn::{Endpoint, TokioRuntime, VarInt};
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
@@ -18,10 +18,12 @@ use tracing::{info, warn};
 
 use crate::connection::closed;
 use crate::error::ServerError;
+use crate::follow::Upstream;
 use crate::identity::{self, Identity};
 use crate::inherited;
 use crate::listen::Configs;
 use crate::local::{self, LocalListener};
+use crate::network::{Network, Udp, seeded};
 use crate::serving::Serving;
 use crate::{listen, transport};
 
@@ -37,6 +39,13 @@ pub struct ServeOptions {
     pub local_socket: bool,
     /// The level of writes that name none. Default: the store's.
     pub durability: Option<Durability>,
+    /// Whom a copy follows. Default: nobody, the store is its own.
+    pub upstream: Option<Arc<Upstream>>,
+    /// Where packets go. Default: the kernel's UDP.
+    pub network: Arc<dyn Network>,
+    /// Wait for the disk on threads beside the runtime's. Default: yes. Without them it is waited
+    /// for on the spot, so that a test decides the order of everything.
+    pub disk_threads: bool,
 }
 
 impl Default for ServeOptions {
@@ -45,6 +54,9 @@ impl Default for ServeOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             local_socket: true,
             durability: None,
+            upstream: None,
+            network: Arc::new(Udp),
+            disk_threads: true,
         }
     }
 }
@@ -57,7 +69,7 @@ pub struct Server {
     accepting: Mutex<Option<JoinHandle<()>>>,
     /// Everything that runs for this server.
     tasks: Vec<AbortHandle>,
-    _on_commit: OnCommit,
+    _wakers: [OnCommit; 2],
 }
 
 impl Server {
@@ -70,7 +82,7 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let _entered = handle.enter();
         let identity = identity::load_or_create(store.directory())?;
-        let endpoint = bind(&identity, options.listen)?;
+        let endpoint = bind(&identity, &options)?;
         let address = endpoint
             .local_addr()
             .map_err(|source| ServerError::Listen {
@@ -83,13 +95,18 @@ impl Server {
             None
         };
         let key = identity.peer();
-        let serving = Arc::new(Serving::new(store, key, options.durability, address));
+        let serving = Arc::new(Serving::new(store, key, &options, address));
 
         let commits = serving.commits.clone();
         let on_commit = serving
             .store
             .feed()
-            .on_commit(Box::new(move || commits.send_replace(())));
+            .on_commit(Box::new(move || commits.tell()));
+        let durables = serving.durables.clone();
+        let on_durable = serving
+            .store
+            .feed()
+            .on_durable(Box::new(move || durables.tell()));
         let accepting = handle.spawn(listen::accept(
             Arc::clone(&serving),
             endpoint.clone(),
@@ -109,7 +126,7 @@ impl Server {
             endpoint,
             accepting: Mutex::new(Some(accepting)),
             tasks,
-            _on_commit: on_commit,
+            _wakers: [on_commit, on_durable],
         })
     }
 
@@ -135,6 +152,13 @@ impl Server {
     /// disk.
     pub fn revoke(&self, peer: PeerKey) -> Result<bool, StoreError> {
         self.serving.revoke(peer)
+    }
+
+    /// What some keys may do has changed at the source: they come back with what they may do now.
+    pub(crate) fn grants_changed(&self, peers: &[PeerKey]) {
+        for peer in peers {
+            self.serving.cut_changed(*peer);
+        }
     }
 
     /// Stops accepting, answers what was accepted, says goodbye to the peers and closes; what is
@@ -200,15 +224,15 @@ impl fmt::Debug for Server {
 }
 
 /// Binds the UDP socket and starts QUIC on it.
-fn bind(identity: &Identity, address: SocketAddr) -> Result<Endpoint, ServerError> {
+fn bind(identity: &Identity, options: &ServeOptions) -> Result<Endpoint, ServerError> {
+    let (address, network) = (options.listen, &*options.network);
     let refused = |source| ServerError::Listen { address, source };
-    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
-    let socket = transport::socket(address, &*runtime).map_err(refused)?;
+    let socket = network.bind(address).map_err(refused)?;
     Endpoint::new_with_abstract_socket(
-        transport::server_endpoint_config(identity)?,
+        seeded(transport::server_endpoint_config(identity)?, network),
         Some(transport::server_config(identity, address.ip())?),
         socket,
-        runtime,
+        Arc::new(TokioRuntime),
     )
     .map_err(refused)
 }

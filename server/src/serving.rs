@@ -1,26 +1,29 @@
 //! What all connections of one server share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Durability, NamespaceId, PeerKey};
 use objsync_proto::limits::{DISK_THREADS_MAX, WRITES_BYTES_MAX};
-use objsync_proto::wire::{Grant, IndexBuild, OwnerStatus};
+use objsync_proto::wire::{FollowStatus, Grant, IndexBuild, OwnerStatus};
 use objsync_store::{Store, StoreError};
 use quinn::Connection;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::closing;
+use crate::commits::Commits;
+use crate::follow::Upstream;
 use crate::leases::Unlocks;
 use crate::pasts::Pasts;
 use crate::refusals::Refusals;
 use crate::rights::{self, Rights};
+use crate::server::ServeOptions;
 
 /// This program and its version, for the other side's log.
 pub(crate) const PROGRAM: &str = concat!("objsync ", env!("CARGO_PKG_VERSION"));
@@ -33,15 +36,19 @@ pub(crate) struct Serving {
     /// The level of writes that name none.
     pub(crate) durability: Durability,
     pub(crate) address: SocketAddr,
-    /// Changes after each commit; what a subscription waits for.
-    pub(crate) commits: watch::Sender<()>,
+    /// Told of each commit; what a subscription waits for.
+    pub(crate) commits: Commits,
+    /// Told when more is durable; what a follower waits for.
+    pub(crate) durables: Commits,
+    /// Whom this copy follows; none where the store is its own.
+    pub(crate) upstream: Option<Arc<Upstream>>,
     /// Set when the server shuts down.
     pub(crate) stopping: CancellationToken,
     pub(crate) refusals: Refusals,
     /// Bytes of writes that may still be given to the store, by all peers together.
     pub(crate) writes: Arc<Semaphore>,
-    /// Places on threads that may wait for the disk.
-    disk_threads: Arc<Semaphore>,
+    /// Places on threads that may wait for the disk; none where there are no such threads.
+    disk_threads: Option<Arc<Semaphore>>,
     started: Instant,
     handshakes: AtomicUsize,
     subscriptions: AtomicU32,
@@ -54,28 +61,40 @@ pub(crate) struct Serving {
 #[derive(Default)]
 struct Peers {
     next: u64,
-    connected: HashMap<u64, (PeerKey, Connection)>,
+    connected: BTreeMap<u64, Connected>,
+}
+
+struct Connected {
+    key: PeerKey,
+    /// For whom it speaks.
+    acting: Option<PeerKey>,
+    /// The grants of both when it came to be so.
+    grants: Vec<Grant>,
+    connection: Connection,
 }
 
 impl Serving {
     pub(crate) fn new(
         store: Store,
         key: PeerKey,
-        durability: Option<Durability>,
+        options: &ServeOptions,
         address: SocketAddr,
     ) -> Self {
         let now = Instant::now();
         Self {
             key,
-            durability: durability.unwrap_or_else(|| store.durability()),
+            durability: options.durability.unwrap_or_else(|| store.durability()),
             unlocks: Unlocks::of(&store),
             store,
             address,
-            commits: watch::Sender::new(()),
+            commits: Commits::default(),
+            durables: Commits::default(),
+            upstream: options.upstream.clone(),
             stopping: CancellationToken::new(),
             refusals: Refusals::new(now),
             writes: Arc::new(Semaphore::new(WRITES_BYTES_MAX)),
-            disk_threads: Arc::new(Semaphore::new(DISK_THREADS_MAX)),
+            disk_threads: (options.disk_threads)
+                .then(|| Arc::new(Semaphore::new(DISK_THREADS_MAX))),
             started: now,
             handshakes: AtomicUsize::new(0),
             subscriptions: AtomicU32::new(0),
@@ -92,8 +111,11 @@ impl Serving {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
+        let Some(places) = &self.disk_threads else {
+            return Ok(work());
+        };
         // Refused only by a semaphore that is closed, which nobody does.
-        let place = Arc::clone(&self.disk_threads).acquire_owned().await;
+        let place = Arc::clone(places).acquire_owned().await;
         tokio::task::spawn_blocking(move || {
             let done = work();
             drop(place);
@@ -102,14 +124,25 @@ impl Serving {
         .await
     }
 
+    /// The time by which grants expire, milliseconds since 1970: the store's.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.store.now_ms()
+    }
+
     /// What `peer` may do in a dictionary now.
     pub(crate) fn rights(&self, peer: PeerKey, namespace: &str) -> Rights {
-        rights::rights(self.key, &self.store.grants(), peer, namespace, now_ms())
+        rights::rights(
+            self.key,
+            &self.store.grants(),
+            peer,
+            namespace,
+            self.now_ms(),
+        )
     }
 
     /// Whether `peer` may do anything here now.
     pub(crate) fn admits(&self, peer: PeerKey) -> bool {
-        rights::admits(self.key, &self.store.grants(), peer, now_ms())
+        rights::admits(self.key, &self.store.grants(), peer, self.now_ms())
     }
 
     /// Lets a key in, in place of any grant it had: its connections are cut, so that it comes
@@ -129,13 +162,50 @@ impl Serving {
         Ok(revoked)
     }
 
-    fn cut(&self, peer: PeerKey, reason: &str) {
+    /// Cuts the connections of a peer whose grant is another one now, and those that speak for it.
+    pub(crate) fn cut(&self, peer: PeerKey, reason: &str) {
         if peer == self.key {
             return;
         }
-        for (key, connection) in self.peers().connected.values() {
-            if *key == peer {
-                closing::close(connection, &Failure::new(ErrorKind::Denied, reason));
+        for connected in self.peers().connected.values() {
+            if connected.key == peer || connected.acting == Some(peer) {
+                let failure = Failure::new(ErrorKind::Denied, reason);
+                closing::close(&connected.connection, &failure);
+            }
+        }
+    }
+
+    /// Cuts the connections of a peer that came in by another grant than it has now. Who came in
+    /// after the change stays.
+    pub(crate) fn cut_changed(&self, peer: PeerKey) {
+        let now = self.grants_of(&[peer]);
+        let is_other = |connected: &Connected| {
+            let then = connected.grants.iter().find(|grant| grant.peer == peer);
+            then != now.first()
+        };
+        for connected in self.peers().connected.values() {
+            let concerns = connected.key == peer || connected.acting == Some(peer);
+            if concerns && peer != self.key && is_other(connected) {
+                let failure = Failure::new(ErrorKind::Denied, "the grant has changed");
+                closing::close(&connected.connection, &failure);
+            }
+        }
+    }
+
+    fn grants_of(&self, peers: &[PeerKey]) -> Vec<Grant> {
+        let mut grants = self.store.grants();
+        grants.retain(|grant| peers.contains(&grant.peer));
+        grants
+    }
+
+    /// A connection speaks for another key from here on, and is cut with it.
+    pub(crate) fn note_acting(&self, connection: &Connection, acting: PeerKey) {
+        let id = connection.stable_id();
+        let grants = self.grants_of(&[acting]);
+        for connected in self.peers().connected.values_mut() {
+            if connected.connection.stable_id() == id {
+                connected.acting = Some(acting);
+                connected.grants.extend(grants.iter().cloned());
             }
         }
     }
@@ -167,6 +237,12 @@ impl Serving {
         }
     }
 
+    /// How far this copy is behind its source; none where the store is its own.
+    pub(crate) fn following(&self) -> Option<FollowStatus> {
+        let upstream = self.upstream.as_ref()?;
+        Some(upstream.status(self.store.position().revision))
+    }
+
     /// Counts a handshake until the result is dropped.
     pub(crate) fn begin_handshake(self: &Arc<Self>) -> Counted {
         self.handshakes.fetch_add(1, Ordering::Relaxed);
@@ -190,10 +266,17 @@ impl Serving {
 
     /// Keeps a connection where it can be cut, until the result is dropped.
     pub(crate) fn enter(self: &Arc<Self>, key: PeerKey, connection: Connection) -> Entered {
+        let grants = self.grants_of(&[key]);
         let mut peers = self.peers();
         let number = peers.next;
         peers.next += 1;
-        peers.connected.insert(number, (key, connection));
+        let connected = Connected {
+            key,
+            acting: None,
+            grants,
+            connection,
+        };
+        peers.connected.insert(number, connected);
         Entered {
             serving: Arc::clone(self),
             number,
@@ -226,12 +309,4 @@ impl Drop for Entered {
         // Dropped without the lock: a connection's end may run code of ours.
         drop(left);
     }
-}
-
-/// The time by which grants expire, milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

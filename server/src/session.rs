@@ -13,7 +13,7 @@ use crate::peer::{Peer, Session};
 /// Opens a session. Later frames of the stream wait: they are writes in it.
 pub(crate) async fn open(peer: &Arc<Peer>) -> Result<(), Dropped> {
     peer.may_write().map_err(Dropped::Refused)?;
-    let (store, key) = (peer.serving.store.clone(), peer.key);
+    let (store, key) = (peer.serving.store.clone(), peer.session_key());
     let opened = peer.serving.apart(move || store.open_session(key)).await;
     let session = match opened {
         Ok(opened) => opened.map_err(|error| Dropped::Refused(refusal(&error)))?,

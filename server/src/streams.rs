@@ -2,7 +2,7 @@
 //!
 //! Dropping this ends them all.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use objsync_proto::error::{ErrorKind, Failure};
@@ -10,19 +10,24 @@ use objsync_proto::ids::Position;
 use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
 use objsync_proto::wire::{Digest, Held, KeyRange, Reply};
 use quinn::Connection;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::barriers::{Barrier, Barriers};
 use crate::digests::Inlet;
+use crate::follow::Upstream;
+use crate::follow::relay::{self, Forward};
 use crate::peer::Peer;
-use crate::{feed, fetch};
+use crate::{feed, fetch, replicate};
 
 /// The open streams of one peer.
 pub(crate) struct Streams {
     peer: Arc<Peer>,
     connection: Connection,
     tasks: JoinSet<u64>,
-    open: HashMap<u64, Open>,
+    open: BTreeMap<u64, Open>,
+    /// To the source, once something was to be passed on.
+    relay: Option<mpsc::Sender<Forward>>,
 }
 
 struct Open {
@@ -39,7 +44,8 @@ impl Streams {
             peer,
             connection,
             tasks: JoinSet::new(),
-            open: HashMap::new(),
+            open: BTreeMap::new(),
+            relay: None,
         }
     }
 
@@ -112,6 +118,45 @@ impl Streams {
             return Err(Failure::new(ErrorKind::NotFound, text));
         };
         open.digests.put(&self.peer, id, sent)
+    }
+
+    /// Begins to send the log to a follower.
+    pub(crate) fn replicate(&mut self, wanted: replicate::Wanted) -> Result<Reply, Failure> {
+        let id = wanted.id;
+        self.check_free(id)?;
+        let (peer, connection) = (Arc::clone(&self.peer), self.connection.clone());
+        let task = self.tasks.spawn(async move {
+            replicate::send(peer, connection, wanted).await;
+            id
+        });
+        let open = Open {
+            task,
+            barriers: None,
+            digests: Inlet::default(),
+        };
+        self.open.insert(id, open);
+        Ok(Reply::Done)
+    }
+
+    /// The connection that the streams are on.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Where barriers of each subscription go.
+    pub(crate) fn barriers(&self) -> Vec<Barriers> {
+        let open = self.open.values();
+        open.filter_map(|open| open.barriers.clone()).collect()
+    }
+
+    /// Passes something on to the source of this copy, after all that was passed on before.
+    pub(crate) async fn forward(&mut self, upstream: &Arc<Upstream>, forward: Forward) {
+        let peer = &self.peer;
+        let relay = self
+            .relay
+            .get_or_insert_with(|| relay::start(Arc::clone(peer), Arc::clone(upstream)));
+        // Refused only when it has ended, and then the connection is closed.
+        let _ = relay.send(forward).await;
     }
 
     /// Ends a stream. One that has ended by itself is no mistake of the client's.

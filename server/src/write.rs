@@ -98,18 +98,18 @@ fn submission(peer: &Peer, write: Write) -> Result<Result<Submission, Failure>, 
                 sequence: write.sequence,
             },
             floor: write.floor,
-            peer: peer.key,
+            peer: peer.session_key(),
         }),
         durability: Some(write.durability.unwrap_or(peer.serving.durability)),
     }))
 }
 
 /// Room that a write takes among its peer's and among everybody's, until dropped.
-type Place = [Option<OwnedSemaphorePermit>; 2];
+pub(crate) type Place = [Option<OwnedSemaphorePermit>; 2];
 
 /// Waits for room among the writes in flight. Nobody holds room for longer than the store takes
 /// to answer, so a peer that does not read its answers keeps nobody waiting.
-async fn place(peer: &Peer, bytes: usize) -> Place {
+pub(crate) async fn place(peer: &Peer, bytes: usize) -> Place {
     // A frame may be a little larger than all the room there is.
     let bytes = bytes.clamp(WRITE_BYTES_MIN, SESSION_BYTES_MAX);
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);

@@ -1,5 +1,7 @@
 //! Where the right to write comes from, and when a write counts as committed.
 
+use std::path::PathBuf;
+
 use objsync_proto::ids::{Durability, Revision};
 
 use crate::error::StoreError;
@@ -9,14 +11,17 @@ use crate::error::StoreError;
 pub enum AuthorityKind {
     /// The lock on the directory is the right to write.
     Alone,
+    /// A copy of another store: only what its source sent is appended.
+    Follower,
 }
 
 impl AuthorityKind {
-    /// The number in the manifest. 2 to 4 are set aside for follower, quorum and lease.
+    /// The number in the manifest. 3 and 4 are set aside for quorum and lease.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
             Self::Alone => 1,
+            Self::Follower => 2,
         }
     }
 
@@ -25,6 +30,7 @@ impl AuthorityKind {
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Alone),
+            2 => Some(Self::Follower),
             _ => None,
         }
     }
@@ -64,9 +70,38 @@ impl Authority for Alone {
     }
 }
 
+/// The source decides: this process appends what it sent, and nothing else.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    /// The copy's directory, for messages.
+    pub directory: PathBuf,
+}
+
+impl Authority for Follower {
+    fn kind(&self) -> AuthorityKind {
+        AuthorityKind::Follower
+    }
+
+    fn may_append(&self) -> Result<(), StoreError> {
+        let directory = self.directory.clone();
+        Err(StoreError::Follows { directory })
+    }
+
+    fn committed(&self, _level: Durability, _appended: Revision, durable: Revision) -> Revision {
+        durable
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn follower_may_append_nothing_of_its_own() {
+        let directory = PathBuf::from("copy");
+        let refused = Follower { directory }.may_append().unwrap_err();
+        assert!(matches!(refused, StoreError::Follows { .. }), "{refused}");
+    }
 
     #[test]
     fn alone_commits_what_the_level_asks_for() {

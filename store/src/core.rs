@@ -42,7 +42,10 @@ pub(crate) struct Core {
     pub(crate) authority: Box<dyn Authority>,
 
     pub(crate) store: StoreId,
-    pub(crate) epoch: Epoch,
+    /// The epoch that this process began; see [`Core::epoch`].
+    pub(crate) begun: Epoch,
+    /// It appends what its source sends, and begins no epoch.
+    pub(crate) follows: bool,
     pub(crate) began: Began,
     pub(crate) epochs: Arc<RwLock<Epochs>>,
     pub(crate) manifest: ManifestFile,
@@ -95,11 +98,19 @@ impl Core {
         self.position_at(self.committed())
     }
 
+    /// The present epoch. A follower's moves on with its source's.
+    pub(crate) fn epoch(&self) -> Epoch {
+        match self.follows {
+            false => self.begun,
+            true => self.epochs().current().unwrap_or(self.begun),
+        }
+    }
+
     /// A revision of the present epoch as a position.
     pub(crate) fn position_at(&self, revision: Revision) -> Position {
         Position {
             store: self.store,
-            epoch: self.epoch,
+            epoch: self.epoch(),
             revision,
         }
     }
@@ -212,6 +223,10 @@ impl Core {
     fn end_log(&self) -> Result<(), StoreError> {
         self.run_anyway(Request::Close)?;
         self.poison.check()?;
+        if self.follows {
+            // Its log has the frames of its source and none of its own: no mark, but all synced.
+            self.open.sync()?;
+        }
         if let Err(error) = self.segments.cut().and_then(|()| self.open.cut()) {
             // What is left there counts for nothing.
             tracing::warn!(%error, "the log keeps bytes behind its end");

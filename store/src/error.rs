@@ -110,6 +110,22 @@ pub enum StoreError {
         directory: PathBuf,
     },
 
+    /// The directory holds a copy that follows another store. Nothing was written.
+    #[error("{} is a copy that follows another store, and takes no writes of its own; serve it with objsync serve --follow LINK, or make it a store of its own with objsync promote", directory.display())]
+    Follows {
+        /// The copy's directory.
+        directory: PathBuf,
+    },
+
+    /// A copy was asked for where a store of its own, or the copy of another one, lies.
+    #[error("{} cannot hold the copy: {what}; follow into another directory", directory.display())]
+    NotACopy {
+        /// The directory.
+        directory: PathBuf,
+        /// What lies there.
+        what: String,
+    },
+
     /// A reader's revision is no longer kept: it was held too long, or memory ran out.
     #[error("the snapshot at revision {revision} has expired; read again")]
     SnapshotExpired {
@@ -156,9 +172,12 @@ impl StoreError {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::NotAStore { .. }
+            | Self::NotACopy { .. }
             | Self::NetworkFileSystem { .. }
             | Self::PastRetention { .. } => ErrorKind::Invalid,
-            Self::ReadOnly { .. } | Self::ReadOnlyDisk { .. } => ErrorKind::Denied,
+            Self::ReadOnly { .. } | Self::ReadOnlyDisk { .. } | Self::Follows { .. } => {
+                ErrorKind::Denied
+            }
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Corrupt { .. } | Self::Index { .. } => ErrorKind::Corrupt,
             Self::Full { .. } | Self::FileLimit { .. } => ErrorKind::Full,

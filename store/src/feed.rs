@@ -114,6 +114,8 @@ pub enum FeedRead {
 pub struct Feed {
     ring: Mutex<Ring>,
     wakers: Arc<RwLock<Wakers>>,
+    /// Of those who look at what is durable.
+    durable_wakers: Arc<RwLock<Wakers>>,
     bytes_max: usize,
     /// How many want to know what keys held before.
     keep_old: Arc<AtomicU32>,
@@ -151,6 +153,7 @@ impl Feed {
                 bytes: 0,
             }),
             wakers: Arc::default(),
+            durable_wakers: Arc::default(),
             bytes_max,
             keep_old: Arc::default(),
         }
@@ -203,14 +206,14 @@ impl Feed {
     /// Calls `wake` after each publish, from the writing thread: it must not block.
     #[must_use]
     pub fn on_commit(&self, wake: Waker) -> OnCommit {
-        let mut wakers = self.wakers.write().unwrap_or_else(PoisonError::into_inner);
-        let number = wakers.next;
-        wakers.next += 1;
-        wakers.list.push((number, wake));
-        OnCommit {
-            wakers: self.wakers.clone(),
-            number,
-        }
+        OnCommit::new(&self.wakers, wake)
+    }
+
+    /// Calls `wake` after each sync of the log, from the thread that asked for it: it must not
+    /// block.
+    #[must_use]
+    pub fn on_durable(&self, wake: Waker) -> OnCommit {
+        OnCommit::new(&self.durable_wakers, wake)
     }
 
     /// While what this returns lives, each transaction tells what its keys held before. Costs the
@@ -239,14 +242,36 @@ impl Feed {
 
     /// Wakes the followers: something they look at has changed.
     pub(crate) fn wake(&self) {
-        let wakers = self.wakers.read().unwrap_or_else(PoisonError::into_inner);
-        for (_, wake) in &wakers.list {
-            wake();
-        }
+        wake_all(&self.wakers);
+    }
+
+    /// Wakes those who look at what is durable: more of it is.
+    pub(crate) fn wake_durable(&self) {
+        wake_all(&self.durable_wakers);
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake_all(wakers: &RwLock<Wakers>) {
+    let wakers = wakers.read().unwrap_or_else(PoisonError::into_inner);
+    for (_, wake) in &wakers.list {
+        wake();
+    }
+}
+
+impl OnCommit {
+    fn new(wakers: &Arc<RwLock<Wakers>>, wake: Waker) -> Self {
+        let mut list = wakers.write().unwrap_or_else(PoisonError::into_inner);
+        let number = list.next;
+        list.next += 1;
+        list.list.push((number, wake));
+        Self {
+            wakers: Arc::clone(wakers),
+            number,
+        }
     }
 }
 

@@ -7,10 +7,12 @@
 
 use std::path::Path;
 
+use crate::authority::AuthorityKind;
 use crate::core::{Core, System};
 use crate::disk::Disk;
 use crate::epoch::Epochs;
 use crate::error::StoreError;
+use crate::follow::install;
 use crate::footer::footer_path;
 use crate::log::{SegmentId, SegmentInfo, log_directory, segment_of_name};
 use crate::manifest::Manifest;
@@ -153,8 +155,11 @@ pub(crate) fn clean(
         .iter()
         .map(|id| footer_path(directory, *id))
         .collect();
+    // A follower goes on with a snapshot whose transfer broke off.
+    let follows = manifest.authority == AuthorityKind::Follower;
+    let is_partial = |path: &Path| follows && install::is_staged(path);
     clean_directory(disk, &snapshot_directory(directory), |path| {
-        !snapshots.iter().any(|one| one == path)
+        !snapshots.iter().any(|one| one == path) && !is_partial(path)
     })?;
     let is_footer = |path: &Path| path.to_string_lossy().contains(".keys");
     // A power cut can bring back any of what was trimmed.

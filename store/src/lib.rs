@@ -48,6 +48,7 @@ pub mod disk;
 pub mod epoch;
 pub mod error;
 pub mod feed;
+pub mod follow;
 pub mod footer;
 pub mod format;
 pub mod frame;
@@ -89,6 +90,9 @@ pub use backup::{BackupPart, BackupProgress, BackupReport, backup, restore};
 pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
+pub use follow::{
+    Applied, Ship, ShipCursor, Shipped, Stage, Whole, discard_partial, partial_snapshot, promote,
+};
 pub use leases::{FreedLock, Keeper, OnUnlock};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;

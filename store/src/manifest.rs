@@ -155,7 +155,11 @@ impl From<Malformed> for ManifestFault {
 
 /// What the file in a store's directory says; none if there is no file.
 pub fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Manifest>, StoreError> {
-    let path = manifest_path(directory);
+    read_at(disk, manifest_path(directory))
+}
+
+/// What a file of this kind says; none if there is no file.
+pub(crate) fn read_at(disk: &dyn Disk, path: PathBuf) -> Result<Option<Manifest>, StoreError> {
     let content = match read_file(disk, &path, MANIFEST_BYTES_MAX) {
         Ok(content) => content,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -16,6 +16,9 @@ pub struct StoreOptions {
     pub create: bool,
     /// Take no lock, write no file and keep the index in memory. Default: no.
     pub readonly: bool,
+    /// Open a copy that follows another store, to append what its source sends; nothing else is
+    /// opened then. Default: no, and then a copy is refused unless it is opened for reading only.
+    pub follow: bool,
     /// The level of submissions that name none. Default: sync.
     pub durability: Durability,
     /// Sizes and times; the defaults are good for most.
@@ -40,6 +43,7 @@ impl Default for StoreOptions {
         Self {
             create: true,
             readonly: false,
+            follow: false,
             durability: Durability::default(),
             limits: StoreLimits::default(),
             index: IndexKind::default(),

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use objsync_proto::ids::{Epoch, EpochName, Revision, StoreId};
 use objsync_proto::limits::REVISION_STEP;
 
-use crate::authority::{Alone, Authority, AuthorityKind};
+use crate::authority::{Alone, Authority, AuthorityKind, Follower};
 use crate::clock::OwnerTime;
 use crate::commit::{Batch, Queue, Writer};
 use crate::core::{Began, Core, System};
@@ -24,6 +24,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
 use crate::feed::Feed;
+use crate::follow::install;
 use crate::format::{check_format, write_format};
 use crate::frame::BatchBuilder;
 use crate::history::LogHistory;
@@ -48,7 +49,11 @@ use tail::Tail;
 /// Opens the store in a directory: all of it but its threads.
 pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, StoreError> {
     let lock = enter(directory, &options)?;
+    if !options.readonly {
+        install::finish(&*options.disk, directory)?;
+    }
     let manifest = read_manifest(directory, &options)?;
+    check_authority(directory, &options, &manifest.get())?;
     let layout = layout::find(directory, &options, &manifest)?;
     let known = manifest.get();
     let snapshots = Snapshots::find(options.disk.clone(), directory, &known.snapshots)?;
@@ -66,11 +71,15 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
     let all = layout.closed.iter().chain([&layout.tail.info]);
     let logged_ms = all.map(|info| info.last_time_ms).max().unwrap_or(0);
     let time = OwnerTime::new(options.clock.clone(), logged_ms);
-    system.sessions.end_idle(time.now_ms());
+    if !options.follow {
+        // Of a copy, the source decides which sessions end.
+        system.sessions.end_idle(time.now_ms());
+    }
 
-    let tail = match options.readonly {
-        true => tail::only_read(directory, &options, &layout)?,
-        false => {
+    let tail = match (options.readonly, options.follow) {
+        (true, _) => tail::only_read(directory, &options, &layout)?,
+        (false, true) => go_on_as_copy(directory, &options, (&manifest, &layout), time.now_ms())?,
+        (false, false) => {
             let changing = (&layout, &mut epochs);
             begin_epoch(directory, &options, &manifest, (changing, time.now_ms()))?
         }
@@ -108,7 +117,8 @@ fn enter(directory: &Path, options: &StoreOptions) -> Result<Option<Lock>, Store
     let disk = &*options.disk;
     let write = !options.readonly;
     let begun = check_format(disk, directory, write)?;
-    if !begun && (options.readonly || !options.create) {
+    // A copy begins with what its source sends.
+    if !begun && (options.readonly || options.follow || !options.create) {
         let directory = directory.to_owned();
         return Err(StoreError::NotFound { directory });
     }
@@ -143,6 +153,10 @@ fn read_manifest(directory: &Path, options: &StoreOptions) -> Result<ManifestFil
     if let Some(manifest) = ManifestFile::read(&options.disk, directory)? {
         return Ok(manifest);
     }
+    if options.follow {
+        let directory = directory.to_owned();
+        return Err(StoreError::NotFound { directory });
+    }
     if !options.readonly {
         // Whoever wrote FORMAT may have ended before its name was synced.
         let synced = options.disk.sync_dir(directory);
@@ -154,11 +168,64 @@ fn read_manifest(directory: &Path, options: &StoreOptions) -> Result<ManifestFil
     ManifestFile::create(&options.disk, directory, manifest)
 }
 
+/// That a copy is opened as one, and nothing else is.
+fn check_authority(
+    directory: &Path,
+    options: &StoreOptions,
+    known: &Manifest,
+) -> Result<(), StoreError> {
+    let directory = directory.to_owned();
+    match (known.authority, options.follow) {
+        (AuthorityKind::Alone, false) | (AuthorityKind::Follower, true) => Ok(()),
+        (AuthorityKind::Follower, false) if options.readonly => Ok(()),
+        (AuthorityKind::Follower, false) => Err(StoreError::Follows { directory }),
+        (AuthorityKind::Alone, true) => {
+            let what = String::from("it is a store of its own");
+            Err(StoreError::NotACopy { directory, what })
+        }
+    }
+}
+
 fn draw(directory: &Path, options: &StoreOptions) -> Result<[u8; 16], StoreError> {
     let mut bytes = [0; 16];
     let drawn = options.entropy.fill(&mut bytes);
     drawn.map_err(|error| StoreError::io("draw random bytes for", directory, error))?;
     Ok(bytes)
+}
+
+/// Goes on with a copy where it stands: its log gets no frame but its source's.
+fn go_on_as_copy(
+    directory: &Path,
+    options: &StoreOptions,
+    (manifest, layout): (&ManifestFile, &Layout),
+    now_ms: u64,
+) -> Result<Tail, StoreError> {
+    let known = manifest.get();
+    // Where it was closed, all of it was synced.
+    let is_synced = known.clean_end.is_some();
+    let open = |manifest: &mut Manifest| manifest.clean_end = None;
+    match manifest.update(open) {
+        Err(StoreError::Full { .. }) => {
+            tail::give_back(directory, options, layout)?;
+            manifest.update(open)?;
+        }
+        opened => opened?,
+    }
+    let tail = match is_synced {
+        true => tail::write_on(directory, options, layout)?,
+        false => tail::begin_anew(directory, options, (known.store, layout), (None, now_ms))?,
+    };
+    name_segments(manifest, layout, &tail)?;
+    Ok(tail)
+}
+
+/// Makes the manifest name the segment that is written on.
+fn name_segments(manifest: &ManifestFile, layout: &Layout, tail: &Tail) -> Result<(), StoreError> {
+    let oldest = layout.closed.first().unwrap_or(&layout.tail.info).id;
+    manifest.update(|manifest| {
+        manifest.first_segment = manifest.first_segment.or(Some(oldest));
+        manifest.last_segment = Some(tail.info.id);
+    })
 }
 
 /// Makes this process the owner in the log: first the numbers it may use, then its epoch.
@@ -197,7 +264,12 @@ fn begin_epoch(
     let start = EpochStart { epoch, after: kept };
     let mut tail = match layout.is_clean {
         true => tail::go_on(directory, options, layout, (start, now_ms))?,
-        false => tail::begin_anew(directory, options, (known.store, layout), (start, now_ms))?,
+        false => tail::begin_anew(
+            directory,
+            options,
+            (known.store, layout),
+            (Some(start), now_ms),
+        )?,
     };
     if layout.tail.is_torn {
         let (segment, at) = (layout.tail.info.id.0, layout.tail.info.bytes);
@@ -210,12 +282,7 @@ fn begin_epoch(
     }
     tail.last = last;
     epochs.push(start);
-    let id = tail.info.id;
-    let oldest = layout.closed.first().unwrap_or(&layout.tail.info).id;
-    manifest.update(|manifest| {
-        manifest.first_segment = manifest.first_segment.or(Some(oldest));
-        manifest.last_segment = Some(id);
-    })?;
+    name_segments(manifest, layout, &tail)?;
     Ok(tail)
 }
 
@@ -251,7 +318,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let given = tail.last;
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),
-        leases: Leases::load(&state, options.clock.monotonic_ms())?,
+        leases: leases(&state, &options)?,
         began: Began {
             kept: committed,
             given,
@@ -260,9 +327,10 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         directory: directory.to_owned(),
         durability: options.durability,
         limits: options.limits,
-        authority: authority_of(known.authority),
+        authority: authority_of(known.authority, directory),
         store: known.store,
-        epoch,
+        begun: epoch,
+        follows: options.follow,
         epochs: history.epochs.clone(),
         manifest,
         segments: history.segments.clone(),
@@ -304,6 +372,14 @@ fn history(
         snapshots: Arc::new(snapshots),
         footers: Mutex::default(),
         readonly: options.readonly,
+    }
+}
+
+/// What ends in a copy is ended by its source.
+fn leases(state: &DictState, options: &StoreOptions) -> Result<Leases, StoreError> {
+    match options.follow {
+        false => Leases::load(state, options.clock.monotonic_ms()),
+        true => Ok(Leases::default()),
     }
 }
 
@@ -351,9 +427,12 @@ fn replay_surfaces(
     replay::replay_surfaces(&surfaces, history, committed)
 }
 
-fn authority_of(kind: AuthorityKind) -> Box<dyn Authority> {
+fn authority_of(kind: AuthorityKind, directory: &Path) -> Box<dyn Authority> {
     match kind {
         AuthorityKind::Alone => Box::new(Alone),
+        AuthorityKind::Follower => Box::new(Follower {
+            directory: directory.to_owned(),
+        }),
     }
 }
 

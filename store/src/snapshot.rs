@@ -127,6 +127,14 @@ impl Snapshot {
         })
     }
 
+    /// Opens the snapshot in a file that has not got its name yet.
+    pub(crate) fn open_at(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
+        let table = Table::open(disk, path, TableKind::Snapshot)?;
+        Ok(Self {
+            table: Arc::new(table),
+        })
+    }
+
     /// The last revision in it.
     #[must_use]
     pub fn revision(&self) -> Revision {

@@ -63,6 +63,12 @@ impl Core {
         is_wanted
     }
 
+    /// Decides everything that is queued, in a store without threads: nobody else would, and who
+    /// comes after it would wait for ever.
+    pub(crate) fn drain_queue(&self) {
+        while self.step_queue() {}
+    }
+
     /// Moves the index on until the recent map has room, in a store without threads.
     pub(crate) fn make_room(&self) -> Result<(), StoreError> {
         while self.state.is_full() {

@@ -142,6 +142,12 @@ impl Store {
         self.core().durability
     }
 
+    /// The owner's wall clock, milliseconds since 1970.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.core().clock.now_ms()
+    }
+
     /// Store, epoch and committed revision.
     #[must_use]
     pub fn position(&self) -> Position {

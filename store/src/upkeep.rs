@@ -192,7 +192,11 @@ impl Core {
             let done = match self.open.wait_for_work() {
                 FlushWork::Stop => return,
                 FlushWork::Sync => self.sync(),
-                FlushWork::Grow => self.open.grow_ahead(),
+                FlushWork::Grow => {
+                    let grown = self.open.grow_ahead();
+                    self.feed.wake_durable();
+                    grown
+                }
             };
             if let Err(error) = done {
                 tracing::warn!(%error, "in the background");

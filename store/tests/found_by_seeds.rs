@@ -155,3 +155,19 @@ fn write_that_changes_nothing_after_an_unclean_end_is_answered_with_what_it_saw(
     assert_eq!(answer.ack.revision, seen);
     assert_eq!(store.position().revision, seen);
 }
+
+/// Seed 2 of the whole stack: where nothing happens by itself, a session was asked for while a write
+/// was queued. It waited for somebody to decide the write, which nobody did.
+#[test]
+fn call_that_waits_decides_what_is_queued_before_it_where_nobody_else_would() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), stepped(&SimDisk::new()));
+    let (told, answered) = std::sync::mpsc::channel();
+    let done = Box::new(move |result: Result<_, _>| told.send(result.is_ok()).unwrap());
+    store.submit(submission(put("a", "1"), Durability::Sync), done);
+    store
+        .open_session(objsync_proto::ids::PeerKey([1; 32]))
+        .unwrap();
+    assert_eq!(answered.try_recv(), Ok(true), "the write came first");
+    assert_eq!(get(&store, "a"), Some(String::from("1")));
+}

@@ -17,6 +17,10 @@ pub(crate) struct Link {
     #[arg(long)]
     read_only: bool,
 
+    /// For a follower, which keeps a copy of the whole store: objsync serve --follow LINK
+    #[arg(long)]
+    follow: bool,
+
     /// Where the other side finds the server; may be repeated [default: where it listens]
     #[arg(long = "host", value_name = "HOST:PORT")]
     hosts: Vec<String>,
@@ -33,10 +37,15 @@ pub(crate) struct Link {
 impl Link {
     /// Prints the link: whoever has it has its rights. `--namespace` limits it to one dictionary.
     pub(crate) fn run(&self, connection: &Connection, output: &Output) -> Result<Answer, Failure> {
+        if self.follow && connection.namespace.is_some() {
+            let text = "a follower copies the whole store: leave --namespace out";
+            return Err(Failure::Usage(text.into()));
+        }
         let dict = connection.open()?;
         let link = dict.grant(GrantRequest {
             namespace: connection.namespace.clone(),
             readonly: self.read_only,
+            follow: self.follow,
             expires_ms: self.expires.map(|wait| now_ms().saturating_add(wait)),
             label: self.label.clone(),
             hosts: self.hosts.clone(),
@@ -47,6 +56,9 @@ impl Link {
         } else {
             output.line(&link.to_string())?;
             output.note("whoever has this link may use it: pass it on like a password");
+            if self.follow {
+                output.note("it leads to all of the store, and lets its holder make links too");
+            }
         }
         dict.close()?;
         Ok(Answer::Yes)

@@ -13,6 +13,7 @@ pub(crate) mod link;
 pub(crate) mod links;
 pub(crate) mod lock;
 pub(crate) mod ls;
+pub(crate) mod promote;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod serve;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Answer, Failure> {
         Command::Link(link) => link.run(connection, output),
         Command::Links(links) => links.run(connection, output),
         Command::Unlink(unlink) => unlink.run(connection, output),
+        Command::Promote(promote) => promote.run(connection, output),
         Command::Check(check) => check.run(connection, output),
         Command::Repair(repair) => repair.run(connection, output),
         Command::Backup(backup) => backup.run(connection, output),

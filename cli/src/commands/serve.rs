@@ -1,14 +1,18 @@
-//! `objsync serve`: own a store and serve it at an address until stopped.
+//! `objsync serve`: own a store and serve it at an address until stopped; with `--follow`, a copy of
+//! another one.
 //!
 //! The first SIGTERM or SIGINT closes the store (what was acknowledged is on disk, peers are told,
 //! the log gets its end mark); the second exits at once, which loses nothing acknowledged either.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
-use objsync::{Dict, Durability, ErrorKind, Options, home};
+use objsync::{Dict, Durability, ErrorKind, Follower, Link, Options, home};
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use crate::args::Connection;
 use crate::exit::{Answer, Failure};
@@ -17,6 +21,8 @@ use crate::signals::{Signals, runtime};
 
 /// What a shell calls an end by Ctrl-C.
 const EXIT_AT_ONCE: i32 = 130;
+/// How often it is looked whether a signal came while there is nothing to serve yet.
+const TICK: Duration = Duration::from_millis(500);
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -32,6 +38,16 @@ pub(crate) struct Serve {
     /// The directory of the store [default: the one last served at that port]
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
+
+    /// Keep a copy of the store that this link leads to, made by `objsync link --follow`, and serve
+    /// that; writes go to the source
+    #[arg(
+        long,
+        value_name = "LINK",
+        env = "OBJSYNC_FOLLOW",
+        hide_env_values = true
+    )]
+    follow: Option<String>,
 
     /// How safe writes are that do not say it themselves: sync or buffered
     #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]
@@ -57,29 +73,69 @@ impl Serve {
         let runtime = runtime()?;
         // Before the store is opened: a signal from then on closes it properly.
         let mut signals = runtime.block_on(async { Signals::new() })?;
-        let dict = self.open(connection)?;
-        self.announce(&dict, output)?;
-        runtime.block_on(signals.next());
-        output.note("closing; once more to exit at once");
-        runtime.block_on(async {
-            let mut closing = tokio::task::spawn_blocking(move || dict.close());
-            tokio::select! {
-                closed = &mut closing => match closed {
-                    Ok(closed) => closed,
-                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-                },
-                () = signals.next() => std::process::exit(EXIT_AT_ONCE),
-            }
-        })?;
-        Ok(Answer::Yes)
-    }
-
-    fn open(&self, connection: &Connection) -> Result<Dict, Failure> {
         let directory = match &self.data_dir {
             Some(directory) => directory.clone(),
             None => home::directory_of_port(self.port)?,
         };
-        let options = Options {
+        if let Some(link) = &self.follow {
+            // Read here: an error of the command line would repeat the secret.
+            let link = &Link::parse(link)?;
+            let (runtime, signals) = (&runtime, &mut signals);
+            return self.follow(connection, link, &directory, (runtime, signals, output));
+        }
+        let dict = self.open(connection, &directory)?;
+        self.announce(&dict, output)?;
+        runtime.block_on(signals.next());
+        output.note("closing; once more to exit at once");
+        runtime.block_on(close(move || dict.close(), &mut signals))?;
+        Ok(Answer::Yes)
+    }
+
+    /// Keeps a copy and serves it until a signal comes.
+    fn follow(
+        &self,
+        connection: &Connection,
+        link: &Link,
+        directory: &Path,
+        (runtime, signals, output): (&Runtime, &mut Signals, &Output),
+    ) -> Result<Answer, Failure> {
+        let options = self.options(connection);
+        let address = SocketAddr::new(self.host, self.port);
+        let started = Follower::start(directory, address, link, &options);
+        let follower = Arc::new(started.map_err(|error| self.explain(error, directory))?);
+        let mut is_told = false;
+        let served = loop {
+            let waiting = Arc::clone(&follower);
+            let mut waiting = runtime.spawn_blocking(move || waiting.wait_until_served(TICK));
+            let served = runtime.block_on(async {
+                tokio::select! {
+                    served = &mut waiting => Some(served),
+                    () = signals.next() => None,
+                }
+            });
+            match served {
+                Some(Ok(Ok(address))) => break Some(address),
+                Some(Ok(Err(error))) if error.kind() == ErrorKind::Unavailable => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        output.note(&error.to_string());
+                    }
+                }
+                Some(Ok(Err(error))) => return Err(error.into()),
+                Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+                None => break None,
+            }
+        };
+        if let Some(address) = served {
+            self.tell((&address.to_string(), directory), output)?;
+            runtime.block_on(signals.next());
+        }
+        output.note("closing; once more to exit at once");
+        runtime.block_on(close(move || follower.close(), signals))?;
+        Ok(Answer::Yes)
+    }
+
+    fn options(&self, connection: &Connection) -> Options {
+        Options {
             namespace: connection
                 .namespace
                 .clone()
@@ -89,10 +145,13 @@ impl Serve {
             memory_bytes: Some(self.memory),
             timeout: connection.timeout,
             ..Options::default()
-        };
+        }
+    }
+
+    fn open(&self, connection: &Connection, directory: &Path) -> Result<Dict, Failure> {
         let address = SocketAddr::new(self.host, self.port);
-        Dict::serve_at(&directory, address, options)
-            .map_err(|error| self.explain(error, &directory))
+        Dict::serve_at(directory, address, self.options(connection))
+            .map_err(|error| self.explain(error, directory))
     }
 
     /// The one served at this port already, or its port held by somebody else: say what to do.
@@ -118,6 +177,11 @@ impl Serve {
             .address
             .unwrap_or_else(|| SocketAddr::new(self.host, self.port).to_string());
         let directory = status.directory.unwrap_or_default();
+        self.tell((&address, &directory), output)
+    }
+
+    /// Says where the store is served, and what to do next.
+    fn tell(&self, (address, directory): (&str, &Path), output: &Output) -> Result<(), Failure> {
         if output.json() {
             let line = json!({
                 "address": address,
@@ -126,9 +190,9 @@ impl Serve {
             });
             return output.line(&line.to_string());
         }
-        let at = output.painted(&address, Colour::Cyan);
+        let at = output.painted(address, Colour::Cyan);
         output.line(&format!("serving {} at {at}\n", directory.display()))?;
-        output.line(&self.next_steps(&address))
+        output.line(&self.next_steps(address))
     }
 
     /// What to type in a second terminal, with the programs that lie beside this one.
@@ -158,6 +222,21 @@ impl Serve {
              \nSomebody else, or another machine: {objsync}{to} link\
              \nCtrl-C stops; what was acknowledged stays on disk."
         )
+    }
+}
+
+/// Closes, unless a second signal comes first.
+async fn close(
+    closing: impl FnOnce() -> objsync::Result<()> + Send + 'static,
+    signals: &mut Signals,
+) -> objsync::Result<()> {
+    let mut closing = tokio::task::spawn_blocking(closing);
+    tokio::select! {
+        closed = &mut closing => match closed {
+            Ok(closed) => closed,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        },
+        () = signals.next() => std::process::exit(EXIT_AT_ONCE),
     }
 }
 

@@ -1,12 +1,13 @@
 //! What callers ask of the I/O thread, in the order in which they asked.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use objsync_proto::ids::{Origin, Position, Revision, Sequence, SessionId};
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::{Feed, KeyRange, Reply, Request};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::error::{ObjectError, Result};
 use crate::pending::Answered;

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use objsync_proto::operation::Operation;
 use objsync_proto::wire::{Reply, Request};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::command::{Asker, Command, Queue};
 use super::{Core, Phase};
@@ -25,10 +25,6 @@ impl Core {
         if let Some(owner) = self.owner() {
             let answered = owner.execute(operation);
             return self.noted(answered);
-        }
-        if let Some(offline) = self.queue_for(&operation) {
-            let answered = block_on(&self.config.what, offline.write(operation))?;
-            return self.received(answered);
         }
         let mut operation = operation;
         let answer = loop {
@@ -59,11 +55,13 @@ impl Core {
             owner.submit(operation, None, answer);
             return Ok(answered);
         }
-        if let Some(offline) = self.queue_for(&operation) {
-            return Ok(offline.write(operation));
-        }
         if !self.window.has_room() {
             return Err(operation);
+        }
+        if let Some(offline) = self.queue_for(&operation) {
+            // Until its thread has it: what is on disk has a limit of its own.
+            self.window.add(operation.bytes() as u64);
+            return Ok(offline.write(operation));
         }
         let deadline = Instant::now() + self.config.options.timeout;
         self.push(Command::Write {

@@ -2,7 +2,8 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use objsync_proto::ids::{Ack, Position, Revision};
 use objsync_proto::operation::Outcome;

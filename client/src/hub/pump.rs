@@ -44,10 +44,10 @@ pub(crate) fn join(core: &Arc<Core>, range: &KeyRange, at: Position, start: Posi
             let place = Place::new(owner);
             let position = owner.position();
             inner.position = Some(position);
-            core.runtime.spawn(pump.of_store(place, position));
+            core.runtime().spawn(pump.of_store(place, position));
         } else {
             inner.position = Some(start);
-            core.runtime.spawn(pump.of_stream(start));
+            core.runtime().spawn(pump.of_stream(start));
         }
     }
     let position = inner.position.unwrap_or(at);

@@ -241,6 +241,11 @@ impl Offline {
         queued.into_iter().map(opened).collect()
     }
 
+    /// Whether a write is queued still: not if its store was replaced.
+    pub(crate) fn has(&self, entry: u64) -> bool {
+        self.state().entries.contains_key(&entry)
+    }
+
     /// The operation of a queued write.
     fn operation(&self, entry: u64) -> Option<Operation> {
         let state = self.state();

@@ -67,12 +67,8 @@ pub(crate) fn merge(
         (Some(last), true) => key >= last,
     };
     let mut changed = BTreeMap::new();
-    while let Some((key, value)) = queued.pop_front() {
-        if !within(&key) {
-            queued.push_front((key, value));
-            break;
-        }
-        changed.insert(key, value);
+    while queued.front().is_some_and(|(key, _)| within(key)) {
+        changed.extend(queued.pop_front());
     }
     if changed.is_empty() {
         return page;

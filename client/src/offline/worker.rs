@@ -131,7 +131,7 @@ impl Worker {
     /// Takes a write into this round.
     fn take(&mut self, core: &Arc<Core>, operation: Operation, answer: oneshot::Sender<Answered>) {
         if let Err(error) = self.check_room(&operation) {
-            self.refuse(answer, Err(error));
+            self.refuse(core, &operation, answer, Err(error));
             return;
         }
         let (caller, changes) = if self.is_online {
@@ -146,10 +146,11 @@ impl Worker {
             };
             let decided = local.decide(&operation);
             match decided {
-                Err(error) => return self.refuse(answer, Err(error)),
+                Err(error) => return self.refuse(core, &operation, answer, Err(error)),
                 // What comes to nothing here is not asked for later: the caller was told so.
                 Ok((outcome, changes)) if changes.is_empty() => {
-                    return self.refuse(answer, Ok((outcome, queued_ack())));
+                    let answered = Ok((outcome, queued_ack()));
+                    return self.refuse(core, &operation, answer, answered);
                 }
                 Ok((outcome, changes)) => {
                     // Told once it is on disk.
@@ -164,9 +165,21 @@ impl Worker {
     }
 
     /// Answers a write that does not come into the queue.
-    fn refuse(&self, answer: oneshot::Sender<Answered>, answered: Answered) {
-        self.offline.unseen.fetch_sub(1, Ordering::AcqRel);
+    fn refuse(
+        &self,
+        core: &Core,
+        operation: &Operation,
+        answer: oneshot::Sender<Answered>,
+        answered: Answered,
+    ) {
+        self.seen(core, operation);
         let _ = answer.send(answered);
+    }
+
+    /// The thread has seen to a write: another one may be handed to it.
+    fn seen(&self, core: &Core, operation: &Operation) {
+        self.offline.unseen.fetch_sub(1, Ordering::AcqRel);
+        core.answered(operation.bytes() as u64);
     }
 
     fn put_in(&mut self, operation: Operation, caller: Caller, changes: Vec<Change>) {
@@ -195,7 +208,7 @@ impl Worker {
                 Ok(()) => self.keep(core, number, entry),
                 Err(error) => {
                     if let Caller::Waits(answer, _) = entry.caller {
-                        self.refuse(answer, Err(error.clone()));
+                        self.refuse(core, &entry.operation, answer, Err(error.clone()));
                     }
                 }
             }
@@ -223,7 +236,7 @@ impl Worker {
         state.overlay.add(number, &entry.changes);
         self.see_overlay(core, &state, &entry.changes);
         state.entries.insert(number, entry);
-        self.offline.unseen.fetch_sub(1, Ordering::AcqRel);
+        self.seen(core, &operation);
         drop(state);
         core.push(Command::of_queue(number, operation));
     }

@@ -259,7 +259,7 @@ impl Shared {
             if self.has_ended() {
                 return;
             }
-            tokio::select! {
+            tokio::select! { biased;
                 () = closing => {}
                 () = changed => {}
             }

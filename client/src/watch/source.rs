@@ -280,7 +280,12 @@ impl Reading {
             | Feed::Complete { .. }
             | Feed::Compare { .. }
             | Feed::Replace { .. }
-            | Feed::Skip { .. } => {}
+            | Feed::Skip { .. }
+            | Feed::Frames(_)
+            | Feed::Body(_)
+            | Feed::Install(_)
+            | Feed::Piece(_)
+            | Feed::Reached { .. } => {}
         }
         Ok(())
     }

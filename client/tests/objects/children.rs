@@ -24,12 +24,26 @@ pub(crate) fn wait_for(child: i32) -> i32 {
     status
 }
 
-/// Stops a process, so that it hangs with all that it holds.
+/// Stops a process, so that it hangs with all that it holds. On a busy machine its threads go on for
+/// a moment, which is waited for.
 pub(crate) fn stop(process: u32) {
     // SAFETY: takes any numbers.
     unsafe {
         libc::kill(process.cast_signed(), libc::SIGSTOP);
     }
+    crate::peer::until("each thread has stopped", || is_stopped(process));
+}
+
+/// Whether each thread of a process stands still, as the kernel tells it.
+fn is_stopped(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which stands in parentheses.
+        stat.rsplit(") ")
+            .next()
+            .is_none_or(|rest| rest.starts_with('T'))
+    })
 }
 
 /// Lets a process go on that was stopped.

@@ -10,6 +10,7 @@
 
 mod children;
 mod copies;
+mod following;
 mod fork;
 mod fresh;
 mod gaps;

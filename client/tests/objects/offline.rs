@@ -102,6 +102,22 @@ fn killed_client_leaves_a_queue_that_the_next_one_sends_once() {
 }
 
 #[test]
+fn closed_handle_leaves_its_queue_to_the_next_one() {
+    let mut both = Both::start();
+    assert_eq!(both.client.ask("incr n"), "1");
+    both.cut();
+    assert_eq!(both.client.ask("incr n"), "2");
+    assert_eq!(both.client.ask("incr n"), "3");
+    assert_eq!(both.client.ask("close"), "ok");
+    both.own_again();
+    // The process lives: only the handle is gone, and with it the lock of the queue.
+    let mut next = with_queue(&both.path);
+    next.ask_until("queued", "0");
+    assert_eq!(next.ask("number n"), "3");
+    assert_eq!(next.ask("conflicts"), "");
+}
+
+#[test]
 fn clearing_without_an_owner_removes_what_is_here() {
     let mut both = Both::start();
     assert_eq!(both.client.ask("set a 1"), "ok");
@@ -254,6 +270,41 @@ fn each_write_happens_once(seed: u64) {
         assert_eq!(owner.ask(&format!("get {key}")), format!("= {value}"));
     }
     assert_eq!(owner.ask("len"), (model.len() + counts.len()).to_string());
+}
+
+/// Kills the client in the middle of a stream of writes, each of a key of its own: between the
+/// queue, the number, the sending, the answer and its note. What is done is never done twice, and
+/// nothing that was on its disk is missing: the next process has nothing left to send.
+#[test]
+fn client_that_is_killed_in_the_middle_of_writing_does_nothing_twice() {
+    let mut both = Both::start();
+    let mut state: u64 = 11;
+    let mut last = 0;
+    for round in 0..30 {
+        both.client.tell(&format!(
+            "incr-each {} {}",
+            round * 1_000,
+            round * 1_000 + 1_000
+        ));
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        // A moment within the stream, which takes longer than that.
+        std::thread::park_timeout(std::time::Duration::from_micros(
+            500 + (state >> 33) % 20_000,
+        ));
+        both.client_again();
+        both.client.ask_until("queued", "0");
+        assert_eq!(both.client.ask("conflicts"), "", "round {round}");
+        assert!(both.client.ask("sync").parse::<u64>().is_ok());
+        let told = both.owner.as_mut().unwrap().ask("count-each");
+        let (count, twice) = told.split_once(' ').unwrap();
+        assert_eq!(twice, "false", "round {round}");
+        let count: u64 = count.parse().unwrap();
+        assert!(count >= last, "what was done stays done");
+        last = count;
+    }
+    assert!(last > 30, "only {last} were begun");
 }
 
 #[test]

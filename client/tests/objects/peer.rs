@@ -292,6 +292,27 @@ fn use_it(dict: &Dict, words: &[&str]) -> Answer {
             children::limit_files(bytes.parse()?);
             "ok".into()
         }
+        // Each key once, a few of them in flight at a time.
+        ["incr-each", from, to] => {
+            let mut flying = std::collections::VecDeque::new();
+            for number in from.parse::<u32>()?..to.parse()? {
+                flying.push_back(dict.incr(&k(&format!("u{number}")), 1).start());
+                if flying.len() > 8 {
+                    flying.pop_front().map(objsync::Pending::wait).transpose()?;
+                }
+            }
+            "ok".into()
+        }
+        // How many of them there are, and whether one was done twice.
+        ["count-each"] => {
+            let mut twice = false;
+            let mut count = 0;
+            for entry in dict.scan(objsync::key::str_prefix("u"), false)? {
+                twice |= value::from_payload::<i64>(&entry?.1)? != 1;
+                count += 1;
+            }
+            format!("{count} {twice}")
+        }
         // Asks without waiting for the answer.
         ["start-incr", key] => {
             std::mem::forget(dict.incr(&k(key), 1).start());

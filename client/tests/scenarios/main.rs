@@ -7,6 +7,7 @@
 //! | [`slow_watcher`] | etcd: events are dropped for a watcher that does not keep up |
 //! | [`invalidation`] | ZEO, Redis tracking: an invalidation is lost, or overtaken by data |
 //! | [`nested_edit`] | multiprocessing managers: edits of parts of one value are lost |
+//! | `store/tests/leases.rs`, as only there a test can set the clock | databend: time runs backwards under leases |
 
 #![allow(
     clippy::unwrap_used,

@@ -318,5 +318,8 @@ fn frame_name(frame: &Feed) -> &'static str {
         Feed::Replace { .. } => "a block",
         Feed::Gap(_) => "a gap",
         Feed::Skip { .. } => "a skip",
+        Feed::Frames(_) | Feed::Body(_) => "frames of the log",
+        Feed::Install(_) | Feed::Piece(_) => "a snapshot's file",
+        Feed::Reached { .. } => "how far the source is",
     }
 }

@@ -50,7 +50,8 @@ types! {
     /// Type bytes of [`Feed`].
     feed_type {
         START = 0, RESUME = 1, RESET = 2, ENTRIES = 3, COMPLETE = 4, EVENTS = 5, BOOKMARK = 6,
-        BARRIER = 7, FAILED = 8, COMPARE = 9, REPLACE = 10, GAP = 11, SKIP = 12,
+        BARRIER = 7, FAILED = 8, COMPARE = 9, REPLACE = 10, GAP = 11, SKIP = 12, FRAMES = 13,
+        BODY = 14, INSTALL = 15, PIECE = 16, REACHED = 17,
     }
 }
 
@@ -377,6 +378,11 @@ impl Body for Feed {
             Self::Replace { .. } => feed_type::REPLACE,
             Self::Gap(_) => feed_type::GAP,
             Self::Skip { .. } => feed_type::SKIP,
+            Self::Frames(_) => feed_type::FRAMES,
+            Self::Body(_) => feed_type::BODY,
+            Self::Install(_) => feed_type::INSTALL,
+            Self::Piece(_) => feed_type::PIECE,
+            Self::Reached { .. } => feed_type::REACHED,
         }
     }
 
@@ -385,9 +391,13 @@ impl Body for Feed {
             Self::Resume | Self::Reset => {}
             Self::Start { subscription } => subscription.put(out),
             Self::Entries(entries) => entries.put(out),
-            Self::Complete { position } | Self::Bookmark { position } | Self::Skip { position } => {
-                position.put(out);
-            }
+            Self::Complete { position }
+            | Self::Bookmark { position }
+            | Self::Skip { position }
+            | Self::Reached { position } => position.put(out),
+            Self::Frames(frames) => frames.put(out),
+            Self::Install(start) => start.put(out),
+            Self::Body(bytes) | Self::Piece(bytes) => bytes.put(out),
             Self::Events(events) => events.put(out),
             Self::Barrier { id, position } => {
                 put_array(out, 2);
@@ -440,6 +450,13 @@ impl Body for Feed {
             }
             feed_type::GAP => Self::Gap(Field::take(reader)?),
             feed_type::SKIP => Self::Skip {
+                position: Field::take(reader)?,
+            },
+            feed_type::FRAMES => Self::Frames(Field::take(reader)?),
+            feed_type::BODY => Self::Body(Field::take(reader)?),
+            feed_type::INSTALL => Self::Install(Field::take(reader)?),
+            feed_type::PIECE => Self::Piece(Field::take(reader)?),
+            feed_type::REACHED => Self::Reached {
                 position: Field::take(reader)?,
             },
             _ => return Ok(None),

@@ -4,8 +4,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
 use super::{
-    Digest, Entry, Event, Gap, Grant, Held, Hello, IndexBuild, KeyRange, LeaseStatus, OwnerStatus,
-    Reply, Request, Version, Welcome, Write,
+    CopyPlace, Digest, Entry, Event, FollowStatus, Gap, Grant, Held, Hello, IndexBuild,
+    InstallStart, KeyRange, LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply, Request,
+    Version, Welcome, Write,
 };
 use crate::effect::{Cause, Change};
 use crate::error::{ErrorKind, Failure};
@@ -82,6 +83,11 @@ record! {
     Version { revision, time_ms, value, is_oldest_known }
     Digest { through, count, hash }
     Gap { after, oldest, same_history }
+    CopyPlace { position, next }
+    PartialSnapshot { revision, total_bytes, head_crc, held_bytes }
+    InstallStart { position, segment, next, total_bytes, head_crc, start }
+    LogFrame { kind, skippable, index, epoch, first, count, time_ms, body_bytes, body_crc, body }
+    FollowStatus { source, is_connected, source_revision, revision, behind_ms, trouble }
 }
 
 /// An enum is an array of its variant's number and fields. With `unknown`, a number of a later
@@ -193,6 +199,9 @@ numbered!(Request {
     19 => Outcome { session: session, sequence: sequence },
     24 => Follow { subscription: subscription, range: range, since: since, held: held },
     25 => Digests { subscription: subscription, round: round, digests: digests },
+    28 => OnBehalf { peer: peer, session: session },
+    29 => Replicate { subscription: subscription, since: since, partial: partial },
+    30 => Following {},
 } unknown => Unknown);
 
 numbered!(Reply {
@@ -208,6 +217,8 @@ numbered!(Reply {
     9 => Lease { 0: status },
     10 => Lock { fence: fence },
     11 => Outcome { 0: result },
+    24 => Acting { may_write: may_write, session_known: session_known },
+    25 => Following { 0: status },
 });
 
 impl Field for Cause {

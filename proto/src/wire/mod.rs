@@ -9,6 +9,7 @@ mod difference;
 pub mod event;
 mod fields;
 mod layout;
+mod replicate;
 mod status;
 
 use bytes::Bytes;
@@ -17,11 +18,12 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Cause, Change};
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, LeaseId, NamespaceId, Origin, Position, Revision, Sequence, SessionId,
+    Ack, Durability, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
 };
 use crate::operation::{Operation, Outcome};
 
 pub use difference::{DIGEST_HASH_BYTES, Digest, Gap, Held};
+pub use replicate::{CopyPlace, FollowStatus, InstallStart, LogFrame, PartialSnapshot};
 pub use status::{IndexBuild, LeaseStatus, OwnerInfo, OwnerStatus};
 
 /// The TLS application protocol, which carries the major version.
@@ -127,7 +129,7 @@ pub enum Request {
     /// Take a grant back and cut its connections; answered by [`Reply::Done`] or not found.
     Revoke {
         /// The grant's key.
-        peer: crate::ids::PeerKey,
+        peer: PeerKey,
     },
     /// Whether a revision of the past can be read; answered by [`Reply::Position`]. This and the
     /// requests below may be answered by [`Reply::PastRetention`].
@@ -209,6 +211,27 @@ pub enum Request {
         /// Blocks in key order; none at all says that the range is not held whole any more.
         digests: Vec<Digest>,
     },
+    /// This connection speaks for another key from here on: its session belongs to that key, and
+    /// so do its rights, as far as they are also the follower's own. For who has the right to
+    /// follow, once, before a session is opened; answered by [`Reply::Acting`].
+    OnBehalf {
+        /// The key that proved itself to the follower.
+        peer: PeerKey,
+        /// The session that it had before its connection broke.
+        session: Option<SessionId>,
+    },
+    /// Send the log as it is written, on a stream of its own, for a follower that keeps a copy of
+    /// the whole store; answered by [`Reply::Done`].
+    Replicate {
+        /// Chosen by the client, not in use on this connection; shares numbers with subscriptions.
+        subscription: u64,
+        /// Where the copy stands; none for one that does not hold anything yet.
+        since: Option<CopyPlace>,
+        /// What it holds already of a snapshot whose transfer broke off.
+        partial: Option<PartialSnapshot>,
+    },
+    /// How far a follower is behind its source; answered by [`Reply::Following`].
+    Following,
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {
@@ -238,7 +261,7 @@ impl KeyRange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Who: the public key.
-    pub peer: crate::ids::PeerKey,
+    pub peer: PeerKey,
     /// What: a namespace by name, or `*` for every one.
     pub scope: String,
     /// Which rights; an unknown one denies.
@@ -338,6 +361,15 @@ pub enum Reply {
     },
     /// What came of a write; none for "it was not done, and never will be".
     Outcome(Option<Result<(Outcome, Ack), Failure>>),
+    /// The connection speaks for another key.
+    Acting {
+        /// The rights of that key here, as far as the follower has them too.
+        may_write: bool,
+        /// Whether the session named is still known. `false` also when none was named.
+        session_known: bool,
+    },
+    /// How far a follower is behind its source; none from an owner.
+    Following(Option<FollowStatus>),
 }
 
 /// From the owner to a subscriber or fetcher, on a one-way stream.
@@ -399,6 +431,20 @@ pub enum Feed {
     /// What the follower holds is void: it goes on from here with nothing.
     Skip {
         /// Where the changes that follow go on.
+        position: Position,
+    },
+    /// Frames of the log, in order, to a follower. The body of the last one may be cut: the rest
+    /// follows in [`Feed::Body`].
+    Frames(Vec<LogFrame>),
+    /// The next part of the body that was cut.
+    Body(Bytes),
+    /// What the follower holds is to be replaced: by a snapshot, and the frames that follow.
+    Install(InstallStart),
+    /// The next bytes of the snapshot's file.
+    Piece(Bytes),
+    /// Everything that is durable at the source up to here has been sent.
+    Reached {
+        /// How far the source is.
         position: Position,
     },
 }

@@ -120,6 +120,9 @@ impl Subscription {
 
     /// What was sent is whole, as of a position.
     async fn arrive(&mut self, position: Position) -> Result<(), Unsendable> {
+        if self.is_stale() {
+            return Err(Unsendable::Failed(super::moved()));
+        }
         self.stream.put(&Feed::Complete { position });
         self.stream.flush().await?;
         self.cursor = position.revision;

@@ -2,7 +2,7 @@
 
 use objsync_proto::error::ErrorKind;
 use objsync_proto::wire::{Grant, Reply, Request, ToOwner};
-use objsync_server::{Identity, ServerError, dial};
+use objsync_server::{Identity, ServerError, Udp, dial};
 use quinn::ConnectionError;
 
 use crate::peer::{Client, NAMESPACE, Owner, connect, endpoint, guest, put, within};
@@ -27,7 +27,7 @@ async fn server_with_another_key_is_refused_by_the_client() {
     let owner = Owner::start();
     let expected = Identity::generate().unwrap().peer();
     let (address, found) = (owner.server.address(), owner.server.key());
-    match within(dial(address, &owner.identity(), expected)).await {
+    match within(dial(&Udp, address, &owner.identity(), expected)).await {
         Err(ServerError::ForeignServer {
             found: named,
             expected: pinned,

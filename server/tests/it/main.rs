@@ -4,6 +4,9 @@
 
 mod differences;
 mod doors;
+mod follow;
+mod follow_rights;
+mod followers;
 mod hostile;
 mod leases;
 mod lifecycle;

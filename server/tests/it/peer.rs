@@ -16,7 +16,7 @@ use objsync_proto::wire::codec::{self, Message};
 use objsync_proto::wire::{
     Entry, Event, Feed, Held, Hello, KeyRange, Reply, Request, ToOwner, ToPeer, Welcome, Write,
 };
-use objsync_server::{Identity, ServeOptions, Server, ServerError, closing, dial, identity};
+use objsync_server::{Identity, ServeOptions, Server, ServerError, Udp, closing, dial, identity};
 use objsync_store::{IndexKind, Store, StoreLimits, StoreOptions};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use tempfile::TempDir;
@@ -116,7 +116,7 @@ pub(crate) fn endpoint() -> Endpoint {
 /// A QUIC connection without any stream.
 pub(crate) async fn connect(owner: &Owner, identity: &Identity) -> Result<Connection, Failure> {
     let (address, server) = (owner.server.address(), owner.server.key());
-    match within(dial(address, identity, server)).await {
+    match within(dial(&Udp, address, identity, server)).await {
         Ok(connection) => Ok(connection),
         Err(ServerError::Refused(failure)) => Err(failure),
         Err(other) => panic!("{other}"),

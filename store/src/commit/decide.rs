@@ -210,7 +210,7 @@ impl Core {
     ) -> Given {
         let ack = Ack {
             revision,
-            epoch: self.epoch,
+            epoch: self.epoch(),
             durability,
         };
         Given::Answer(Answer { outcome, ack })
@@ -381,7 +381,7 @@ const COMPACT_BYTES_MAX: usize = 8 << 10;
 
 /// A small change can be a piece of a large buffer of the network, which it would keep alive for
 /// as long as ring and recent map hold it.
-pub(super) fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceId, Change) {
+pub(crate) fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceId, Change) {
     let key_bytes = change.key.len();
     let bytes = key_bytes + change.value.as_ref().map_or(0, Bytes::len);
     if bytes > COMPACT_BYTES_MAX {

@@ -29,6 +29,7 @@ use std::sync::atomic::Ordering;
 use objsync_proto::ids::{Durability, Revision};
 
 pub(crate) use batch::Batch;
+pub(crate) use decide::compact;
 pub(crate) use job::{Given, Job, ReplyTo, Request};
 pub(crate) use queue::{Lead, Queue};
 
@@ -76,7 +77,7 @@ impl Core {
     }
 
     /// Waits until the recent map has room.
-    fn wait_for_room(&self) -> Result<(), StoreError> {
+    pub(crate) fn wait_for_room(&self) -> Result<(), StoreError> {
         match self.has_threads {
             true => self.state.wait_for_room(&|| self.poison.check()),
             false => self.make_room(),
@@ -85,6 +86,9 @@ impl Core {
 
     /// As [`Core::run_here`], on a store that is closing too.
     pub(crate) fn run_anyway(&self, request: Request) -> Result<Given, StoreError> {
+        if !self.has_threads {
+            self.drain_queue();
+        }
         match self.queue.enter(request) {
             Lead::Alone(request) => self.lead_with(request),
             Lead::Wait(slot) => {
@@ -220,6 +224,7 @@ impl Core {
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         self.open.sync()?;
         self.index_may_follow();
+        self.feed.wake_durable();
         Ok(())
     }
 

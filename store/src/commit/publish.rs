@@ -35,9 +35,9 @@ impl Core {
         let mut old = VecDeque::new();
         for decision in decisions() {
             if keeps_old {
-                old.push_back(self.old_values(decision));
+                old.push_back(self.old_values(&decision.changes));
             }
-            self.apply(decision);
+            self.apply_changes(decision.revision, &decision.changes);
         }
         self.state.publish(last);
         self.end_of_leases(decisions());
@@ -72,17 +72,17 @@ impl Core {
     }
 
     /// What the keys of a transaction hold before it is applied. Followers can live without.
-    fn old_values(&self, decision: &Decision) -> Vec<Option<Bytes>> {
+    pub(crate) fn old_values(&self, changes: &[(NamespaceId, Change)]) -> Vec<Option<Bytes>> {
         let held = |(namespace, change): &(NamespaceId, Change)| {
             let stored = self.state.get_latest(*namespace, &change.key).ok()??;
             Some(stored.value)
         };
-        decision.changes.iter().map(held).collect()
+        changes.iter().map(held).collect()
     }
 
-    fn apply(&self, decision: &Decision) {
-        let revision = decision.revision;
-        match &decision.changes[..] {
+    /// Puts the changes of a transaction into the state, where nobody sees them yet.
+    pub(crate) fn apply_changes(&self, revision: Revision, changes: &[(NamespaceId, Change)]) {
+        match changes {
             [(namespace, change)] => {
                 self.state
                     .apply(revision, *namespace, &change.key, change.value.clone());
@@ -90,7 +90,7 @@ impl Core {
             changes => self.state.apply_all(revision, changes.to_vec()),
         }
         let catalog = |(of, _): &&(_, _)| *of == NamespaceId::CATALOG;
-        for (_, change) in decision.changes.iter().filter(catalog) {
+        for (_, change) in changes.iter().filter(catalog) {
             self.catalog_mut().apply(change);
         }
     }
@@ -129,7 +129,7 @@ impl Core {
             let recorded = Recorded {
                 result: decision.result.clone(),
                 revision: decision.revision,
-                epoch: self.epoch,
+                epoch: self.epoch(),
             };
             system
                 .sessions

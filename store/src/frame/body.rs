@@ -120,6 +120,13 @@ impl BatchBuilder {
         assert_eq!(buffer.len() - start, body_bytes, "an effect's own length");
     }
 
+    /// Takes a body of so many transactions, whole, as another log has it.
+    pub(crate) fn shipped(&mut self, body: &[u8], count: u32) {
+        self.clear();
+        self.buffer.extend_from_slice(body);
+        self.count = count;
+    }
+
     /// Adds a body of another kind of frame, whole.
     pub fn raw(&mut self, body: &[u8]) {
         self.buffer.extend_from_slice(body);

@@ -108,6 +108,15 @@ impl OpenSegment {
         self.state().info
     }
 
+    /// As far as it is surely on disk.
+    pub(crate) fn synced_info(&self) -> SegmentInfo {
+        let state = self.state();
+        SegmentInfo {
+            bytes: state.synced,
+            ..state.info
+        }
+    }
+
     /// The last revision that survives a power cut.
     #[must_use]
     pub fn durable(&self) -> Revision {

@@ -119,14 +119,7 @@ impl SegmentHeader {
     ) -> Result<Arc<dyn DiskFile>, NotCreated> {
         let path = segment_path(directory, self.id);
         let temporary = path.with_added_extension("tmp");
-        let written = (|| {
-            let file = disk.open(&temporary, OpenMode::Replace)?;
-            file.write_all_at(&self.encode(), 0)?;
-            file.write_all_at(frames, SEGMENT_HEADER_BYTES)?;
-            file.sync_data()?;
-            Ok(file)
-        })();
-        let file = written.map_err(|error| {
+        let file = self.write_to(disk, &temporary, frames).map_err(|error| {
             // What is left of it is removed by the next open, if not now.
             let _ = disk.remove(&temporary);
             NotCreated::Absent(StoreError::io("create", &path, error))
@@ -134,6 +127,22 @@ impl SegmentHeader {
         disk.rename(&temporary, &path)
             .and_then(|()| disk.sync_dir(&log_directory(directory)))
             .map_err(|error| NotCreated::Unknown(StoreError::io("create", &path, error)))?;
+        Ok(file)
+    }
+}
+
+impl SegmentHeader {
+    /// Writes the segment with `frames` in it to a file of another name, synced.
+    pub(crate) fn write_to(
+        &self,
+        disk: &dyn Disk,
+        path: &Path,
+        frames: &[u8],
+    ) -> std::io::Result<Arc<dyn DiskFile>> {
+        let file = disk.open(path, OpenMode::Replace)?;
+        file.write_all_at(&self.encode(), 0)?;
+        file.write_all_at(frames, SEGMENT_HEADER_BYTES)?;
+        file.sync_data()?;
         Ok(file)
     }
 }

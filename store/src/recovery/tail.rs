@@ -153,12 +153,31 @@ pub(super) fn go_on(
     })
 }
 
-/// Begins a new segment with what the last one may not have on disk, and the new epoch.
+/// Goes on behind the end of a copy that was closed, with nothing new.
+pub(super) fn write_on(
+    directory: &Path,
+    options: &StoreOptions,
+    layout: &Layout,
+) -> Result<Tail, StoreError> {
+    let info = layout.tail.info;
+    let (header, file) = super::open_for_writing(directory, options, info.id)?;
+    Ok(Tail {
+        info,
+        closed: None,
+        last: info.last,
+        file,
+        seed: header.seed(),
+        next_index: layout.tail.next_index,
+    })
+}
+
+/// Begins a new segment with what the last one may not have on disk, and the new epoch, if one
+/// begins.
 pub(super) fn begin_anew(
     directory: &Path,
     options: &StoreOptions,
     (store, layout): (StoreId, &Layout),
-    (start, now_ms): (EpochStart, u64),
+    (start, now_ms): (Option<EpochStart>, u64),
 ) -> Result<Tail, StoreError> {
     let Split { closed, frames } = split(directory, options, layout)?;
     let header = SegmentHeader {
@@ -176,12 +195,16 @@ pub(super) fn begin_anew(
     for frame in &frames {
         copy(frame, header.seed(), &mut content);
     }
-    let epoch_header = FrameHeader {
-        index: layout.tail.next_index,
-        synced_to: SEGMENT_HEADER_BYTES,
-        ..epoch_header(start, header.time_ms)
-    };
-    content.extend(epoch_frame(start, epoch_header, header.seed()));
+    let mut next_index = layout.tail.next_index;
+    if let Some(start) = start {
+        let epoch_header = FrameHeader {
+            index: next_index,
+            synced_to: SEGMENT_HEADER_BYTES,
+            ..epoch_header(start, header.time_ms)
+        };
+        content.extend(epoch_frame(start, epoch_header, header.seed()));
+        next_index.0 += 1;
+    }
     let file = header.create(&*options.disk, directory, &content)?;
     Ok(Tail {
         info: SegmentInfo {
@@ -196,7 +219,7 @@ pub(super) fn begin_anew(
         last: layout.tail.info.last,
         file,
         seed: header.seed(),
-        next_index: FrameIndex(layout.tail.next_index.0 + 1),
+        next_index,
     })
 }
 

@@ -10,6 +10,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod follow;
 pub mod random;
 pub mod work;
 

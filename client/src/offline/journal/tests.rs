@@ -10,7 +10,7 @@ const STORE: StoreId = StoreId([7; 16]);
 fn put(entry: u64) -> Record {
     let operation = Operation::Put {
         key: Bytes::from(vec![b'k'; 3]),
-        value: Bytes::from(vec![entry as u8; 5]),
+        value: Bytes::from(vec![u8::try_from(entry).unwrap(); 5]),
     };
     Record::Queued(entry, 1_000 + entry, operation)
 }
@@ -79,7 +79,7 @@ fn file_cut_at_any_byte_keeps_what_is_whole_and_goes_on_from_there() {
     drop(journal);
     let whole = fs::read(&file).unwrap();
     for length in start..=whole.len() as u64 {
-        fs::write(&file, &whole[..length as usize]).unwrap();
+        fs::write(&file, &whole[..usize::try_from(length).unwrap()]).unwrap();
         let kept = ends.iter().filter(|end| **end <= length).count();
         assert_eq!(reopened(folder.path()), all()[..kept], "{length} bytes");
         let (mut journal, _) = open(folder.path());
@@ -94,7 +94,7 @@ fn flipped_bit_ends_the_file_before_its_record() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("0/queue");
     let (mut journal, _) = open(folder.path());
-    let start = journal.bytes() as usize;
+    let start = usize::try_from(journal.bytes()).unwrap();
     journal.append(&all(), false).unwrap();
     drop(journal);
     let whole = fs::read(&file).unwrap();

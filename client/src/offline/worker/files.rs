@@ -31,7 +31,8 @@ impl Worker {
         self.journal = Some((store, journal));
         let loaded = Loaded::of(records);
         let (resume, lost) = loaded.resume();
-        self.next = loaded.next;
+        // Never the number of a write that was queued for another store.
+        self.next = self.next.max(loaded.next);
         self.numbered = loaded.session;
         let mut state = self.offline.state();
         let mut conflicts = std::mem::replace(&mut state.conflicts, loaded.conflicts);

@@ -14,8 +14,9 @@ use crate::ids::{
 };
 use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
 use crate::wire::{
-    Digest, Entry, Event, Feed, Gap, Grant, Held, Hello, IndexBuild, KeyRange, LeaseStatus,
-    OwnerStatus, Reply, Request, ToOwner, ToPeer, Version, Welcome, Write,
+    CopyPlace, Digest, Entry, Event, Feed, FollowStatus, Gap, Grant, Held, Hello, IndexBuild,
+    InstallStart, KeyRange, LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply, Request,
+    ToOwner, ToPeer, Version, Welcome, Write,
 };
 
 pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
@@ -196,6 +197,7 @@ pub(super) fn request() -> BoxedStrategy<Request> {
             peer: PeerKey(peer)
         }),
         past_request(),
+        follow_request(),
         lease_request(),
         difference_request(),
     ]
@@ -231,6 +233,91 @@ fn lease_request() -> impl Strategy<Value = Request> {
             sequence: Sequence(sequence),
         }),
     ]
+}
+
+pub(super) fn copy_place() -> impl Strategy<Value = CopyPlace> {
+    (position(), number()).prop_map(|(position, next)| CopyPlace {
+        position,
+        next: FrameIndex(next),
+    })
+}
+
+pub(super) fn partial_snapshot() -> impl Strategy<Value = PartialSnapshot> {
+    (revision(), number(), any::<u32>(), number()).prop_map(
+        |(revision, total_bytes, head_crc, held_bytes)| PartialSnapshot {
+            revision,
+            total_bytes,
+            head_crc,
+            held_bytes,
+        },
+    )
+}
+
+fn follow_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (any::<[u8; 32]>(), option::of(session())).prop_map(|(peer, session)| Request::OnBehalf {
+            peer: PeerKey(peer),
+            session,
+        }),
+        (
+            number(),
+            option::of(copy_place()),
+            option::of(partial_snapshot())
+        )
+            .prop_map(|(subscription, since, partial)| Request::Replicate {
+                subscription,
+                since,
+                partial,
+            }),
+        Just(Request::Following),
+    ]
+}
+
+pub(super) fn follow_status() -> impl Strategy<Value = FollowStatus> {
+    (
+        ".{0,9}",
+        any::<bool>(),
+        [revision(), revision()],
+        option::of(number()),
+    )
+        .prop_map(
+            |(source, is_connected, [source_revision, revision], behind_ms)| FollowStatus {
+                trouble: source.clone(),
+                source,
+                is_connected,
+                source_revision,
+                revision,
+                behind_ms,
+            },
+        )
+}
+
+pub(super) fn log_frame() -> impl Strategy<Value = LogFrame> {
+    (vec(number(), 4), any::<[u32; 3]>(), any::<u8>(), bytes()).prop_map(
+        |(n, small, kind, body)| LogFrame {
+            kind,
+            skippable: kind > 128,
+            index: FrameIndex(n[0]),
+            epoch: n[1],
+            first: Revision(n[2]),
+            count: small[0],
+            time_ms: n[3],
+            body_bytes: small[1],
+            body_crc: small[2],
+            body,
+        },
+    )
+}
+
+pub(super) fn install_start() -> impl Strategy<Value = InstallStart> {
+    (position(), vec(number(), 4), any::<u32>()).prop_map(|(position, n, head_crc)| InstallStart {
+        position,
+        segment: n[0],
+        next: FrameIndex(n[1]),
+        total_bytes: n[2],
+        head_crc,
+        start: n[3],
+    })
 }
 
 fn held() -> impl Strategy<Value = Held> {
@@ -381,6 +468,11 @@ pub(super) fn reply() -> BoxedStrategy<Reply> {
             .prop_map(|(versions, before)| Reply::History { versions, before }),
         (revision(), revision())
             .prop_map(|(revision, oldest)| Reply::PastRetention { revision, oldest }),
+        any::<[bool; 2]>().prop_map(|[may_write, session_known]| Reply::Acting {
+            may_write,
+            session_known,
+        }),
+        option::of(follow_status()).prop_map(Reply::Following),
         lease_reply(),
     ]
     .boxed()
@@ -483,5 +575,10 @@ pub(super) fn feed() -> impl Strategy<Value = Feed> {
             .prop_map(|(range, entries)| Feed::Replace { range, entries }),
         gap().prop_map(Feed::Gap),
         position().prop_map(|position| Feed::Skip { position }),
+        vec(log_frame(), 0..5).prop_map(Feed::Frames),
+        bytes().prop_map(Feed::Body),
+        install_start().prop_map(Feed::Install),
+        bytes().prop_map(Feed::Piece),
+        position().prop_map(|position| Feed::Reached { position }),
     ]
 }

@@ -1,0 +1,139 @@
+//! Requests that a copy cannot answer by itself: its source is asked, and where the answer is of a
+//! revision, the copy catches up with it first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::{PeerKey, Position};
+use objsync_proto::limits::CALL_TIMEOUT_MS;
+use objsync_proto::wire::{Grant, Reply, Request, ToPeer};
+use objsync_store::Store;
+
+use super::relay::Forward;
+use super::{Upstream, answer_here, is_local};
+use crate::barriers::Barrier;
+use crate::peer::Peer;
+use crate::streams::Streams;
+use crate::write;
+
+/// How long the copy may take to catch up with an answer.
+const PATIENCE: Duration = Duration::from_millis(CALL_TIMEOUT_MS);
+
+/// Answers a request of a client of a copy, now or later.
+pub(super) async fn serve(
+    peer: &Arc<Peer>,
+    streams: &mut Streams,
+    upstream: &Arc<Upstream>,
+    (id, asked, bytes): (u64, Request, usize),
+) {
+    if is_local(&asked) {
+        return answer_here(peer, streams, id, asked).await;
+    }
+    if is_of_client(&asked) {
+        let forward = Forward::Ask {
+            id,
+            request: asked,
+            _place: write::place(peer, bytes).await,
+        };
+        return streams.forward(upstream, forward).await;
+    }
+    // Refused only by a semaphore that is closed, which nobody does.
+    let place = Arc::clone(&peer.requests).acquire_owned().await;
+    let barriers = streams.barriers();
+    let (peer, upstream) = (Arc::clone(peer), Arc::clone(upstream));
+    tokio::spawn(async move {
+        let reply = match asked {
+            Request::Barrier => barrier(&peer, &upstream).await.inspect(|reply| {
+                let Reply::Position(position) = *reply else {
+                    return;
+                };
+                for subscription in barriers {
+                    // One that has ended, or does not read, has no use for it.
+                    subscription.put(Barrier { id, position });
+                }
+            }),
+            Request::Grant(grant) => let_in(&peer, &upstream, grant).await,
+            Request::Revoke { peer: key } => revoke(&peer, &upstream, key).await,
+            other => upstream.request(other).await,
+        };
+        peer.answers.push(&ToPeer::Reply(id, reply));
+        drop(place);
+    });
+}
+
+/// Whether the source has to know for whom it answers.
+fn is_of_client(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::CreateNamespace { .. }
+            | Request::KeepLease { .. }
+            | Request::AwaitLock { .. }
+            | Request::Outcome { .. }
+    )
+}
+
+/// Everything that was committed at the source when it was asked is in the copy when this ends.
+async fn barrier(peer: &Peer, upstream: &Upstream) -> Result<Reply, Failure> {
+    let Reply::Position(position) = upstream.request(Request::Barrier).await? else {
+        return Err(out_of_turn());
+    };
+    let store = &peer.serving.store;
+    caught_up(peer, || holds(store, &position)).await?;
+    Ok(Reply::Position(store.position()))
+}
+
+async fn let_in(peer: &Peer, upstream: &Upstream, grant: Grant) -> Result<Reply, Failure> {
+    peer.may_administer()?;
+    let key = grant.peer;
+    let reply = upstream.request(Request::Grant(grant)).await?;
+    let is_there = || {
+        let grants = peer.serving.store.grants();
+        grants.iter().any(|grant| grant.peer == key)
+    };
+    caught_up(peer, is_there).await?;
+    Ok(reply)
+}
+
+async fn revoke(peer: &Peer, upstream: &Upstream, key: PeerKey) -> Result<Reply, Failure> {
+    peer.may_administer()?;
+    let reply = upstream.request(Request::Revoke { peer: key }).await?;
+    let is_gone = || {
+        let grants = peer.serving.store.grants();
+        grants.iter().all(|grant| grant.peer != key)
+    };
+    caught_up(peer, is_gone).await?;
+    Ok(reply)
+}
+
+/// Whether a copy is at least where its source was.
+pub(super) fn holds(store: &Store, position: &Position) -> bool {
+    let ours = store.position();
+    ours.revision >= position.revision && ours.epoch.number >= position.epoch.number
+}
+
+/// Waits until the copy is far enough.
+async fn caught_up(peer: &Peer, is_there: impl Fn() -> bool) -> Result<(), Failure> {
+    let mut commits = peer.serving.commits.seen();
+    let waiting = async {
+        loop {
+            commits.see();
+            if is_there() {
+                return;
+            }
+            // The sender lives as long as the peer does.
+            commits.changed().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.map_err(|_| {
+        let text = "the source has answered, but this copy does not catch up with it";
+        Failure::new(ErrorKind::Unavailable, text)
+    })
+}
+
+fn out_of_turn() -> Failure {
+    Failure::new(
+        ErrorKind::Unsupported,
+        "the source gave another answer than it was asked for",
+    )
+}

@@ -1,0 +1,216 @@
+//! What clients ask for. A new kind of operation is added here and nowhere else: how it is drawn,
+//! how it is asked for in each world, and what must come of it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use objsync::{Ack, Dict, ErrorKind, Pending};
+use objsync_proto::effect::Change;
+use objsync_proto::ids::Revision;
+use objsync_proto::operation::{Operation, Outcome};
+use objsync_proto::stored::{self, Compression};
+use objsync_proto::value;
+
+use crate::harness::key_of;
+use crate::harness::random::Random;
+
+/// What a dictionary holds: numbers only.
+pub type State = BTreeMap<Bytes, i64>;
+/// What a transaction does to it.
+pub type Changes = Vec<(Bytes, Option<i64>)>;
+
+/// One thing to ask for. Each value that it writes is the number of the call, so that no two calls
+/// write the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    Set(Bytes),
+    Delete(Bytes),
+    /// From a guess; none for "no such key".
+    Swap(Bytes, Option<i64>),
+    /// By the number of the call.
+    Increment(Bytes),
+    /// Too large a step, which is refused wherever the counter is not below zero.
+    Overflow(Bytes),
+    /// Sets the one, removes the other.
+    Batch(Bytes, Bytes),
+    /// Sets the key that marks the end of a run.
+    Mark,
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    Done,
+    Flag(bool),
+    Number(i64),
+    Refused(ErrorKind),
+}
+
+/// An answer as a client heard it, with its revision where it tells one; or why there was none.
+pub type Heard = Result<(Seen, Option<Revision>), ErrorKind>;
+
+/// The key that marks the end of a run.
+pub fn mark() -> Bytes {
+    key_of("a mark")
+}
+
+/// Keys of two families, so that a watch can follow the one.
+pub fn any_key(random: &mut Random) -> Bytes {
+    let family = if random.chance(2) { 'a' } else { 'b' };
+    key_of(&format!("{family}{}", random.below(5)))
+}
+
+impl Work {
+    /// Draws one; `known` are values that the client has seen.
+    pub fn draw(random: &mut Random, known: &State) -> Self {
+        let key = any_key(random);
+        match random.below(20) {
+            0..6 => Self::Set(key),
+            6..9 => Self::Delete(key),
+            9..13 => {
+                let guess = match random.below(3) {
+                    0 => None,
+                    1 => Some(random.below(50) as i64),
+                    _ => known.get(&key).copied(),
+                };
+                Self::Swap(key, guess)
+            }
+            13..16 => Self::Increment(key_of(&format!("count{}", random.below(2)))),
+            16 => Self::Overflow(key_of("count0")),
+            _ => Self::Batch(key, any_key(random)),
+        }
+    }
+
+    /// As the owner is asked in plain messages.
+    pub fn operation(&self, number: i64) -> Operation {
+        match self.clone() {
+            Self::Set(key) => Operation::Put {
+                key,
+                value: sealed(number),
+            },
+            Self::Mark => Self::Set(mark()).operation(number),
+            Self::Delete(key) => Operation::Delete { key },
+            Self::Swap(key, guess) => Operation::CompareAndSet {
+                key,
+                expected: guess.map(payload),
+                new: Some(sealed(number)),
+            },
+            Self::Increment(key) => Operation::Increment { key, by: number },
+            Self::Overflow(key) => Operation::Increment { key, by: i64::MAX },
+            Self::Batch(set, removed) => Operation::Batch {
+                changes: batch(set, removed, sealed(number)),
+            },
+        }
+    }
+
+    /// As a program asks. What a swap or a counter tells has no revision.
+    pub fn begin(&self, number: i64, dict: &Dict) -> Pending<(Seen, Option<Revision>)> {
+        let done = |ack: Ack| (Seen::Done, Some(ack.revision));
+        match self.clone() {
+            Self::Set(key) => dict.set(&key, payload(number)).map(done),
+            Self::Mark => dict.set(&mark(), payload(number)).map(done),
+            Self::Delete(key) => {
+                let told =
+                    |(was_there, ack): (bool, Ack)| (Seen::Flag(was_there), Some(ack.revision));
+                dict.delete(&key).map(told)
+            }
+            Self::Swap(key, guess) => {
+                let swap = dict.compare_and_set(&key, guess.map(payload), Some(payload(number)));
+                swap.map(|done| (Seen::Flag(done), None))
+            }
+            Self::Increment(key) => dict.incr(&key, number).map(|now| (Seen::Number(now), None)),
+            Self::Overflow(key) => dict
+                .incr(&key, i64::MAX)
+                .map(|now| (Seen::Number(now), None)),
+            Self::Batch(set, removed) => dict.batch(batch(set, removed, payload(number))).map(done),
+        }
+    }
+
+    /// As a program asks that makes one call at a time: the last answer is this call's.
+    pub async fn call(&self, number: i64, dict: &Dict) -> Heard {
+        let told = told(self.begin(number, dict).await);
+        told.map(|(seen, revision)| match seen {
+            Seen::Refused(_) => (seen, None),
+            _ => (seen, revision.or(dict.last_ack().map(|ack| ack.revision))),
+        })
+    }
+
+    /// What must come of it where the dictionary is `state`, by rules of its own.
+    pub fn apply(&self, number: i64, state: &State) -> (Seen, Changes) {
+        let removal = |key: &Bytes| state.contains_key(key).then(|| (key.clone(), None));
+        match self {
+            Self::Set(key) => (Seen::Done, vec![(key.clone(), Some(number))]),
+            Self::Mark => (Seen::Done, vec![(mark(), Some(number))]),
+            Self::Delete(key) => (
+                Seen::Flag(state.contains_key(key)),
+                removal(key).into_iter().collect(),
+            ),
+            Self::Swap(key, guess) if state.get(key) == guess.as_ref() => {
+                (Seen::Flag(true), vec![(key.clone(), Some(number))])
+            }
+            Self::Swap(..) => (Seen::Flag(false), Vec::new()),
+            Self::Increment(key) => increment(key, number, state),
+            Self::Overflow(key) => increment(key, i64::MAX, state),
+            Self::Batch(set, removed) if set == removed => {
+                // The later change of a key is the one that counts.
+                (Seen::Done, removal(set).into_iter().collect())
+            }
+            Self::Batch(set, removed) => {
+                let mut changes = vec![(set.clone(), Some(number))];
+                changes.extend(removal(removed));
+                (Seen::Done, changes)
+            }
+        }
+    }
+}
+
+fn increment(key: &Bytes, by: i64, state: &State) -> (Seen, Changes) {
+    match state.get(key).unwrap_or(&0).checked_add(by) {
+        Some(now) => (Seen::Number(now), vec![(key.clone(), Some(now))]),
+        None => (Seen::Refused(ErrorKind::Invalid), Vec::new()),
+    }
+}
+
+/// What plain messages tell, as a program would hear it.
+pub fn seen(outcome: &Outcome) -> Seen {
+    match outcome {
+        Outcome::Done => Seen::Done,
+        Outcome::Deleted(count) => Seen::Flag(*count > 0),
+        Outcome::Swapped(done) => Seen::Flag(*done),
+        Outcome::Number(number) => Seen::Number(*number),
+        other => panic!("nothing that was asked for comes to {other:?}"),
+    }
+}
+
+/// What a caller was told: a refusal is an answer too, without a revision.
+pub fn told(result: objsync::Result<(Seen, Option<Revision>)>) -> Heard {
+    result.or_else(|error| match error.kind() {
+        ErrorKind::Invalid => Ok((Seen::Refused(ErrorKind::Invalid), None)),
+        kind => Err(kind),
+    })
+}
+
+fn batch(set: Bytes, removed: Bytes, value: Bytes) -> Vec<Change> {
+    let set = Change {
+        key: set,
+        value: Some(value),
+    };
+    let removed = Change {
+        key: removed,
+        value: None,
+    };
+    vec![set, removed]
+}
+
+pub fn payload(number: i64) -> Bytes {
+    value::int_payload(number).to_vec().into()
+}
+
+fn sealed(number: i64) -> Bytes {
+    stored::seal(&value::int_payload(number), Compression::None).unwrap()
+}
+
+/// The number in a stored value.
+pub fn number_in(stored: &Bytes) -> i64 {
+    value::from_payload(&stored::open(stored).unwrap()).unwrap()
+}
