@@ -41,8 +41,8 @@ const LOOK_MS_MAX: u64 = 10_000;
 /// A lock that nobody holds any more: its dictionary and its name.
 pub type FreedLock = (NamespaceId, Bytes);
 
-/// What is told of locks that are free.
-type Waker = dyn Fn(&[FreedLock]) + Send + Sync;
+/// What is told of locks that are free, from the writing thread: it must not block.
+pub type UnlockWaker = dyn Fn(&[FreedLock]) + Send + Sync;
 
 /// Leases, times to live and locks.
 #[derive(Default)]
@@ -55,12 +55,12 @@ pub(crate) struct Leases {
     /// By the monotonic clock: nothing is ended before.
     not_before_ms: AtomicU64,
     next_keeper: AtomicU64,
-    wakers: Mutex<Vec<Weak<Waker>>>,
+    wakers: Mutex<Vec<Weak<UnlockWaker>>>,
 }
 
 /// While this lives, the function given to `Store::on_unlock` is called.
 pub struct OnUnlock {
-    _waker: Arc<Waker>,
+    _waker: Arc<UnlockWaker>,
 }
 
 impl Leases {
@@ -150,7 +150,7 @@ impl Leases {
         });
     }
 
-    pub(crate) fn on_unlock(&self, wake: Arc<Waker>) -> OnUnlock {
+    pub(crate) fn on_unlock(&self, wake: Arc<UnlockWaker>) -> OnUnlock {
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         wakers.push(Arc::downgrade(&wake));
         OnUnlock { _waker: wake }

@@ -290,25 +290,30 @@ mod tests {
     use objsync_proto::ids::{Durability, NamespaceId};
     use objsync_proto::operation::Operation;
 
+    use super::*;
     use crate::commit::Request;
-    use crate::options::{IndexKind, StoreOptions};
+    use crate::options::{IndexKind, StoreLimits, StoreOptions};
     use crate::recovery;
     use crate::steps::Step;
     use crate::store::Submission;
 
-    /// Growing the log syncs it: then nobody syncs for the index any more.
-    #[test]
-    fn index_may_follow_what_was_synced_when_the_log_grew() {
+    fn core(limits: StoreLimits, threads: bool) -> (tempfile::TempDir, Arc<Core>) {
         let directory = tempfile::tempdir().unwrap();
         let options = StoreOptions {
             index: IndexKind::Memory,
+            limits,
             threads: false,
             ..StoreOptions::default()
         };
-        let core = recovery::open(directory.path(), options).unwrap();
+        let mut core = recovery::open(directory.path(), options).unwrap();
         let (name, content) = ("default".to_owned(), Vec::new());
         core.run_here(Request::CreateNamespace { name, content })
             .unwrap();
+        core.has_threads = threads;
+        (directory, Arc::new(core))
+    }
+
+    fn write_buffered(core: &Core) {
         let payload = objsync_proto::value::int_payload(1);
         let compression = objsync_proto::stored::Compression::None;
         let operation = Operation::Put {
@@ -321,11 +326,40 @@ mod tests {
             durability: Some(Durability::Buffered),
             origin: None,
         };
-        core.run_here(Request::Write(write)).unwrap();
+        core.run_anyway(Request::Write(write)).unwrap();
         assert!(core.upkeep.target() < core.committed());
+    }
+
+    /// Growing the log syncs it: then nobody syncs for the index any more.
+    #[test]
+    fn index_may_follow_what_was_synced_when_the_log_grew() {
+        let (_directory, core) = core(StoreLimits::default(), false);
+        write_buffered(&core);
         core.step(Step::Grow).unwrap();
         assert_eq!(core.open.durable(), core.committed());
         assert_eq!(core.upkeep.target(), core.committed());
+        core.kill();
+    }
+
+    /// The end of a segment syncs it, and the next one may not come to be.
+    #[test]
+    fn who_waits_for_room_lets_the_index_follow_what_is_durable_by_then() {
+        let limits = StoreLimits {
+            recent_bytes_max: 1,
+            ..StoreLimits::default()
+        };
+        let (_directory, core) = core(limits, true);
+        write_buffered(&core);
+        core.open.sync().unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        let (indexing, waiting) = (Arc::clone(&core), Arc::clone(&core));
+        let index = std::thread::spawn(move || indexing.serve_index());
+        let waiter = std::thread::spawn(move || send.send(waiting.wait_for_room()));
+        let room = receive.recv_timeout(Duration::from_secs(20));
+        assert!(matches!(room, Ok(Ok(()))), "{room:?}");
+        core.upkeep.stop();
+        index.join().unwrap();
+        waiter.join().unwrap().unwrap();
         core.kill();
     }
 }

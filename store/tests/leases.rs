@@ -597,7 +597,7 @@ fn batch_as_large_as_one_may_be_is_taken_whatever_of_leases_ends_with_it() {
     let changes = (0..count).map(|number| write(&long(number))).collect();
     let batch = harness::submission(Operation::Batch { changes }, Durability::Sync);
     let done = move |answer: Result<objsync_store::Answer, StoreError>| {
-        answers.send(answer.unwrap()).unwrap()
+        answers.send(answer.unwrap()).unwrap();
     };
     store.submit(batch, Box::new(done));
     while store.step(Step::Queue).unwrap() {}
