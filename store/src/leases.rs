@@ -54,6 +54,8 @@ pub(crate) struct Leases {
     leases: AtomicU64,
     /// By the monotonic clock: nothing is ended before.
     not_before_ms: AtomicU64,
+    /// Turns that failed one after another, because something could not be read.
+    pub(crate) failed_turns: AtomicU64,
     next_keeper: AtomicU64,
     wakers: Mutex<Vec<Weak<UnlockWaker>>>,
 }
