@@ -339,6 +339,7 @@ impl Replica {
     pub(crate) fn follow(&self, frame: Feed) -> Result<()> {
         // The same order as in `tap`: first the machine.
         let mut machine = self.write();
+        let before = machine.position();
         let mut told = Told {
             stamps: &self.stamps,
             wanted: self.hub.is_wanted(),
@@ -350,12 +351,7 @@ impl Replica {
             changes, exchanged, ..
         } = told;
         if let Some(position) = machine.position() {
-            match exchanged {
-                // What happened meanwhile is not known: each watch finds out for itself.
-                Some(false) => self.hub.end_all(Ended::Untold),
-                Some(true) | None if self.hub.is_wanted() => self.hub.tell(&changes, position),
-                Some(true) | None => {}
-            }
+            self.tell(changes, exchanged, (before, position));
             let extent = if machine.is_partial() {
                 Extent::Partial
             } else {
@@ -372,6 +368,27 @@ impl Replica {
         drop(machine);
         self.changed.notify_waiters();
         fed.map_err(ObjectError::from)
+    }
+
+    /// Tells the watches what came of a frame.
+    fn tell(
+        &self,
+        changes: Vec<Applied>,
+        exchanged: Option<bool>,
+        (before, position): (Option<Position>, Position),
+    ) {
+        match exchanged {
+            // What happened meanwhile is not known: each watch finds out for itself.
+            Some(false) => self.hub.end_all(Ended::Untold),
+            _ if !self.hub.is_wanted() => {}
+            Some(true) if let Some(before) = before => {
+                // Another epoch may be of another history, so what was told may not be so.
+                let same_history = before.epoch == position.epoch;
+                let changes = as_one_step(changes, position.revision);
+                self.hub.exchange(&changes, same_history, position);
+            }
+            Some(true) | None => self.hub.tell(&changes, position),
+        }
     }
 
     /// A key is asked for. On the I/O thread only, as the two that follow.
@@ -408,6 +425,17 @@ impl Replica {
     fn write(&self) -> RwLockWriteGuard<'_, Machine> {
         self.machine.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How two states differ, in the order in which it came about, as far as the newer one tells: what
+/// it lacks comes last. All of it bears the newer one's revision, as it takes its place in one step:
+/// one that is lower would be a place to go on from that misses others.
+fn as_one_step(mut changes: Vec<Applied>, revision: Revision) -> Vec<Applied> {
+    changes.sort_by_key(|change| (change.new.is_none(), change.revision));
+    for change in &mut changes {
+        change.revision = revision;
+    }
+    changes
 }
 
 /// What the machine tells of one frame.

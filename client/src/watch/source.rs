@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
-use crate::hub::tap::Ended;
+use crate::hub::tap::{Ended, Told};
 use crate::hub::{self, Tapping};
 use crate::operations::open;
 use crate::owner::OwnerSide;
@@ -109,8 +109,11 @@ impl Reading {
             }
             Source::Tap(tap) => {
                 let tapped = tap.take().await;
-                for change in tapped.changes {
-                    self.ready.push_back(of_tap(core, change)?);
+                for told in tapped.told {
+                    self.ready.push_back(match told {
+                        Told::Change(change) => Ok(of_tap(core, change)?),
+                        Told::Gap(gap) => Err(ObjectError::Gap(gap)),
+                    });
                 }
                 self.position = tapped.position;
                 if let Some(ended) = tapped.ended {
@@ -261,7 +264,7 @@ impl Reading {
                             origin,
                             cause,
                         };
-                        self.ready.push_back(event(core, key, value, None, by)?);
+                        self.ready.push_back(Ok(event(core, key, value, None, by)?));
                     }
                     self.position.revision = revision;
                 }
@@ -305,7 +308,7 @@ impl Cursor {
         core: &Core,
         range: &KeyRange,
         published: &Published,
-        ready: &mut VecDeque<WatchEvent>,
+        ready: &mut VecDeque<Result<WatchEvent>>,
     ) -> Result<()> {
         let by = By {
             revision: published.revision,
@@ -316,7 +319,7 @@ impl Cursor {
             if *namespace == self.namespace && range.contains(&change.key) {
                 let Change { key, value } = change.clone();
                 let old = published.old.get(place).cloned().flatten();
-                ready.push_back(event(core, key, value, old, by)?);
+                ready.push_back(Ok(event(core, key, value, old, by)?));
             }
         }
         Ok(())

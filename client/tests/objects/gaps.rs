@@ -269,20 +269,26 @@ fn object_that_was_away_past_the_retention_comes_back_equal_and_tells_each_chang
     });
     assert_eq!(content(&whole), content(&bare));
     assert_eq!(text(&whole, "k20"), None);
-    let mut changes: Vec<_> = (0..4).map(|_| next(&told)).collect();
-    changes.sort_by_key(name);
+    let bridged = gap(&told);
+    assert_eq!((bridged.after, bridged.same_history), (seen, true));
+    let changes: Vec<_> = (0..4).map(|_| next(&told)).collect();
     assert_eq!(
         changes.iter().map(name).collect::<Vec<_>>(),
-        ["added", "busy", "k10", "k20"]
+        ["k10", "added", "busy", "k20"],
+        "in the order in which they happened, and at last what is gone"
     );
+    let is_of_state = |event: &WatchEvent| event.revision == bridged.oldest;
+    assert!(changes.iter().all(is_of_state), "one step: {changes:?}");
     assert_eq!(
-        changes[2].decode_old::<String>().unwrap().as_deref(),
+        changes[0].decode_old::<String>().unwrap().as_deref(),
         Some("old")
     );
     assert!(told.try_recv().unwrap().is_none(), "each once");
     let gap = gap(&every);
     assert_eq!((gap.after, gap.same_history), (seen, true));
     assert_eq!(next(&every).revision.0, gap.oldest.0 + 1);
+    let behind = served.put("k30", "behind");
+    assert_eq!(next(&told).revision, behind, "and on as before");
     drop((told, every, whole, bare));
     served.close();
 }
@@ -323,8 +329,19 @@ fn object_that_meets_a_restored_copy_rolls_back_to_it_exactly() {
     let wanted = [("changed", "both"), ("kept", "both"), ("other", "restored")];
     let wanted = wanted.map(|(name, text)| (name.to_owned(), text.to_owned()));
     assert_eq!(content(&whole), BTreeMap::from(wanted));
-    let changes: Vec<_> = (0..4).map(|_| name(&next(&told))).collect();
-    assert_eq!(changes, ["added", "changed", "mine", "other"]);
+    let bridged = gap(&told);
+    assert_eq!((bridged.after, bridged.same_history), (last, false));
+    assert!(bridged.oldest >= common && bridged.oldest <= other);
+    let changes: Vec<_> = (0..4).map(|_| next(&told)).collect();
+    assert!(changes.is_sorted_by_key(|event| event.revision));
+    // What came to the copy before or after this peer did is told among them or behind them.
+    let (others, changes): (Vec<_>, Vec<_>) = changes
+        .into_iter()
+        .partition(|event| event.revision == other && name(event) == "other");
+    assert_eq!(others.len(), 1);
+    assert!(changes.iter().all(|event| event.revision == bridged.oldest));
+    let changes: Vec<_> = changes.iter().map(name).collect();
+    assert_eq!(changes, ["changed", "added", "mine"]);
     let gap = gap(&every);
     assert_eq!((gap.after, gap.same_history), (last, false));
     assert!(gap.oldest <= common, "what both have is not known: {gap:?}");
