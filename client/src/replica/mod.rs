@@ -18,8 +18,8 @@ use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::replica::{
-    Applied, DigestCursor, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError,
-    Sink, State,
+    Applied, DigestCursor, Exchanged, Lookup, Mode, Page, PageError, PinId, Replica as Machine,
+    ReplicaError, Sink, State,
 };
 use objsync_proto::wire::{Digest, Entry, Feed, Held, KeyRange};
 use objsync_store::Stamp;
@@ -374,20 +374,18 @@ impl Replica {
     fn tell(
         &self,
         changes: Vec<Applied>,
-        exchanged: Option<bool>,
+        exchanged: Option<Exchanged>,
         (before, position): (Option<Position>, Position),
     ) {
         match exchanged {
             // What happened meanwhile is not known: each watch finds out for itself.
-            Some(false) => self.hub.end_all(Ended::Untold),
+            Some(Exchanged { told: false, .. }) => self.hub.end_all(Ended::Untold),
             _ if !self.hub.is_wanted() => {}
-            Some(true) if let Some(before) = before => {
-                // Another epoch may be of another history, so what was told may not be so.
-                let same_history = before.epoch == position.epoch;
+            Some(Exchanged { same_history, .. }) if before.is_some() => {
                 let changes = as_one_step(changes, position.revision);
                 self.hub.exchange(&changes, same_history, position);
             }
-            Some(true) | None => self.hub.tell(&changes, position),
+            Some(_) | None => self.hub.tell(&changes, position),
         }
     }
 
@@ -443,7 +441,7 @@ struct Told<'a> {
     stamps: &'a Stamps,
     wanted: bool,
     changes: Vec<Applied>,
-    exchanged: Option<bool>,
+    exchanged: Option<Exchanged>,
 }
 
 impl Sink for Told<'_> {
@@ -456,8 +454,8 @@ impl Sink for Told<'_> {
 
     fn barrier(&mut self, _id: u64, _position: Position) {}
 
-    fn exchanged(&mut self, told: bool) {
-        self.exchanged = Some(told);
+    fn exchanged(&mut self, exchanged: Exchanged) {
+        self.exchanged = Some(exchanged);
     }
 }
 

@@ -21,7 +21,7 @@ use super::cache::Cache;
 use super::error::ReplicaError;
 use super::follow::Phase;
 use super::ordered::{Ordered, Packed, differences};
-use super::{Applied, Holding, Replica, Sink};
+use super::{Applied, Exchanged, Holding, Replica, Sink};
 use crate::digest::BlockHasher;
 use crate::ids::{Position, Revision};
 use crate::key::{self, successor};
@@ -49,6 +49,8 @@ pub(super) struct Difference {
     round: u32,
     /// What it leads to.
     position: Position,
+    /// Whether that is of the history of what is held.
+    same_history: bool,
     replaced: Vec<Replaced>,
     bytes: u64,
     /// More than is held whole: none of it is kept.
@@ -104,13 +106,19 @@ impl Replica {
     }
 
     /// The owner compares: what was staged before is void.
-    pub(super) fn compare(&mut self, round: u32, position: Position) -> Result<(), ReplicaError> {
+    pub(super) fn compare(
+        &mut self,
+        round: u32,
+        position: Position,
+        same_history: bool,
+    ) -> Result<(), ReplicaError> {
         self.check_not_back(&position)?;
         self.phase = Phase::Comparing;
         self.staging = None;
         self.difference = Some(Difference {
             round,
             position,
+            same_history,
             replaced: Vec::new(),
             bytes: 0,
             is_too_much: false,
@@ -177,19 +185,26 @@ impl Replica {
             return Err(ReplicaError::OtherDifference(position.revision));
         }
         let difference = self.difference.take();
+        let same_history = difference.as_ref().is_some_and(|d| d.same_history);
         self.phase = Phase::Following;
         self.last = position.revision;
         self.position = Some(position);
         let is_too_much = difference.as_ref().is_none_or(|d| d.is_too_much);
         if is_too_much || self.is_partial() {
             self.hold_part(Cache::default(), position.revision);
-            sink.exchanged(false);
+            sink.exchanged(Exchanged {
+                told: false,
+                same_history,
+            });
             return Ok(());
         }
         for replaced in difference.into_iter().flat_map(|d| d.replaced) {
             self.replace(&replaced, position.revision, sink);
         }
-        sink.exchanged(true);
+        sink.exchanged(Exchanged {
+            told: true,
+            same_history,
+        });
         self.shrink();
         Ok(())
     }
@@ -217,12 +232,18 @@ impl Replica {
         sink: &mut dyn Sink,
     ) -> Result<(), ReplicaError> {
         self.check_not_back(&position)?;
+        let same_history = self
+            .position
+            .is_some_and(|from| from.epoch == position.epoch);
         self.difference = None;
         self.phase = Phase::Following;
         self.last = position.revision;
         self.position = Some(position);
         self.hold_part(Cache::default(), position.revision);
-        sink.exchanged(false);
+        sink.exchanged(Exchanged {
+            told: false,
+            same_history,
+        });
         Ok(())
     }
 

@@ -30,7 +30,7 @@ impl Subscription {
     pub(super) async fn bridge(&mut self, from: Position) -> Result<(), Unsendable> {
         match self.held {
             None => Box::pin(self.send_state()).await,
-            Some(Held::Whole) => Box::pin(self.send_difference()).await,
+            Some(Held::Whole) => Box::pin(self.send_difference(from)).await,
             Some(Held::Part) => self.skip().await,
             Some(Held::Nothing) => self.send_gap(from).await,
         }
@@ -62,18 +62,24 @@ impl Subscription {
     }
 
     /// Has the subscriber tell what it holds, and sends what differs.
-    async fn send_difference(&mut self) -> Result<(), Unsendable> {
+    async fn send_difference(&mut self, from: Position) -> Result<(), Unsendable> {
+        let gap = self.peer.serving.store.gap(&from);
+        let same_history = gap.is_none_or(|gap| gap.same_history);
         let mut outlet = self.inlet.open();
         for _ in 1..STATES_MAX {
-            match self.try_send_difference(&mut outlet).await {
+            match self.try_send_difference(&mut outlet, same_history).await {
                 Err(error) if is_expired(&error) => {}
                 sent => return sent,
             }
         }
-        self.try_send_difference(&mut outlet).await
+        self.try_send_difference(&mut outlet, same_history).await
     }
 
-    async fn try_send_difference(&mut self, outlet: &mut Outlet) -> Result<(), Unsendable> {
+    async fn try_send_difference(
+        &mut self,
+        outlet: &mut Outlet,
+        same_history: bool,
+    ) -> Result<(), Unsendable> {
         // Refused only by a semaphore that is closed, which nobody does.
         let _turn = Arc::clone(&self.peer.states).acquire_owned().await;
         self.round += 1;
@@ -81,7 +87,11 @@ impl Subscription {
         let reader = self.peer.serving.store.reader();
         let mut comparison = Comparison::new(reader, self.namespace, self.range.clone());
         let position = comparison.position();
-        self.stream.put(&Feed::Compare { round, position });
+        self.stream.put(&Feed::Compare {
+            round,
+            position,
+            same_history,
+        });
         self.stream.flush().await?;
         while !comparison.is_over() {
             let Some(sent) = outlet.next().await else {

@@ -9,7 +9,7 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Position;
 use objsync_proto::key;
 use objsync_proto::operation::Operation;
-use objsync_proto::replica::{Applied, Mode, Replica, Sink, State};
+use objsync_proto::replica::{Applied, Exchanged, Mode, Replica, Sink, State};
 use objsync_proto::wire::{Digest, Feed, Gap, Held, KeyRange, Reply, Request, ToOwner, codec};
 use objsync_store::{LogRead, StoreLimits, Submission};
 
@@ -47,7 +47,7 @@ impl Sink for Told {
 
     fn barrier(&mut self, _id: u64, _position: Position) {}
 
-    fn exchanged(&mut self, _told: bool) {}
+    fn exchanged(&mut self, _exchanged: Exchanged) {}
 }
 
 /// The replica that ships, driven by hand.
