@@ -172,6 +172,11 @@ impl Tap {
         self.filled.notify_waiters();
     }
 
+    /// Whether a state has taken the place of another since the watch joined.
+    pub(crate) fn is_exchanged(&self) -> bool {
+        self.waiting().is_exchanged
+    }
+
     /// What is there; waits for something. Cancel safe.
     pub(crate) async fn take(&self) -> Tapped {
         loop {

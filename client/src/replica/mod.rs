@@ -124,6 +124,11 @@ impl Replica {
         self.read().position()
     }
 
+    /// Whether what is held is of the history of the owner who is connected.
+    pub(crate) fn is_following(&self) -> bool {
+        self.read().is_following()
+    }
+
     /// What is known of a key by somebody who was acknowledged revision `acked`.
     pub(crate) fn find(&self, key: &[u8], acked: u64) -> Result<Found> {
         match self.extent() {
@@ -329,6 +334,11 @@ impl Replica {
         };
         let holds = || self.extent() == Extent::None || is_there();
         self.until(|| ended() || holds()).await;
+    }
+
+    /// Waits until what is held is of the history of the owner who is connected. Cancel safe.
+    pub(crate) async fn followed(&self) {
+        self.until(|| self.is_following()).await;
     }
 
     /// The subscription has ended.

@@ -358,3 +358,52 @@ fn object_that_meets_a_restored_copy_rolls_back_to_it_exactly() {
     drop((told, every, whole, bare));
     served.close();
 }
+
+#[test]
+fn watch_that_reads_what_it_missed_from_a_restored_copy_hears_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, image) = (folder.path().join("data"), folder.path().join("image"));
+    let served = Served::open(&path, None);
+    // Much to compare: the watch has read the history of the copy long before the replica has it.
+    let much = "x".repeat(64 << 10);
+    for number in 0..200 {
+        served.put(&format!("k{number:03}"), &much);
+    }
+    let common = served.put("kept", "both");
+    let (link, address) = (served.link(), served.address);
+    served.close();
+    copy(&path, &image);
+    let served = Served::open(&path, Some(address));
+    let whole = served.connect(&link, ReplicaMode::Full);
+    let watch = whole.watch(all(), Some(common)).unwrap();
+    for _ in 0..10 {
+        served.put("original", "original");
+    }
+    let last = served.put("last", "original");
+    until("it has all", || text(&whole, "last").is_some());
+    served.close();
+    let served = Served::open(&image, None);
+    let restored: Vec<_> = (0..30)
+        .map(|number| served.put("restored", &number.to_string()))
+        .collect();
+    served.close();
+    let served = Served::open(&image, Some(address));
+    assert!(!gap(&watch).same_history);
+    let mut told = Vec::new();
+    while told.last() != restored.last() {
+        told.push(next(&watch).revision);
+    }
+    assert!(told.last() > Some(&last), "it passes where the replica is");
+    until("it follows the copy", || text(&whole, "restored").is_some());
+    let end = served.put("end", "restored");
+    told.push(next(&watch).revision);
+    let behind = told.iter().position(|revision| *revision == restored[0]);
+    let wanted: Vec<_> = restored.into_iter().chain([end]).collect();
+    assert_eq!(
+        told[behind.unwrap()..],
+        wanted,
+        "each once, and no gap again"
+    );
+    drop((watch, whole));
+    served.close();
+}
