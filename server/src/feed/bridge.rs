@@ -11,10 +11,13 @@
 //! minute, or when writers need the memory: then it is begun anew, a few times.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use objsync_proto::error::ErrorKind;
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::Position;
+use objsync_proto::limits::DIGESTS_TIMEOUT_MS;
 use objsync_proto::wire::{Feed, Gap, Held};
+use tokio::time::timeout;
 
 use super::Subscription;
 use crate::comparison::Comparison;
@@ -65,23 +68,20 @@ impl Subscription {
     async fn send_difference(&mut self, from: Position) -> Result<(), Unsendable> {
         let gap = self.peer.serving.store.gap(&from);
         let same_history = gap.is_none_or(|gap| gap.same_history);
-        let mut outlet = self.inlet.open();
         for _ in 1..STATES_MAX {
-            match self.try_send_difference(&mut outlet, same_history).await {
+            match self.try_send_difference(same_history).await {
                 Err(error) if is_expired(&error) => {}
                 sent => return sent,
             }
         }
-        self.try_send_difference(&mut outlet, same_history).await
+        self.try_send_difference(same_history).await
     }
 
-    async fn try_send_difference(
-        &mut self,
-        outlet: &mut Outlet,
-        same_history: bool,
-    ) -> Result<(), Unsendable> {
+    async fn try_send_difference(&mut self, same_history: bool) -> Result<(), Unsendable> {
         // Refused only by a semaphore that is closed, which nobody does.
         let _turn = Arc::clone(&self.peer.states).acquire_owned().await;
+        // Not before: digests that wait for a comparison take memory, and only so many may compare.
+        let mut outlet = self.inlet.open();
         self.round += 1;
         let round = self.round;
         let reader = self.peer.serving.store.reader();
@@ -94,7 +94,7 @@ impl Subscription {
         });
         self.stream.flush().await?;
         while !comparison.is_over() {
-            let Some(sent) = outlet.next().await else {
+            let Some(sent) = digests(&mut outlet).await? else {
                 return Err(Unsendable::Gone);
             };
             if sent.round != round {
@@ -162,6 +162,15 @@ impl Subscription {
         self.stream.flush().await?;
         Err(Unsendable::Said)
     }
+}
+
+/// The next digests: whoever does not send them makes room for others.
+async fn digests(outlet: &mut Outlet) -> Result<Option<Sent>, Unsendable> {
+    let limit = Duration::from_millis(DIGESTS_TIMEOUT_MS);
+    timeout(limit, outlet.next()).await.map_err(|_| {
+        let text = format!("no digests came for {DIGESTS_TIMEOUT_MS} ms; that is the limit");
+        Unsendable::Failed(Failure::new(ErrorKind::Conflict, text))
+    })
 }
 
 /// Whether what is sent has to be begun anew.
