@@ -34,6 +34,9 @@ use crate::wire::{Digest, Entry, KeyRange};
 /// What a digest takes on the wire, about: a key, a hash, a count.
 const DIGEST_BYTES: u64 = 40;
 
+/// What a block that is staged takes beside its keys and entries, about.
+const BLOCK_OVERHEAD_BYTES: u64 = 96;
+
 /// Which digests were given of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DigestCursor {
@@ -138,6 +141,7 @@ impl Replica {
         let pack = |entry: &Entry| Packed::new(&entry.key, &entry.value, entry.revision);
         let entries: Vec<Packed> = entries.iter().map(pack).collect();
         difference.bytes += entries.iter().map(Packed::bytes).sum::<u64>();
+        difference.bytes += block_bytes(&range);
         difference.is_too_much |= self.mode.is_passed_by(difference.bytes);
         if difference.is_too_much {
             difference.replaced.clear();
@@ -156,12 +160,14 @@ impl Replica {
             None => Some(&self.range.start),
         };
         let is_behind = floor.is_some_and(|floor| range.start >= *floor);
+        // One without a key in it could be repeated for ever.
+        let is_empty = range.end.as_ref().is_some_and(|end| *end <= range.start);
         let is_inside = match (&range.end, &self.range.end) {
             (_, None) => true,
             (None, Some(_)) => false,
             (Some(end), Some(limit)) => end <= limit,
         };
-        if !is_behind || !is_inside {
+        if !is_behind || !is_inside || is_empty {
             return Err(ReplicaError::BlockOutOfPlace(key::describe(&range.start)));
         }
         for (place, entry) in entries.iter().enumerate() {
@@ -259,6 +265,12 @@ impl Replica {
             _ => Ok(()),
         }
     }
+}
+
+/// What a block takes beside its entries, about.
+fn block_bytes(range: &KeyRange) -> u64 {
+    let key_bytes = range.start.len() + range.end.as_ref().map_or(0, Bytes::len);
+    key_bytes as u64 + BLOCK_OVERHEAD_BYTES
 }
 
 /// Digests of blocks from the start of a range, and where the next one begins.

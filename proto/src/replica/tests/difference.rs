@@ -356,6 +356,10 @@ fn blocks_that_cannot_be_right_are_refused_and_change_nothing() {
         block(3, Some(5), &[3]),
         block(4, Some(6), &[])
     ])));
+    assert!(
+        out_of_place(&refuse([compare(), block(3, Some(3), &[])])),
+        "without room for a key"
+    );
     assert!(out_of_order(&refuse([
         compare(),
         block(3, Some(5), &[4, 3])
@@ -485,4 +489,22 @@ fn state_that_is_sent_whole_in_the_middle_of_a_comparison_is_not_taken_for_it() 
         replica.feed(reset, &mut mirror),
         Err(ReplicaError::OutOfPlace { .. })
     ));
+}
+
+#[test]
+fn blocks_without_entries_count_for_what_is_held_whole() {
+    let mut owner = Owner::new();
+    owner.put_each(1..=3, b"old");
+    let mut replica = Replica::new(KeyRange::default(), Mode::Auto { bytes_max: 2_000 });
+    let mut mirror = Mirror::default();
+    join(&mut replica, &mut mirror, &owner);
+    let position = owner.position();
+    replica.connected(position);
+    let frames = [Feed::Start { subscription: 2 }, compare(1, position)];
+    feed_all(&mut replica, &mut mirror, frames);
+    let blocks = (0..100).map(|number| block(number, Some(number + 1), &[]));
+    feed_all(&mut replica, &mut mirror, blocks);
+    assert!(!replica.is_partial(), "until all has come");
+    feed_all(&mut replica, &mut mirror, [Feed::Complete { position }]);
+    assert!(replica.is_partial(), "so much is not kept");
 }
