@@ -395,11 +395,13 @@ impl Replica {
             // What happened meanwhile is not known: each watch finds out for itself.
             Some(Exchanged { told: false, .. }) => self.hub.end_all(Ended::Untold),
             _ if !self.hub.is_wanted() => {}
-            Some(Exchanged { same_history, .. }) if before.is_some() => {
+            // Watches that came before it had anything stand where it was not.
+            Some(_) if before.is_none() => self.hub.end_all(Ended::Untold),
+            Some(Exchanged { same_history, .. }) => {
                 let changes = as_one_step(changes, position.revision);
                 self.hub.exchange(&changes, same_history, position);
             }
-            Some(_) | None => self.hub.tell(&changes, position),
+            None => self.hub.tell(&changes, position),
         }
     }
 

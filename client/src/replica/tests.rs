@@ -1,6 +1,6 @@
 //! When a reader may take what is held for what the owner has.
 
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use objsync_proto::ids::{Epoch, EpochName, StoreId};
 
@@ -74,4 +74,27 @@ fn barrier_is_reached_at_its_revision_of_its_history_only() {
         "it lies before it still"
     );
     assert!(is_reached(&replica, at(2, 1, 5)));
+}
+
+#[test]
+fn watch_that_came_before_the_replica_held_anything_finds_its_place_itself() {
+    let hub = Hub::new();
+    let replica = Replica::new(&Options::default(), Arc::clone(&hub));
+    let tap = hub.add_at(KeyRange::default(), at(1, 1, 3));
+    replica.connected(at(1, 1, 9), 0);
+    let position = at(1, 1, 9);
+    for feed in [
+        Feed::Start { subscription: 1 },
+        Feed::Reset,
+        Feed::Complete { position },
+    ] {
+        replica.follow(feed).unwrap();
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    let mut take = std::pin::pin!(tap.take());
+    let Poll::Ready(tapped) = take.as_mut().poll(&mut context) else {
+        panic!("it is told");
+    };
+    let told = (tapped.position.revision, tapped.ended, tapped.told.len());
+    assert_eq!(told, (Revision(3), Some(Ended::Untold), 0));
 }
