@@ -163,6 +163,8 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         .calls
         .session
         .connected(connection.welcome.session_known);
+    // What was lost with its session is told now: no message may ever come to tell it with.
+    connection.calls.deliver(core);
     connection.core.note_session(connection.calls.session.id());
     connection.join();
     core.enter(Phase::Peer { address, pid });

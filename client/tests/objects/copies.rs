@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use objsync::{Dict, ErrorKind, GrantRequest, KeyRange, Link, ObjectError, Options, Target, value};
+use objsync::{
+    Dict, ErrorKind, GrantRequest, KeyRange, Link, ObjectError, Options, ReplicaMode, Target, value,
+};
 
 use crate::children;
 use crate::peer::{Peer, entries, k, text, until, v};
@@ -159,10 +161,25 @@ fn nobody_waits_for_what_another_history_acknowledged() {
 
 #[test]
 fn write_in_flight_when_a_copy_takes_over_is_done_once_or_told_to_be_unknown() {
+    in_flight_when_a_copy_takes_over(ReplicaMode::Auto);
+}
+
+/// Nothing follows the welcome that could bring the news.
+#[test]
+fn write_in_flight_of_a_handle_that_holds_nothing_is_told_when_a_copy_takes_over() {
+    in_flight_when_a_copy_takes_over(ReplicaMode::None);
+}
+
+fn in_flight_when_a_copy_takes_over(replica: ReplicaMode) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let owner = Peer::open(&path);
-    let dict = follower(&path);
+    let options = Options {
+        promote: false,
+        replica,
+        ..Options::default()
+    };
+    let dict = Dict::open(&path, options).unwrap();
     let backup = folder.path().join("backup");
     objsync::backup(&path, &backup, |_| ()).unwrap();
     // The session is younger than the backup.
@@ -175,9 +192,15 @@ fn write_in_flight_when_a_copy_takes_over_is_done_once_or_told_to_be_unknown() {
     owner.kill();
     let mut owner = Peer::open(&path);
 
+    let (told, answers) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for write in started {
+            drop(told.send(write.wait()));
+        }
+    });
     let mut done = 0;
-    for write in started {
-        match write.wait() {
+    for _ in 0..20 {
+        match answers.recv_timeout(LONG).expect("each caller is told") {
             Ok(number) => {
                 done += 1;
                 assert_eq!(number, done, "each in its order, on what the backup holds");

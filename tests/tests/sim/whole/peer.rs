@@ -116,7 +116,10 @@ impl Peer {
             sleep(Duration::from_millis(pause)).await;
             match self.random.below(100) {
                 0..45 => {
-                    let work = Work::draw(&mut self.random, &self.known);
+                    let work = match self.random.chance(8) {
+                        true => Work::draw_move(&mut self.random),
+                        false => Work::draw(&mut self.random, &self.known),
+                    };
                     self.write(&open, work).await;
                 }
                 45..80 => self.read(&open, false).await,
