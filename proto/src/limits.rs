@@ -129,6 +129,8 @@ pub const BLOCK_BYTES_MAX: u64 = 256 << 10;
 pub const DIGESTS_MAX: usize = 1_024;
 /// Most bytes of keys in the digests of one request.
 pub const DIGESTS_BYTES_MAX: usize = 256 << 10;
+/// Longest an owner that compares waits for the next digests, milliseconds.
+pub const DIGESTS_TIMEOUT_MS: u64 = 30_000;
 /// Bytes of entries that are digested for one request, about.
 pub const DIGEST_STEP_BYTES: u64 = 4 << 20;
 

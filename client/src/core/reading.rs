@@ -123,6 +123,14 @@ impl Core {
         }
     }
 
+    /// Whether reads find what was acknowledged by now. Who looks at what is queued asks after that:
+    /// what was answered meanwhile is in the queue no longer, and in the replica maybe not yet.
+    pub(crate) fn holds_acked(&self) -> bool {
+        self.owner().is_some()
+            || self.replica.extent() == Extent::None
+            || self.replica.applied() >= self.acked()
+    }
+
     async fn caught_up(&self) {
         let ended = || {
             self.owner().is_some()

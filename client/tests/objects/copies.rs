@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use objsync::{Dict, ErrorKind, GrantRequest, KeyRange, Link, Options, ReplicaMode, Target, value};
+use objsync::{
+    Dict, ErrorKind, GrantRequest, KeyRange, Link, ObjectError, Options, ReplicaMode, Target, value,
+};
 
 use crate::children;
 use crate::peer::{Peer, entries, k, text, until, v};
@@ -71,7 +73,14 @@ fn restored_directory_takes_its_clients_back_to_what_it_holds() {
     let after = dict.status().position.unwrap();
     assert_eq!(after.store, before.store);
     assert_ne!(after.epoch, before.epoch);
-    // What a watch told is taken back by what it tells now.
+    // What a watch told is taken back by what it tells now, behind a gap that says so.
+    match watch.recv_timeout(LONG) {
+        Err(ObjectError::Gap(gap)) => {
+            assert_eq!(gap.after, before.revision);
+            assert!(!gap.same_history);
+        }
+        other => panic!("a gap was expected: {other:?}"),
+    }
     let mut told = BTreeMap::from([(k("a"), v("kept")), (k("b"), v("lost"))]);
     told.insert(k("n"), value::to_payload(&8).unwrap());
     let payload = |entry: objsync::Result<(objsync::Bytes, objsync::Bytes)>| entry.unwrap();
