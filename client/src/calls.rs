@@ -3,6 +3,9 @@
 //! Writes are numbered and repeated by `proto::session`; other requests change no key and are
 //! simply asked again.
 
+mod hold;
+mod queued;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -18,9 +21,9 @@ use objsync_store::SubmissionOrigin;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::hold::Hold;
 use crate::core::{Asker, Command, Core, FeedSink, FeedWanted};
 use crate::error::{ObjectError, Result};
-use crate::offline::Resume;
 use crate::owner::OwnerSide;
 use crate::replica::Replica;
 
@@ -32,7 +35,7 @@ pub(crate) struct Calls {
     pub(crate) feeds: VecDeque<(FeedWanted, FeedSink)>,
     writes: HashMap<CallId, WaitingWrite>,
     call_count: u64,
-    /// Writes that did not fit into the session's window, in order.
+    /// Writes that are not in the session yet, in order.
     beyond: VecDeque<Command>,
     requests: BTreeMap<u64, WaitingRequest>,
     request_count: u64,
@@ -41,17 +44,11 @@ pub(crate) struct Calls {
     durability: Option<Durability>,
     /// Numbers are being put on disk.
     is_numbering: bool,
+    /// The owner takes writes of this handle.
+    pub(crate) may_write: bool,
+    hold: Hold,
     start: Instant,
 }
-
-fn is_queued(core: &Core, entry: u64) -> bool {
-    core.offline
-        .as_ref()
-        .is_some_and(|offline| offline.has(entry))
-}
-
-/// How long a call that stands for nothing is sent again.
-const NOTHING_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 struct WaitingWrite {
     answer: Asker,
@@ -79,29 +76,21 @@ impl Calls {
             in_flight: 0,
             durability,
             is_numbering: false,
+            may_write: true,
+            hold: Hold::default(),
             start: Instant::now(),
         }
     }
 
     /// Takes what callers have queued.
     pub(crate) fn take_queued(&mut self, core: &Core) {
-        self.retry_beyond();
         for command in core.take_queued() {
             match command {
                 Command::Write {
                     answer: Asker::Queue(entry),
                     ..
-                } if !is_queued(core, entry) => {}
-                Command::Write { .. } if !self.beyond.is_empty() => {
-                    self.beyond.push_back(command);
-                }
-                Command::Write {
-                    operation,
-                    answer,
-                    deadline,
-                } => {
-                    self.submit(operation, answer, deadline);
-                }
+                } => self.take_of_queue(core, entry, command),
+                Command::Write { .. } => self.beyond.push_back(command),
                 Command::Request {
                     request,
                     reply,
@@ -121,82 +110,15 @@ impl Calls {
                     self.is_numbering = false;
                     self.session.release(session, through);
                 }
+                Command::Withdrawn(entry) => {
+                    self.hold.returned(entry);
+                    self.withdraw(entry);
+                }
                 Command::Finished(op) => self.session.finish(op),
             }
         }
+        self.retry_beyond(core);
         self.write_down(core);
-    }
-
-    /// Has the numbers of queued writes put on disk, before they are sent.
-    fn write_down(&mut self, core: &Core) {
-        let Some(offline) = core.offline.as_ref().filter(|_| !self.is_numbering) else {
-            return;
-        };
-        if let Some((session, first, calls)) = self.session.unwritten() {
-            let entry = |call: Option<CallId>| match call.and_then(|call| self.writes.get(&call)) {
-                Some(WaitingWrite {
-                    answer: Asker::Queue(entry),
-                    ..
-                }) => *entry,
-                _ => 0,
-            };
-            let entries = calls.into_iter().map(entry).collect();
-            self.is_numbering = true;
-            offline.number(session, first, entries);
-        }
-    }
-
-    /// Goes on with what was left in a queue on disk. Tells whether that is in a session of its own,
-    /// which a connection has to name first.
-    pub(crate) fn resume(&mut self, resume: Resume) -> bool {
-        if resume.was_open {
-            return false;
-        }
-        self.session = ClientSession::written_down(resume.session);
-        // What was for another store is not for this one.
-        self.writes.clear();
-        self.beyond.clear();
-        let mut sequence = resume.session.map(|(_, floor, _)| floor);
-        let mut writes = resume.writes.into_iter().peekable();
-        if let Some((_, _, sent)) = resume.session {
-            // Each number goes out again with what it was given to, or with nothing.
-            while let Some(number) = sequence.filter(|number| *number <= sent) {
-                match writes.next_if(|(_, its, _)| *its == Some(number)) {
-                    Some((entry, _, operation)) => self.submit_queued(entry, operation),
-                    None => self.submit_nothing(),
-                }
-                sequence = Some(number.next());
-            }
-        }
-        for (entry, _, operation) in writes {
-            self.submit_queued(entry, operation);
-        }
-        resume.session.is_some()
-    }
-
-    fn submit_queued(&mut self, entry: u64, operation: Operation) {
-        let command = Command::of_queue(entry, operation);
-        match command {
-            Command::Write { .. } if !self.beyond.is_empty() => self.beyond.push_back(command),
-            Command::Write {
-                operation,
-                answer,
-                deadline,
-            } => self.submit(operation, answer, deadline),
-            _ => {}
-        }
-    }
-
-    fn submit_nothing(&mut self) {
-        let (answer, _) = oneshot::channel();
-        let deadline = Instant::now() + NOTHING_TIMEOUT;
-        self.submit(Operation::Settle, Asker::Caller(answer), deadline);
-    }
-
-    /// Whether a queue on disk has writes here that were not answered: their session has to live.
-    pub(crate) fn has_queued(&self) -> bool {
-        let is_queued = |write: &WaitingWrite| matches!(write.answer, Asker::Queue(_));
-        self.writes.values().any(is_queued) || !self.beyond.is_empty()
     }
 
     /// A number for a request that the connection itself makes.
@@ -228,18 +150,21 @@ impl Calls {
     }
 
     /// The owner replied to a request, or it has waited for too long.
-    pub(crate) fn replied(&mut self, replica: &Replica, number: u64, reply: Result<Reply>) {
+    pub(crate) fn replied(&mut self, core: &Core, number: u64, reply: Result<Reply>) {
         let Some(waiting) = self.requests.remove(&number) else {
             return;
         };
         self.in_flight -= usize::from(waiting.sent);
+        if let Ok(Reply::Outcome(Some(Ok((outcome, ack))))) = &reply {
+            core.note_ack(outcome, ack);
+        }
         let reply = match (&waiting.request, reply) {
             (Request::Get { key }, Ok(Reply::Entry { entry, as_of })) => Ok(Reply::Entry {
-                entry: replica.fetched(key, entry, as_of),
+                entry: core.replica.fetched(key, entry, as_of),
                 as_of,
             }),
             (Request::Get { key }, Err(error)) if waiting.sent => {
-                replica.fetch_failed(key);
+                core.replica.fetch_failed(key);
                 Err(error)
             }
             (_, reply) => reply,
@@ -250,6 +175,9 @@ impl Calls {
     /// Gives finished writes to who waits for them.
     pub(crate) fn deliver(&mut self, core: &Core) {
         while let Some((op, result)) = self.session.late() {
+            if let Ok((outcome, ack)) = &result {
+                core.note_ack(outcome, ack);
+            }
             core.keep_late(op, result);
         }
         while let Some(done) = self.session.completion() {
@@ -263,15 +191,20 @@ impl Calls {
                     if let Ok((outcome, ack)) = &done.result {
                         core.note_ack(outcome, ack);
                     }
+                    if done.op.is_none() {
+                        self.hold.refused(entry);
+                    }
                     if let Some(offline) = &core.offline {
                         offline.answered(entry, done.op, done.result);
                     }
                     continue;
                 }
+                Asker::Nobody => {
+                    self.finish(done.op);
+                    continue;
+                }
             };
-            if let Some(op) = done.op {
-                self.session.finish(op);
-            }
+            self.finish(done.op);
             let answered = done
                 .result
                 .map_err(|failure| match (failure.kind, done.op) {
@@ -289,6 +222,12 @@ impl Calls {
         }
     }
 
+    fn finish(&mut self, op: Option<Origin>) {
+        if let Some(op) = op {
+            self.session.finish(op);
+        }
+    }
+
     /// The connection is gone: what was not answered is asked again on the next one.
     pub(crate) fn disconnected(&mut self, replica: &Replica) {
         self.session.disconnected();
@@ -302,8 +241,7 @@ impl Calls {
     }
 
     /// Ends what has waited for too long.
-    pub(crate) fn expire(&mut self, core: &Core) {
-        let now = Instant::now();
+    pub(crate) fn expire(&mut self, core: &Core, now: Instant) {
         self.session.expire(self.millis(now));
         self.deliver(core);
         let late = |waiting: &WaitingRequest| waiting.deadline <= now;
@@ -312,7 +250,8 @@ impl Calls {
             self.beyond.drain(..).partition(late_write);
         self.beyond = beyond;
         for command in late_writes {
-            command.fail(&core.unreachable(core.config.options.timeout));
+            let error = core.unreachable(core.config.options.timeout);
+            self.fail_beyond(core, command, &error);
         }
         let numbers: Vec<u64> = self
             .requests
@@ -322,9 +261,9 @@ impl Calls {
             .collect();
         for number in numbers {
             let error = core.unreachable(core.config.options.timeout);
-            self.replied(&core.replica, number, Err(error));
+            self.replied(core, number, Err(error));
         }
-        self.retry_beyond();
+        self.retry_beyond(core);
     }
 
     /// Whether nothing waits for an answer.
@@ -416,7 +355,10 @@ impl Calls {
         }
     }
 
-    fn retry_beyond(&mut self) {
+    fn retry_beyond(&mut self, core: &Core) {
+        if self.hold.is_on(Instant::now()) {
+            return;
+        }
         let mut left = self.beyond.len();
         while left > 0 {
             left -= 1;
@@ -426,6 +368,10 @@ impl Calls {
                 deadline,
             }) = self.beyond.pop_front()
             {
+                if let (Asker::Queue(entry), false) = (&answer, self.may_write) {
+                    queued::deny(core, *entry);
+                    continue;
+                }
                 let before = self.beyond.len();
                 self.submit(operation, answer, deadline);
                 if self.beyond.len() > before {
@@ -440,3 +386,6 @@ impl Calls {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

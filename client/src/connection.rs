@@ -134,7 +134,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
     if let Some(offline) = &core.offline {
         match offline.open(welcome.position.store).await {
             Ok(resume) => {
-                if calls.resume(resume) {
+                if calls.resume(core, resume) {
                     return End::Lost(String::from("the queue goes on in a session of its own"));
                 }
             }
@@ -163,6 +163,9 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
         .calls
         .session
         .connected(connection.welcome.session_known);
+    connection.calls.may_write = connection.welcome.may_write;
+    // What was lost with its session is told now: no message may ever come to tell it with.
+    connection.calls.deliver(core);
     connection.core.note_session(connection.calls.session.id());
     connection.join();
     core.enter(Phase::Peer { address, pid });
@@ -219,7 +222,7 @@ impl Connection<'_> {
                 },
                 () = end_of_file(local) => return End::Lost("the owner is gone".into()),
                 () = &mut tick, if has_deadlines => {
-                    self.calls.expire(&core);
+                    self.calls.expire(&core, Instant::now());
                     tick.as_mut().reset(Instant::now() + TICK);
                 }
             }
@@ -250,7 +253,7 @@ impl Connection<'_> {
             match message {
                 ToPeer::Answer(sequence, result) => self.calls.session.answered(sequence, result),
                 ToPeer::Opened(id) => {
-                    self.calls.session.opened(id);
+                    self.calls.opened(id);
                     self.core.note_session(Some(id));
                 }
                 ToPeer::Reply(number, reply) => {
@@ -263,7 +266,7 @@ impl Connection<'_> {
                     }
                     match self.asked.remove(&number) {
                         Some(subscription) => self.stream_answered(subscription, reply)?,
-                        None => self.calls.replied(&self.core.replica, number, reply),
+                        None => self.calls.replied(self.core, number, reply),
                     }
                 }
                 ToPeer::Goodbye(failure) => return Err(self.sent_away(failure)),
@@ -277,8 +280,7 @@ impl Connection<'_> {
     /// The owner ends the connection. Where that is about a write only, the handle goes on: its
     /// reads need no session, and the next write may fare better.
     fn sent_away(&mut self, failure: Failure) -> End {
-        if self.calls.session.refused(&failure) {
-            self.calls.deliver(self.core);
+        if self.calls.refused(self.core, &failure) {
             return End::Lost(failure.to_string());
         }
         ended_by(self.core, failure.into())
@@ -287,7 +289,7 @@ impl Connection<'_> {
     /// Subscribes for the replica, from where it stands.
     fn join(&mut self) {
         let owner = self.welcome.position;
-        let acked = self.core.found_owner(owner.revision);
+        let acked = self.core.found_owner(owner);
         if self.core.replica.extent() == Extent::None {
             return;
         }
@@ -420,7 +422,9 @@ impl Connection<'_> {
     /// Whether a handle that closes has nothing more to wait for.
     fn is_done(&self, since: &mut Option<Instant>) -> bool {
         let since = since.get_or_insert_with(Instant::now);
-        self.calls.is_settled() || since.elapsed() > CLOSE_TIMEOUT
+        // Its queue has a moment to note the last answers, so that the session can end.
+        let is_done = self.calls.is_settled() && !self.calls.session.has_unfinished();
+        is_done || since.elapsed() > CLOSE_TIMEOUT
     }
 
     /// Ends the session, so that the owner can forget it.

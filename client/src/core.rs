@@ -14,6 +14,8 @@
 //!   locked and emptied into the store, so no later call overtakes one from before.
 //! * Each queued call is answered once: by the owner, by its deadline, or by the end of the handle.
 
+#[cfg(test)]
+pub(crate) mod alone;
 mod command;
 pub(crate) mod fresh;
 mod late;
@@ -29,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Ack, Origin, SessionId, StoreId};
+use objsync_proto::ids::{Ack, Origin, Position, SessionId, StoreId};
 use objsync_proto::session::Late;
 use objsync_server::Network;
 use tokio::runtime::Handle;
@@ -76,6 +78,8 @@ pub(crate) struct Core {
     last_ack: Mutex<Option<Ack>>,
     /// The store it has seen.
     store: Mutex<Option<StoreId>>,
+    /// Where the newest owner that it found began.
+    found: Mutex<Option<Position>>,
     /// Its present session, by which it knows its own changes.
     session: Mutex<Option<SessionId>>,
     window: Window,
@@ -114,19 +118,35 @@ pub(crate) enum Phase {
 impl Core {
     /// Begins to look for the store.
     pub(crate) fn start(config: Arc<Config>) -> Result<Arc<Self>> {
+        let mut refused = None;
+        let core = Self::new(config, |core, config| match config.options.offline {
+            OfflineMode::Wait => None,
+            OfflineMode::Queue => Offline::start(Weak::clone(core))
+                .map_err(|error| refused = Some(error))
+                .ok(),
+        })?;
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        if let Some(offline) = &core.offline {
+            crate::process::current()?.add_queue(offline);
+        }
+        core.runtime().spawn(seek::run(Arc::clone(&core)));
+        Ok(core)
+    }
+
+    /// A handle that nobody drives yet, with this queue on disk.
+    fn new(
+        config: Arc<Config>,
+        offline: impl FnOnce(&Weak<Self>, &Config) -> Option<Arc<Offline>>,
+    ) -> Result<Arc<Self>> {
         let surroundings = match &config.options.surroundings {
             Some(given) => given.clone(),
             None => Surroundings::of_process()?,
         };
-        let mut refused = None;
         let hub = Hub::new();
-        let core = Arc::new_cyclic(|core: &Weak<Self>| Self {
-            offline: match config.options.offline {
-                OfflineMode::Wait => None,
-                OfflineMode::Queue => Offline::start(Weak::clone(core))
-                    .map_err(|error| refused = Some(error))
-                    .ok(),
-            },
+        Ok(Arc::new_cyclic(|core: &Weak<Self>| Self {
+            offline: offline(core, &config),
             replica: Replica::new(&config.options, Arc::clone(&hub)),
             hub: Arc::clone(&hub),
             config,
@@ -146,19 +166,12 @@ impl Core {
             acked_quietly: AtomicU64::new(0),
             last_ack: Mutex::new(None),
             store: Mutex::new(None),
+            found: Mutex::new(None),
             session: Mutex::new(None),
             window: Window::default(),
             late: Mutex::default(),
             freshness: Freshness::default(),
-        });
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        if let Some(offline) = &core.offline {
-            crate::process::current()?.add_queue(offline);
-        }
-        core.runtime().spawn(seek::run(Arc::clone(&core)));
-        Ok(core)
+        }))
     }
 
     /// The I/O thread of this process.
@@ -284,6 +297,22 @@ impl Core {
     /// The store it has seen; none before it first reached an owner.
     pub(crate) fn store_seen(&self) -> Option<StoreId> {
         *self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses `what`, which belongs to the dictionary behind `other`, unless that is the one behind
+    /// this handle.
+    pub(crate) fn check_same_dict(&self, other: &Self, what: impl Fn() -> String) -> Result<()> {
+        let of = |core: &Self| (core.store_seen(), core.config.options.namespace.clone());
+        if of(self) == of(other) {
+            return Ok(());
+        }
+        let text = format!(
+            "{} is one of {}, and not of {}",
+            what(),
+            other.config.what,
+            self.config.what
+        );
+        Err(ObjectError::new(ErrorKind::Invalid, text))
     }
 
     /// Remembers the session that writes of this handle go through.

@@ -338,7 +338,10 @@ impl Handle {
         let closing = Arc::clone(core);
         let released = core.runtime().spawn(async move {
             let released = match closing.owner() {
-                Some(owner) => owner.owned().release().await,
+                Some(owner) => {
+                    owner.end_presence();
+                    owner.owned().release().await
+                }
                 None => Ok(()),
             };
             closing.end(Phase::Closed);

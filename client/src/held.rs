@@ -18,7 +18,7 @@ use crate::replica::{Extent, Pin};
 /// A moment of a dictionary, held until it is released or dropped.
 pub(crate) struct Held {
     core: Arc<Core>,
-    revision: Revision,
+    position: Position,
     moment: Mutex<Option<Moment>>,
 }
 
@@ -31,25 +31,31 @@ impl Held {
     /// Holds the present moment of the store of this process; or that of the replica, which must
     /// have reached `position`. None where neither has all of it.
     pub(crate) fn now(core: &Arc<Core>, position: Position) -> Option<Self> {
-        let (revision, moment) = if let Some(owner) = core.owner() {
+        let (position, moment) = if let Some(owner) = core.owner() {
             let reader = owner.reader();
-            (reader.position().revision, Moment::Store(reader))
+            (reader.position(), Moment::Store(reader))
         } else if core.replica.extent() == Extent::Whole {
             let (pin, at) = core.replica.pin_at()?;
-            (at.revision.max(position.revision), Moment::Replica(pin))
+            let revision = at.revision.max(position.revision);
+            (Position { revision, ..at }, Moment::Replica(pin))
         } else {
             return None;
         };
         Some(Self {
             core: Arc::clone(core),
-            revision,
+            position,
             moment: Mutex::new(Some(moment)),
         })
     }
 
     /// Which one.
     pub(crate) fn revision(&self) -> Revision {
-        self.revision
+        self.position.revision
+    }
+
+    /// Which one, and in which history.
+    pub(crate) fn position(&self) -> Position {
+        self.position
     }
 
     /// The payload that a key has there.
@@ -117,12 +123,12 @@ impl Held {
 
     fn expired(&self) -> ObjectError {
         ObjectError::SnapshotExpired {
-            revision: self.revision,
+            revision: self.revision(),
         }
     }
 
     fn released(&self) -> ObjectError {
-        let text = format!("the snapshot at revision {} was released", self.revision);
+        let text = format!("the snapshot at revision {} was released", self.revision());
         ObjectError::new(ErrorKind::Closed, text)
     }
 }
@@ -136,7 +142,7 @@ impl Drop for Held {
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Held")
-            .field("revision", &self.revision)
+            .field("revision", &self.revision())
             .finish_non_exhaustive()
     }
 }

@@ -26,7 +26,7 @@ use crate::core::Core;
 use crate::dict::Dict;
 use crate::error::{ObjectError, Result};
 use crate::fork;
-use crate::pending::{Pending, Step, unexpected};
+use crate::pending::{Pending, Step, unexpected, unexpected_reply};
 
 /// How often a lease is kept within its time.
 const KEEPS: u32 = 3;
@@ -109,13 +109,40 @@ impl Lease {
         if !self.is_ours() || self.kept.end() || self.kept.core.check_open().is_err() {
             return Pending::ready(Ok(()));
         }
-        let lease = self.kept.id;
-        let operation = Operation::RevokeLease { lease };
-        let step = |outcome, _ack| match outcome {
-            Outcome::Deleted(_) => Ok(Step::Done(())),
-            other => Err(unexpected(&other)),
-        };
-        Pending::write(Arc::clone(&self.kept.core), operation, step).recover(unless_gone)
+        revoke(&self.kept.core, self.kept.id)
+    }
+
+    /// Ends it without anybody waiting for that: asks again while nobody answers, for as long as it
+    /// can be there.
+    pub(crate) fn abandon(&self) {
+        if !self.is_ours() || self.kept.end() || self.kept.core.check_open().is_err() {
+            return;
+        }
+        let (core, id) = (Arc::clone(&self.kept.core), self.kept.id);
+        let gone = Instant::now() + self.kept.ttl;
+        let mut revoked = revoke(&core, id).start();
+        self.kept.core.runtime().spawn(async move {
+            while let Err(error) = revoked.await {
+                tracing::debug!(what = %core.config.what, lease = id.0, %error, "not ended");
+                let is_worth_it = core.check_open().is_ok() && Instant::now() < gone;
+                if !is_worth_it || !is_unanswered(&error) {
+                    return;
+                }
+                tokio::time::sleep(PAUSE_MAX).await;
+                revoked = revoke(&core, id);
+            }
+        });
+    }
+
+    /// Whether it is there: as far as this process knows, or else by the owner's word.
+    pub(crate) async fn is_there(&self) -> Result<bool> {
+        if self.is_alive() || self.has_ended() {
+            return Ok(!self.has_ended());
+        }
+        let asked = Instant::now();
+        let request = Request::KeepLease { lease: self.id() };
+        let answered = self.kept.core.request(request).await;
+        self.kept.kept(asked, answered)
     }
 
     /// Whether it is known to have ended.
@@ -147,14 +174,7 @@ impl Lease {
         if self.has_ended() {
             return Err(self.error());
         }
-        let of = |core: &Core| (core.store_seen(), core.config.options.namespace.clone());
-        if of(core) != of(&self.kept.core) {
-            let text = format!(
-                "lease {} is one of {}, and not of {}",
-                self.kept.id.0, self.kept.core.config.what, core.config.what
-            );
-            return Err(ObjectError::new(ErrorKind::Invalid, text));
-        }
+        core.check_same_dict(&self.kept.core, || format!("lease {}", self.kept.id.0))?;
         Ok(self.kept.id)
     }
 }
@@ -162,6 +182,22 @@ impl Lease {
 impl Kept {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the owner said to a request, made at `asked`, to keep it: whether it is there.
+    fn kept(&self, asked: Instant, answered: Result<Reply>) -> Result<bool> {
+        match answered {
+            Ok(Reply::Lease(_)) => {
+                self.state().alive_until = asked + self.ttl;
+                Ok(true)
+            }
+            Ok(other) => Err(unexpected_reply(&other)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.end();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends it on this side; whether it had ended before.
@@ -203,15 +239,12 @@ async fn keep(lease: Weak<Kept>) {
         let asked = Instant::now();
         let answered = core.request(Request::KeepLease { lease: id }).await;
         let Some(kept) = lease.upgrade() else { return };
-        match answered {
-            Ok(Reply::Lease(_)) => kept.state().alive_until = asked + ttl,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                kept.end();
-                return;
-            }
-            other => {
+        match kept.kept(asked, answered) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
                 drop(kept);
-                tracing::debug!(what = %core.config.what, lease = id.0, ?other, "not kept");
+                tracing::debug!(what = %core.config.what, lease = id.0, %error, "not kept");
                 tokio::time::sleep(PAUSE_MAX.min(ttl / KEEPS)).await;
             }
         }
@@ -257,6 +290,10 @@ impl Dict {
     /// Begins a lease of `ttl`, which this process keeps until it is closed, dropped, or the
     /// process ends: then it ends once `ttl` has passed, and what lies under it is removed. 1 ms to
     /// 10 years; a few seconds are good for most.
+    ///
+    /// # Cancel safety
+    /// Dropped after it was handed over, a lease may begin that nobody keeps: it ends when `ttl` is
+    /// over, with nothing under it.
     ///
     /// # Errors
     /// As [`Dict::set`]; `Invalid` for a time out of bounds.
@@ -327,8 +364,26 @@ impl Dict {
     }
 }
 
+/// Ends a lease; it may have ended before.
+pub(crate) fn revoke(core: &Arc<Core>, lease: LeaseId) -> Pending<()> {
+    let operation = Operation::RevokeLease { lease };
+    let step = |outcome, _ack| match outcome {
+        Outcome::Deleted(_) => Ok(Step::Done(())),
+        other => Err(unexpected(&other)),
+    };
+    Pending::write(Arc::clone(core), operation, step).recover(unless_gone)
+}
+
+/// Whether asking again may help.
+fn is_unanswered(error: &ObjectError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::OutcomeUnknown
+    )
+}
+
 /// A lease that was to be ended and is not there is as good as ended.
-pub(crate) fn unless_gone(error: ObjectError) -> Result<()> {
+fn unless_gone(error: ObjectError) -> Result<()> {
     match error.kind() {
         ErrorKind::NotFound => Ok(()),
         _ => Err(error),

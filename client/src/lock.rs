@@ -73,6 +73,9 @@ impl Lock {
         let what = "a lock";
         self.place.dict.call(what, move |core| async move {
             let mut acquiring = Acquiring::begin(&lock)?;
+            if deadline.left() == Some(Duration::ZERO) && lock.is_taken(&core).await? {
+                return Ok(false);
+            }
             loop {
                 let lease = match &acquiring.lease {
                     Some(lease) if !lease.has_ended() => lease.clone(),
@@ -82,10 +85,12 @@ impl Lock {
                     }
                 };
                 match lock.try_once(&core, &lease).await {
-                    Ok(Some(fence)) => {
+                    // The answer can be older than the end of the lease, when it was repeated.
+                    Ok(Some(fence)) if lease.is_there().await? => {
                         acquiring.taken(fence);
                         return Ok(true);
                     }
+                    Ok(Some(_)) => {}
                     Ok(None) if deadline.left() == Some(Duration::ZERO) => {
                         return acquiring.given_up().await.map(|()| false);
                     }
@@ -119,6 +124,10 @@ impl Lock {
 
     /// Gives the lock back. In a forked child it does nothing: the parent holds it.
     ///
+    /// # Cancel safety
+    /// Dropped, at whatever time, the lock is given back in the background; so it is when this
+    /// fails.
+    ///
     /// # Errors
     /// `Invalid` when this object does not hold it; [`ObjectError::Fenced`] when it was lost
     /// meanwhile, so that somebody else may have held it at the same time; as [`Dict::set`].
@@ -135,10 +144,9 @@ impl Lock {
         }
         let Held { lease, fence } = held;
         let name = self.place.name.clone();
-        let lock = self.clone();
+        let (lock, leaving) = (self.clone(), Leaving(lease));
         let step = move |outcome, _ack| {
-            // Nothing lies under it any more; nobody waits for its end.
-            drop(lease.close().start());
+            let _ends_after = &leaving;
             match outcome {
                 Outcome::Swapped(true) => Ok(Step::Done(())),
                 Outcome::Swapped(false) => Err(lock.fenced()),
@@ -176,8 +184,11 @@ impl Lock {
         matches!(&*self.state(), State::Held(held) if held.lease.is_alive())
     }
 
-    /// The fence that a transaction demands.
-    pub(crate) fn demanded(&self) -> Result<Revision> {
+    /// The fence that a transaction of a dictionary demands.
+    pub(crate) fn demanded(&self, core: &Core) -> Result<Revision> {
+        core.check_same_dict(self.place.dict.core()?, || {
+            format!("lock {}", self.described())
+        })?;
         match &*self.state() {
             State::Held(held) if !held.lease.has_ended() => Ok(held.fence),
             State::Held(_) => Err(self.fenced()),
@@ -208,20 +219,36 @@ impl Lock {
         // Half of it, so that the owner answers before the call gives up.
         let longest = core.config.options.timeout / 2;
         let wait = deadline.left().map_or(longest, |left| left.min(longest));
-        let request = Request::AwaitLock {
-            name: self.place.name.clone(),
-            timeout_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        };
-        match core.request(request).await {
-            Ok(Reply::Lock { .. }) => Ok(()),
-            Ok(other) => Err(unexpected_reply(&other)),
+        match self.ask(core, wait).await {
+            Ok(_) => Ok(()),
             // Too many wait on this connection: then look from time to time.
-            Err(error) if error.is_refused() && error.kind() == ErrorKind::Unavailable => {
+            Err(error) if is_crowded(&error) => {
                 core.within(wait.min(LOOK_INTERVAL), std::future::pending::<()>())
                     .await;
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether somebody holds it now. Nothing is written for the question.
+    async fn is_taken(&self, core: &Core) -> Result<bool> {
+        match self.ask(core, Duration::ZERO).await {
+            Ok(holder) => Ok(holder.is_some()),
+            Err(error) if is_crowded(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The fence of who holds it after so long, or none as soon as nobody does.
+    async fn ask(&self, core: &Core, wait: Duration) -> Result<Option<Revision>> {
+        let request = Request::AwaitLock {
+            name: self.place.name.clone(),
+            timeout_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        };
+        match core.request(request).await? {
+            Reply::Lock { fence } => Ok(fence),
+            other => Err(unexpected_reply(&other)),
         }
     }
 
@@ -304,7 +331,7 @@ impl Drop for Acquiring {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             // Takes the lock back too, if the answer was on its way.
-            drop(lease.close().start());
+            lease.abandon();
         }
         let mut state = self.place.state();
         if matches!(*state, State::Acquiring) {
@@ -313,13 +340,27 @@ impl Drop for Acquiring {
     }
 }
 
+/// The lease of a lock that is being given back. Whatever becomes of that, it ends.
+struct Leaving(Lease);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let State::Held(held) = state {
-            drop(held.lease.close().start());
+            held.lease.abandon();
         }
     }
+}
+
+/// Whether too many wait for locks on this connection.
+fn is_crowded(error: &ObjectError) -> bool {
+    error.is_refused() && error.kind() == ErrorKind::Unavailable
 }
 
 /// When a call stops waiting; never, without one.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use objsync_proto::ids::Revision;
+use objsync_proto::ids::{Position, Revision};
 use objsync_proto::wire::{Entry, KeyRange, Reply, Request};
 use objsync_store::Stored;
 
@@ -24,7 +24,7 @@ use crate::pending::unexpected_reply;
 /// One moment of a dictionary.
 pub(crate) struct Moment {
     core: Arc<Core>,
-    revision: Revision,
+    position: Position,
     /// Where the store of this process or the replica holds it; none where the owner is asked.
     held: Option<Held>,
 }
@@ -43,13 +43,16 @@ impl Moment {
             return Ok(moment);
         }
         let position = core.replica.position();
-        if let Some(held) = position.and_then(|position| Held::now(&core, position)) {
+        let held = position.and_then(|position| Held::now(&core, position));
+        // Until the owner has said that it goes on from what the replica holds, it is asked itself.
+        if let Some(held) = held.filter(|held| core.is_of_present(&held.position()) != Some(false))
+        {
             return Ok(Self::held(&core, held));
         }
         match core.request(Request::Barrier).await? {
             Reply::Position(position) => Ok(Self {
                 core,
-                revision: position.revision,
+                position,
                 held: None,
             }),
             other => Err(unexpected_reply(&other)),
@@ -59,7 +62,7 @@ impl Moment {
     fn held(core: &Arc<Core>, held: Held) -> Self {
         Self {
             core: Arc::clone(core),
-            revision: held.revision(),
+            position: held.position(),
             held: Some(held),
         }
     }
@@ -73,7 +76,12 @@ impl Moment {
 
     /// As of when it is.
     pub(crate) fn revision(&self) -> Revision {
-        self.revision
+        self.position.revision
+    }
+
+    /// As of when it is, and in which history: revisions of another one are other changes.
+    pub(crate) fn position(&self) -> Position {
+        self.position
     }
 
     /// What can be told of a key without waiting for anybody.
@@ -91,7 +99,7 @@ impl Moment {
         if let Some(known) = self.at_once(&key)? {
             return Ok(known);
         }
-        let revision = self.revision;
+        let revision = self.revision();
         // The present is cheaper for the owner than the past, and most often it is the same: what
         // was written by then and is still there, or was not there when nothing had happened yet.
         match self.core.request(Request::Get { key: key.clone() }).await? {

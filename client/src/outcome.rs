@@ -66,9 +66,6 @@ async fn ask(core: Arc<Core>, op: Origin) -> Result<Option<Done>> {
     let Some(result) = reply else {
         return Ok(None);
     };
-    if let Ok((outcome, ack)) = &result {
-        core.note_ack(outcome, ack);
-    }
     told(result).map(Some)
 }
 

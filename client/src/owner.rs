@@ -62,6 +62,11 @@ impl OwnerSide {
         &self.owned
     }
 
+    /// Ends the presence of this handle: that of others on the same store goes on.
+    pub(crate) fn end_presence(&self) {
+        self.keeper.end();
+    }
+
     /// The store.
     pub(crate) fn store(&self) -> &Store {
         &self.owned.store
@@ -154,10 +159,11 @@ impl OwnerSide {
             } => self.submit(operation, None, answer),
             // A handle with a queue on disk never becomes the owner.
             Command::Write {
-                answer: Asker::Queue(_),
+                answer: Asker::Queue(_) | Asker::Nobody,
                 ..
             }
             | Command::Numbered { .. }
+            | Command::Withdrawn(_)
             | Command::Finished(_) => {}
             Command::Request { request, reply, .. } => self.request(request, reply),
             Command::Feed { wanted, sink } => {

@@ -14,6 +14,7 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Ack;
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::Reply;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::core::Core;
@@ -192,6 +193,18 @@ impl<T> Pending<T> {
             call.start();
         }
         self
+    }
+
+    /// Hands it over for nobody to wait for: it is made although nobody holds it, also when it has to
+    /// wait for room in the window.
+    pub(crate) fn in_background(self, runtime: &Handle)
+    where
+        T: Send + 'static,
+    {
+        let call = self.start();
+        if !matches!(call.state, State::Ready(_)) {
+            runtime.spawn(call);
+        }
     }
 
     /// Waits in this thread: it spins for some microseconds, then sleeps.

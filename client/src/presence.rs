@@ -12,7 +12,7 @@ use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::LeaseId;
 use objsync_proto::limits::IDLE_TIMEOUT_MS;
-use objsync_proto::operation::{Operation, Outcome};
+use objsync_proto::operation::Outcome;
 use objsync_proto::wire::{Reply, Request};
 use tokio::sync::Notify;
 
@@ -20,14 +20,14 @@ use crate::core::Core;
 use crate::dict::Dict;
 use crate::error::{ObjectError, Result};
 use crate::fork;
-use crate::lease::unless_gone;
+use crate::lease::revoke;
 use crate::pending::{Pending, Step, unexpected};
 
 /// What the lease lasts where no connection keeps it.
 const TTL: Duration = Duration::from_millis(IDLE_TIMEOUT_MS);
 /// How often it is looked after.
 const INTERVAL: Duration = Duration::from_millis(IDLE_TIMEOUT_MS / 3);
-/// How long to wait after a failure.
+/// How long to wait after a failure; twice as long after each that follows, up to the interval.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A key that is there for as long as this is held, and this process connected: see
@@ -72,62 +72,67 @@ impl Shown {
             state.lease.take()
         };
         self.closing.notify_waiters();
-        let Some(lease) = lease.filter(|_| self.core.check_open().is_ok()) else {
-            return Pending::ready(Ok(()));
-        };
-        let step = |outcome, _ack| match outcome {
-            Outcome::Deleted(_) => Ok(Step::Done(())),
-            other => Err(unexpected(&other)),
-        };
-        let operation = Operation::RevokeLease { lease };
-        Pending::write(Arc::clone(&self.core), operation, step).recover(unless_gone)
+        match lease.filter(|_| self.core.check_open().is_ok()) {
+            Some(lease) => revoke(&self.core, lease),
+            None => Pending::ready(Ok(())),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the key under a lease of the present connection.
+    /// Puts the key under a lease of the present connection, unless it is closed. What fails leaves
+    /// no lease behind.
+    ///
+    /// Cancel safety: to be driven to its end, or a lease stays that only the connection's end ends.
     async fn show(&self) -> Result<()> {
-        loop {
+        while !self.state().closed {
             let grant = self.core.config.grant_lease(TTL, true)?;
             let granted = |outcome, _ack| match outcome {
                 Outcome::Lease(id) => Ok(Step::Done(id)),
                 other => Err(unexpected(&other)),
             };
             let lease = Pending::write(Arc::clone(&self.core), grant, granted).await?;
-            let pair = (&self.key[..], &self.value[..]);
-            let put = self.core.config.put_leased(pair, None, Some(lease))?;
-            let done = |outcome, _ack| match outcome {
-                Outcome::Done => Ok(Step::Done(())),
-                other => Err(unexpected(&other)),
+            let is_closed = {
+                let mut state = self.state();
+                state.lease = Some(lease);
+                state.closed
             };
-            match Pending::write(Arc::clone(&self.core), put, done).await {
-                Ok(()) => return self.shown(lease).await,
+            if is_closed {
+                return self.close().await;
+            }
+            match self.put(lease).await {
+                Ok(()) => return Ok(()),
                 // The connection of the grant was gone by then.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == ErrorKind::NotFound => self.state().lease = None,
+                Err(error) => {
+                    if let Some(lease) = self.state().lease.take() {
+                        // Ends the put too, if that was done and its answer lost.
+                        revoke(&self.core, lease).in_background(self.core.runtime());
+                    }
+                    return Err(error);
+                }
             }
         }
+        Ok(())
     }
 
-    /// Notes the lease; ends it at once where that is no longer wanted.
-    async fn shown(&self, lease: LeaseId) -> Result<()> {
-        let closed = {
-            let mut state = self.state();
-            state.lease = Some(lease);
-            state.closed
+    async fn put(&self, lease: LeaseId) -> Result<()> {
+        let pair = (&self.key[..], &self.value[..]);
+        let put = self.core.config.put_leased(pair, None, Some(lease))?;
+        let done = |outcome, _ack| match outcome {
+            Outcome::Done => Ok(Step::Done(())),
+            other => Err(unexpected(&other)),
         };
-        if closed {
-            return self.close().await;
-        }
-        Ok(())
+        Pending::write(Arc::clone(&self.core), put, done).await
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        drop(self.shown.close().start());
+        let runtime = self.shown.core.runtime();
+        self.shown.close().in_background(runtime);
     }
 }
 
@@ -135,6 +140,7 @@ impl Drop for Presence {
 ///
 /// Cancel safety: never dropped but with its runtime.
 async fn look_after(presence: Weak<Shown>) {
+    let mut pause = PAUSE;
     while let Some(shown) = presence.upgrade() {
         let core = Arc::clone(&shown.core);
         let closing = Arc::clone(&shown.closing);
@@ -152,7 +158,7 @@ async fn look_after(presence: Weak<Shown>) {
         drop(shown);
         if lease.is_some() {
             tokio::select! {
-                () = closing => continue,
+                () = closing.as_mut() => continue,
                 () = changed => {}
                 () = tokio::time::sleep(INTERVAL) => {}
             }
@@ -173,10 +179,15 @@ async fn look_after(presence: Weak<Shown>) {
             Err(error) => Err(error),
             Ok(other) => Err(crate::pending::unexpected_reply(&other)),
         };
-        if let Err(error) = again {
-            drop(shown);
-            tracing::debug!(what = %core.config.what, %error, "a presence is not shown");
-            tokio::time::sleep(PAUSE).await;
+        drop(shown);
+        let Err(error) = again else {
+            pause = PAUSE;
+            continue;
+        };
+        tracing::debug!(what = %core.config.what, %error, "a presence is not shown");
+        tokio::select! {
+            () = closing => {}
+            () = tokio::time::sleep(pause) => pause = INTERVAL.min(pause * 2),
         }
     }
 }
@@ -188,6 +199,9 @@ impl Dict {
     /// reconnect it is put again.
     ///
     /// Another write of the key takes it out of that; the last one wins.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, the key is removed in the background.
     ///
     /// # Errors
     /// As [`Dict::set`].
@@ -218,7 +232,12 @@ impl Dict {
                 closing: Arc::default(),
             });
             let presence = Presence { shown };
-            presence.shown.show().await?;
+            let showing = Arc::clone(&presence.shown);
+            // In a task of its own, so that what was granted is known also when this is dropped.
+            let shown = core.runtime().spawn(async move { showing.show().await });
+            shown
+                .await
+                .unwrap_or_else(|stopped| Err(ObjectError::stopped(&stopped)))?;
             core.runtime()
                 .spawn(look_after(Arc::downgrade(&presence.shown)));
             Ok(presence)
@@ -231,5 +250,67 @@ impl fmt::Debug for Presence {
         f.debug_struct("Presence")
             .field("key", &objsync_proto::key::describe(&self.shown.key))
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use objsync_proto::ids::NamespaceId;
+
+    use super::*;
+    use crate::link::GrantRequest;
+    use crate::options::{Options, Target};
+    use crate::wait::block_on;
+
+    /// Runs a test through the owner of a store, and through a peer.
+    fn in_both_roles(test: impl Fn(&Dict, &Dict)) {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Dict::open(folder.path().join("data"), Options::default()).unwrap();
+        let link = owner.grant(GrantRequest::default()).wait().unwrap();
+        let peer = Dict::connect(&Target::Link(link), Options::default()).unwrap();
+        test(&owner, &owner);
+        test(&owner, &peer);
+    }
+
+    fn nothing_is_left(owner: &Dict) {
+        let core = owner.core().unwrap();
+        let (store, pause) = (core.owner().unwrap().store(), Duration::from_millis(5));
+        for _ in 0..4000 {
+            let leased = store.count(NamespaceId::LEASES).unwrap();
+            if leased == 0 && owner.is_empty().unwrap() {
+                return;
+            }
+            block_on("test", core.within(pause, std::future::pending::<()>())).unwrap();
+        }
+        let leased = store.count(NamespaceId::LEASES).unwrap();
+        panic!("{leased} leases and {} keys are left", owner.len().unwrap());
+    }
+
+    #[test]
+    fn presence_that_is_refused_leaves_no_lease() {
+        in_both_roles(|owner, dict| {
+            let shown = dict.presence(&[0xff, 0xff], "no key").wait();
+            assert_eq!(shown.unwrap_err().kind(), ErrorKind::Invalid);
+            nothing_is_left(owner);
+        });
+    }
+
+    #[test]
+    fn presence_that_is_dropped_before_it_is_there_leaves_nothing() {
+        let payload = objsync_proto::value::to_payload("here").unwrap();
+        in_both_roles(|owner, dict| {
+            for polls in 0..40 {
+                let key = objsync_proto::key::encode(&polls.into()).unwrap();
+                let mut shown = dict.presence(key.as_bytes(), payload.clone());
+                // Dropped a little later each time: before, between and after its two writes.
+                for _ in 0..polls {
+                    if shown.try_take().is_some() {
+                        break;
+                    }
+                    std::thread::park_timeout(Duration::from_micros(100));
+                }
+            }
+            nothing_is_left(owner);
+        });
     }
 }

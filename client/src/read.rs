@@ -71,6 +71,12 @@ pub(crate) async fn get_within(
         core.sync().await?;
         return get(core, key).await;
     }
+    if let Some(offline) = &core.offline
+        && let Some(queued) = offline.get(&key)?
+    {
+        // The owner does not have it yet.
+        return Ok(queued);
+    }
     match core.request(Request::Get { key }).await? {
         Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
         other => Err(unexpected_reply(&other)),
@@ -79,13 +85,15 @@ pub(crate) async fn get_within(
 
 /// How many keys there are.
 pub(crate) async fn count(core: Arc<Core>) -> Result<u64> {
-    core.readable().await?;
-    if core
-        .offline
-        .as_ref()
-        .is_some_and(|offline| offline.has_overlay())
-    {
-        return count_in_range(core).await;
+    let offline = core.offline.as_ref();
+    loop {
+        core.readable().await?;
+        if offline.is_some_and(|offline| offline.has_overlay()) {
+            return count_in_range(core).await;
+        }
+        if offline.is_none() || core.holds_acked() {
+            break;
+        }
     }
     if core.owner().is_none()
         && core.replica.extent() == Extent::Whole

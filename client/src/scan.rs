@@ -66,12 +66,8 @@ impl Scan {
         reverse: bool,
         with_values: bool,
     ) -> Result<Self> {
-        core.readable().await?;
         let range = core.config.clip(range);
-        let queued = match &core.offline {
-            Some(offline) => offline.range(&range, reverse)?,
-            None => VecDeque::new(),
-        };
+        let queued = queued(&core, &range, reverse).await?;
         let source = Source::choose(&core, &range, reverse);
         let mut scan = Self::over(core, source, (range, reverse), with_values);
         scan.queued = queued;
@@ -213,6 +209,24 @@ impl Scan {
                     None => break Err(interrupted(&self.core)),
                 }
             },
+        }
+    }
+}
+
+/// Waits until reads find what was acknowledged; gives what is queued on top of that.
+async fn queued(
+    core: &Core,
+    range: &KeyRange,
+    reverse: bool,
+) -> Result<VecDeque<(Bytes, Option<Bytes>)>> {
+    loop {
+        core.readable().await?;
+        let Some(offline) = &core.offline else {
+            return Ok(VecDeque::new());
+        };
+        let queued = offline.range(range, reverse)?;
+        if core.holds_acked() {
+            return Ok(queued);
         }
     }
 }

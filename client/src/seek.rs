@@ -91,7 +91,7 @@ async fn live(core: &Arc<Core>, calls: &mut Calls) -> Option<Phase> {
                     () = core.closing() => break None,
                     () = tokio::time::sleep(TICK) => {
                         core.expire_queued(Instant::now());
-                        calls.expire(core);
+                        calls.expire(core, Instant::now());
                     }
                 }
             }

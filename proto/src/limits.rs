@@ -61,8 +61,14 @@ pub const LEASED_KEY_BYTES_MAX: usize = 4_082;
 /// Most keys of a store that have a time to live or end with a lease. Each takes some 200 bytes of
 /// the owner's memory beside its own.
 pub const LEASED_KEYS_MAX: u64 = 1 << 20;
+/// Most bytes of these keys together: the owner has them in memory.
+pub const LEASED_BYTES_MAX: u64 = 256 << 20;
 /// Most leases of a store.
 pub const LEASES_MAX: u64 = 65_536;
+/// Of each of these limits, the last of so many equal parts is for dictionaries that have little.
+pub const LEASED_RESERVE_SHARE: u64 = 4;
+/// A dictionary has little that has at most one of so many equal parts of such a limit.
+pub const LEASED_LITTLE_SHARE: u64 = 256;
 /// Most keys and locks of one lease, so that its end is one transaction.
 pub const LEASE_MEMBERS_MAX: u32 = 1_024;
 /// Most keys and leases that are ended by one transaction, unless a lease alone has more members.
@@ -123,6 +129,8 @@ pub const BLOCK_BYTES_MAX: u64 = 256 << 10;
 pub const DIGESTS_MAX: usize = 1_024;
 /// Most bytes of keys in the digests of one request.
 pub const DIGESTS_BYTES_MAX: usize = 256 << 10;
+/// Longest an owner that compares waits for the next digests, milliseconds.
+pub const DIGESTS_TIMEOUT_MS: u64 = 30_000;
 /// Bytes of entries that are digested for one request, about.
 pub const DIGEST_STEP_BYTES: u64 = 4 << 20;
 

@@ -12,7 +12,7 @@ use objsync_proto::effect::{Cause, Change};
 use objsync_proto::ids::{Epoch, EpochName, Position, Revision, StoreId};
 use objsync_proto::key::{self, Key};
 use objsync_proto::limits::FRAME_BYTES_MAX;
-use objsync_proto::replica::{Applied, Mode, Replica, Sink};
+use objsync_proto::replica::{Applied, Exchanged, Mode, Replica, Sink};
 use objsync_proto::wire::{Entry, Event, Feed, KeyRange, codec};
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -50,7 +50,7 @@ struct Nobody;
 impl Sink for Nobody {
     fn applied(&mut self, _change: Applied) {}
     fn barrier(&mut self, _id: u64, _position: Position) {}
-    fn exchanged(&mut self, _told: bool) {}
+    fn exchanged(&mut self, _exchanged: Exchanged) {}
 }
 
 const KEYS: u32 = 100_000;

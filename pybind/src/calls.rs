@@ -2,7 +2,8 @@
 //!
 //! A call is a Rust future. When its answer comes, the thread that brings it notes the call's number
 //! and writes one byte to a socket that the event loop watches; it never touches Python. The loop
-//! then polls the noted calls in its own thread and completes their `asyncio` futures.
+//! then polls the noted calls in its own thread and completes their `asyncio` futures. The call of a
+//! future that is cancelled is dropped before the task that awaited it goes on.
 //!
 //! Dropping a call half way does not take back a write that was handed over.
 
@@ -37,6 +38,8 @@ pub(crate) struct Calls {
 struct Waiting {
     last_number: u64,
     calls: HashMap<u64, (Call, Py<PyAny>)>,
+    /// Numbers by the address of the future, which lives as long as its call waits.
+    numbers: HashMap<usize, u64>,
 }
 
 /// Numbers of calls that can go on.
@@ -100,6 +103,7 @@ impl Calls {
             Poll::Ready(result) => complete(py, future, result),
             Poll::Pending => {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                waiting.numbers.insert(future.as_ptr() as usize, number);
                 waiting
                     .calls
                     .insert(number, (call, future.clone().unbind()));
@@ -109,11 +113,18 @@ impl Calls {
     }
 
     fn take(&self, number: u64) -> Option<(Call, Py<PyAny>)> {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .calls
-            .remove(&number)
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = waiting.calls.remove(&number)?;
+        waiting.numbers.remove(&(taken.1.as_ptr() as usize));
+        Some(taken)
+    }
+
+    fn take_of(&self, future: &Bound<'_, PyAny>) -> Option<(Call, Py<PyAny>)> {
+        let number = {
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.numbers.get(&(future.as_ptr() as usize)).copied()
+        };
+        self.take(number?)
     }
 }
 
@@ -163,6 +174,11 @@ impl Calls {
     /// The descriptor that becomes readable when a call can go on.
     fn fileno(&self) -> i32 {
         self.wakeups.as_raw_fd()
+    }
+
+    /// Drops the call of a future that is done without it. Called by the event loop.
+    fn forget(&self, future: &Bound<'_, PyAny>) {
+        drop(self.take_of(future));
     }
 
     /// Lets the calls that were woken go on. Called by the event loop.

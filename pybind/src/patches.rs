@@ -20,7 +20,13 @@ pub(crate) fn patch(
     items: &Bound<'_, PyTuple>,
 ) -> PyResult<Pending<u64>> {
     let encoded = encode_key(key)?;
-    let payload = |item: Object<'_>| encode(&item).map(Bytes::from);
+    let is_set = what != "list_append";
+    let payload = |item: Object<'_>| {
+        if is_set {
+            hashable(&item)?;
+        }
+        encode(&item).map(Bytes::from)
+    };
     let items = items.iter().map(payload).collect::<PyResult<_>>()?;
     match what {
         "list_append" => Ok(dict.list_append(&encoded, items)),
@@ -31,6 +37,18 @@ pub(crate) fn patch(
             format!("there is no change of a part named {what:?}"),
         )),
     }
+}
+
+/// Refuses what no set of Python holds, by its own word: every reader would fail.
+fn hashable(item: &Object<'_>) -> PyResult<()> {
+    let Err(error) = item.hash() else {
+        return Ok(());
+    };
+    let py = item.py();
+    let text = format!("no set holds the item: {}", error.value(py));
+    let refused = errors::invalid(py, text);
+    refused.set_cause(py, Some(error));
+    Err(refused)
 }
 
 /// Changes a part of a value; completes with its number.

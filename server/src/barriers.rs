@@ -29,16 +29,16 @@ struct Shared {
 }
 
 impl Barriers {
-    /// Adds one; tells whether there was room: a client may ask for more than it reads.
-    pub(crate) fn put(&self, barrier: Barrier) -> bool {
+    /// Adds one. A client may ask for more than it reads, and while a state or a difference is on its
+    /// way none is read: then it takes the place of the one before, of which it says as much.
+    pub(crate) fn put(&self, barrier: Barrier) {
         let mut asked = self.asked();
         if asked.len() >= REQUESTS_IN_FLIGHT_MAX {
-            return false;
+            asked.pop_back();
         }
         asked.push_back(barrier);
         drop(asked);
         self.0.filled.notify_one();
-        true
     }
 
     /// Takes all of them.
@@ -53,5 +53,34 @@ impl Barriers {
 
     fn asked(&self) -> MutexGuard<'_, VecDeque<Barrier>> {
         self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use objsync_proto::ids::{Epoch, EpochName, Revision, StoreId};
+
+    use super::*;
+
+    #[test]
+    fn barriers_that_nobody_looks_at_take_bounded_room_and_the_newest_is_kept() {
+        let barriers = Barriers::default();
+        let epoch = Epoch {
+            number: 1,
+            name: EpochName([1; 16]),
+        };
+        let count = 3 * REQUESTS_IN_FLIGHT_MAX as u64;
+        for id in 1..=count {
+            let position = Position {
+                store: StoreId([1; 16]),
+                epoch,
+                revision: Revision(id),
+            };
+            barriers.put(Barrier { id, position });
+        }
+        let asked = barriers.take();
+        assert_eq!(asked.len(), REQUESTS_IN_FLIGHT_MAX);
+        assert!(asked.iter().is_sorted_by_key(|barrier| barrier.id));
+        assert_eq!(asked.back().map(|barrier| barrier.id), Some(count));
     }
 }

@@ -3,7 +3,8 @@
 //! A wait for a lock is a task of its own, so the connection is read on meanwhile; it ends with its
 //! time, with the connection, or when the lock is free, whichever comes first.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,27 +12,75 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{LeaseId, NamespaceId, Origin, Revision};
 use objsync_proto::limits::{LEASED_KEY_BYTES_MAX, LOCK_WAIT_MS_MAX, LOCK_WAITS_MAX};
 use objsync_proto::wire::{Reply, ToPeer};
-use objsync_store::{OnUnlock, Store, StoreError};
+use objsync_store::{FreedLock, OnUnlock, Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::peer::Peer;
 
-/// Told whenever a lock of a store is freed.
+/// Told whenever a lock of a store is freed: whoever waits for that one looks again, nobody else.
 pub struct Unlocks {
-    freed: Arc<Notify>,
+    waits: Arc<Waits>,
     _told: OnUnlock,
+}
+
+/// Who waits, by lock, and how many these are.
+#[derive(Default)]
+struct Waits(Mutex<HashMap<FreedLock, (Arc<Notify>, usize)>>);
+
+impl Waits {
+    fn tell(&self, freed: &[FreedLock]) {
+        let waits = self.lock();
+        for (freed, _) in freed.iter().filter_map(|lock| waits.get(lock)) {
+            freed.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<FreedLock, (Arc<Notify>, usize)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One that waits, until it is dropped.
+struct Waiting<'a> {
+    waits: &'a Waits,
+    lock: FreedLock,
+    freed: Arc<Notify>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(waits: &'a Waits, lock: FreedLock) -> Self {
+        let freed = {
+            let mut all = waits.lock();
+            let (freed, count) = all.entry(lock.clone()).or_default();
+            *count += 1;
+            Arc::clone(freed)
+        };
+        Self { waits, lock, freed }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut all = self.waits.lock();
+        if let Some((_, count)) = all.get_mut(&self.lock) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.lock);
+            }
+        }
+    }
 }
 
 impl Unlocks {
     /// Listens to a store from here on.
     #[must_use]
     pub fn of(store: &Store) -> Self {
-        let freed = Arc::new(Notify::new());
-        let told = Arc::clone(&freed);
-        let on_unlock = store.on_unlock(Arc::new(move || told.notify_waiters()));
+        let waits = Arc::new(Waits::default());
+        let told = Arc::clone(&waits);
+        let on_unlock = store.on_unlock(Arc::new(move |freed| told.tell(freed)));
         Self {
-            freed,
+            waits,
             _told: on_unlock,
         }
     }
@@ -49,9 +98,10 @@ impl Unlocks {
         timeout_ms: u64,
     ) -> Result<Option<Revision>, StoreError> {
         let end = Instant::now() + Duration::from_millis(timeout_ms.min(LOCK_WAIT_MS_MAX));
+        let waiting = Waiting::new(&self.waits, (namespace, name.clone()));
         loop {
             // Made before the look: what is freed after it is heard.
-            let mut freed = std::pin::pin!(self.freed.notified());
+            let mut freed = std::pin::pin!(waiting.freed.notified());
             freed.as_mut().enable();
             let fence = store.lock_holder(namespace, name)?;
             if fence.is_none() || Instant::now() >= end {

@@ -189,7 +189,7 @@ fn count(peer: &Peer) -> Answered {
 
 fn barrier(peer: &Peer, streams: &mut Streams, id: u64) -> Answered {
     let position = peer.serving.store.position();
-    streams.barrier(id, position)?;
+    streams.barrier(id, position);
     Ok(Reply::Position(position))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::Position;
-use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
+use objsync_proto::limits::SUBSCRIPTIONS_MAX;
 use objsync_proto::wire::{Digest, Held, KeyRange, Reply};
 use quinn::Connection;
 use tokio::sync::mpsc;
@@ -168,20 +168,13 @@ impl Streams {
     }
 
     /// Sends a barrier through every subscription.
-    pub(crate) fn barrier(&mut self, id: u64, position: Position) -> Result<(), Failure> {
-        for (subscription, open) in &self.open {
+    pub(crate) fn barrier(&mut self, id: u64, position: Position) {
+        for open in self.open.values() {
             let Some(barriers) = &open.barriers else {
                 continue;
             };
-            if !barriers.put(Barrier { id, position }) {
-                let message = format!(
-                    "subscription {subscription} has {REQUESTS_IN_FLIGHT_MAX} barriers unread; \
-                     that is the limit"
-                );
-                return Err(Failure::new(ErrorKind::Full, message));
-            }
+            barriers.put(Barrier { id, position });
         }
-        Ok(())
     }
 
     /// Forgets the streams that have ended.

@@ -4,6 +4,7 @@
 //! open. Something ends by a transaction of its own, for which the writer's queue is asked
 //! (`commit::Request::Expire`), by the store's own thread or by a test.
 
+mod counts;
 mod keeper;
 mod table;
 
@@ -23,6 +24,7 @@ use crate::error::StoreError;
 use crate::reader::PageLimits;
 use crate::state::DictState;
 
+pub(crate) use counts::Counts;
 pub use keeper::Keeper;
 pub(crate) use table::Applied;
 use table::Table;
@@ -31,27 +33,36 @@ use table::Table;
 const PAGE_BYTES: usize = 1 << 20;
 /// How long nothing is ended after a try of which nothing came.
 const RETRY_MS: u64 = 1_000;
+/// How long what could not be read is left alone: it may be repaired.
+const PUT_OFF_MS: u64 = 60_000;
 /// The wall clock can be set while somebody waits for it; it is looked at this often at least.
 const LOOK_MS_MAX: u64 = 10_000;
 
-/// What is told when a lock is free.
-type Waker = dyn Fn() + Send + Sync;
+/// A lock that nobody holds any more: its dictionary and its name.
+pub type FreedLock = (NamespaceId, Bytes);
+
+/// What is told of locks that are free, from the writing thread: it must not block.
+pub type UnlockWaker = dyn Fn(&[FreedLock]) + Send + Sync;
 
 /// Leases, times to live and locks.
 #[derive(Default)]
 pub(crate) struct Leases {
     table: Mutex<Table>,
+    /// The table's counts, for who does not wait for it.
     keys: AtomicU64,
+    key_bytes: AtomicU64,
     leases: AtomicU64,
     /// By the monotonic clock: nothing is ended before.
     not_before_ms: AtomicU64,
+    /// Turns that failed one after another, because something could not be read.
+    pub(crate) failed_turns: AtomicU64,
     next_keeper: AtomicU64,
-    wakers: Mutex<Vec<Weak<Waker>>>,
+    wakers: Mutex<Vec<Weak<UnlockWaker>>>,
 }
 
 /// While this lives, the function given to `Store::on_unlock` is called.
 pub struct OnUnlock {
-    _waker: Arc<Waker>,
+    _waker: Arc<UnlockWaker>,
 }
 
 impl Leases {
@@ -82,16 +93,32 @@ impl Leases {
     pub(crate) fn leased(&self) -> Leased {
         Leased {
             keys: self.keys.load(Ordering::Relaxed),
+            key_bytes: self.key_bytes.load(Ordering::Relaxed),
             leases: self.leases.load(Ordering::Relaxed),
         }
+    }
+
+    /// How much there is of one dictionary.
+    pub(crate) fn leased_of(&self, namespace: NamespaceId) -> Leased {
+        self.table().leased_of(namespace)
+    }
+
+    /// Whether there is such an entry, if it is one of a key or a lease that ends.
+    pub(crate) fn holds(&self, key: &Bytes, entry: &EntryKey) -> bool {
+        self.table().holds(key, entry)
     }
 
     /// Learns of a change of an entry.
     pub(crate) fn apply(&self, change: &Change, monotonic_ms: u64) -> Applied {
         let mut table = self.table();
         let applied = table.apply(change, monotonic_ms);
-        let (keys, leases) = table.counts();
+        let Leased {
+            keys,
+            key_bytes,
+            leases,
+        } = table.leased();
         self.keys.store(keys, Ordering::Relaxed);
+        self.key_bytes.store(key_bytes, Ordering::Relaxed);
         self.leases.store(leases, Ordering::Relaxed);
         applied
     }
@@ -101,24 +128,31 @@ impl Leases {
         self.table().due(now_ms, monotonic_ms, count_max)
     }
 
+    /// What could not be looked at is due again later.
+    pub(crate) fn put_off(&self, due: &Due, now_ms: u64, monotonic_ms: u64) {
+        let again_ms = now_ms.saturating_add(PUT_OFF_MS);
+        let lease_again_ms = monotonic_ms.saturating_add(PUT_OFF_MS);
+        self.table().put_off(due, again_ms, lease_again_ms);
+    }
+
     /// Something was ended, or there was nothing: what follows is not held up.
     pub(crate) fn go_on(&self) {
         self.not_before_ms.store(0, Ordering::Relaxed);
     }
 
     /// Calls those who wait for a lock.
-    pub(crate) fn tell_unlocked(&self) {
+    pub(crate) fn tell_unlocked(&self, freed: &[FreedLock]) {
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         wakers.retain(|waker| {
             let waker = waker.upgrade();
             if let Some(waker) = &waker {
-                waker();
+                waker(freed);
             }
             waker.is_some()
         });
     }
 
-    pub(crate) fn on_unlock(&self, wake: Arc<Waker>) -> OnUnlock {
+    pub(crate) fn on_unlock(&self, wake: Arc<UnlockWaker>) -> OnUnlock {
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         wakers.push(Arc::downgrade(&wake));
         OnUnlock { _waker: wake }

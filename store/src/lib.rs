@@ -93,7 +93,7 @@ pub use feed::{Feed, FeedRead, Published};
 pub use follow::{
     Applied, Ship, ShipCursor, Shipped, Stage, Whole, discard_partial, partial_snapshot, promote,
 };
-pub use leases::{Keeper, OnUnlock};
+pub use leases::{FreedLock, Keeper, OnUnlock, UnlockWaker};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
 pub use past::Past;
 pub use reader::{ENTRY_BYTES as PAGE_ENTRY_BYTES, Reader};

@@ -45,7 +45,7 @@ impl Core {
                 let is_behind = self.open.unsynced().bytes > 0;
                 self.sync().map(|()| is_behind)
             }
-            Step::Grow => self.open.grow_ahead().map(|()| true),
+            Step::Grow => self.grow_ahead().map(|()| true),
             Step::Index => self
                 .state
                 .advance(self.open.durable().min(self.committed())),

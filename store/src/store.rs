@@ -19,7 +19,7 @@ use crate::error::StoreError;
 use crate::feed::{Feed, Published};
 use crate::grants::{GrantEvent, check_grant};
 use crate::history::{self, Walk};
-use crate::leases::{Keeper, OnUnlock};
+use crate::leases::{Keeper, OnUnlock, UnlockWaker};
 use crate::options::StoreOptions;
 use crate::reader::Reader;
 use crate::recovery;
@@ -383,9 +383,9 @@ impl Store {
         core.lock_holder(namespace, name)
     }
 
-    /// Calls `wake` each time that a lock was freed, from the writing thread: it must not block.
+    /// Calls `wake` with the locks that a batch has freed, each time, from the writing thread: it must not block.
     #[must_use]
-    pub fn on_unlock(&self, wake: Arc<dyn Fn() + Send + Sync>) -> OnUnlock {
+    pub fn on_unlock(&self, wake: Arc<UnlockWaker>) -> OnUnlock {
         self.core().leases.on_unlock(wake)
     }
 

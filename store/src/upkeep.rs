@@ -192,16 +192,21 @@ impl Core {
             let done = match self.open.wait_for_work() {
                 FlushWork::Stop => return,
                 FlushWork::Sync => self.sync(),
-                FlushWork::Grow => {
-                    let grown = self.open.grow_ahead();
-                    self.feed.wake_durable();
-                    grown
-                }
+                FlushWork::Grow => self.grow_ahead(),
             };
             if let Err(error) = done {
                 tracing::warn!(%error, "in the background");
             }
         }
+    }
+
+    /// Writes zeros ahead of the writer. That syncs what was written, so that no other sync may
+    /// follow: whoever goes on from one learns of it here.
+    pub(crate) fn grow_ahead(&self) -> Result<(), StoreError> {
+        let grown = self.open.grow_ahead();
+        self.index_may_follow();
+        self.feed.wake_durable();
+        grown
     }
 
     /// What the thread that keeps the index does until it is stopped.
@@ -276,5 +281,85 @@ impl Core {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use objsync_proto::ids::{Durability, NamespaceId};
+    use objsync_proto::operation::Operation;
+
+    use super::*;
+    use crate::commit::Request;
+    use crate::options::{IndexKind, StoreLimits, StoreOptions};
+    use crate::recovery;
+    use crate::steps::Step;
+    use crate::store::Submission;
+
+    fn core(limits: StoreLimits, threads: bool) -> (tempfile::TempDir, Arc<Core>) {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            index: IndexKind::Memory,
+            limits,
+            threads: false,
+            ..StoreOptions::default()
+        };
+        let mut core = recovery::open(directory.path(), options).unwrap();
+        let (name, content) = ("default".to_owned(), Vec::new());
+        core.run_here(Request::CreateNamespace { name, content })
+            .unwrap();
+        core.has_threads = threads;
+        (directory, Arc::new(core))
+    }
+
+    fn write_buffered(core: &Core) {
+        let payload = objsync_proto::value::int_payload(1);
+        let compression = objsync_proto::stored::Compression::None;
+        let operation = Operation::Put {
+            key: Bytes::from(objsync_proto::key::encode(&1.into()).unwrap()),
+            value: objsync_proto::stored::seal(&payload, compression).unwrap(),
+        };
+        let write = Submission {
+            namespace: NamespaceId::DEFAULT,
+            operation,
+            durability: Some(Durability::Buffered),
+            origin: None,
+        };
+        core.run_anyway(Request::Write(write)).unwrap();
+        assert!(core.upkeep.target() < core.committed());
+    }
+
+    /// Growing the log syncs it: then nobody syncs for the index any more.
+    #[test]
+    fn index_may_follow_what_was_synced_when_the_log_grew() {
+        let (_directory, core) = core(StoreLimits::default(), false);
+        write_buffered(&core);
+        core.step(Step::Grow).unwrap();
+        assert_eq!(core.open.durable(), core.committed());
+        assert_eq!(core.upkeep.target(), core.committed());
+        core.kill();
+    }
+
+    /// The end of a segment syncs it, and the next one may not come to be.
+    #[test]
+    fn who_waits_for_room_lets_the_index_follow_what_is_durable_by_then() {
+        let limits = StoreLimits {
+            recent_bytes_max: 1,
+            ..StoreLimits::default()
+        };
+        let (_directory, core) = core(limits, true);
+        write_buffered(&core);
+        core.open.sync().unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        let (indexing, waiting) = (Arc::clone(&core), Arc::clone(&core));
+        let index = std::thread::spawn(move || indexing.serve_index());
+        let waiter = std::thread::spawn(move || send.send(waiting.wait_for_room()));
+        let room = receive.recv_timeout(Duration::from_secs(20));
+        assert!(matches!(room, Ok(Ok(()))), "{room:?}");
+        core.upkeep.stop();
+        index.join().unwrap();
+        waiter.join().unwrap().unwrap();
+        core.kill();
     }
 }

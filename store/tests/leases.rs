@@ -17,7 +17,10 @@ use harness::{
 use objsync_proto::effect::Cause;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, LeaseId, NamespaceId, Revision};
-use objsync_proto::limits::IDLE_TIMEOUT_MS;
+use objsync_proto::limits::{
+    EXPIRY_TURN_COUNT_MAX, IDLE_TIMEOUT_MS, LEASED_KEY_BYTES_MAX, LEASES_MAX,
+    TRANSACTION_BYTES_MAX, TTL_MS_MAX,
+};
 use objsync_proto::operation::{Fence, Operation, Outcome, Patch};
 use objsync_store::{FeedRead, LogRead, Published, Step, Store, StoreError, StoreOptions};
 
@@ -55,9 +58,26 @@ impl Room {
 
     /// As after a kill.
     fn reopen(&self, store: Store) -> Store {
+        self.reopen_with(store, self.options())
+    }
+
+    fn reopen_with(&self, store: Store, options: StoreOptions) -> Store {
         store.kill();
         drop(store);
-        self.open()
+        open(self.path(), options)
+    }
+
+    /// Damages all that holds these bytes.
+    fn turn_bits_of(&self, bytes: &[u8]) -> Vec<harness::disk::TurnedBit> {
+        let mut turned = Vec::new();
+        for path in self.disk.files(".seg") {
+            let content = self.disk.read(&path).unwrap();
+            let places = content.windows(bytes.len()).enumerate();
+            for (at, _) in places.filter(|(_, window)| *window == bytes) {
+                turned.push(self.disk.turn_bit(&path, at as u64 * 8));
+            }
+        }
+        turned
     }
 }
 
@@ -481,7 +501,8 @@ fn whoever_waits_for_a_lock_is_told_each_time_one_is_free() {
     let store = room.open();
     let told = Arc::new(AtomicU64::new(0));
     let counted = told.clone();
-    let guard = store.on_unlock(Arc::new(move || {
+    let guard = store.on_unlock(Arc::new(move |freed| {
+        assert_eq!(freed, [(NS, key_of("l"))]);
         counted.fetch_add(1, Ordering::Relaxed);
     }));
     let lease = grant(&store, 100, false);
@@ -527,6 +548,141 @@ fn very_many_ends_are_several_bounded_transactions() {
             .all(|of| of.changes.len() <= 3 * 1_024 && of.cause == Cause::Expiry)
     );
     assert!(has_no_entries(&store) && content(&store).is_empty());
+}
+
+#[test]
+fn lock_of_who_is_gone_is_freed_before_very_many_keys_have_ended() {
+    let room = Room::new();
+    let store = room.open();
+    let lease = grant(&store, 100, false);
+    lock(&store, "l", lease).unwrap();
+    for number in 0..=EXPIRY_TURN_COUNT_MAX {
+        let key = leased(&format!("{number}"), Some(100), None);
+        execute(&store, key, Durability::Buffered).unwrap();
+    }
+    room.clock.pass(100);
+    assert!(expire(&store));
+    assert_eq!(store.lock_holder(NS, &key_of("l")).unwrap(), None);
+    assert!(!content(&store).is_empty(), "it was the first turn");
+    while expire(&store) {}
+    assert!(has_no_entries(&store) && content(&store).is_empty());
+}
+
+#[test]
+fn batch_as_large_as_one_may_be_is_taken_whatever_of_leases_ends_with_it() {
+    let room = Room::new();
+    let store = room.open();
+    let long = |number: usize| format!("{number:04}{}", "k".repeat(LEASED_KEY_BYTES_MAX - 10));
+    let write = |name: &str| change(name, Some(""));
+    let one = write(&long(0));
+    let bytes = objsync_proto::evaluate::change_bytes(&one.key, one.value.as_deref());
+    let count = TRANSACTION_BYTES_MAX / bytes;
+    for number in 0..count {
+        let operation = Operation::PutLeased {
+            key: key_of(&long(number)),
+            value: value_of("ends"),
+            ttl_ms: Some(1_000_000),
+            lease: None,
+        };
+        execute(&store, operation, Durability::Buffered).unwrap();
+    }
+    // What is queued before it goes into the log before it.
+    for number in 0..4 {
+        let beside = put(&format!("beside {number}"), &"x".repeat(1_000_000));
+        let done =
+            Box::new(|answer: Result<objsync_store::Answer, StoreError>| drop(answer.unwrap()));
+        store.submit(harness::submission(beside, Durability::Buffered), done);
+    }
+    let (answers, answered) = std::sync::mpsc::channel();
+    let changes = (0..count).map(|number| write(&long(number))).collect();
+    let batch = harness::submission(Operation::Batch { changes }, Durability::Sync);
+    let done = move |answer: Result<objsync_store::Answer, StoreError>| {
+        answers.send(answer.unwrap()).unwrap();
+    };
+    store.submit(batch, Box::new(done));
+    while store.step(Step::Queue).unwrap() {}
+    assert_eq!(answered.recv().unwrap().outcome, Ok(Outcome::Done));
+    assert!(has_no_entries(&store));
+    let store = room.reopen(store);
+    assert!(has_no_entries(&store));
+    assert_eq!(store.count(NS).unwrap(), count as u64 + 4);
+    assert_eq!(get(&store, &long(count - 1)).as_deref(), Some(""));
+}
+
+#[test]
+fn writes_of_one_batch_count_what_they_leave_and_not_what_they_change() {
+    let room = Room::new();
+    let store = room.open();
+    let granted = |presence| Operation::GrantLease {
+        ttl_ms: 1_000_000,
+        presence,
+    };
+    let mut leases = Vec::new();
+    let grant = || execute(&store, granted(false), Durability::Buffered).unwrap();
+    while let Ok(Outcome::Lease(lease)) = grant().outcome {
+        leases.push(lease);
+    }
+    let lease = leases.pop().expect("many were granted");
+    run(&store, Operation::RevokeLease { lease });
+    let revoked = |number: usize| Operation::RevokeLease {
+        lease: leases[number],
+    };
+    // One place is free all the while, or one more.
+    let batch = [
+        leased("a", Some(1_000_000), Some(leases[9])),
+        leased("a", Some(2_000_000), Some(leases[8])),
+        put("a", "for good"),
+        granted(false),
+        revoked(0),
+        granted(true),
+    ];
+    let (answers, answered) = std::sync::mpsc::channel();
+    for operation in batch.into_iter().chain([granted(false)]) {
+        let answers = answers.clone();
+        let done = move |answer: Result<objsync_store::Answer, StoreError>| {
+            answers.send(answer.unwrap().outcome).unwrap();
+        };
+        let submission = harness::submission(operation, Durability::Buffered);
+        store.submit(submission, Box::new(done));
+    }
+    assert!(store.step(Step::Queue).unwrap());
+    let outcomes: Vec<_> = answered.try_iter().collect();
+    assert_eq!(outcomes.len(), 7, "it is one batch");
+    assert!(outcomes[..6].iter().all(Result::is_ok), "{outcomes:?}");
+    let full = outcomes[6].clone().unwrap_err();
+    assert_eq!(full.kind, ErrorKind::Full);
+}
+
+#[test]
+fn dictionary_that_takes_all_the_leases_it_can_leaves_some_to_another() {
+    let room = Room::new();
+    let mut store = room.open();
+    let (other, _) = store.create_namespace("other", vec![]).unwrap();
+    let grant_in = |store: &Store, namespace| {
+        let grant = Operation::GrantLease {
+            ttl_ms: TTL_MS_MAX,
+            presence: false,
+        };
+        let granted = objsync_store::Submission {
+            namespace,
+            ..harness::submission(grant, Durability::Buffered)
+        };
+        store.execute(granted).unwrap().outcome
+    };
+    let mut taken = 0;
+    while grant_in(&store, NS).is_ok() {
+        taken += 1;
+    }
+    assert_eq!(taken, LEASES_MAX / 4 * 3);
+    store.flush(store.position().revision).unwrap();
+    // Counted anew, from what is there.
+    store = room.reopen(store);
+    assert_eq!(grant_in(&store, NS).unwrap_err().kind, ErrorKind::Full);
+    let mut others = 0;
+    while grant_in(&store, other).is_ok() {
+        others += 1;
+    }
+    assert_eq!(others, LEASES_MAX / 256);
 }
 
 #[test]
@@ -602,6 +758,64 @@ fn what_a_store_that_cannot_write_did_not_end_the_next_owner_ends() {
     assert!(expire(&store));
     assert_eq!(get(&store, "k"), None);
     store.keeper().keep(NS, lease).expect("it begins anew");
+}
+
+#[test]
+fn key_that_cannot_be_read_keeps_nothing_else_from_its_end() {
+    let room = Room::new();
+    let mut options = room.options();
+    options.limits.segment_bytes = 4 << 10;
+    let store = open(room.path(), options.clone());
+    let mark = "a value that nobody else has".repeat(20);
+    let (broken, whole) = (grant(&store, 100, false), grant(&store, 100, false));
+    for (name, ttl_ms, lease) in [
+        ("broken", Some(100), None),
+        ("member", None, Some(broken)),
+        ("fine", Some(100), None),
+    ] {
+        let value = match name {
+            "fine" => value_of("fine"),
+            _ => value_of(&mark),
+        };
+        let key = key_of(name);
+        run(
+            &store,
+            Operation::PutLeased {
+                key,
+                value,
+                ttl_ms,
+                lease,
+            },
+        );
+    }
+    lock(&store, "theirs", broken).unwrap();
+    lock(&store, "free", whole).unwrap();
+    for number in 0..40 {
+        set(&store, &format!("filler {number}"), &"x".repeat(300));
+    }
+    // Without an index: what is read is read from the log.
+    let store = room.reopen_with(store, options);
+    let turned = room.turn_bits_of(mark.as_bytes());
+    assert!(turned.len() >= 2, "each value stands in the log");
+    room.clock.pass(100);
+    // It may pass, so all of it is tried again at first.
+    let tries = (0..100).take_while(|_| store.step(Step::Expire).is_err());
+    assert_eq!(tries.count(), 30);
+    assert_eq!(get(&store, "fine"), None);
+    assert_eq!(store.lock_holder(NS, &key_of("free")).unwrap(), None);
+    assert!(store.lock_holder(NS, &key_of("theirs")).unwrap().is_some());
+    room.clock.pass(1_000);
+    assert!(!expire(&store), "it is left alone for a while");
+    let status = store.keeper().keep(NS, broken);
+    status.expect("nobody decided its end");
+    for bit in turned {
+        room.disk.turn_back(bit);
+    }
+    room.clock.pass(60_000);
+    assert!(expire(&store));
+    assert_eq!((get(&store, "broken"), get(&store, "member")), (None, None));
+    assert_eq!(store.lock_holder(NS, &key_of("theirs")).unwrap(), None);
+    assert!(has_no_entries(&store));
 }
 
 #[test]

@@ -4,13 +4,16 @@
 
 mod harness;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use harness::disk::SimDisk;
 use harness::*;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, NamespaceId, Revision};
 use objsync_proto::operation::{Operation, Outcome};
-use objsync_store::{Store, StoreError, StoreOptions};
+use objsync_store::{IndexKind, Store, StoreError, StoreLimits, StoreOptions};
 
 #[test]
 fn value_is_read_after_it_was_set_and_after_reopening() {
@@ -321,6 +324,40 @@ fn operation_queued_twice_is_run_once_and_answered_twice() {
     for (count, pair) in (1..).zip(answers.chunks(2)) {
         assert_eq!(pair[0].outcome, Ok(Outcome::Number(count)));
         assert_eq!(pair[0], pair[1]);
+    }
+}
+
+#[test]
+fn writers_that_fill_the_memory_ahead_of_the_index_wait_and_go_on() {
+    // Small enough to be full between two syncs, with values that make the log grow all the time.
+    let limits = StoreLimits {
+        recent_bytes_max: 8 << 20,
+        ..StoreLimits::default()
+    };
+    for round in 0..8 {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            index: IndexKind::Memory,
+            limits,
+            ..StoreOptions::default()
+        };
+        let store = Arc::new(open(directory.path(), options));
+        let (send, receive) = std::sync::mpsc::channel();
+        let writing = Arc::clone(&store);
+        let writer = std::thread::spawn(move || {
+            let text = "x".repeat(500_000);
+            for number in 0..60 {
+                let level = Durability::Buffered;
+                execute(&writing, put(&number.to_string(), &text), level).unwrap();
+                let _ = send.send(number);
+            }
+        });
+        for number in 0..60 {
+            let written = receive.recv_timeout(Duration::from_secs(20));
+            let marks = store.marks();
+            assert_eq!(written, Ok(number), "round {round} hangs at {marks:?}");
+        }
+        writer.join().unwrap();
     }
 }
 

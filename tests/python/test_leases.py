@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from objsync import DiskObject, NetworkObject, Object, Transaction, Watch, aio, errors
+from objsync import DiskObject, NetworkObject, Object, Transaction, Watch, _loop, aio, errors
+from objsync._aio_parts import Opened
 from programs import Program, Server, stop_all
 
 DEADLINE_S = 30.0
@@ -390,5 +391,69 @@ def test_awaitable_lock_is_fair_to_cancelled_tasks(folder: Path) -> None:
                 await d.transact(write)
             await asyncio.gather(*(count() for _ in range(8)))
             assert counted == 8
+
+    run(main())
+
+
+def test_awaitable_lock_that_was_taken_for_a_cancelled_task_is_given_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with aio.DiskObject("store") as d:
+            lock = d.lock("l")
+            uncut = _loop.call
+
+            def cut(start: Any, *arguments: Any) -> asyncio.Future[Any]:
+                # The answer is there, and the task is cancelled before it goes on with it.
+                answer = uncut(start, *arguments)
+                task = asyncio.current_task()
+                assert task is not None
+                answer.add_done_callback(lambda _: task.cancel())
+                return answer
+
+            async def enter() -> None:
+                async with lock:
+                    pass
+
+            for take in (lock.acquire, enter):
+                task = asyncio.create_task(take())
+                with monkeypatch.context() as patched:
+                    patched.setattr(_loop, "call", cut)
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                assert not lock.locked
+                assert await lock.acquire(timeout=DEADLINE_S)
+                await lock.release()
+
+    run(main())
+
+
+def test_awaitable_lock_can_be_asked_for_again_once_the_wait_is_over(folder: Path) -> None:
+    async def main() -> None:
+        async with aio.DiskObject("store") as d, d.lock("l"):
+            waits = d.lock("l")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(waits.acquire(), 0.1)
+            assert not await waits.acquire(blocking=False)
+
+    run(main())
+
+
+def test_error_of_a_block_is_not_replaced_by_one_of_leaving_it() -> None:
+    class Left(Opened):
+        async def _open(self) -> None:
+            pass
+
+        async def _close(self) -> None:
+            raise errors.UnavailableError("gone")
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="mine") as raised:
+            async with Left():
+                raise ValueError("mine")
+        assert raised.value.__notes__ == ["gone"]
+        with pytest.raises(errors.UnavailableError):
+            async with Left():
+                pass
 
     run(main())

@@ -9,12 +9,23 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conftest import Maker
-from objsync import DiskObject, NetworkObject, Object, Transaction, aio, errors
+from objsync import (
+    DiskObject,
+    NetworkObject,
+    Object,
+    Transaction,
+    _aio_transaction,
+    _transaction,
+    aio,
+    errors,
+)
+from objsync._native import Attempts, TransactionHandle, native_transactions
 from programs import Program, Server, stop_all
 
 DEADLINE_S = 60.0
@@ -280,7 +291,14 @@ def test_lists_and_sets_are_changed_in_part(d: Object) -> None:
     assert d.set_discard("none", 1) == 0
     assert d["s"] == {1, (1, 2), "b"}
     d["n"] = 1
-    for wrong in (lambda: d.list_append("n", 1), lambda: d.set_add("l", 1), lambda: d.set_add("s", [])):
+    for wrong in (
+        lambda: d.list_append("n", 1),
+        lambda: d.set_add("l", 1),
+        lambda: d.set_add("s", []),
+        lambda: d.set_add("s", (1, [2])),
+        lambda: d.set_discard("s", (1, [2])),
+        lambda: d.set_add("s", bytearray(b"x")),
+    ):
         with pytest.raises(errors.InvalidError):
             wrong()
     with pytest.raises(errors.InvalidError, match='"n"'):
@@ -403,3 +421,68 @@ def test_task_that_a_transaction_started_may_begin_one_when_it_is_over(folder: P
             assert await task == "done"
 
     run(main())
+
+
+class Overtaken:
+    """Attempts whose time is over by the time that they are given up."""
+
+    def __init__(self, handle: Object) -> None:
+        self.transactions = Attempts(handle)
+
+    def begin(self) -> TransactionHandle:
+        return self.transactions.begin()
+
+    def give_up(self, transaction: TransactionHandle) -> bool:
+        self.transactions.give_up(transaction)
+        raise errors.ConflictError("overtaken")
+
+
+def test_what_ends_a_function_is_raised_although_it_was_overtaken(
+    d: Object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transaction, "Attempts", Overtaken)
+
+    def stop(t: Transaction) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        d.transact(stop)
+
+    async def wait(t: Transaction) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="coroutine"):
+        d.transact(wait)
+
+
+def test_cancelled_task_is_told_so_although_its_transaction_was_overtaken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with aio.DiskObject("store") as d:
+            given_up = Attempts.give_up
+
+            class Late:
+                def __init__(self, handle: Any) -> None:
+                    self.attempts = Attempts(handle)
+
+                def give_up(self, transaction: TransactionHandle) -> bool:
+                    given_up(self.attempts, transaction)
+                    raise errors.ConflictError("overtaken")
+
+            begin = native_transactions.transact_begin
+            monkeypatch.setattr(_aio_transaction, "Attempts", Late)
+
+            def begin_late(calls: Any, future: Any, late: Late) -> None:
+                begin(calls, future, late.attempts)
+
+            native = SimpleNamespace(transact_begin=begin_late)
+            monkeypatch.setattr(_aio_transaction, "native_transactions", native)
+
+            async def stop(t: aio.Transaction) -> None:
+                raise asyncio.CancelledError
+
+            with pytest.raises(asyncio.CancelledError):
+                await d.transact(stop)
+
+    asyncio.run(main())

@@ -1,8 +1,10 @@
 //! One stream of the feed: the replica's own, or one for a watch or a scan.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Position;
 use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::wire::{Feed, codec};
@@ -10,7 +12,10 @@ use tokio::sync::mpsc;
 
 use super::{Feeds, READ_BYTES, Told, lock, lost};
 use crate::core::{Core, FeedKind};
-use crate::error::Result;
+use crate::error::{ObjectError, Result};
+
+/// Before a replica that was too slow for its owner's state asks for it again.
+const SLOW_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads one stream of the feed.
 pub(super) struct FeedTask {
@@ -76,6 +81,8 @@ impl FeedTask {
                 Err(error) => Err(error),
             };
             if let Err(error) = followed {
+                let (pause, error) = before_next(error);
+                tokio::time::sleep(pause).await;
                 let _ = self.told.send(Told::Broken(error));
                 return;
             }
@@ -116,5 +123,29 @@ impl FeedTask {
             }
         }
         let _ = self.told.send(Told::Ended(subscription));
+    }
+}
+
+/// What the end of the replica's stream means for the handle, and how long it waits before it tries
+/// again. The owner gives up on one that is too slow for the state it is sent, while others write
+/// much: another time it may be fast enough.
+fn before_next(error: ObjectError) -> (Duration, ObjectError) {
+    match error.kind() {
+        ErrorKind::Conflict => (SLOW_PAUSE, lost(&error)),
+        _ => (Duration::ZERO, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replica_that_was_too_slow_tries_again_after_a_pause() {
+        let told = |kind| before_next(ObjectError::new(kind, "why"));
+        let (pause, error) = told(ErrorKind::Conflict);
+        assert_eq!((pause, error.kind()), (SLOW_PAUSE, ErrorKind::Unavailable));
+        let (pause, error) = told(ErrorKind::Denied);
+        assert_eq!((pause, error.kind()), (Duration::ZERO, ErrorKind::Denied));
     }
 }

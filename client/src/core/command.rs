@@ -30,6 +30,8 @@ pub(crate) enum Command {
         /// The highest.
         through: Sequence,
     },
+    /// A queued write that was not sent is queued no longer.
+    Withdrawn(u64),
     /// The answer to a queued write is on disk.
     Finished(Origin),
     /// Answer this.
@@ -56,6 +58,8 @@ pub(crate) enum Asker {
     Caller(oneshot::Sender<Answered>),
     /// The queue on disk: which of its writes.
     Queue(u64),
+    /// Nobody: it stands for a number that has to go out.
+    Nobody,
 }
 
 /// How long a queued write waits for an owner: for as long as this process may live.
@@ -109,7 +113,9 @@ impl Command {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Write { deadline, .. } | Self::Request { deadline, .. } => Some(*deadline),
-            Self::Feed { .. } | Self::Numbered { .. } | Self::Finished(_) => None,
+            Self::Feed { .. } | Self::Numbered { .. } | Self::Withdrawn(_) | Self::Finished(_) => {
+                None
+            }
         }
     }
 
@@ -120,12 +126,13 @@ impl Command {
                 answer: Asker::Caller(answer),
                 ..
             } => drop(answer.send(Err(error.clone()))),
-            // It stays on disk.
+            // A queued one stays on disk.
             Self::Write {
-                answer: Asker::Queue(_),
+                answer: Asker::Queue(_) | Asker::Nobody,
                 ..
             }
             | Self::Numbered { .. }
+            | Self::Withdrawn(_)
             | Self::Finished(_) => {}
             Self::Request { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Feed { sink, .. } => drop(sink.try_send(Err(error.clone()))),

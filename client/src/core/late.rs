@@ -11,10 +11,8 @@ use super::Core;
 
 impl Core {
     /// Keeps an answer that came too late for its caller; the oldest goes when there are too many.
+    /// Its acknowledgement was noted when it arrived.
     pub(crate) fn keep_late(&self, op: Origin, result: Result<(Outcome, Ack), Failure>) {
-        if let Ok((outcome, ack)) = &result {
-            self.note_ack(outcome, ack);
-        }
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         if late.len() >= SESSION_GIVEN_UP_MAX {
             late.pop_front();

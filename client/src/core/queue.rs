@@ -139,6 +139,23 @@ impl Core {
         std::mem::take(&mut self.queue().commands)
     }
 
+    /// Drops the writes of a queue on disk that was left for another one.
+    pub(crate) fn drop_queued_writes(&self) {
+        let is_of_queue = |command: &Command| {
+            matches!(
+                command,
+                Command::Withdrawn(_)
+                    | Command::Write {
+                        answer: Asker::Queue(_),
+                        ..
+                    }
+            )
+        };
+        self.queue()
+            .commands
+            .retain(|command| !is_of_queue(command));
+    }
+
     /// Fails what waits in the queue past its deadline.
     pub(crate) fn expire_queued(&self, now: Instant) {
         let mut expired = Vec::new();
@@ -176,12 +193,17 @@ impl Core {
         self.enter(Phase::Owner);
     }
 
-    /// The result of waiting for an answer.
+    /// The result of waiting for an answer. What a peer was answered is noted as it arrives, before
+    /// an owner on another history can be found: who waits may look at it much later.
     pub(crate) fn received(
         &self,
         answered: Result<Answered, oneshot::error::RecvError>,
     ) -> Answered {
-        self.noted(answered.unwrap_or_else(|_| Err(self.closed_error())))
+        let answered = answered.unwrap_or_else(|_| Err(self.closed_error()));
+        match self.owner() {
+            Some(_) => self.noted(answered),
+            None => answered,
+        }
     }
 
     fn noted(&self, answered: Answered) -> Answered {

@@ -66,13 +66,29 @@ impl Core {
         self.acked.fetch_max(revision.0, Ordering::AcqRel);
     }
 
-    /// An owner at `revision` was found. One on our history has all that was acknowledged; on another
+    /// An owner there was found. One on our history has all that was acknowledged; on another
     /// one those acknowledgements mean nothing, and nobody must wait for them. Tells what is left.
-    pub(crate) fn found_owner(&self, revision: Revision) -> u64 {
+    pub(crate) fn found_owner(&self, owner: Position) -> u64 {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
+        let revision = owner.revision;
         self.acked_quietly.fetch_min(revision.0, Ordering::AcqRel);
         self.acked
             .fetch_min(revision.0, Ordering::AcqRel)
             .min(revision.0)
+    }
+
+    /// Whether what was read at a position is surely of the present owner's history; none while
+    /// there is no owner. Of another owner's time only the owner itself can tell, so a peer takes
+    /// that for another history.
+    pub(crate) fn is_of_present(&self, position: &Position) -> Option<bool> {
+        if let Some(owner) = self.owner() {
+            return Some(owner.store().is_on_history(position));
+        }
+        if !matches!(self.phase(), Phase::Peer { .. }) {
+            return None;
+        }
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.map(|owner| (owner.store, owner.epoch) == (position.store, position.epoch))
     }
 
     /// Waits until reads find what this handle was acknowledged.
@@ -105,6 +121,14 @@ impl Core {
             Some(done) => done.and_then(|()| self.still_good()),
             None => Err(self.unreachable(timeout)),
         }
+    }
+
+    /// Whether reads find what was acknowledged by now. Who looks at what is queued asks after that:
+    /// what was answered meanwhile is in the queue no longer, and in the replica maybe not yet.
+    pub(crate) fn holds_acked(&self) -> bool {
+        self.owner().is_some()
+            || self.replica.extent() == Extent::None
+            || self.replica.applied() >= self.acked()
     }
 
     async fn caught_up(&self) {

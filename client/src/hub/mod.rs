@@ -51,6 +51,8 @@ struct Inner {
     others: Vec<Arc<Tap>>,
 }
 
+type ForTaps<'a> = HashMap<*const Tap, (&'a Arc<Tap>, Vec<&'a Applied>)>;
+
 /// A tap that is told for as long as this lives.
 pub(crate) struct Tapping {
     hub: Arc<Hub>,
@@ -90,15 +92,20 @@ impl Hub {
 
     fn tell_locked(&self, inner: &mut Inner, changes: &[Applied], position: Position) {
         let reached = inner.position.replace(position).unwrap_or(position);
-        let mut for_taps: HashMap<*const Tap, (&Arc<Tap>, Vec<&Applied>)> = HashMap::new();
-        for change in changes {
-            for tap in inner.taps_of(&change.key) {
-                let (_, mine) = (for_taps.entry(Arc::as_ptr(tap))).or_insert((tap, Vec::new()));
-                mine.push(change);
-            }
-        }
-        for (tap, mine) in for_taps.values() {
+        for (tap, mine) in inner.sorted_out(changes).values() {
             tap.tell(mine, reached, position);
+        }
+    }
+
+    /// A state at `position` has taken the place of another: tells every tap so, and then of each
+    /// change that it differs by, in this order.
+    pub(crate) fn exchange(&self, changes: &[Applied], same_history: bool, position: Position) {
+        let mut inner = self.inner();
+        let reached = inner.position.replace(position).unwrap_or(position);
+        let for_taps = inner.sorted_out(changes);
+        for tap in inner.by_start.values().flatten().chain(&inner.others) {
+            let mine = for_taps.get(&Arc::as_ptr(tap)).map(|(_, mine)| &mine[..]);
+            tap.exchange(mine.unwrap_or_default(), (reached, same_history), position);
         }
     }
 
@@ -185,6 +192,18 @@ impl Hub {
 }
 
 impl Inner {
+    /// Which taps may want which changes.
+    fn sorted_out<'a>(&'a self, changes: &'a [Applied]) -> ForTaps<'a> {
+        let mut for_taps = ForTaps::new();
+        for change in changes {
+            for tap in self.taps_of(&change.key) {
+                let (_, mine) = (for_taps.entry(Arc::as_ptr(tap))).or_insert((tap, Vec::new()));
+                mine.push(change);
+            }
+        }
+        for_taps
+    }
+
     /// The taps that may want the changes of a key.
     fn taps_of(&self, key: &Bytes) -> impl Iterator<Item = &Arc<Tap>> {
         let lengths = self.lengths.range(..=key.len());

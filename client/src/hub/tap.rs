@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use objsync_proto::ids::{Position, Revision};
 use objsync_proto::replica::Applied;
-use objsync_proto::wire::KeyRange;
+use objsync_proto::wire::{Gap, KeyRange};
 use tokio::sync::Notify;
 
 /// Most changes that wait for a watch.
@@ -20,8 +20,6 @@ pub(super) const ALL_BYTES_MAX: usize = 64 << 20;
 /// Where the changes of a range wait for a watch, which is slower than what tells it at times.
 pub(crate) struct Tap {
     pub(super) range: KeyRange,
-    /// The watch has what came up to here.
-    after: Option<Revision>,
     waiting: Mutex<Waiting>,
     filled: Notify,
     /// Of all taps of the handle.
@@ -29,11 +27,23 @@ pub(crate) struct Tap {
 }
 
 struct Waiting {
-    changes: VecDeque<Applied>,
+    told: VecDeque<Told>,
     bytes: usize,
+    /// The watch has what came up to here.
+    after: Option<Revision>,
+    /// A state has taken the place of another since the watch joined.
+    is_exchanged: bool,
     /// Everything up to here was put in.
     position: Position,
     ended: Option<Ended>,
+}
+
+/// What a watch hears next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    Change(Applied),
+    /// Which changes nobody can tell; behind it, what they came to.
+    Gap(Gap),
 }
 
 /// Why nothing more is put in.
@@ -47,8 +57,8 @@ pub(crate) enum Ended {
 
 /// What a watch finds in its tap.
 pub(crate) struct Tapped {
-    /// Changes in order; transactions are whole.
-    pub(crate) changes: VecDeque<Applied>,
+    /// In order; transactions are whole.
+    pub(crate) told: VecDeque<Told>,
     /// Everything up to here has been told.
     pub(crate) position: Position,
     /// Nothing more comes from this tap: go on elsewhere from `position`.
@@ -63,14 +73,15 @@ impl Tap {
         all_bytes: Arc<AtomicUsize>,
     ) -> Self {
         let waiting = Waiting {
-            changes: VecDeque::new(),
+            told: VecDeque::new(),
             bytes: 0,
+            after,
+            is_exchanged: false,
             position,
             ended: None,
         };
         Self {
             range,
-            after,
             waiting: Mutex::new(waiting),
             filled: Notify::new(),
             all_bytes,
@@ -81,25 +92,64 @@ impl Tap {
     /// was put in. A full tap ends instead, and the watch goes on by other means: nothing is
     /// dropped silently.
     pub(super) fn tell(&self, changes: &[&Applied], reached: Position, position: Position) {
-        let mut waiting = self.waiting();
+        let waiting = self.waiting();
         if waiting.ended.is_some() {
             return;
         }
-        let mine = changes.iter().filter(|change| {
-            let is_new = self.after.is_none_or(|after| change.revision > after);
-            is_new && self.range.contains(&change.key)
-        });
-        let bytes: usize = mine.clone().map(|change| change_bytes(change)).sum();
-        let count = mine.clone().count();
+        let after = waiting.after;
+        let mine: Vec<_> = (changes.iter())
+            .filter(|change| after.is_none_or(|after| change.revision > after))
+            .filter(|change| self.range.contains(&change.key))
+            .map(|change| Told::Change((*change).clone()))
+            .collect();
+        self.put(waiting, mine, reached, position);
+    }
+
+    /// Puts in that a state has taken the place of another, where the watch had everything up to
+    /// `reached`, and how they differ. A full tap ends before it, as in [`Tap::tell`].
+    pub(super) fn exchange(
+        &self,
+        changes: &[&Applied],
+        (reached, same_history): (Position, bool),
+        position: Position,
+    ) {
+        let mut waiting = self.waiting();
+        waiting.is_exchanged = true;
+        if waiting.ended.is_some() {
+            return;
+        }
+        // What it has beyond that is of the state before, and says nothing about what comes now.
+        let ahead = waiting.after.take().unwrap_or_default();
+        let gap = Gap {
+            after: reached.revision.max(ahead),
+            oldest: position.revision,
+            same_history,
+        };
+        let mine = (changes.iter())
+            .filter(|change| self.range.contains(&change.key))
+            .map(|change| Told::Change((*change).clone()));
+        let told = std::iter::once(Told::Gap(gap)).chain(mine).collect();
+        self.put(waiting, told, reached, position);
+    }
+
+    fn put(
+        &self,
+        mut waiting: MutexGuard<'_, Waiting>,
+        told: Vec<Told>,
+        reached: Position,
+        position: Position,
+    ) {
+        let bytes: usize = told.iter().map(told_bytes).sum();
+        let count = told.len();
         let all = self.all_bytes.load(Ordering::Relaxed);
-        let is_full = waiting.changes.len() + count > WAITING_COUNT_MAX
+        let is_full = waiting.told.len() + count > WAITING_COUNT_MAX
             || waiting.bytes + bytes > WAITING_BYTES_MAX
             || all + bytes > ALL_BYTES_MAX;
-        if is_full && !waiting.changes.is_empty() {
+        if is_full && !waiting.told.is_empty() {
             waiting.ended = Some(Ended::Cut);
             waiting.position = reached;
         } else {
-            waiting.changes.extend(mine.map(|change| (*change).clone()));
+            waiting.told.extend(told);
             waiting.bytes += bytes;
             waiting.position = position;
             self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -122,6 +172,11 @@ impl Tap {
         self.filled.notify_waiters();
     }
 
+    /// Whether a state has taken the place of another since the watch joined.
+    pub(crate) fn is_exchanged(&self) -> bool {
+        self.waiting().is_exchanged
+    }
+
     /// What is there; waits for something. Cancel safe.
     pub(crate) async fn take(&self) -> Tapped {
         loop {
@@ -137,13 +192,13 @@ impl Tap {
     /// What is there, if anything is.
     fn try_take(&self) -> Option<Tapped> {
         let mut waiting = self.waiting();
-        if waiting.changes.is_empty() && waiting.ended.is_none() {
+        if waiting.told.is_empty() && waiting.ended.is_none() {
             return None;
         }
         self.all_bytes.fetch_sub(waiting.bytes, Ordering::Relaxed);
         waiting.bytes = 0;
         Some(Tapped {
-            changes: std::mem::take(&mut waiting.changes),
+            told: std::mem::take(&mut waiting.told),
             position: waiting.position,
             ended: waiting.ended,
         })
@@ -161,7 +216,10 @@ impl Drop for Tap {
     }
 }
 
-fn change_bytes(change: &Applied) -> usize {
+fn told_bytes(told: &Told) -> usize {
+    let Told::Change(change) = told else {
+        return 0;
+    };
     let length = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
     change.key.len() + length(&change.old) + length(&change.new)
 }

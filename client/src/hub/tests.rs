@@ -3,7 +3,9 @@
 use objsync_proto::effect::Cause;
 use objsync_proto::ids::{Epoch, EpochName, StoreId};
 use objsync_proto::key;
+use objsync_proto::wire::Gap;
 
+use super::tap::Told;
 use super::*;
 
 fn at(revision: u64) -> Position {
@@ -41,9 +43,12 @@ fn waiting(tap: &Tapping) -> (Vec<u64>, Option<Ended>, u64) {
     match Box::pin(tap.take()).as_mut().poll(&mut context) {
         std::task::Poll::Ready(tapped) => (
             tapped
-                .changes
+                .told
                 .iter()
-                .map(|change| change.revision.0)
+                .map(|told| match told {
+                    Told::Change(change) => change.revision.0,
+                    Told::Gap(gap) => panic!("nobody told of {gap:?}"),
+                })
                 .collect(),
             tapped.ended,
             tapped.position.revision.0,
@@ -166,4 +171,37 @@ fn watch_that_is_ahead_of_the_hub_hears_nothing_twice() {
         Some(Revision(9)),
         "another owner is asked"
     );
+}
+
+#[test]
+fn state_that_takes_the_place_of_another_is_told_as_a_gap_and_then_as_one_step() {
+    let hub = Hub::new();
+    let taps = [
+        hub.add_at(single("a"), at(5)),
+        hub.add_at(prefix_range(b""), at(5)),
+        hub.add(&mut hub.inner(), single("other"), at(9)),
+    ];
+    let told = |tap: &Tapping| {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match Box::pin(tap.take()).as_mut().poll(&mut context) {
+            std::task::Poll::Ready(tapped) => tapped.told.into(),
+            std::task::Poll::Pending => Vec::new(),
+        }
+    };
+    let gap = |after| {
+        Told::Gap(Gap {
+            after: Revision(after),
+            oldest: Revision(7),
+            same_history: false,
+        })
+    };
+    let [a, b] = [change("a", 7, 1), change("b", 7, 1)];
+    hub.exchange(&[b.clone(), a.clone()], false, at(7));
+    let [a, b] = [a, b].map(Told::Change);
+    assert_eq!(told(&taps[0]), [gap(5), a.clone()]);
+    assert_eq!(told(&taps[1]), [gap(5), b, a]);
+    assert_eq!(told(&taps[2]), [gap(9)], "what it had of another state");
+    hub.tell(&[change("other", 8, 1)], at(8));
+    let other = Told::Change(change("other", 8, 1));
+    assert_eq!(told(&taps[2]), [other], "is behind the gap");
 }

@@ -71,7 +71,11 @@ impl Journal {
         Self::open_in(&folder, store, namespace)
     }
 
-    fn open_in(folder: &Path, store: StoreId, namespace: &str) -> Result<(Self, Vec<Record>)> {
+    pub(super) fn open_in(
+        folder: &Path,
+        store: StoreId,
+        namespace: &str,
+    ) -> Result<(Self, Vec<Record>)> {
         home::make_private(folder)?;
         let mut empty = None;
         for number in 0..QUEUES_MAX {
@@ -194,6 +198,12 @@ impl Journal {
         self.file = rewritten().map_err(ObjectError::io("write", &draft))?;
         self.bytes = bytes.len() as u64;
         self.sync_folder()
+    }
+
+    /// Takes nothing any more, as after a failed write that could not be taken back.
+    #[cfg(test)]
+    pub(super) fn break_down(&mut self) {
+        self.broken = true;
     }
 
     /// How long the file is.

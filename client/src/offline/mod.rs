@@ -6,8 +6,10 @@
 //!
 //! Invariants
 //! * A write is on disk before its caller hears of it, and its number is before it is sent.
-//! * The owner keeps the answer to a write until it is noted on disk; so after a kill each is sent
+//! * The owner keeps the answer to a write until its note is synced on disk; so after a kill each is sent
 //!   again under its number, and happens once.
+//! * What a caller heard to come to nothing, or not to be done, is not sent later.
+//! * Writes go out in their order, also after an owner had no room for them.
 //! * A queue belongs to one handle at a time, which never becomes the owner.
 //! * Reads of the handle see what its callers were told of.
 
@@ -80,9 +82,10 @@ enum Caller {
     Waits(oneshot::Sender<Answered>, Instant),
     /// That it is queued, and will come to this.
     WasTold(Outcome),
-    /// It was a process that has ended.
+    /// It was a process that has ended, or knows no number to ask by: what its write comes to is
+    /// looked at as a conflict.
     IsGone,
-    /// It was told that nobody knows yet.
+    /// It was told that nobody knows yet, and the number to ask by.
     GaveUp,
 }
 
@@ -101,13 +104,7 @@ impl Offline {
     /// The queue of a handle; its thread runs until it is closed or `core` is gone.
     pub(crate) fn start(core: Weak<Core>) -> Result<Arc<Self>> {
         let (jobs, todo) = mpsc::channel();
-        let offline = Arc::new(Self {
-            state: Mutex::default(),
-            has_overlay: AtomicBool::new(false),
-            jobs: Mutex::new(Some(jobs)),
-            lock_fd: AtomicI32::new(-1),
-            unseen: AtomicU64::new(0),
-        });
+        let offline = Arc::new(Self::new(jobs));
         let worker = worker::Worker::new(core, Arc::clone(&offline));
         let named = std::thread::Builder::new().name("objsync-queue".into());
         let spawned = named.spawn(move || worker.run(&todo));
@@ -117,6 +114,17 @@ impl Offline {
             source: Arc::new(source),
         })?;
         Ok(offline)
+    }
+
+    /// An empty queue, which hands its work to this channel.
+    fn new(jobs: Sender<Job>) -> Self {
+        Self {
+            state: Mutex::default(),
+            has_overlay: AtomicBool::new(false),
+            jobs: Mutex::new(Some(jobs)),
+            lock_fd: AtomicI32::new(-1),
+            unseen: AtomicU64::new(0),
+        }
     }
 
     /// Whether an operation is one that can wait for an owner.

@@ -71,7 +71,16 @@ impl Loaded {
                 }
             }
             Record::Done(entry) => drop(self.entries.remove(&entry)),
-            Record::Conflict(kept) => self.conflicts.push(kept),
+            Record::Conflict(kept) => {
+                // Its write has ended, also where the record that says so was torn.
+                let is_it = |entry: &Entry| {
+                    entry.time_ms == kept.time_ms && entry.operation == kept.operation
+                };
+                if self.entries.get(&kept.entry).is_some_and(is_it) {
+                    self.entries.remove(&kept.entry);
+                }
+                self.conflicts.push(kept);
+            }
             Record::Cleared => self.conflicts.clear(),
         }
     }

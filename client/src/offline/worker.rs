@@ -1,5 +1,6 @@
 //! The thread of a queue: it alone touches the disk, and it decides what callers are told.
 
+mod answer;
 mod files;
 mod tell;
 
@@ -9,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use objsync_proto::effect::Change;
-use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{
     Ack, Durability, Epoch, EpochName, Origin, Revision, Sequence, SessionId, StoreId,
 };
@@ -17,10 +18,9 @@ use objsync_proto::limits::{QUEUE_BYTES_MAX, QUEUE_WRITES_MAX};
 use objsync_proto::operation::{Operation, Outcome};
 use tokio::sync::oneshot;
 
-use super::conflict::Kept;
 use super::journal::{Journal, Record};
 use super::view::Local;
-use super::{Caller, Entry, Job, Offline, answered};
+use super::{Caller, Entry, Job, Offline};
 use crate::core::{Command, Core};
 use crate::error::{ObjectError, Result};
 use crate::pending::Answered;
@@ -44,6 +44,13 @@ pub(super) struct Worker {
     /// Writes of this round, with what is told of them once they are on disk.
     fresh: Vec<(u64, Entry)>,
     records: Vec<Record>,
+    /// What the file has not taken yet of answers, and to which writes.
+    notes: Vec<Record>,
+    noted: Vec<Origin>,
+    /// Writes whose answers are in the file, to be synced.
+    unsynced: Vec<Origin>,
+    /// Writes whose answers are safe, which the owner may forget.
+    finished: Vec<Origin>,
 }
 
 impl Worker {
@@ -58,12 +65,16 @@ impl Worker {
             numbered: None,
             fresh: Vec::new(),
             records: Vec::new(),
+            notes: Vec::new(),
+            noted: Vec::new(),
+            unsynced: Vec::new(),
+            finished: Vec::new(),
         }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            let mut job = if self.has_waiting {
+            let mut job = if self.has_waiting || !self.is_noted() {
                 match jobs.recv_timeout(TICK) {
                     Ok(job) => Some(job),
                     Err(RecvTimeoutError::Timeout) => None,
@@ -76,6 +87,7 @@ impl Worker {
             let Some(core) = self.core.upgrade() else {
                 return;
             };
+            let is_quiet = job.is_none() || core.is_closing();
             let mut count = 0;
             while let Some(now) = job.take() {
                 match now {
@@ -83,6 +95,7 @@ impl Worker {
                     Job::Close(done) => {
                         self.write_fresh(&core);
                         self.tell_all(&core);
+                        self.finish(&core, true);
                         self.journal = None;
                         self.offline.lock_fd.store(-1, Ordering::Release);
                         let _ = done.send(());
@@ -99,7 +112,8 @@ impl Worker {
                 }
             }
             self.write_fresh(&core);
-            self.give_up_late();
+            self.finish(&core, is_quiet);
+            self.give_up_late(&core, Instant::now());
         }
     }
 
@@ -120,6 +134,7 @@ impl Worker {
                 let cleared = self.append(&[Record::Cleared], true);
                 if cleared.is_ok() {
                     self.offline.state().conflicts.clear();
+                    (self.notes).retain(|note| !matches!(note, Record::Conflict(_)));
                     self.tidy();
                 }
                 let _ = reply.send(cleared);
@@ -293,65 +308,6 @@ impl Worker {
         core.push(Command::Numbered { session, through });
     }
 
-    /// Notes the answer to a write.
-    fn answered(
-        &mut self,
-        core: &Arc<Core>,
-        number: u64,
-        op: Option<Origin>,
-        result: Result<(Outcome, Ack), Failure>,
-    ) {
-        let Some(caller) = self.caller_of(number) else {
-            return;
-        };
-        let was_told = matches!(caller, Caller::WasTold(_) | Caller::IsGone);
-        if op.is_none() && was_told {
-            // It was never sent: the next owner, or the same one with more room, may take it.
-            self.put_back(number, caller);
-            if let Some(operation) = self.offline.operation(number) {
-                core.push(Command::of_queue(number, operation));
-            }
-            return;
-        }
-        let reason = contradiction(&caller, &result);
-        let mut records = vec![Record::Done(number)];
-        if let Some(reason) = reason.filter(|_| was_told) {
-            records.extend(self.conflict(number, reason).map(Record::Conflict));
-        }
-        let is_conflict = records.len() > 1;
-        if let Err(error) = self.append(&records, is_conflict) {
-            tracing::warn!(%error, "an answer to a queued write is not on disk");
-        }
-        if let Some(Record::Conflict(kept)) = records.pop() {
-            self.offline.state().conflicts.push(kept);
-        }
-        self.forget(core, number);
-        if let Some(op) = op {
-            core.push(Command::Finished(op));
-        }
-        match caller {
-            Caller::Waits(answer, _) => drop(answer.send(answered(op, result))),
-            Caller::GaveUp => {
-                if let Some(op) = op {
-                    core.keep_late(op, result);
-                }
-            }
-            Caller::WasTold(_) | Caller::IsGone => {}
-        }
-        self.tidy();
-    }
-
-    fn conflict(&self, number: u64, reason: String) -> Option<Kept> {
-        let state = self.offline.state();
-        let entry = state.entries.get(&number)?;
-        Some(Kept {
-            entry: number,
-            time_ms: entry.time_ms,
-            operation: entry.operation.clone(),
-            reason,
-        })
-    }
-
     fn caller_of(&self, number: u64) -> Option<Caller> {
         let mut state = self.offline.state();
         let entry = state.entries.get_mut(&number)?;
@@ -384,22 +340,15 @@ impl Worker {
     }
 
     fn append(&mut self, records: &[Record], durable: bool) -> Result<()> {
-        match &mut self.journal {
-            Some((_, journal)) => journal.append(records, durable),
-            None => Err(super::closed()),
+        let Some((_, journal)) = &mut self.journal else {
+            return Err(super::closed());
+        };
+        journal.append(records, durable)?;
+        if durable {
+            // What was written before is synced as well.
+            self.finished.append(&mut self.unsynced);
         }
-    }
-}
-
-/// What an answer says against what the caller was told.
-fn contradiction(caller: &Caller, result: &Result<(Outcome, Ack), Failure>) -> Option<String> {
-    match result {
-        Err(failure) => Some(failure.message.clone()),
-        Ok((Outcome::Swapped(false), _)) => match caller {
-            Caller::WasTold(Outcome::Swapped(false)) => None,
-            _ => Some(String::from("the key had another value than expected")),
-        },
-        Ok(_) => None,
+        Ok(())
     }
 }
 
@@ -421,3 +370,6 @@ pub(super) fn now_ms() -> u64 {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::replica::{
-    Applied, DigestCursor, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError,
-    Sink, State,
+    Applied, DigestCursor, Exchanged, Lookup, Mode, Page, PageError, PinId, Replica as Machine,
+    ReplicaError, Sink, State,
 };
 use objsync_proto::wire::{Digest, Entry, Feed, Held, KeyRange};
 use objsync_store::Stamp;
@@ -122,6 +122,11 @@ impl Replica {
     /// How far it is; none before the first state has come.
     pub(crate) fn position(&self) -> Option<Position> {
         self.read().position()
+    }
+
+    /// Whether what is held is of the history of the owner who is connected.
+    pub(crate) fn is_following(&self) -> bool {
+        self.read().is_following()
     }
 
     /// What is known of a key by somebody who was acknowledged revision `acked`.
@@ -314,17 +319,26 @@ impl Replica {
     /// Waits until what is held is at a position of its owner, or later on its history, or until
     /// `ended` says that it never will.
     pub(crate) async fn reached(&self, target: Position, ended: impl Fn() -> bool) {
-        let holds = || {
-            self.extent() == Extent::None
-                || self.position().is_some_and(|position| {
-                    // Two epochs of one number are two histories. A later one goes on from the
-                    // target, but what is held may still lie before both.
-                    let same = position.epoch == target.epoch;
-                    let later = position.epoch.number > target.epoch.number;
-                    (same || later) && position.revision >= target.revision
-                })
+        let is_there = || {
+            let machine = self.read();
+            // Until it follows, what is held may be of another history, with the same revisions and
+            // a later epoch: a restored backup counts its epochs on from there.
+            let position = machine.position().filter(|_| machine.is_following());
+            position.is_some_and(|position| {
+                // Two epochs of one number are two histories. A later one goes on from the
+                // target, but what is held may still lie before both.
+                let same = position.epoch == target.epoch;
+                let later = position.epoch.number > target.epoch.number;
+                (same || later) && position.revision >= target.revision
+            })
         };
+        let holds = || self.extent() == Extent::None || is_there();
         self.until(|| ended() || holds()).await;
+    }
+
+    /// Waits until what is held is of the history of the owner who is connected. Cancel safe.
+    pub(crate) async fn followed(&self) {
+        self.until(|| self.is_following()).await;
     }
 
     /// The subscription has ended.
@@ -339,6 +353,7 @@ impl Replica {
     pub(crate) fn follow(&self, frame: Feed) -> Result<()> {
         // The same order as in `tap`: first the machine.
         let mut machine = self.write();
+        let before = machine.position();
         let mut told = Told {
             stamps: &self.stamps,
             wanted: self.hub.is_wanted(),
@@ -350,12 +365,7 @@ impl Replica {
             changes, exchanged, ..
         } = told;
         if let Some(position) = machine.position() {
-            match exchanged {
-                // What happened meanwhile is not known: each watch finds out for itself.
-                Some(false) => self.hub.end_all(Ended::Untold),
-                Some(true) | None if self.hub.is_wanted() => self.hub.tell(&changes, position),
-                Some(true) | None => {}
-            }
+            self.tell(changes, exchanged, (before, position));
             let extent = if machine.is_partial() {
                 Extent::Partial
             } else {
@@ -372,6 +382,27 @@ impl Replica {
         drop(machine);
         self.changed.notify_waiters();
         fed.map_err(ObjectError::from)
+    }
+
+    /// Tells the watches what came of a frame.
+    fn tell(
+        &self,
+        changes: Vec<Applied>,
+        exchanged: Option<Exchanged>,
+        (before, position): (Option<Position>, Position),
+    ) {
+        match exchanged {
+            // What happened meanwhile is not known: each watch finds out for itself.
+            Some(Exchanged { told: false, .. }) => self.hub.end_all(Ended::Untold),
+            _ if !self.hub.is_wanted() => {}
+            // Watches that came before it had anything stand where it was not.
+            Some(_) if before.is_none() => self.hub.end_all(Ended::Untold),
+            Some(Exchanged { same_history, .. }) => {
+                let changes = as_one_step(changes, position.revision);
+                self.hub.exchange(&changes, same_history, position);
+            }
+            None => self.hub.tell(&changes, position),
+        }
     }
 
     /// A key is asked for. On the I/O thread only, as the two that follow.
@@ -410,12 +441,23 @@ impl Replica {
     }
 }
 
+/// How two states differ, in the order in which it came about, as far as the newer one tells: what
+/// it lacks comes last. All of it bears the newer one's revision, as it takes its place in one step:
+/// one that is lower would be a place to go on from that misses others.
+fn as_one_step(mut changes: Vec<Applied>, revision: Revision) -> Vec<Applied> {
+    changes.sort_by_key(|change| (change.new.is_none(), change.revision));
+    for change in &mut changes {
+        change.revision = revision;
+    }
+    changes
+}
+
 /// What the machine tells of one frame.
 struct Told<'a> {
     stamps: &'a Stamps,
     wanted: bool,
     changes: Vec<Applied>,
-    exchanged: Option<bool>,
+    exchanged: Option<Exchanged>,
 }
 
 impl Sink for Told<'_> {
@@ -428,8 +470,8 @@ impl Sink for Told<'_> {
 
     fn barrier(&mut self, _id: u64, _position: Position) {}
 
-    fn exchanged(&mut self, told: bool) {
-        self.exchanged = Some(told);
+    fn exchanged(&mut self, exchanged: Exchanged) {
+        self.exchanged = Some(exchanged);
     }
 }
 
@@ -444,55 +486,4 @@ impl From<ReplicaError> for ObjectError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::task::{Context, Waker};
-
-    use objsync_proto::ids::{Epoch, EpochName, StoreId};
-
-    use super::*;
-
-    fn at(number: u64, name: u8, revision: u64) -> Position {
-        Position {
-            store: StoreId([1; 16]),
-            epoch: Epoch {
-                number,
-                name: EpochName([name; 16]),
-            },
-            revision: Revision(revision),
-        }
-    }
-
-    fn is_reached(replica: &Replica, target: Position) -> bool {
-        let reached = std::pin::pin!(replica.reached(target, || false));
-        let mut context = Context::from_waker(Waker::noop());
-        reached.poll(&mut context).is_ready()
-    }
-
-    #[test]
-    fn barrier_is_reached_at_its_revision_of_its_history_only() {
-        let replica = Replica::new(&Options::default(), Hub::new());
-        replica.connected(at(2, 1, 5), 0);
-        for feed in [
-            Feed::Start { subscription: 1 },
-            Feed::Reset,
-            Feed::Complete {
-                position: at(2, 1, 5),
-            },
-        ] {
-            replica.follow(feed).unwrap();
-        }
-        assert!(is_reached(&replica, at(2, 1, 5)));
-        assert!(!is_reached(&replica, at(2, 1, 6)), "it lies before it");
-        assert!(!is_reached(&replica, at(2, 9, 5)), "another history");
-        // The next owner lets it go on from where it was.
-        replica.connected(at(3, 1, 9), 0);
-        for feed in [Feed::Start { subscription: 2 }, Feed::Resume] {
-            replica.follow(feed).unwrap();
-        }
-        assert!(
-            !is_reached(&replica, at(2, 1, 6)),
-            "it lies before it still"
-        );
-        assert!(is_reached(&replica, at(2, 1, 5)));
-    }
-}
+mod tests;

@@ -84,7 +84,8 @@ impl Attempts {
     }
 
     /// Makes its changes, if nothing that it read has changed since; `false`: begin again. It has
-    /// ended then.
+    /// ended then. After a change of owner it is begun again too: a copy that took its place could
+    /// give other changes the revisions that were read.
     ///
     /// # Errors
     /// [`ObjectError::Overtaken`] when the handle's timeout is over, [`ObjectError::Fenced`] when a
@@ -103,12 +104,30 @@ impl Attempts {
             Err(error) => return Pending::ready(Err(error)),
         };
         let core = Arc::clone(&transaction.shared.core);
-        let (attempts, noting) = (self.clone(), Arc::clone(&core));
-        Pending::write(core, operation, move |outcome, ack| {
-            attempts
-                .decided(&noting, outcome, &ack, is_check)
-                .map(Step::Done)
-        })
+        let position = transaction.shared.moment.position();
+        let attempts = self.clone();
+        let send = move |core: Arc<Core>| {
+            let noting = Arc::clone(&core);
+            Pending::write(core, operation, move |outcome, ack| {
+                attempts
+                    .decided(&noting, outcome, &ack, is_check)
+                    .map(Step::Done)
+            })
+        };
+        match core.is_of_present(&position) {
+            Some(true) => send(core),
+            Some(false) => Pending::ready(self.refuse(None).map(|()| false)),
+            None => {
+                let attempts = self.clone();
+                Pending::call("an owner", async move {
+                    core.opened().await?;
+                    match core.is_of_present(&position) {
+                        Some(true) => send(core).await,
+                        _ => attempts.refuse(None).map(|()| false),
+                    }
+                })
+            }
+        }
     }
 
     /// Ends a transaction whose function has failed; `true`: only because its moment is no longer

@@ -143,9 +143,10 @@ impl Transaction {
     /// Demands that a lock is held, by this very holder, when the transaction happens.
     ///
     /// # Errors
-    /// [`ObjectError::Fenced`] when it is known to be lost already, or was never taken.
+    /// [`ObjectError::Fenced`] when it is known to be lost already; `Invalid` when it was never
+    /// taken, or is one of another dictionary.
     pub fn require(&self, lock: &Lock) -> Result<()> {
-        let fence = lock.demanded()?;
+        let fence = lock.demanded(&self.shared.core)?;
         self.made_mut()?
             .fences
             .insert(lock.encoded_name().clone(), fence);

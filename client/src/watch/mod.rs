@@ -81,7 +81,8 @@ pub struct WatchEvent {
     pub old_value: Option<Bytes>,
     /// What happened.
     pub kind: ChangeKind,
-    /// The transaction that did it. Several events can share one.
+    /// The transaction that did it, or behind a gap the state that shows it. Several events can
+    /// share one, so it is a place to go on from once an event with a higher one has come.
     pub revision: Revision,
     /// Who asked for it; none when that was the owner's own process, or nobody.
     pub origin: Option<Origin>,
@@ -107,7 +108,8 @@ struct Shared {
 
 /// Where the watch is; held by the one who reads.
 struct Reading {
-    ready: VecDeque<WatchEvent>,
+    /// Events, and gaps among them.
+    ready: VecDeque<Result<WatchEvent>>,
     source: Source,
     /// Everything up to here was read from the source.
     position: Position,
@@ -192,9 +194,9 @@ impl Watch {
     }
 
     /// Calls `callback` with each change, in order, from a thread of its own, until the watch or
-    /// its object is closed. An error ends it and is logged; a panic of the callback is logged, and
-    /// the next change follows. The returned guard closes the watch
-    /// when it is dropped.
+    /// its object is closed. A gap and a panic of the callback are logged, and the next change
+    /// follows; any other error is logged and ends it. The returned guard closes the watch when it
+    /// is dropped.
     pub fn on_change(self, callback: impl FnMut(WatchEvent) + Send + 'static) -> WatchCallback {
         let guard = WatchCallback {
             shared: Arc::clone(&self.shared),
@@ -212,6 +214,9 @@ impl Watch {
                         }
                     }
                     Ok(None) => break,
+                    Err(error @ ObjectError::Gap(_)) => {
+                        tracing::error!(%error, "the watch of a callback goes on behind a gap");
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the watch of a callback has ended");
                         break;
@@ -270,8 +275,8 @@ impl Shared {
     async fn read(&self) -> Result<WatchEvent> {
         let mut reading = self.reading.lock().await;
         loop {
-            if let Some(event) = reading.ready.pop_front() {
-                return Ok(event);
+            if let Some(next) = reading.ready.pop_front() {
+                return next;
             }
             if let Some(error) = &reading.failed {
                 return Err(error.clone());

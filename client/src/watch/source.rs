@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
-use crate::hub::tap::Ended;
+use crate::hub::tap::{Ended, Told};
 use crate::hub::{self, Tapping};
 use crate::operations::open;
 use crate::owner::OwnerSide;
@@ -30,12 +30,8 @@ const FRAMES_AHEAD: usize = 16;
 pub(super) enum Source {
     /// The hub of the handle tells.
     Tap(Tapping),
-    /// What was missed, read alone up to `until`; from there on the tap has it.
-    CatchUp {
-        alone: Alone,
-        until: Revision,
-        tap: Tapping,
-    },
+    /// What was missed, read alone up to where a tap begins.
+    CatchUp { alone: Alone, meeting: Meeting },
     /// To be found, from the position reached; with a look at what the owner says of that.
     Find { must_ask: bool },
 }
@@ -49,6 +45,16 @@ pub(super) enum Alone {
     ),
     /// The store of this process.
     Store(Cursor),
+}
+
+/// Where a watch that reads alone meets those who are told.
+pub(super) struct Meeting {
+    tap: Tapping,
+    /// The tap has what comes after it.
+    until: Revision,
+    /// The tap may be of another history than the watch, and be told of a gap that the watch has
+    /// heard of.
+    is_astray: bool,
 }
 
 /// A place in the feed and the log of the store of this process.
@@ -109,8 +115,11 @@ impl Reading {
             }
             Source::Tap(tap) => {
                 let tapped = tap.take().await;
-                for change in tapped.changes {
-                    self.ready.push_back(of_tap(core, change)?);
+                for told in tapped.told {
+                    self.ready.push_back(match told {
+                        Told::Change(change) => Ok(of_tap(core, change)?),
+                        Told::Gap(gap) => Err(ObjectError::Gap(gap)),
+                    });
                 }
                 self.position = tapped.position;
                 if let Some(ended) = tapped.ended {
@@ -118,11 +127,12 @@ impl Reading {
                     self.source = Source::Find { must_ask };
                 }
             }
-            Source::CatchUp { alone, until, .. } => {
-                let until = *until;
+            Source::CatchUp { alone, meeting } => {
+                let until = meeting.until();
                 match alone {
-                    Alone::Stream(stream, _) => match stream.recv().await {
-                        Some(Ok(feed)) => {
+                    Alone::Stream(stream, _) => match meeting.read(core, stream).await {
+                        Some(Ok(None)) => {}
+                        Some(Ok(Some(feed))) => {
                             let is_place = matches!(feed, Feed::Bookmark { .. });
                             self.read_feed(core, feed, until)?;
                             if is_place && self.position.revision < until {
@@ -149,24 +159,31 @@ impl Reading {
                         self.position.revision = reached.min(until);
                     }
                 }
-                self.leave_catch_up(core);
+                self.leave_catch_up(core, range, until);
             }
         }
         Ok(())
     }
 
-    /// Goes over to the tap once nothing is missing before it; makes room for others who missed
-    /// something where there is none.
-    fn leave_catch_up(&mut self, core: &Core) {
+    /// Goes over to the tap once nothing is missing before it, having read alone up to `until` at
+    /// most; makes room for others who missed something where there is none.
+    fn leave_catch_up(&mut self, core: &Arc<Core>, range: &KeyRange, until: Revision) {
         let find = Source::Find { must_ask: true };
-        let Source::CatchUp { alone, until, tap } = std::mem::replace(&mut self.source, find)
+        let Source::CatchUp { alone, mut meeting } = std::mem::replace(&mut self.source, find)
         else {
             return;
         };
-        if self.position.revision >= until {
-            self.source = Source::Tap(tap);
+        if meeting.is_void() {
+            if self.position.revision >= until {
+                // What came behind that was left to a tap that has been told another story since.
+                return;
+            }
+            meeting = Meeting::of(core, range, &self.position, self.position);
+        }
+        if self.position.revision >= meeting.until() {
+            self.source = Source::Tap(meeting.tap);
         } else if matches!(alone, Alone::Store(_)) || core.hub.catch_ups.available_permits() > 0 {
-            self.source = Source::CatchUp { alone, until, tap };
+            self.source = Source::CatchUp { alone, meeting };
         }
     }
 
@@ -183,8 +200,11 @@ impl Reading {
                 None => Source::Tap(joined.tap),
                 Some(until) => Source::CatchUp {
                     alone: Alone::Store(cursor),
-                    until,
-                    tap: joined.tap,
+                    meeting: Meeting {
+                        tap: joined.tap,
+                        until,
+                        is_astray: false,
+                    },
                 },
             });
         }
@@ -206,7 +226,7 @@ impl Reading {
             },
             _ => self.position,
         };
-        let joined = hub::join(core, range, self.position, present);
+        let meeting = Meeting::of(core, range, &self.position, present);
         let (sink, stream) = mpsc::channel(FRAMES_AHEAD);
         let what = FeedKind::Changes(self.position);
         core.push(Command::Feed {
@@ -218,8 +238,7 @@ impl Reading {
         });
         Ok(Source::CatchUp {
             alone: Alone::Stream(stream, permit),
-            until: joined.position.revision.max(self.position.revision),
-            tap: joined.tap,
+            meeting,
         })
     }
 
@@ -261,7 +280,7 @@ impl Reading {
                             origin,
                             cause,
                         };
-                        self.ready.push_back(event(core, key, value, None, by)?);
+                        self.ready.push_back(Ok(event(core, key, value, None, by)?));
                     }
                     self.position.revision = revision;
                 }
@@ -291,6 +310,52 @@ impl Reading {
     }
 }
 
+impl Meeting {
+    /// Where a watch that has reached `at` meets the others.
+    fn of(core: &Arc<Core>, range: &KeyRange, at: &Position, present: Position) -> Self {
+        // Looked at before the tap is there: what is exchanged later, the tap tells of.
+        let may_change = !may_be_met(core);
+        let joined = hub::join(core, range, *at, present);
+        Self {
+            is_astray: may_change || joined.position.epoch != at.epoch,
+            until: joined.position.revision.max(at.revision),
+            tap: joined.tap,
+        }
+    }
+
+    /// Whether the tap is told, or may be, of what this watch hears from its own stream: where a
+    /// state takes the place of another, each hears of the gap, and what is behind it.
+    fn is_void(&self) -> bool {
+        self.is_astray || self.tap.is_exchanged()
+    }
+
+    /// Up to where the watch reads alone: for as long as there is no place to meet, without end.
+    fn until(&self) -> Revision {
+        match self.is_void() {
+            true => Revision(u64::MAX),
+            false => self.until,
+        }
+    }
+
+    /// The next frame; none inside when the replica has come to where it can be met. Cancel safe.
+    async fn read(
+        &self,
+        core: &Core,
+        stream: &mut mpsc::Receiver<Result<Feed>>,
+    ) -> Option<Result<Option<Feed>>> {
+        let may_change = self.is_void() && !may_be_met(core);
+        tokio::select! { biased;
+            next = stream.recv() => next.map(|next| next.map(Some)),
+            () = core.replica.followed(), if may_change => Some(Ok(None)),
+        }
+    }
+}
+
+/// Whether what the replica holds is of the owner's history, as far as that is known.
+fn may_be_met(core: &Core) -> bool {
+    core.replica.extent() == Extent::None || core.replica.is_following()
+}
+
 impl Cursor {
     fn new(owner: &OwnerSide) -> Self {
         Self {
@@ -305,7 +370,7 @@ impl Cursor {
         core: &Core,
         range: &KeyRange,
         published: &Published,
-        ready: &mut VecDeque<WatchEvent>,
+        ready: &mut VecDeque<Result<WatchEvent>>,
     ) -> Result<()> {
         let by = By {
             revision: published.revision,
@@ -316,7 +381,7 @@ impl Cursor {
             if *namespace == self.namespace && range.contains(&change.key) {
                 let Change { key, value } = change.clone();
                 let old = published.old.get(place).cloned().flatten();
-                ready.push_back(event(core, key, value, old, by)?);
+                ready.push_back(Ok(event(core, key, value, old, by)?));
             }
         }
         Ok(())

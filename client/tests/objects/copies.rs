@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use objsync::{Dict, ErrorKind, GrantRequest, KeyRange, Link, Options, Target, value};
+use objsync::{
+    Dict, ErrorKind, GrantRequest, KeyRange, Link, ObjectError, Options, ReplicaMode, Target, value,
+};
 
 use crate::children;
 use crate::peer::{Peer, entries, k, text, until, v};
@@ -71,7 +73,14 @@ fn restored_directory_takes_its_clients_back_to_what_it_holds() {
     let after = dict.status().position.unwrap();
     assert_eq!(after.store, before.store);
     assert_ne!(after.epoch, before.epoch);
-    // What a watch told is taken back by what it tells now.
+    // What a watch told is taken back by what it tells now, behind a gap that says so.
+    match watch.recv_timeout(LONG) {
+        Err(ObjectError::Gap(gap)) => {
+            assert_eq!(gap.after, before.revision);
+            assert!(!gap.same_history);
+        }
+        other => panic!("a gap was expected: {other:?}"),
+    }
     let mut told = BTreeMap::from([(k("a"), v("kept")), (k("b"), v("lost"))]);
     told.insert(k("n"), value::to_payload(&8).unwrap());
     let payload = |entry: objsync::Result<(objsync::Bytes, objsync::Bytes)>| entry.unwrap();
@@ -152,10 +161,25 @@ fn nobody_waits_for_what_another_history_acknowledged() {
 
 #[test]
 fn write_in_flight_when_a_copy_takes_over_is_done_once_or_told_to_be_unknown() {
+    in_flight_when_a_copy_takes_over(ReplicaMode::Auto);
+}
+
+/// Nothing follows the welcome that could bring the news.
+#[test]
+fn write_in_flight_of_a_handle_that_holds_nothing_is_told_when_a_copy_takes_over() {
+    in_flight_when_a_copy_takes_over(ReplicaMode::None);
+}
+
+fn in_flight_when_a_copy_takes_over(replica: ReplicaMode) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let owner = Peer::open(&path);
-    let dict = follower(&path);
+    let options = Options {
+        promote: false,
+        replica,
+        ..Options::default()
+    };
+    let dict = Dict::open(&path, options).unwrap();
     let backup = folder.path().join("backup");
     objsync::backup(&path, &backup, |_| ()).unwrap();
     // The session is younger than the backup.
@@ -168,9 +192,15 @@ fn write_in_flight_when_a_copy_takes_over_is_done_once_or_told_to_be_unknown() {
     owner.kill();
     let mut owner = Peer::open(&path);
 
+    let (told, answers) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for write in started {
+            drop(told.send(write.wait()));
+        }
+    });
     let mut done = 0;
-    for write in started {
-        match write.wait() {
+    for _ in 0..20 {
+        match answers.recv_timeout(LONG).expect("each caller is told") {
             Ok(number) => {
                 done += 1;
                 assert_eq!(number, done, "each in its order, on what the backup holds");

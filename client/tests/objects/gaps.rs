@@ -244,7 +244,8 @@ fn watch_since_before_the_log_hears_what_is_gone_and_goes_on_behind_it() {
 #[test]
 fn object_that_was_away_past_the_retention_comes_back_equal_and_tells_each_change() {
     let folder = tempfile::tempdir().unwrap();
-    let mut served = Served::open(&folder.path().join("data"), None);
+    let path = folder.path().join("data");
+    let mut served = Served::open(&path, None);
     for number in 0..100 {
         served.put(&format!("k{number:02}"), "old");
     }
@@ -263,26 +264,35 @@ fn object_that_was_away_past_the_retention_comes_back_equal_and_tells_each_chang
     served.delete("k20");
     served.put("added", "new");
     served.trim(seen);
-    served.serve();
+    // Another epoch is no other history.
+    let address = served.address;
+    served.close();
+    let served = Served::open(&path, Some(address));
     until("it is back", || {
         text(&whole, "added").as_deref() == Some("new")
     });
     assert_eq!(content(&whole), content(&bare));
     assert_eq!(text(&whole, "k20"), None);
-    let mut changes: Vec<_> = (0..4).map(|_| next(&told)).collect();
-    changes.sort_by_key(name);
+    let bridged = gap(&told);
+    assert_eq!((bridged.after, bridged.same_history), (seen, true));
+    let changes: Vec<_> = (0..4).map(|_| next(&told)).collect();
     assert_eq!(
         changes.iter().map(name).collect::<Vec<_>>(),
-        ["added", "busy", "k10", "k20"]
+        ["k10", "added", "busy", "k20"],
+        "in the order in which they happened, and at last what is gone"
     );
+    let is_of_state = |event: &WatchEvent| event.revision == bridged.oldest;
+    assert!(changes.iter().all(is_of_state), "one step: {changes:?}");
     assert_eq!(
-        changes[2].decode_old::<String>().unwrap().as_deref(),
+        changes[0].decode_old::<String>().unwrap().as_deref(),
         Some("old")
     );
     assert!(told.try_recv().unwrap().is_none(), "each once");
     let gap = gap(&every);
     assert_eq!((gap.after, gap.same_history), (seen, true));
     assert_eq!(next(&every).revision.0, gap.oldest.0 + 1);
+    let behind = served.put("k30", "behind");
+    assert_eq!(next(&told).revision, behind, "and on as before");
     drop((told, every, whole, bare));
     served.close();
 }
@@ -323,8 +333,19 @@ fn object_that_meets_a_restored_copy_rolls_back_to_it_exactly() {
     let wanted = [("changed", "both"), ("kept", "both"), ("other", "restored")];
     let wanted = wanted.map(|(name, text)| (name.to_owned(), text.to_owned()));
     assert_eq!(content(&whole), BTreeMap::from(wanted));
-    let changes: Vec<_> = (0..4).map(|_| name(&next(&told))).collect();
-    assert_eq!(changes, ["added", "changed", "mine", "other"]);
+    let bridged = gap(&told);
+    assert_eq!((bridged.after, bridged.same_history), (last, false));
+    assert!(bridged.oldest >= common && bridged.oldest <= other);
+    let changes: Vec<_> = (0..4).map(|_| next(&told)).collect();
+    assert!(changes.is_sorted_by_key(|event| event.revision));
+    // What came to the copy before or after this peer did is told among them or behind them.
+    let (others, changes): (Vec<_>, Vec<_>) = changes
+        .into_iter()
+        .partition(|event| event.revision == other && name(event) == "other");
+    assert_eq!(others.len(), 1);
+    assert!(changes.iter().all(|event| event.revision == bridged.oldest));
+    let changes: Vec<_> = changes.iter().map(name).collect();
+    assert_eq!(changes, ["changed", "added", "mine"]);
     let gap = gap(&every);
     assert_eq!((gap.after, gap.same_history), (last, false));
     assert!(gap.oldest <= common, "what both have is not known: {gap:?}");
@@ -335,5 +356,95 @@ fn object_that_meets_a_restored_copy_rolls_back_to_it_exactly() {
     );
     assert_eq!(anew[2].revision, other, "all that the copy's history has");
     drop((told, every, whole, bare));
+    served.close();
+}
+
+#[test]
+fn transaction_that_read_before_a_restored_copy_took_over_is_run_again() {
+    for replica in [ReplicaMode::Full, ReplicaMode::None] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, image) = (folder.path().join("data"), folder.path().join("image"));
+        let served = Served::open(&path, None);
+        served.put("kept", "both");
+        let (link, address) = (served.link(), served.address);
+        served.close();
+        copy(&path, &image);
+        let original = Served::open(&path, Some(address));
+        let at = original.put("a", "original");
+        let dict = original.connect(&link, replica);
+        let (mut original, mut restored) = (Some(original), None);
+        let read = dict.transact(|t| {
+            let read = t.get(&k("a")).wait()?;
+            if let Some(original) = original.take() {
+                original.close();
+                let copy = Served::open(&image, Some(address));
+                assert_eq!(
+                    copy.put("a", "restored"),
+                    at,
+                    "another change of one number"
+                );
+                restored = Some(copy);
+                until(
+                    "it follows the copy",
+                    || matches!(dict.get(&k("a")), Ok(Some(now)) if Some(&now) != read.as_ref()),
+                );
+            }
+            t.set(&k("b"), read.clone().unwrap())?;
+            Ok::<_, ObjectError>(read)
+        });
+        assert_eq!(read.unwrap(), Some(v("restored")));
+        dict.sync().wait().unwrap();
+        assert_eq!(text(&dict, "b").as_deref(), Some("restored"));
+        drop(dict);
+        restored.unwrap().close();
+    }
+}
+
+#[test]
+fn watch_that_reads_what_it_missed_from_a_restored_copy_hears_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, image) = (folder.path().join("data"), folder.path().join("image"));
+    let served = Served::open(&path, None);
+    // Much to compare: the watch has read the history of the copy long before the replica has it.
+    let much = "x".repeat(64 << 10);
+    for number in 0..200 {
+        served.put(&format!("k{number:03}"), &much);
+    }
+    let common = served.put("kept", "both");
+    let (link, address) = (served.link(), served.address);
+    served.close();
+    copy(&path, &image);
+    let served = Served::open(&path, Some(address));
+    let whole = served.connect(&link, ReplicaMode::Full);
+    let watch = whole.watch(all(), Some(common)).unwrap();
+    for _ in 0..10 {
+        served.put("original", "original");
+    }
+    let last = served.put("last", "original");
+    until("it has all", || text(&whole, "last").is_some());
+    served.close();
+    let served = Served::open(&image, None);
+    let restored: Vec<_> = (0..30)
+        .map(|number| served.put("restored", &number.to_string()))
+        .collect();
+    served.close();
+    let served = Served::open(&image, Some(address));
+    assert!(!gap(&watch).same_history);
+    let mut told = Vec::new();
+    while told.last() != restored.last() {
+        told.push(next(&watch).revision);
+    }
+    assert!(told.last() > Some(&last), "it passes where the replica is");
+    until("it follows the copy", || text(&whole, "restored").is_some());
+    let end = served.put("end", "restored");
+    told.push(next(&watch).revision);
+    let behind = told.iter().position(|revision| *revision == restored[0]);
+    let wanted: Vec<_> = restored.into_iter().chain([end]).collect();
+    assert_eq!(
+        told[behind.unwrap()..],
+        wanted,
+        "each once, and no gap again"
+    );
+    drop((watch, whole));
     served.close();
 }

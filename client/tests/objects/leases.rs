@@ -253,6 +253,21 @@ fn presence_ends_with_its_process_and_with_its_block() {
     });
 }
 
+#[test]
+fn presence_ends_with_its_handle_while_another_one_holds_the_store_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let open = || Dict::open(&path, Options::default()).unwrap();
+    let (dict, other) = (open(), open());
+    let present = dict.presence(&k("mine"), v("here")).wait().unwrap();
+    let theirs = other.presence(&k("theirs"), v("here")).wait().unwrap();
+    dict.close().unwrap();
+    until("it is gone", || text(&other, "mine").is_none());
+    present.close().wait().unwrap();
+    assert_eq!(text(&other, "theirs").as_deref(), Some("here"));
+    theirs.close().wait().unwrap();
+}
+
 /// Whether a key is there for the other client.
 fn synced(stage: &Stage, name: &str) -> bool {
     stage.other.sync().wait().unwrap();

@@ -10,6 +10,8 @@ use crate::roles::{in_each_role, in_each_role_with};
 use crate::told::count_under_lock;
 
 const LONG: Duration = Duration::from_secs(20);
+/// Longer than any test waits.
+const HOUR: Duration = Duration::from_secs(3600);
 const NOT: Option<Duration> = Some(Duration::ZERO);
 
 #[test]
@@ -206,4 +208,91 @@ fn child_of_a_fork_does_not_give_back_the_lock_of_its_parent() {
         text(&dict, "a").is_some()
     });
     assert_eq!(holder.ask("unlock"), "ok");
+}
+
+#[test]
+fn lock_of_another_dictionary_cannot_be_demanded() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |store: &str, namespace: &str| {
+        let options = Options {
+            namespace: namespace.to_owned(),
+            ..Options::default()
+        };
+        Dict::open(folder.path().join(store), options).unwrap()
+    };
+    let dict = open("data", "one");
+    for other in [open("data", "two"), open("other", "one")] {
+        let lock = other.lock(&k("l"), LONG).unwrap();
+        lock.enter(None).wait().unwrap();
+        let error = dict.transact(|t| t.require(&lock)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        lock.release().wait().unwrap();
+    }
+    let lock = dict.lock(&k("l"), LONG).unwrap();
+    lock.enter(None).wait().unwrap();
+    let same = open("data", "one");
+    same.transact(|t| t.require(&lock)).unwrap();
+}
+
+#[test]
+fn release_that_nobody_waits_for_gives_the_lock_back() {
+    in_each_role(|stage| {
+        let mine = stage.dict.lock(&k("l"), HOUR).unwrap();
+        let yours = stage.other.lock(&k("l"), HOUR).unwrap();
+        mine.enter(None).wait().unwrap();
+        drop(mine.release());
+        assert!(yours.acquire(Some(LONG)).wait().unwrap());
+        drop(yours.release().start());
+        assert!(mine.acquire(Some(LONG)).wait().unwrap());
+    });
+}
+
+#[test]
+fn release_that_nobody_answered_gives_the_lock_back_to_the_next_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let owner = Peer::open(&path);
+    let impatient = Options {
+        timeout: Duration::from_millis(300),
+        promote: false,
+        ..Options::default()
+    };
+    let dict = Dict::open(&path, impatient).unwrap();
+    let mine = dict.lock(&k("l"), HOUR).unwrap();
+    mine.enter(None).wait().unwrap();
+    owner.kill();
+    mine.release().wait().unwrap_err();
+    // So long that what is asked once is given up too.
+    std::thread::park_timeout(Duration::from_millis(900));
+    let _next = Peer::open(&path);
+    let other = Dict::open(&path, Options::default()).unwrap();
+    let yours = other.lock(&k("l"), HOUR).unwrap();
+    assert!(yours.acquire(Some(LONG)).wait().unwrap());
+}
+
+#[test]
+fn answer_that_comes_after_the_end_of_the_lease_gives_no_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let _owner = Peer::open(&path);
+    let (mut late, mut other) = (Peer::open(&path), Peer::open(&path));
+    assert_eq!(late.ask("lock-held-up l 400"), "ok");
+    // Nobody keeps the lease meanwhile, so another one gets the lock.
+    other.ask("lock l 60000").parse::<u64>().unwrap();
+    assert_eq!(late.ask("lock-go-on"), "false");
+    assert_eq!(other.ask("set-if-locked a x"), "ok");
+}
+
+#[test]
+fn look_at_a_lock_that_is_held_writes_nothing() {
+    in_each_role(|stage| {
+        let mine = stage.dict.lock(&k("l"), LONG).unwrap();
+        let yours = stage.other.lock(&k("l"), LONG).unwrap();
+        yours.enter(None).wait().unwrap();
+        let before = stage.dict.sync().wait().unwrap().revision;
+        assert!(!mine.acquire(NOT).wait().unwrap());
+        assert_eq!(stage.dict.sync().wait().unwrap().revision, before);
+        yours.release().wait().unwrap();
+        assert!(mine.acquire(NOT).wait().unwrap());
+    });
 }

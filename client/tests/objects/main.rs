@@ -15,6 +15,7 @@ mod fork;
 mod fresh;
 mod gaps;
 mod handover;
+mod held_up;
 mod leases;
 mod locks;
 mod model;

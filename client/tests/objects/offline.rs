@@ -1,11 +1,12 @@
 //! Writes that wait on the client's disk for an owner: seen at once by who wrote them, sent once.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::children;
-use crate::peer::{Peer, queueing};
-use objsync::{Dict, ErrorKind};
+use crate::peer::{Peer, k, queueing, v};
+use objsync::{Dict, ErrorKind, GrantRequest, Options};
 
 /// A store with an owner in one process and a client with a queue in another.
 struct Both {
@@ -310,4 +311,36 @@ fn client_that_is_killed_in_the_middle_of_writing_does_nothing_twice() {
 #[test]
 fn each_queued_write_happens_once_whoever_is_killed() {
     (1..=4).for_each(each_write_happens_once);
+}
+
+/// What was told offline is a conflict when the owner comes back and takes no writes of the link; the
+/// handle reads on, and nothing is asked again and again.
+#[test]
+fn link_that_may_only_read_reads_on_when_something_was_queued() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let serve = |at: SocketAddr| Dict::serve_at(&path, at, Options::default()).unwrap();
+    let owner = serve(SocketAddr::from(([127, 0, 0, 1], 0)));
+    owner.set(&k("a"), v("1")).wait().unwrap();
+    let request = GrantRequest {
+        readonly: true,
+        ..GrantRequest::default()
+    };
+    let link = owner.grant(request).wait().unwrap();
+    let mut client = Peer::start(folder.path());
+    assert_eq!(client.ask(&format!("queue-link {link}")), "ok");
+    assert!(client.ask("sync").parse::<u64>().is_ok());
+    let refused = client.ask("level a 2");
+    assert!(refused.contains("may not write"), "{refused}");
+    owner.close().unwrap();
+    client.ask_until("role", "offline");
+    assert_eq!(client.ask("level a 3"), "queued");
+    let owner = serve(link.hosts[0].parse().unwrap());
+    client.ask_until("queued", "0");
+    assert_eq!(
+        client.ask("conflicts"),
+        "set \"a\" 3/1: this link may not write"
+    );
+    owner.set(&k("a"), v("4")).wait().unwrap();
+    client.ask_until("get a", "= 4");
 }

@@ -173,6 +173,7 @@ fn do_one(dict: &mut Option<Dict>, words: &[&str]) -> Answer {
             )?);
         }
         ["open-queue", path] => *dict = Some(Dict::open(path, queueing())?),
+        ["queue-link", link] => *dict = Some(Dict::connect(&Target::parse(link)?, queueing())?),
         // With as little memory as a store can have.
         ["open-small", path] => {
             let memory_bytes = Some(0);

@@ -8,10 +8,14 @@ use std::time::Duration;
 use objsync::{Dict, Lease, Lock, ObjectError, value};
 
 use crate::children;
+use crate::held_up::HeldUp;
 use crate::peer::{k, v};
 
 /// What a process was told to hold on to.
 static HELD: Mutex<Vec<Box<dyn Any + Send>>> = Mutex::new(Vec::new());
+
+/// A call that was held up.
+static HELD_UP: Mutex<Option<HeldUp>> = Mutex::new(None);
 
 fn hold(thing: impl Any + Send) {
     HELD.lock().unwrap().push(Box::new(thing));
@@ -67,6 +71,14 @@ pub(crate) fn use_it(dict: &Dict, words: &[&str]) -> Result<String, Box<dyn Erro
             hold(lock);
             fence.to_string()
         }
+        ["lock-held-up", name, ttl] => {
+            *HELD_UP.lock().unwrap() = Some(HeldUp::begin(dict, name, millis(ttl)?)?);
+            "ok".into()
+        }
+        ["lock-go-on"] => match HELD_UP.lock().unwrap().take() {
+            Some(held_up) => held_up.go_on()?.to_string(),
+            None => "no lock".into(),
+        },
         ["set-if-locked", key, value] => with_held(|lock: &Lock| {
             said(dict.transact(|t| {
                 t.require(lock)?;

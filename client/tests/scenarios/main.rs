@@ -18,6 +18,8 @@
 
 #[path = "../objects/children.rs"]
 mod children;
+#[path = "../objects/held_up.rs"]
+mod held_up;
 mod invalidation;
 mod lost_answer;
 mod nested_edit;

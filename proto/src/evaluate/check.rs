@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Changes, invalid};
+use super::invalid;
 use crate::effect::Change;
 use crate::error::Failure;
+use crate::ids::NamespaceId;
 use crate::key;
 use crate::limits::{
     LEASED_KEY_BYTES_MAX, PATCH_ITEMS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX,
@@ -67,18 +68,20 @@ pub fn change_bytes(key: &[u8], value: Option<&[u8]>) -> usize {
     key.len() + value.map_or(0, <[u8]>::len) + CHANGE_OVERHEAD_BYTES
 }
 
-/// That changes and what they end fit into one transaction.
-pub(super) fn changes_fit(changes: &Changes) -> Result<(), Failure> {
-    let count = changes.len();
-    let bytes = |change: &Change| change_bytes(&change.key, change.value.as_deref());
-    let bytes: usize = changes.iter().map(|(_, change)| bytes(change)).sum();
-    if count <= TRANSACTION_EFFECTS_MAX && bytes <= TRANSACTION_BYTES_MAX {
+/// Bytes that the removal of an entry takes in the log beside its key, at most.
+const ENDED_OVERHEAD_BYTES: usize = 8;
+
+/// That what ends with the changes of a transaction fits into the log beside them. The caller
+/// knows nothing of it, so it takes nothing of the caller's own limit.
+pub(super) fn ended_fits(ended: &[(NamespaceId, Change)]) -> Result<(), Failure> {
+    let bytes = |(_, change): &(NamespaceId, Change)| change.key.len() + ENDED_OVERHEAD_BYTES;
+    let bytes: usize = ended.iter().map(bytes).sum();
+    if bytes <= TRANSACTION_BYTES_MAX {
         return Ok(());
     }
     Err(invalid(format!(
-        "batch and the times to live that end with it are {count} changes and {bytes} bytes; the \
-         limits of a transaction are {TRANSACTION_EFFECTS_MAX} changes and \
-         {TRANSACTION_BYTES_MAX} bytes"
+        "times to live and leases that end with a batch are {bytes} bytes; the limit is \
+         {TRANSACTION_BYTES_MAX} bytes: write it in smaller ones"
     )))
 }
 

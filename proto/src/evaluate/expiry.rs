@@ -18,17 +18,33 @@ pub enum Due {
     Lease(NamespaceId, LeaseId),
 }
 
-/// Decides the end of the first of `due`: as many as fit into one transaction, and how many these
-/// are. Without changes, none of them had its time.
-///
-/// # Errors
-/// Those of the view.
-pub fn expire<E>(due: &[Due], view: &dyn View<Error = E>) -> Result<(Decided, usize), E> {
+/// What the end of some of what is due comes to.
+#[derive(Debug)]
+pub struct Expired<E> {
+    /// The transaction. Without changes, none of them had its time.
+    pub decided: Decided,
+    /// How many of what is due it is about, from the first on.
+    pub count: usize,
+    /// Those of them that could not be looked at, and why. They are left as they are.
+    pub failed: Vec<(Due, E)>,
+}
+
+/// Decides the end of the first of `due`: as many as fit into one transaction. What cannot be
+/// read keeps nothing else from its end.
+pub fn expire<E>(due: &[Due], view: &dyn View<Error = E>) -> Expired<E> {
     let mut changes = Changes::new();
     let mut seen = HashSet::new();
+    let mut failed = Vec::new();
     let mut count = 0;
     for one in due {
-        let ended = end(one, view)?;
+        let ended = match end(one, view) {
+            Ok(ended) => ended,
+            Err(error) => {
+                count += 1;
+                failed.push((one.clone(), error));
+                continue;
+            }
+        };
         if !changes.is_empty() && changes.len() + ended.len() > CHANGES_MAX {
             break;
         }
@@ -47,7 +63,11 @@ pub fn expire<E>(due: &[Due], view: &dyn View<Error = E>) -> Result<(Decided, us
         cause,
         changes,
     };
-    Ok((decided, count))
+    Expired {
+        decided,
+        count,
+        failed,
+    }
 }
 
 /// Each key that ends is three changes at most: its own, its hold's, its member's.

@@ -14,7 +14,10 @@ use crate::effect::Change;
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{LeaseId, NamespaceId, Revision};
 use crate::lease::{self, EntryKey, HeldLock, Hold, Lease, Member};
-use crate::limits::{LEASE_MEMBERS_MAX, LEASED_KEYS_MAX, LEASES_MAX};
+use crate::limits::{
+    LEASE_MEMBERS_MAX, LEASED_BYTES_MAX, LEASED_KEYS_MAX, LEASED_LITTLE_SHARE,
+    LEASED_RESERVE_SHARE, LEASES_MAX,
+};
 use crate::operation::Outcome;
 
 /// Puts a value that ends.
@@ -25,11 +28,9 @@ pub(super) fn put<E>(
     place: &Place<'_, E>,
 ) -> Result<Decision, E> {
     let key = change.1.key.clone();
-    let Leased { keys, .. } = place.view.leased();
     let before = hold(&key, place)?;
-    if before.is_none() && keys >= LEASED_KEYS_MAX {
-        let text = format!("store has {keys} keys that end; the limit is {LEASED_KEYS_MAX} keys");
-        return Ok(Err(Failure::new(ErrorKind::Full, text)));
+    if let (None, Err(failure)) = (before, room_for(&key, place)) {
+        return Ok(Err(failure));
     }
     let hold = Hold {
         deadline_ms: ttl_ms.map(|ttl_ms| place.view.now_ms().saturating_add(ttl_ms)),
@@ -52,10 +53,9 @@ pub(super) fn put<E>(
 }
 
 pub(super) fn grant<E>(ttl_ms: u64, presence: bool, place: &Place<'_, E>) -> Result<Decision, E> {
-    let Leased { leases, .. } = place.view.leased();
-    if leases >= LEASES_MAX {
-        let text = format!("store has {leases} leases; the limit is {LEASES_MAX} leases");
-        return Ok(Err(Failure::new(ErrorKind::Full, text)));
+    let (all, own) = leased(place);
+    if let Err(failure) = room("leases", (all.leases, own.leases), 1, LEASES_MAX) {
+        return Ok(Err(failure));
     }
     let id = LeaseId(place.view.revision().0);
     let lease = Lease { ttl_ms, presence };
@@ -64,6 +64,36 @@ pub(super) fn grant<E>(ttl_ms: u64, presence: bool, place: &Place<'_, E>) -> Res
         Outcome::Lease(id),
         vec![set(&entry, lease.encode())],
     ))
+}
+
+fn leased<E>(place: &Place<'_, E>) -> (Leased, Leased) {
+    (place.view.leased(), place.view.leased_of(place.namespace))
+}
+
+/// That one more key of a dictionary can have an end.
+fn room_for<E>(key: &Bytes, place: &Place<'_, E>) -> Result<(), Failure> {
+    let (all, own) = leased(place);
+    let bytes = key.len() as u64;
+    room("keys that end", (all.keys, own.keys), 1, LEASED_KEYS_MAX)?;
+    let used = (all.key_bytes, own.key_bytes);
+    room("bytes of keys that end", used, bytes, LEASED_BYTES_MAX)
+}
+
+/// That a dictionary can have so much more, where the store and it have so much. One dictionary
+/// cannot take everything: what is last is left to those that have little.
+fn room(what: &str, (all, own): (u64, u64), more: u64, all_max: u64) -> Result<(), Failure> {
+    let reserve = all_max / LEASED_RESERVE_SHARE;
+    let little = all_max / LEASED_LITTLE_SHARE;
+    let all_after = all.saturating_add(more);
+    let has_little = own.saturating_add(more) <= little;
+    if all_after <= all_max - reserve || (has_little && all_after <= all_max) {
+        return Ok(());
+    }
+    let text = format!(
+        "store has {all} {what}, {own} of them of this dictionary; the limit is {all_max}, and the \
+         last {reserve} are for dictionaries with at most {little}"
+    );
+    Err(Failure::new(ErrorKind::Full, text))
 }
 
 pub(super) fn revoke<E>(lease: LeaseId, place: &Place<'_, E>) -> Result<Decision, E> {

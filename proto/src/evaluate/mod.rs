@@ -31,7 +31,7 @@ use crate::stored;
 use crate::wire::KeyRange;
 
 pub use check::{CHANGE_OVERHEAD_BYTES, change_bytes, check};
-pub use expiry::{Due, expire};
+pub use expiry::{Due, Expired, expire};
 pub use transact::Ranges;
 
 /// What the dictionaries of a store hold while an operation is decided.
@@ -58,8 +58,14 @@ pub trait View {
         ranges: &Ranges,
     ) -> Result<Changed, Self::Error>;
 
-    /// How much there is in [`NamespaceId::LEASES`]; never less than there is.
+    /// How much there is in [`NamespaceId::LEASES`]; never less than there is. Each write asks.
     fn leased(&self) -> Leased;
+
+    /// How much of that is of one dictionary: all of it where there is one only.
+    fn leased_of(&self, namespace: NamespaceId) -> Leased {
+        let _ = namespace;
+        self.leased()
+    }
 
     /// The revision of this decision, if it is logged.
     fn revision(&self) -> Revision;
@@ -99,6 +105,8 @@ pub enum Changed {
 pub struct Leased {
     /// Keys that do not stay for ever.
     pub keys: u64,
+    /// Bytes of these keys.
+    pub key_bytes: u64,
     /// Leases.
     pub leases: u64,
 }
@@ -224,8 +232,9 @@ impl<E> Place<'_, E> {
     /// was said of the time they stay.
     fn replaced(&self, (outcome, mut changes): (Outcome, Changes)) -> Result<Decision, E> {
         if self.view.leased().keys > 0 {
+            let own = changes.len();
             leases::release(&mut changes, self)?;
-            if let Err(failure) = check::changes_fit(&changes) {
+            if let Err(failure) = check::ended_fits(&changes[own..]) {
                 return Ok(Err(failure));
             }
         }

@@ -21,7 +21,7 @@ use super::cache::Cache;
 use super::error::ReplicaError;
 use super::follow::Phase;
 use super::ordered::{Ordered, Packed, differences};
-use super::{Applied, Holding, Replica, Sink};
+use super::{Applied, Exchanged, Holding, Replica, Sink};
 use crate::digest::BlockHasher;
 use crate::ids::{Position, Revision};
 use crate::key::{self, successor};
@@ -33,6 +33,9 @@ use crate::wire::{Digest, Entry, KeyRange};
 
 /// What a digest takes on the wire, about: a key, a hash, a count.
 const DIGEST_BYTES: u64 = 40;
+
+/// What a block that is staged takes beside its keys and entries, about.
+const BLOCK_OVERHEAD_BYTES: u64 = 96;
 
 /// Which digests were given of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub(super) struct Difference {
     round: u32,
     /// What it leads to.
     position: Position,
+    /// Whether that is of the history of what is held.
+    same_history: bool,
     replaced: Vec<Replaced>,
     bytes: u64,
     /// More than is held whole: none of it is kept.
@@ -104,13 +109,19 @@ impl Replica {
     }
 
     /// The owner compares: what was staged before is void.
-    pub(super) fn compare(&mut self, round: u32, position: Position) -> Result<(), ReplicaError> {
+    pub(super) fn compare(
+        &mut self,
+        round: u32,
+        position: Position,
+        same_history: bool,
+    ) -> Result<(), ReplicaError> {
         self.check_not_back(&position)?;
         self.phase = Phase::Comparing;
         self.staging = None;
         self.difference = Some(Difference {
             round,
             position,
+            same_history,
             replaced: Vec::new(),
             bytes: 0,
             is_too_much: false,
@@ -130,6 +141,7 @@ impl Replica {
         let pack = |entry: &Entry| Packed::new(&entry.key, &entry.value, entry.revision);
         let entries: Vec<Packed> = entries.iter().map(pack).collect();
         difference.bytes += entries.iter().map(Packed::bytes).sum::<u64>();
+        difference.bytes += block_bytes(&range);
         difference.is_too_much |= self.mode.is_passed_by(difference.bytes);
         if difference.is_too_much {
             difference.replaced.clear();
@@ -148,12 +160,14 @@ impl Replica {
             None => Some(&self.range.start),
         };
         let is_behind = floor.is_some_and(|floor| range.start >= *floor);
+        // One without a key in it could be repeated for ever.
+        let is_empty = range.end.as_ref().is_some_and(|end| *end <= range.start);
         let is_inside = match (&range.end, &self.range.end) {
             (_, None) => true,
             (None, Some(_)) => false,
             (Some(end), Some(limit)) => end <= limit,
         };
-        if !is_behind || !is_inside {
+        if !is_behind || !is_inside || is_empty {
             return Err(ReplicaError::BlockOutOfPlace(key::describe(&range.start)));
         }
         for (place, entry) in entries.iter().enumerate() {
@@ -177,19 +191,26 @@ impl Replica {
             return Err(ReplicaError::OtherDifference(position.revision));
         }
         let difference = self.difference.take();
+        let same_history = difference.as_ref().is_some_and(|d| d.same_history);
         self.phase = Phase::Following;
         self.last = position.revision;
         self.position = Some(position);
         let is_too_much = difference.as_ref().is_none_or(|d| d.is_too_much);
         if is_too_much || self.is_partial() {
             self.hold_part(Cache::default(), position.revision);
-            sink.exchanged(false);
+            sink.exchanged(Exchanged {
+                told: false,
+                same_history,
+            });
             return Ok(());
         }
         for replaced in difference.into_iter().flat_map(|d| d.replaced) {
             self.replace(&replaced, position.revision, sink);
         }
-        sink.exchanged(true);
+        sink.exchanged(Exchanged {
+            told: true,
+            same_history,
+        });
         self.shrink();
         Ok(())
     }
@@ -217,12 +238,18 @@ impl Replica {
         sink: &mut dyn Sink,
     ) -> Result<(), ReplicaError> {
         self.check_not_back(&position)?;
+        let same_history = self
+            .position
+            .is_some_and(|from| from.epoch == position.epoch);
         self.difference = None;
         self.phase = Phase::Following;
         self.last = position.revision;
         self.position = Some(position);
         self.hold_part(Cache::default(), position.revision);
-        sink.exchanged(false);
+        sink.exchanged(Exchanged {
+            told: false,
+            same_history,
+        });
         Ok(())
     }
 
@@ -238,6 +265,12 @@ impl Replica {
             _ => Ok(()),
         }
     }
+}
+
+/// What a block takes beside its entries, about.
+fn block_bytes(range: &KeyRange) -> u64 {
+    let key_bytes = range.start.len() + range.end.as_ref().map_or(0, Bytes::len);
+    key_bytes as u64 + BLOCK_OVERHEAD_BYTES
 }
 
 /// Digests of blocks from the start of a range, and where the next one begins.

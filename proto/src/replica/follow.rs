@@ -6,7 +6,7 @@ use super::cache::Cache;
 use super::error::ReplicaError;
 use super::ordered::{Ordered, Packed};
 use super::pin::Pins;
-use super::{Applied, Holding, Replica, Sink};
+use super::{Applied, Exchanged, Holding, Replica, Sink};
 use crate::effect::{Cause, Change};
 use crate::ids::{Origin, Position, Revision};
 use crate::key;
@@ -52,9 +52,13 @@ impl Replica {
             (Feed::Entries(entries), Phase::Resetting) => self.stage(&entries)?,
             (Feed::Complete { position }, Phase::Resetting) => self.complete(position, sink),
             (
-                Feed::Compare { round, position },
+                Feed::Compare {
+                    round,
+                    position,
+                    same_history,
+                },
                 Phase::Started | Phase::Following | Phase::Comparing,
-            ) if self.position.is_some() => self.compare(round, position)?,
+            ) if self.position.is_some() => self.compare(round, position, same_history)?,
             (Feed::Replace { range, entries }, Phase::Comparing) => {
                 self.stage_block(range, &entries)?;
             }
@@ -126,21 +130,29 @@ impl Replica {
 
     /// The state that was staged takes the place of the old one.
     fn complete(&mut self, position: Position, sink: &mut dyn Sink) {
-        let first = self.position.is_none();
+        let before = self.position;
         self.phase = Phase::Following;
         self.last = position.revision;
         self.position = Some(position);
+        // It is not said: another epoch may be of another history.
+        let same_history = before.is_none_or(|before| before.epoch == position.epoch);
         let Some(new) = self.staging.take() else {
             self.hold_part(Cache::default(), position.revision);
-            return sink.exchanged(first);
+            return sink.exchanged(Exchanged {
+                told: before.is_none(),
+                same_history,
+            });
         };
         let Holding::Whole(old) = std::mem::replace(&mut self.holding, Holding::Whole(new)) else {
             unreachable!("nothing is staged beside a part");
         };
-        if !first {
+        if before.is_some() {
             self.tell_differences(&old, position.revision, sink);
         }
-        sink.exchanged(true);
+        sink.exchanged(Exchanged {
+            told: true,
+            same_history,
+        });
     }
 
     fn tell_differences(&mut self, old: &Ordered, revision: Revision, sink: &mut dyn Sink) {

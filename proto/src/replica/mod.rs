@@ -98,8 +98,16 @@ pub trait Sink {
     fn barrier(&mut self, id: u64, position: Position);
 
     /// A new state has taken the place of the old one, so what was remembered of any key is void.
-    /// `told` says whether each difference was given to [`applied`](Self::applied).
-    fn exchanged(&mut self, told: bool);
+    fn exchanged(&mut self, exchanged: Exchanged);
+}
+
+/// How a new state took the place of the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exchanged {
+    /// Each difference was given to [`Sink::applied`].
+    pub told: bool,
+    /// The old one was of the same history, as far as the owner has said.
+    pub same_history: bool,
 }
 
 /// What a lookup found.

@@ -332,7 +332,8 @@ impl ClientSession {
             self.move_floor();
         }
         // Well before the owner ends it: a write must not meet a session that is just gone.
-        if self.is_settled() && now_ms.saturating_sub(self.used_ms) >= SESSION_IDLE_MS / 2 {
+        let is_idle = now_ms.saturating_sub(self.used_ms) >= SESSION_IDLE_MS / 2;
+        if is_idle && self.is_settled() && !self.has_unfinished() {
             self.renew();
         }
     }

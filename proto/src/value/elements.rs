@@ -7,6 +7,7 @@ use rmp::decode as read;
 
 use super::inspect::{int_payload, skip};
 use super::{ext, type_name};
+use crate::limits::VALUE_DEPTH_MAX;
 
 /// The payload of an empty list.
 pub const EMPTY_LIST: &[u8] = &[0x90];
@@ -83,10 +84,39 @@ pub fn identity(payload: &[u8]) -> Bytes {
     )
 }
 
-/// Whether it can be an element of a set.
+/// Whether it can be an element of a set: no list, dict or set, and no tuple that has one in it.
+/// What is cut, or deeper than a value can be, cannot.
 #[must_use]
 pub fn is_hashable(payload: &[u8]) -> bool {
-    !matches!(type_name(payload), "list" | "dict" | "set")
+    is_hashable_at(payload, 0)
+}
+
+fn is_hashable_at(payload: &[u8], depth: usize) -> bool {
+    match type_name(payload) {
+        "list" | "dict" | "set" => false,
+        "tuple" | "frozenset" => {
+            depth < VALUE_DEPTH_MAX && inner(payload).is_some_and(|body| are_hashable(body, depth))
+        }
+        _ => true,
+    }
+}
+
+/// The elements of a tuple or a frozenset, as a list.
+fn inner(payload: &[u8]) -> Option<&[u8]> {
+    let mut body = payload;
+    let meta = read::read_ext_meta(&mut body).ok()?;
+    body.get(..meta.size as usize)
+}
+
+fn are_hashable(body: &[u8], depth: usize) -> bool {
+    let Some((count, mut rest)) = list(body) else {
+        return false;
+    };
+    (0..count).all(|_| {
+        let element = rest;
+        skip(&mut rest, depth).is_ok()
+            && is_hashable_at(&element[..element.len() - rest.len()], depth + 1)
+    })
 }
 
 fn whole_number(payload: &[u8]) -> Option<i64> {
@@ -143,6 +173,26 @@ mod tests {
         let numbers = (0..40_000).map(|n: i64| n.into()).collect();
         assert_eq!(decode(&whole).unwrap(), Value::List(numbers));
         assert_eq!(list(&payload(&Value::Tuple(vec![]))), None);
+    }
+
+    #[test]
+    fn element_of_a_set_has_nothing_in_it_that_can_change() {
+        let of = |value: Value| is_hashable(&payload(&value));
+        let list = || Value::List(vec![]);
+        assert!(of(Value::Tuple(vec![
+            1.into(),
+            Value::Tuple(vec!["a".into()])
+        ])));
+        assert!(of(Value::Tuple(vec![Value::FrozenSet(vec![1.into()])])));
+        assert!(!of(list()));
+        assert!(!of(Value::Tuple(vec![1.into(), list()])));
+        assert!(!of(Value::Tuple(vec![
+            Value::Tuple(vec![Value::Set(vec![])]),
+            1.into()
+        ])));
+        assert!(!of(Value::FrozenSet(vec![Value::Tuple(vec![list()])])));
+        let whole = payload(&Value::Tuple(vec![1.into(), "text".into()]));
+        assert!(!is_hashable(&whole[..whole.len() - 1]), "it is cut");
     }
 
     #[test]

@@ -405,10 +405,15 @@ impl Body for Feed {
                 position.put(out);
             }
             Self::Failed(failure) => failure.put(out),
-            Self::Compare { round, position } => {
-                put_array(out, 2);
+            Self::Compare {
+                round,
+                position,
+                same_history,
+            } => {
+                put_array(out, 3);
                 round.put(out);
                 position.put(out);
+                same_history.put(out);
             }
             Self::Replace { range, entries } => {
                 put_array(out, 2);
@@ -441,8 +446,12 @@ impl Body for Feed {
             }
             feed_type::FAILED => Self::Failed(Field::take(reader)?),
             feed_type::COMPARE => {
-                let (round, position) = Field::take(reader)?;
-                Self::Compare { round, position }
+                reader.array_of(3)?;
+                Self::Compare {
+                    round: Field::take(reader)?,
+                    position: Field::take(reader)?,
+                    same_history: Field::take(reader)?,
+                }
             }
             feed_type::REPLACE => {
                 let (range, entries) = Field::take(reader)?;

@@ -417,6 +417,9 @@ pub enum Feed {
         round: u32,
         /// What is sent is as of here.
         position: Position,
+        /// Whether the follower's own position is on the owner's history, of which the log only
+        /// begins later.
+        same_history: bool,
     },
     /// Of the keys in a range there are these and no others. Ranges come in key order; those not
     /// named are as the follower holds them. [`Feed::Complete`] ends them.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use objsync_proto::ids::{Position, Revision};
-use objsync_proto::replica::{Applied, Lookup, Mode, Replica, Sink, State};
+use objsync_proto::replica::{Applied, Exchanged, Lookup, Mode, Replica, Sink, State};
 use objsync_proto::session::{ClientSession, Completion};
 use objsync_proto::wire::{Feed, Held, Hello, KeyRange, Reply, Request, ToOwner, ToPeer};
 
@@ -43,7 +43,7 @@ impl Sink for Watcher {
         self.barriers += 1;
     }
 
-    fn exchanged(&mut self, _told: bool) {}
+    fn exchanged(&mut self, _exchanged: Exchanged) {}
 }
 
 pub(crate) struct Client {

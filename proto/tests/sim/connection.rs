@@ -196,7 +196,11 @@ impl Connection {
             Some(Held::Whole) => {
                 self.rounds += 1;
                 let round = self.rounds;
-                self.feed.send(&Feed::Compare { round, position });
+                self.feed.send(&Feed::Compare {
+                    round,
+                    position,
+                    same_history: true,
+                });
                 let rest = Bytes::new();
                 self.comparison = Some(Comparison { position, rest });
                 self.cursor = None;

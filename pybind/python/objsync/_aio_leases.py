@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -135,15 +136,28 @@ class Lock:
         self, blocking: bool = True, timeout: float | timedelta | None = None
     ) -> bool:
         """Takes the lock; whether it did. `timeout` is seconds to wait, or a timedelta."""
-        taken: bool = await _loop.call(native_leases.lock_acquire, self.native, blocking, timeout)
+        taken: bool = await self._taken(
+            _loop.call(native_leases.lock_acquire, self.native, blocking, timeout)
+        )
         return taken
+
+    async def _taken(self, answer: asyncio.Future[Any]) -> Any:
+        try:
+            return await answer
+        except BaseException:
+            # The lock can have been taken while this task was being cancelled: nobody would know.
+            if answer.done() and not answer.cancelled() and not answer.exception():
+                if answer.result():
+                    left = _loop.call(native_leases.lock_release, self.native)
+                    left.add_done_callback(lambda left: left.cancelled() or left.exception())
+            raise
 
     async def release(self) -> None:
         """Gives it back. `FencedError` when it was lost meanwhile."""
         await _loop.call(native_leases.lock_release, self.native)
 
     async def __aenter__(self) -> Self:
-        await _loop.call(native_leases.lock_enter, self.native)
+        await self._taken(_loop.call(native_leases.lock_enter, self.native))
         return self
 
     async def __aexit__(

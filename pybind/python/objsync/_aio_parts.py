@@ -56,7 +56,13 @@ class Opened:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._close()
+        try:
+            await self._close()
+        except Exception as failure:
+            # What the block raised is what the caller should see.
+            if error is None:
+                raise
+            error.add_note(str(failure))
 
 
 class Entries:

@@ -11,7 +11,7 @@ from objsync import _loop
 from objsync._aio_leases import Lock
 from objsync._aio_parts import RangeReader
 from objsync._native import Attempts, Handle, TransactionHandle, native_transactions
-from objsync._transaction import refuse_nested, running
+from objsync._transaction import end, refuse_nested, running
 from objsync._transaction import transact as transact_blocking
 
 __all__ = ["Transaction", "transact"]
@@ -95,7 +95,7 @@ async def transact(handle: Handle, run: Callable[[Any], Any]) -> Any:
                 continue
             raise
         except BaseException:
-            attempts.give_up(transaction)
+            end(attempts, transaction)
             raise
         if await _loop.call(native_transactions.transact_commit, attempts, transaction):
             return result

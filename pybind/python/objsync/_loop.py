@@ -17,7 +17,8 @@ _calls: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Calls] = weakref.We
 def call(start: Callable[..., None], *arguments: Any) -> asyncio.Future[Any]:
     """Starts a native call on the running loop; the future has its answer.
 
-    Cancelling the future does not take back a write that was handed over.
+    Cancelling the future drops the call before the task that awaits it goes on; that does not take
+    back a write which was handed over.
     """
     loop = asyncio.get_running_loop()
     calls = _calls.get(loop)
@@ -26,4 +27,6 @@ def call(start: Callable[..., None], *arguments: Any) -> asyncio.Future[Any]:
         loop.add_reader(calls.fileno(), calls.drain)
     future = loop.create_future()
     start(calls, future, *arguments)
+    if not future.done():
+        future.add_done_callback(calls.forget)
     return future

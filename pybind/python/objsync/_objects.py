@@ -253,8 +253,11 @@ class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
             prefix: Only keys that begin so (see `prefix`).
             since: The changes after this revision; without it, those from now on.
 
-        Raises `errors.HistoryGapError`, once, where changes that were not told yet are no longer kept, and
-        then goes on behind them.
+        Raises `errors.HistoryGapError`, once, where changes that were not told yet are no longer kept, or
+        were taken back with a history that has ended, and then goes on behind them. An object with a
+        copy of its own tells there of each key that differs now, with the revision `oldest` of the
+        error. The revision of an event is a place to go on from (`since`) once an event with a
+        higher one has come: until then others may share it.
 
         >>> with DiskObject("data.obj") as d, d.watch() as w:
         ...     d["a"] = 1

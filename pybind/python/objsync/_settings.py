@@ -37,7 +37,8 @@ def target(host: str, port: int | None) -> str:
     if port is None or host.startswith(LINK_SCHEME):
         return host
     if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"port is a {type(port).__name__}: it is an int")
+        what = "it is an int; a first content is named, default_value="
+        raise TypeError(f"port is a {type(port).__name__}: {what}")
     if not 0 < port <= PORT_MAX:
         raise InvalidError(f"port {port}: it is 1 to {PORT_MAX}")
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from objsync._native import Attempts, Handle, TransactionHandle
 from objsync._views import Items, Keys, RangeReader, Values
-from objsync.errors import InvalidError
+from objsync.errors import Error, InvalidError
 
 if TYPE_CHECKING:
     from objsync._native import Lock
 
-__all__ = ["Transaction", "Transactions", "refuse_nested", "running", "transact"]
+__all__ = ["Transaction", "Transactions", "end", "refuse_nested", "running", "transact"]
 
 T = TypeVar("T")
 
@@ -171,6 +171,12 @@ def running() -> Iterator[None]:
         _running.reset(token)
 
 
+def end(attempts: Attempts, transaction: TransactionHandle) -> None:
+    """Ends a transaction that is not run again whatever it read: no error, the cause is another one."""
+    with suppress(Error):
+        attempts.give_up(transaction)
+
+
 def transact(handle: Handle, run: Callable[[Transaction], T]) -> T:
     """Runs a function until nothing that it read has changed meanwhile."""
     refuse_nested()
@@ -185,11 +191,11 @@ def transact(handle: Handle, run: Callable[[Transaction], T]) -> T:
                 continue
             raise
         except BaseException:
-            attempts.give_up(transaction)
+            end(attempts, transaction)
             raise
         if isinstance(result, CoroutineType):
             result.close()
-            attempts.give_up(transaction)
+            end(attempts, transaction)
             raise TypeError(
                 f"{run!r} returned a coroutine: an async function is for objsync.aio, "
                 "which has to see that it is one"

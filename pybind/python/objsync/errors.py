@@ -170,7 +170,8 @@ class HistoryGapError(ConflictError, LookupError):
     """Changes that a watch has not told of are no longer kept.
 
     Raised once, and only where every change is wanted: the next event of the same watch is the first one
-    after ``oldest``. Who only needs how things are reads the object and goes on.
+    after ``oldest``, or where the object has a copy of its own, each key that differs as of ``oldest``
+    comes before. Who only needs how things are reads the object and goes on.
 
     >>> error = HistoryGapError("the changes after revision 3 up to 7 are no longer kept", 3, 7, True)
     >>> error.after, error.oldest, error.same_history

@@ -11,10 +11,13 @@
 //! minute, or when writers need the memory: then it is begun anew, a few times.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use objsync_proto::error::ErrorKind;
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::Position;
+use objsync_proto::limits::DIGESTS_TIMEOUT_MS;
 use objsync_proto::wire::{Feed, Gap, Held};
+use tokio::time::timeout;
 
 use super::Subscription;
 use crate::comparison::Comparison;
@@ -30,7 +33,7 @@ impl Subscription {
     pub(super) async fn bridge(&mut self, from: Position) -> Result<(), Unsendable> {
         match self.held {
             None => Box::pin(self.send_state()).await,
-            Some(Held::Whole) => Box::pin(self.send_difference()).await,
+            Some(Held::Whole) => Box::pin(self.send_difference(from)).await,
             Some(Held::Part) => self.skip().await,
             Some(Held::Nothing) => self.send_gap(from).await,
         }
@@ -62,29 +65,36 @@ impl Subscription {
     }
 
     /// Has the subscriber tell what it holds, and sends what differs.
-    async fn send_difference(&mut self) -> Result<(), Unsendable> {
-        let mut outlet = self.inlet.open();
+    async fn send_difference(&mut self, from: Position) -> Result<(), Unsendable> {
+        let gap = self.peer.serving.store.gap(&from);
+        let same_history = gap.is_none_or(|gap| gap.same_history);
         for _ in 1..STATES_MAX {
-            match self.try_send_difference(&mut outlet).await {
+            match self.try_send_difference(same_history).await {
                 Err(error) if is_expired(&error) => {}
                 sent => return sent,
             }
         }
-        self.try_send_difference(&mut outlet).await
+        self.try_send_difference(same_history).await
     }
 
-    async fn try_send_difference(&mut self, outlet: &mut Outlet) -> Result<(), Unsendable> {
+    async fn try_send_difference(&mut self, same_history: bool) -> Result<(), Unsendable> {
         // Refused only by a semaphore that is closed, which nobody does.
         let _turn = Arc::clone(&self.peer.states).acquire_owned().await;
+        // Not before: digests that wait for a comparison take memory, and only so many may compare.
+        let mut outlet = self.inlet.open();
         self.round += 1;
         let round = self.round;
         let reader = self.peer.serving.store.reader();
         let mut comparison = Comparison::new(reader, self.namespace, self.range.clone());
         let position = comparison.position();
-        self.stream.put(&Feed::Compare { round, position });
+        self.stream.put(&Feed::Compare {
+            round,
+            position,
+            same_history,
+        });
         self.stream.flush().await?;
         while !comparison.is_over() {
-            let Some(sent) = outlet.next().await else {
+            let Some(sent) = digests(&mut outlet).await? else {
                 return Err(Unsendable::Gone);
             };
             if sent.round != round {
@@ -152,6 +162,15 @@ impl Subscription {
         self.stream.flush().await?;
         Err(Unsendable::Said)
     }
+}
+
+/// The next digests: whoever does not send them makes room for others.
+async fn digests(outlet: &mut Outlet) -> Result<Option<Sent>, Unsendable> {
+    let limit = Duration::from_millis(DIGESTS_TIMEOUT_MS);
+    timeout(limit, outlet.next()).await.map_err(|_| {
+        let text = format!("no digests came for {DIGESTS_TIMEOUT_MS} ms; that is the limit");
+        Unsendable::Failed(Failure::new(ErrorKind::Conflict, text))
+    })
 }
 
 /// Whether what is sent has to be begun anew.

@@ -8,8 +8,9 @@ use bytes::BytesMut;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Position;
 use objsync_proto::key;
+use objsync_proto::limits::STATES_IN_FLIGHT_MAX;
 use objsync_proto::operation::Operation;
-use objsync_proto::replica::{Applied, Mode, Replica, Sink, State};
+use objsync_proto::replica::{Applied, Exchanged, Mode, Replica, Sink, State};
 use objsync_proto::wire::{Digest, Feed, Gap, Held, KeyRange, Reply, Request, ToOwner, codec};
 use objsync_store::{LogRead, StoreLimits, Submission};
 
@@ -47,7 +48,7 @@ impl Sink for Told {
 
     fn barrier(&mut self, _id: u64, _position: Position) {}
 
-    fn exchanged(&mut self, _told: bool) {}
+    fn exchanged(&mut self, _exchanged: Exchanged) {}
 }
 
 /// The replica that ships, driven by hand.
@@ -640,4 +641,29 @@ async fn client_that_never_sends_its_digests_holds_up_nobody() {
     assert_eq!(writer.get("1").await.map(|value| value.len()), Some(2_000));
     let shut = tokio::time::timeout(PATIENCE, owner.stop()).await;
     assert!(shut.is_ok(), "and the owner can go");
+}
+
+/// Long after an answer should have come, and before a comparison would end.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(20);
+
+#[tokio::test]
+async fn digests_for_a_comparison_that_waits_for_its_turn_are_not_kept() {
+    let owner = Owner::start_with(short());
+    let mut client = writer(&owner).await;
+    let mut silent = Vec::new();
+    for _ in 0..STATES_IN_FLIGHT_MAX {
+        silent.push(compared(&owner, &mut client).await);
+    }
+    let elsewhere = Position {
+        store: objsync_proto::ids::StoreId([0xee; 16]),
+        ..owner.store.position()
+    };
+    let waits = client
+        .follow(KeyRange::default(), elsewhere, Held::Whole)
+        .await;
+    for _ in 0..3 {
+        let sent = digests_request(waits.subscription, 1, vec![digest(None)]);
+        let answered = tokio::time::timeout(ANSWER, client.request(sent)).await;
+        assert_eq!(answered.expect("it is answered at once"), Ok(Reply::Done));
+    }
 }

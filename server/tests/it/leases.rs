@@ -1,11 +1,17 @@
 //! Leases, presence and locks of peers, and what came of their writes.
 
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
 use objsync_proto::effect::Cause;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{LeaseId, Revision, Sequence, SessionId};
+use objsync_proto::ids::{LeaseId, NamespaceId, Revision, Sequence, SessionId};
 use objsync_proto::limits::LOCK_WAITS_MAX;
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{Event, Feed, Reply, Request, ToOwner, ToPeer};
+use objsync_server::Unlocks;
 
 use crate::peer::{Client, NAMESPACE, Owner, Subscriber, changes, encoded, guest, sealed};
 
@@ -185,6 +191,66 @@ async fn who_waits_for_a_lock_hears_when_it_is_free_and_is_served_meanwhile() {
     run(&mut holder, Operation::Unlock { name, fence }).await;
     let free = Reply::Lock { fence: None };
     assert_eq!(waiting.receive().await, ToPeer::Reply(77, Ok(free)));
+}
+
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn freed_lock_wakes_who_waits_for_it_and_nobody_else() {
+    let owner = Owner::start();
+    let mut holder = owner.client().await;
+    holder.open_session().await;
+    let lease = grant(&mut holder, false).await;
+    let unlocks = Unlocks::of(&owner.store);
+    let names = ["l", "other"].map(encoded);
+    for name in names.clone() {
+        run(&mut holder, Operation::Lock { name, lease }).await;
+    }
+    let elsewhere = NamespaceId(NamespaceId::DEFAULT.0 + 1);
+    let locks = [
+        (NamespaceId::DEFAULT, &names[0]),
+        (NamespaceId::DEFAULT, &names[1]),
+        (NamespaceId::DEFAULT, &names[0]),
+    ];
+    let woken: Vec<_> = locks.iter().map(|_| Arc::<Woken>::default()).collect();
+    let mut waits: Vec<_> = locks
+        .iter()
+        .map(|lock| Box::pin(unlocks.wait(&owner.store, *lock, LONG_MS)))
+        .collect();
+    let mut poll = |at: usize| {
+        let waker = Waker::from(Arc::clone(&woken[at]));
+        waits[at].as_mut().poll(&mut Context::from_waker(&waker))
+    };
+    for at in 0..locks.len() {
+        assert!(poll(at).is_pending());
+    }
+    let free = unlocks.wait(&owner.store, (elsewhere, &names[0]), LONG_MS);
+    assert_eq!(free.await.unwrap(), None, "another dictionary's");
+    let Some(fence) = owner
+        .store
+        .lock_holder(NamespaceId::DEFAULT, &names[0])
+        .unwrap()
+    else {
+        panic!("it is held");
+    };
+    let name = names[0].clone();
+    run(&mut holder, Operation::Unlock { name, fence }).await;
+    let counts: Vec<_> = woken
+        .iter()
+        .map(|woken| woken.0.load(Ordering::SeqCst))
+        .collect();
+    assert_eq!(counts, [1, 0, 1]);
+    assert!(matches!(poll(0), Poll::Ready(Ok(None))));
+    assert!(poll(1).is_pending());
+    assert!(matches!(poll(2), Poll::Ready(Ok(None))));
 }
 
 #[tokio::test]

@@ -51,8 +51,10 @@ impl Core {
         jobs: &mut VecDeque<Job>,
     ) {
         while let Some(job) = jobs.pop_front() {
-            let full =
-                writer.builder.body_bytes() >= BATCH_BYTES || batch.decided.len() >= BATCH_COUNT;
+            // A large write can end as much again: that and a batch beside it is no frame.
+            let full = writer.builder.body_bytes() >= BATCH_BYTES
+                || batch.decided.len() >= BATCH_COUNT
+                || job.bytes() > BATCH_BYTES;
             if full && !batch.decided.is_empty() {
                 jobs.push_front(job);
                 return;
@@ -154,7 +156,7 @@ impl Core {
             changes: changes.into_iter().map(compact).collect(),
         };
         if !is_last {
-            batch.overlay.put_all(&decision);
+            batch.overlay.put_all(&decision, &self.leases);
         }
         add_transaction(writer, batch, reply, decision);
         Next::Go

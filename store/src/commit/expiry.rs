@@ -1,6 +1,8 @@
 //! The end of keys and leases, as transactions of their own.
 
-use objsync_proto::evaluate::expire;
+use std::sync::atomic::Ordering;
+
+use objsync_proto::evaluate::{Due, Expired, expire};
 use objsync_proto::ids::Durability;
 use objsync_proto::limits::EXPIRY_TURN_COUNT_MAX;
 
@@ -10,6 +12,10 @@ use super::job::{Given, Reply};
 use super::{BATCH_BYTES, Writer};
 use crate::core::Core;
 use crate::error::StoreError;
+
+/// Turns, one a second, that fail as a whole before what cannot be read is left out: a disk that
+/// fails for a moment puts nothing off. From then on it is left out at once.
+const FAILED_TURNS_MAX: u64 = 30;
 
 impl Core {
     /// Ends what has had its time, in as many transactions as it takes; of very much, the first.
@@ -24,10 +30,14 @@ impl Core {
         let mut has_ended = false;
         while !rest.is_empty() && writer.builder.body_bytes() < BATCH_BYTES {
             let view = self.view(writer, batch);
-            let (decided, count) = match expire(rest, &view) {
-                Ok(decided) => decided,
-                Err(error) => return batch.push(reply, What::Settled(Err(error))),
-            };
+            let Expired {
+                decided,
+                count,
+                failed,
+            } = expire(rest, &view);
+            if let Err(error) = self.put_off(&failed, batch.time_ms) {
+                return batch.push(reply, What::Settled(Err(error)));
+            }
             rest = &rest[count..];
             if decided.changes.is_empty() {
                 continue;
@@ -41,14 +51,40 @@ impl Core {
                 changes: decided.changes.into_iter().map(compact).collect(),
                 given: Given::Nothing,
             };
-            batch.overlay.put_all(&decision);
+            batch.overlay.put_all(&decision, &self.leases);
             add_transaction(writer, batch, Reply::nobody(), decision);
+        }
+        if self.leases.failed_turns.load(Ordering::Relaxed) < FAILED_TURNS_MAX {
+            self.leases.failed_turns.store(0, Ordering::Relaxed);
         }
         batch.raise(Durability::Buffered);
         if !has_ended {
             self.leases.go_on();
         }
         batch.push(reply, What::Unlogged(Given::Flag(has_ended)));
+    }
+
+    /// What cannot be read is looked at again later, and keeps nobody waiting until then.
+    ///
+    /// # Errors
+    /// It may pass: all of it is tried again soon, until that has failed for a while.
+    fn put_off(&self, failed: &[(Due, StoreError)], now_ms: u64) -> Result<(), StoreError> {
+        let Some((_, error)) = failed.first() else {
+            return Ok(());
+        };
+        let failed_turns = self.leases.failed_turns.load(Ordering::Relaxed);
+        if failed_turns < FAILED_TURNS_MAX {
+            let turns = failed_turns + 1;
+            self.leases.failed_turns.store(turns, Ordering::Relaxed);
+            return Err(error.clone());
+        }
+        let count = failed.len();
+        tracing::warn!(%error, count, "what has had its time cannot be read: it stays");
+        let monotonic_ms = self.clock.monotonic_ms();
+        for (due, _) in failed {
+            self.leases.put_off(due, now_ms, monotonic_ms);
+        }
+        Ok(())
     }
 
     /// Ends what has had its time, on this thread. Tells whether there was any.

@@ -79,7 +79,11 @@ impl Core {
     /// Waits until the recent map has room.
     pub(crate) fn wait_for_room(&self) -> Result<(), StoreError> {
         match self.has_threads {
-            true => self.state.wait_for_room(&|| self.poison.check()),
+            true => self.state.wait_for_room(&|| {
+                // A sync may have come by a way of which nobody told the index.
+                self.index_may_follow();
+                self.poison.check()
+            }),
             false => self.make_room(),
         }
     }

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
+use objsync_proto::effect::Change;
 use objsync_proto::evaluate::{Changed, Leased, Present, Ranges, View};
 use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::key;
+use objsync_proto::lease::EntryKey;
 use objsync_proto::limits::TRANSACTION_SCAN_COUNT_MAX;
 use objsync_proto::wire::KeyRange;
 
 use super::batch::Decision;
 use crate::core::{Began, Core};
 use crate::error::StoreError;
+use crate::leases::{Counts, Leases};
 use crate::reader::PageLimits;
 
 /// Bytes of entries looked at in one step.
@@ -20,7 +23,12 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// Changes that are decided and not yet committed, each with its revision.
 #[derive(Default)]
-pub(crate) struct Overlay(HashMap<NamespaceId, BTreeMap<Bytes, Made>>);
+pub(crate) struct Overlay {
+    changes: HashMap<NamespaceId, BTreeMap<Bytes, Made>>,
+    /// How much more, or less, there is of leases by these.
+    leased: Counts,
+    leased_of: HashMap<NamespaceId, Counts>,
+}
 
 struct Made {
     value: Option<Bytes>,
@@ -29,21 +37,46 @@ struct Made {
 
 impl Overlay {
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.changes.clear();
+        self.leased = Counts::default();
+        self.leased_of.clear();
     }
 
-    pub(crate) fn put_all(&mut self, decision: &Decision) {
+    /// Adds what was decided; `leases` are as before the batch.
+    pub(crate) fn put_all(&mut self, decision: &Decision, leases: &Leases) {
         let revision = decision.revision;
         for (namespace, change) in &decision.changes {
-            let changes = self.0.entry(*namespace).or_default();
+            if *namespace == NamespaceId::LEASES {
+                self.count(change, leases);
+            }
+            let changes = self.changes.entry(*namespace).or_default();
             let value = change.value.clone();
             changes.insert(change.key.clone(), Made { value, revision });
         }
     }
 
+    /// Counts a change of an entry about leases.
+    fn count(&mut self, change: &Change, leases: &Leases) {
+        let Some(entry) = EntryKey::decode(&change.key) else {
+            return;
+        };
+        let made = self.changes.get(&NamespaceId::LEASES);
+        let made = made.and_then(|made| made.get(&change.key));
+        let was_there = match made {
+            Some(made) => made.value.is_some(),
+            None => leases.holds(&change.key, &entry),
+        };
+        let more = i64::from(change.value.is_some()) - i64::from(was_there);
+        self.leased.add(&entry, more);
+        if let EntryKey::Hold(namespace, _) | EntryKey::Lease(namespace, _) = &entry {
+            let of = self.leased_of.entry(*namespace).or_default();
+            of.add(&entry, more);
+        }
+    }
+
     /// The first key of some ranges that is changed here.
     fn changed(&self, namespace: NamespaceId, ranges: &Ranges) -> Option<(Bytes, Revision)> {
-        let changes = self.0.get(&namespace)?;
+        let changes = self.changes.get(&namespace)?;
         ranges.iter().find_map(|range| {
             let (key, made) = in_range(changes, range)?.next()?;
             Some((key.clone(), made.revision))
@@ -64,7 +97,7 @@ impl View for BatchView<'_> {
     type Error = StoreError;
 
     fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Present>, StoreError> {
-        let changes = self.overlay.0.get(&namespace);
+        let changes = self.overlay.changes.get(&namespace);
         if let Some(made) = changes.and_then(|changes| changes.get(key)) {
             let revision = made.revision;
             let present = |value| Present { value, revision };
@@ -84,7 +117,7 @@ impl View for BatchView<'_> {
         count_max: u32,
     ) -> Result<Vec<Bytes>, StoreError> {
         let count_max = count_max as usize;
-        let changes = self.overlay.0.get(&namespace);
+        let changes = self.overlay.changes.get(&namespace);
         let changed: Vec<(&Bytes, bool)> = changes
             .and_then(|changes| in_range(changes, range))
             .into_iter()
@@ -140,14 +173,13 @@ impl View for BatchView<'_> {
     }
 
     fn leased(&self) -> Leased {
-        let Leased { keys, leases } = self.core.leases.leased();
-        // At most so many more, by what the batch has decided.
-        let more = self.overlay.0.get(&NamespaceId::LEASES);
-        let more = more.map_or(0, |changes| changes.len() as u64);
-        Leased {
-            keys: keys + more,
-            leases: leases + more,
-        }
+        self.overlay.leased.beside(self.core.leases.leased())
+    }
+
+    fn leased_of(&self, namespace: NamespaceId) -> Leased {
+        let before = self.core.leases.leased_of(namespace);
+        let more = self.overlay.leased_of.get(&namespace);
+        more.map_or(before, |more| more.beside(before))
     }
 
     fn revision(&self) -> Revision {

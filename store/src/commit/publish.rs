@@ -97,13 +97,13 @@ impl Core {
 
     /// Those who wait for a lock, or for the time at which something ends, learn of it.
     fn end_of_leases<'a>(&self, decisions: impl Iterator<Item = &'a Decision>) {
-        let (mut is_sooner, mut is_unlocked) = (false, false);
+        let (mut is_sooner, mut freed) = (false, Vec::new());
         for decision in decisions {
             let entries = decision.changes.iter();
             for (_, change) in entries.filter(|(of, _)| *of == NamespaceId::LEASES) {
                 let applied = self.leases.apply(change, self.clock.monotonic_ms());
                 is_sooner |= applied.is_sooner;
-                is_unlocked |= applied.is_unlocked;
+                freed.extend(applied.freed);
             }
             if decision.cause == Cause::Expiry {
                 self.leases.go_on();
@@ -112,8 +112,8 @@ impl Core {
         if is_sooner {
             self.queue.look();
         }
-        if is_unlocked {
-            self.leases.tell_unlocked();
+        if !freed.is_empty() {
+            self.leases.tell_unlocked(&freed);
         }
     }
 

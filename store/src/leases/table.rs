@@ -7,11 +7,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use objsync_proto::effect::Change;
-use objsync_proto::evaluate::Due;
+use objsync_proto::evaluate::{Due, Leased};
 use objsync_proto::ids::{LeaseId, NamespaceId};
 use objsync_proto::lease::{EntryKey, Hold, Lease};
 use objsync_proto::limits::IDLE_TIMEOUT_MS;
 use objsync_proto::wire::LeaseStatus;
+
+use super::FreedLock;
+use super::counts::Counts;
 
 /// Who keeps leases of presence, by a number that is never used twice.
 pub(super) type KeeperId = u64;
@@ -19,8 +22,12 @@ type LeaseOf = (NamespaceId, LeaseId);
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Keys that end, by the bytes of their entry, with their deadline if they have one.
+    /// Keys that end, by the bytes of their entry, with the time at which they are looked at if
+    /// they have a deadline: that, or later if they could not be read then.
     holds: HashMap<Bytes, Option<u64>>,
+    /// How much there is, in all and of each dictionary that has any.
+    all: Counts,
+    of_each: HashMap<NamespaceId, Counts>,
     by_time: BTreeSet<(u64, Bytes)>,
     leases: HashMap<LeaseOf, Live>,
     /// Leases by the monotonic time at which they end.
@@ -39,36 +46,73 @@ struct Live {
 }
 
 /// What a change of an entry means for those who wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Applied {
     /// Something ends sooner than anything did before.
     pub(crate) is_sooner: bool,
-    /// A lock is free.
-    pub(crate) is_unlocked: bool,
+    /// The lock that is free.
+    pub(crate) freed: Option<FreedLock>,
 }
 
 impl Table {
-    /// How many keys end, and how many leases there are.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.holds.len() as u64, self.leases.len() as u64)
+    /// How much there is.
+    pub(super) fn leased(&self) -> Leased {
+        self.all.leased()
+    }
+
+    /// How much there is of one dictionary.
+    pub(super) fn leased_of(&self, namespace: NamespaceId) -> Leased {
+        let counts = self.of_each.get(&namespace);
+        counts.map(Counts::leased).unwrap_or_default()
+    }
+
+    /// Whether it counts this entry.
+    pub(super) fn holds(&self, key: &Bytes, entry: &EntryKey) -> bool {
+        match entry {
+            EntryKey::Hold(..) => self.holds.contains_key(key),
+            EntryKey::Lease(namespace, lease) => self.leases.contains_key(&(*namespace, *lease)),
+            EntryKey::Lock(..) | EntryKey::Member(..) => false,
+        }
     }
 
     /// Learns of a change. What this program cannot read ends nothing.
     pub(super) fn apply(&mut self, change: &Change, monotonic_ms: u64) -> Applied {
         let mut applied = Applied::default();
-        match EntryKey::decode(&change.key) {
-            Some(EntryKey::Hold(..)) => {
+        let Some(entry) = EntryKey::decode(&change.key) else {
+            return applied;
+        };
+        let was_there = self.holds(&change.key, &entry);
+        match &entry {
+            EntryKey::Hold(..) => {
                 let hold = change.value.as_deref().and_then(Hold::decode);
                 applied.is_sooner = self.set_hold(&change.key, hold);
             }
-            Some(EntryKey::Lease(namespace, lease)) => {
+            EntryKey::Lease(namespace, lease) => {
                 let granted = change.value.as_deref().and_then(Lease::decode);
-                applied.is_sooner = self.set_lease((namespace, lease), granted, monotonic_ms);
+                applied.is_sooner = self.set_lease((*namespace, *lease), granted, monotonic_ms);
             }
-            Some(EntryKey::Lock(..)) => applied.is_unlocked = change.value.is_none(),
-            Some(EntryKey::Member(..)) | None => {}
+            EntryKey::Lock(namespace, name) => {
+                let freed = || (*namespace, name.clone());
+                applied.freed = change.value.is_none().then(freed);
+            }
+            EntryKey::Member(..) => {}
         }
+        let more = i64::from(self.holds(&change.key, &entry)) - i64::from(was_there);
+        self.count(&entry, more);
         applied
+    }
+
+    fn count(&mut self, entry: &EntryKey, more: i64) {
+        let namespace = match entry {
+            EntryKey::Hold(namespace, _) | EntryKey::Lease(namespace, _) if more != 0 => *namespace,
+            _ => return,
+        };
+        self.all.add(entry, more);
+        let of = self.of_each.entry(namespace).or_default();
+        of.add(entry, more);
+        if of.leased() == Leased::default() {
+            self.of_each.remove(&namespace);
+        }
     }
 
     fn set_hold(&mut self, entry: &Bytes, hold: Option<Hold>) -> bool {
@@ -162,26 +206,49 @@ impl Table {
         !kept.is_empty()
     }
 
-    /// What has had its time; it cannot be kept from here on.
+    /// What has had its time; it cannot be kept from here on. Leases come first, because somebody
+    /// may wait for their locks, and are half of it at most, so that keys have their turn too.
     pub(super) fn due(&mut self, now_ms: u64, monotonic_ms: u64, count_max: usize) -> Vec<Due> {
-        let keys = self.by_time.iter();
-        let keys = keys.take_while(|(deadline_ms, _)| *deadline_ms <= now_ms);
-        let mut due: Vec<Due> = keys
-            .take(count_max)
-            .filter_map(|(_, entry)| match EntryKey::decode(entry) {
-                Some(EntryKey::Hold(namespace, key)) => Some(Due::Key(namespace, key)),
-                _ => None,
-            })
-            .collect();
+        let mut due = Vec::new();
         let leases = self.by_patience.iter();
         let leases = leases.take_while(|(ends_ms, _)| *ends_ms <= monotonic_ms);
-        for (_, of) in leases.take(count_max - due.len()) {
+        for (_, of) in leases.take(count_max.div_ceil(2)) {
             if let Some(live) = self.leases.get_mut(of) {
                 live.is_ending = true;
             }
             due.push(Due::Lease(of.0, of.1));
         }
+        let keys = self.by_time.iter();
+        let keys = keys.take_while(|(deadline_ms, _)| *deadline_ms <= now_ms);
+        let keys = keys.filter_map(|(_, entry)| match EntryKey::decode(entry) {
+            Some(EntryKey::Hold(namespace, key)) => Some(Due::Key(namespace, key)),
+            _ => None,
+        });
+        due.extend(keys.take(count_max - due.len()));
         due
+    }
+
+    /// What was due and could not be looked at is due again at these times, of the owner for a key
+    /// and of the monotonic clock for a lease. Until then that can be kept again.
+    pub(super) fn put_off(&mut self, due: &Due, key_again_ms: u64, lease_again_ms: u64) {
+        match due {
+            Due::Key(namespace, key) => {
+                let entry = EntryKey::Hold(*namespace, key.clone()).encode();
+                if let Some(Some(at_ms)) = self.holds.get_mut(&entry) {
+                    let before_ms = std::mem::replace(at_ms, key_again_ms);
+                    if let Some((_, entry)) = self.by_time.take(&(before_ms, entry)) {
+                        self.by_time.insert((key_again_ms, entry));
+                    }
+                }
+            }
+            Due::Lease(namespace, lease) => {
+                let of = (*namespace, *lease);
+                if let Some(live) = self.leases.get_mut(&of) {
+                    live.is_ending = false;
+                }
+                self.set_end(of, Some(lease_again_ms), None);
+            }
+        }
     }
 
     /// Milliseconds until something ends; none when nothing does.
@@ -241,7 +308,13 @@ mod tests {
             value: None,
         };
         table.apply(&gone, 0);
-        assert_eq!(table.counts(), (1, 0));
+        let left = Leased {
+            keys: 1,
+            key_bytes: 1,
+            leases: 0,
+        };
+        assert_eq!((table.leased(), table.leased_of(SPACE)), (left, left));
+        assert_eq!(table.leased_of(NamespaceId(99)), Leased::default());
         assert_eq!(table.wait_ms(0, 0), None);
     }
 
@@ -256,6 +329,19 @@ mod tests {
         assert_eq!(table.due(0, 1_199, 10), [Due::Lease(of.0, of.1)]);
         assert_eq!(table.keep(of, 1, 1_199), None);
         assert_eq!(table.keep((SPACE, LeaseId(8)), 1, 0), None);
+    }
+
+    #[test]
+    fn leases_are_due_before_keys_and_leave_them_half_of_the_room() {
+        let mut table = Table::default();
+        for (number, key) in (1..=4).zip(["a", "b", "c", "d"]) {
+            hold(&mut table, key, Some(10));
+            grant(&mut table, number, false, 0);
+        }
+        let due = table.due(10, 100, 4);
+        let is_lease = |due: &Due| matches!(due, Due::Lease(..));
+        let kinds: Vec<bool> = due.iter().map(is_lease).collect();
+        assert_eq!(kinds, [true, true, false, false]);
     }
 
     #[test]

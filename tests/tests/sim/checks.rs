@@ -5,13 +5,16 @@
 //! has one place in it, results follow from the calls before, and no call stands before one that
 //! had been answered when it began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use objsync_proto::ids::{Revision, SessionId};
 
 use crate::history::{Call, History, Logged, Read, Returned, Watched, apply, effect};
 use crate::work::{Seen, State};
+
+/// One change that a watch was told: when, of which key, and what it is since.
+type Told = (Revision, Bytes, Option<i64>);
 
 /// What a run may have lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,44 +290,120 @@ fn moment_of(read: &Read, floor: Revision, explained: &Explained) -> Revision {
     panic!("{read:?} is true of no moment from {floor:?} on; it was {all:?}");
 }
 
-/// Everything from its beginning on, once, in order, each transaction whole, nothing else.
+/// Everything from its beginning on, once, in order, each transaction whole, nothing else; and where
+/// something is missing, what exactly, and what it came to.
 fn check_watch(history: &History, watched: &Watched, loss: Loss) {
-    let Some((last, ..)) = watched.events.last() else {
+    if watched.events.is_empty() {
         assert!(!watched.is_whole, "{watched:?} saw not even the mark");
-        return;
-    };
-    let expected = expected(history, watched, *last);
-    // One that was cut off may have been told a part of its last transaction only.
-    let count = match watched.is_whole {
-        true => expected.len(),
-        false => watched.events.len().min(expected.len()),
-    };
-    let is_exact = watched.events == expected[..count];
-    // It told what was taken back, and then what makes up for it; or how two states differ, where
-    // what happened between them is not kept.
-    let is_rolled_back = loss == Loss::Unsynced && !history.lost.is_empty();
-    if !is_exact && (is_rolled_back || history.differences) {
-        return check_sum(history, watched, *last);
     }
-    assert_eq!(
-        watched.events,
-        expected[..count],
-        "since {:?} by handle {}",
-        watched.since,
-        watched.handle
-    );
-}
-
-/// What a watch is to be told up to a revision.
-fn expected(
-    history: &History,
-    watched: &Watched,
-    last: Revision,
-) -> Vec<(Revision, Bytes, Option<i64>)> {
-    let begin = match watched.since {
+    let mut begin = match watched.since {
         Some(since) => since,
         None => beginning(history, watched),
     };
+    // What was taken back was told before the gap that says so.
+    let is_rolled_back = loss == Loss::Unsynced && !history.lost.is_empty();
+    let mut rest = &watched.events[..];
+    let mut told = 0;
+    for (place, gap) in &watched.gaps {
+        let (before, behind) = rest.split_at(place - told);
+        (rest, told) = (behind, *place);
+        assert!(
+            !before.iter().any(|(revision, ..)| *revision > gap.after),
+            "{watched:?}"
+        );
+        if !is_rolled_back {
+            assert!(gap.same_history, "nothing was lost: {gap:?}");
+            assert!(
+                begin <= gap.after && gap.after <= gap.oldest,
+                "{gap:?} behind {begin:?}"
+            );
+            check_step(history, watched, before, (begin, Some(gap.after)));
+        }
+        begin = gap.oldest;
+    }
+    assert!(
+        rest.iter().is_sorted_by_key(|(revision, ..)| *revision),
+        "{watched:?}"
+    );
+    // One that was cut off may not have been told yet of what was taken back.
+    if !is_rolled_back || watched.is_whole {
+        check_step(history, watched, rest, (begin, None));
+    }
+}
+
+/// What a watch was told from one place on, up to another, or to where it was cut off: how the state
+/// there differs from the one before, where changes are missing, and then each transaction.
+fn check_step(
+    history: &History,
+    watched: &Watched,
+    told: &[Told],
+    (begin, end): (Revision, Option<Revision>),
+) {
+    let is_step = |told: &&Told| told.0 <= begin;
+    let (step, told) = told.split_at(told.iter().take_while(is_step).count());
+    let is_behind_gap = watched.gaps.iter().any(|(_, gap)| gap.oldest == begin);
+    assert!(
+        step.is_empty() || is_behind_gap,
+        "too early: {step:?} since {begin:?}"
+    );
+    let state = state_at(history, begin);
+    let mut keys = BTreeSet::new();
+    for (revision, key, value) in step {
+        assert_eq!(*revision, begin, "{key:?} of the state behind a gap");
+        assert!(keys.insert(key), "{key:?} is told twice: {step:?}");
+        assert_eq!(state.get(key), value.as_ref(), "{key:?} is so at {begin:?}");
+    }
+    if !step.is_empty() && history.lost.is_empty() {
+        let gap = watched.gaps.iter().find(|(_, gap)| gap.oldest == begin);
+        let before = gap
+            .map(|(_, gap)| state_at(history, gap.after))
+            .unwrap_or_default();
+        for key in before.keys().chain(state.keys()) {
+            let is_due = watched.range.contains(key) && before.get(key) != state.get(key);
+            assert!(
+                !is_due || keys.contains(key),
+                "{key:?} is not told: {step:?}"
+            );
+        }
+    }
+    let is_removal = |told: &Told| told.2.is_none();
+    assert!(
+        step.is_sorted_by_key(is_removal),
+        "removals are last: {step:?}"
+    );
+    let last = end.or(told.last().map(|last| last.0)).unwrap_or(begin);
+    let expected = expected(history, watched, (begin, last));
+    // One that was cut off may have been told a part of its last transaction only.
+    let count = match watched.is_whole || end.is_some() {
+        true => expected.len(),
+        false => told.len().min(expected.len()),
+    };
+    assert_eq!(
+        told,
+        &expected[..count],
+        "since {begin:?} by handle {}, with gaps {:?}",
+        watched.handle,
+        watched.gaps
+    );
+}
+
+/// How everything was at a revision.
+fn state_at(history: &History, revision: Revision) -> State {
+    let mut state = State::new();
+    for logged in &history.log {
+        if logged.revision <= revision {
+            apply(&mut state, &logged.changes);
+        }
+    }
+    state
+}
+
+/// What a watch is to be told of the transactions between two revisions.
+fn expected(
+    history: &History,
+    watched: &Watched,
+    (begin, last): (Revision, Revision),
+) -> Vec<Told> {
     (history.log.iter())
         .filter(|logged| logged.revision > begin && logged.revision <= last)
         .flat_map(|logged| {
@@ -335,29 +414,11 @@ fn expected(
         .collect()
 }
 
-/// Where everything is kept, no watch ends before it is closed.
+/// Where everything is kept, no watch ends before it is closed, nor misses anything.
 pub fn check_watches_go_on(history: &History) {
     for watched in &history.watches {
         assert_eq!(watched.failed, None, "{watched:?}");
-    }
-}
-
-/// What a watch was told of each key last is what the key was by then.
-fn check_sum(history: &History, watched: &Watched, last: Revision) {
-    let mut state = State::new();
-    let before = |logged: &&Logged| logged.revision <= last;
-    for logged in history.log.iter().take_while(before) {
-        apply(&mut state, &logged.changes);
-    }
-    let told: BTreeMap<_, _> = (watched.events.iter())
-        .map(|(_, key, value)| (key, value))
-        .collect();
-    for (key, value) in told {
-        let is_so = state.get(key) == value.as_ref();
-        assert!(
-            is_so || !watched.is_whole,
-            "{watched:?} ends with another {key:?}"
-        );
+        assert!(watched.gaps.is_empty(), "{watched:?}");
     }
 }
 

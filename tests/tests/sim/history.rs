@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use objsync::ErrorKind;
 use objsync_proto::ids::{Epoch, NamespaceId, Origin, Position, Revision, StoreId};
-use objsync_proto::wire::KeyRange;
+use objsync_proto::wire::{Gap, KeyRange};
 use objsync_store::{FeedRead, LogRead, Published, Store};
 
 use crate::trace::Trace;
@@ -14,8 +14,6 @@ use crate::work::{Changes, Heard, Seen, State, Work, number_in};
 /// Everything that is known of one run.
 pub struct History {
     trace: Trace,
-    /// A watch may be told how two states differ, where what happened in between is not kept.
-    pub differences: bool,
     pub calls: Vec<Call>,
     pub reads: Vec<Read>,
     pub watches: Vec<Watched>,
@@ -75,6 +73,8 @@ pub struct Watched {
     /// It was there from this moment on.
     pub begun: u64,
     pub events: Vec<(Revision, Bytes, Option<i64>)>,
+    /// The gaps that it was told of, each behind so many events.
+    pub gaps: Vec<(usize, Gap)>,
     /// It was read to the mark at the end of the run.
     pub is_whole: bool,
     /// Why it ended, unless it was closed.
@@ -96,7 +96,6 @@ impl History {
     pub fn new(trace: &Trace) -> Self {
         Self {
             trace: trace.clone(),
-            differences: false,
             calls: Vec::new(),
             reads: Vec::new(),
             watches: Vec::new(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use objsync::{Ack, Dict, ErrorKind, Pending};
+use objsync::{Ack, Attempts, Dict, ErrorKind, Pending};
 use objsync_proto::effect::Change;
 use objsync_proto::ids::Revision;
 use objsync_proto::operation::{Operation, Outcome};
@@ -33,6 +33,9 @@ pub enum Work {
     Overflow(Bytes),
     /// Sets the one, removes the other.
     Batch(Bytes, Bytes),
+    /// In a transaction: moves the one to the other if it is there, else sets it. One that is
+    /// overtaken by others changes nothing.
+    Move(Bytes, Bytes),
     /// Sets the key that marks the end of a run.
     Mark,
 }
@@ -81,6 +84,12 @@ impl Work {
         }
     }
 
+    /// Draws a transaction, which a program has to run to its end by itself.
+    pub fn draw_move(random: &mut Random) -> Self {
+        let (one, other) = (random.below(5), random.below(5));
+        Self::Move(key_of(&format!("a{one}")), key_of(&format!("b{other}")))
+    }
+
     /// As the owner is asked in plain messages.
     pub fn operation(&self, number: i64) -> Operation {
         match self.clone() {
@@ -100,6 +109,7 @@ impl Work {
             Self::Batch(set, removed) => Operation::Batch {
                 changes: batch(set, removed, sealed(number)),
             },
+            Self::Move(..) => unreachable!("a transaction needs a handle that reads for it"),
         }
     }
 
@@ -123,14 +133,20 @@ impl Work {
                 .incr(&key, i64::MAX)
                 .map(|now| (Seen::Number(now), None)),
             Self::Batch(set, removed) => dict.batch(batch(set, removed, payload(number))).map(done),
+            Self::Move(..) => unreachable!("a transaction is several calls"),
         }
     }
 
     /// As a program asks that makes one call at a time: the last answer is this call's.
     pub async fn call(&self, number: i64, dict: &Dict) -> Heard {
-        let told = told(self.begin(number, dict).await);
+        let told = match self {
+            Self::Move(from, to) => told(move_once(dict, from, to, number).await),
+            _ => told(self.begin(number, dict).await),
+        };
         told.map(|(seen, revision)| match seen {
             Seen::Refused(_) => (seen, None),
+            // It was overtaken: it has no place in the order.
+            Seen::Flag(false) if matches!(self, Self::Move(..)) => (seen, None),
             _ => (seen, revision.or(dict.last_ack().map(|ack| ack.revision))),
         })
     }
@@ -149,6 +165,11 @@ impl Work {
                 (Seen::Flag(true), vec![(key.clone(), Some(number))])
             }
             Self::Swap(..) => (Seen::Flag(false), Vec::new()),
+            Self::Move(from, to) if state.contains_key(from) => {
+                let changes = vec![(to.clone(), Some(number)), (from.clone(), None)];
+                (Seen::Flag(true), changes)
+            }
+            Self::Move(from, _) => (Seen::Flag(true), vec![(from.clone(), Some(number))]),
             Self::Increment(key) => increment(key, number, state),
             Self::Overflow(key) => increment(key, i64::MAX, state),
             Self::Batch(set, removed) if set == removed => {
@@ -162,6 +183,27 @@ impl Work {
             }
         }
     }
+}
+
+/// One attempt: what it reads decides what it writes.
+async fn move_once(
+    dict: &Dict,
+    from: &Bytes,
+    to: &Bytes,
+    number: i64,
+) -> objsync::Result<(Seen, Option<Revision>)> {
+    let attempts = Attempts::new(dict);
+    let transaction = attempts.begin().await?;
+    let is_there = transaction.get(from).await?.is_some();
+    transaction.get(to).await?;
+    match is_there {
+        true => {
+            transaction.set(to, payload(number))?;
+            transaction.delete(from)?;
+        }
+        false => transaction.set(from, payload(number))?,
+    }
+    Ok((Seen::Flag(attempts.commit(&transaction).await?), None))
 }
 
 fn increment(key: &Bytes, by: i64, state: &State) -> (Seen, Changes) {

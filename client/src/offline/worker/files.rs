@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Origin, StoreId};
 
 use super::Worker;
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{ObjectError, Result};
+use crate::offline::Caller;
 use crate::offline::conflict::Kept;
 use crate::offline::journal::{Journal, REWRITE_BYTES, Record, VERSION};
 use crate::offline::reload::{Loaded, Resume};
@@ -15,6 +17,8 @@ use crate::offline::reload::{Loaded, Resume};
 /// Why nobody knows what became of a write.
 const UNKNOWN: &str = "the write was sent, and its session has ended since: it may or may not have \
                        been done";
+/// Why a write that was queued for another store is not done in this one.
+const REPLACED: &str = "the store was replaced by another one";
 
 impl Worker {
     pub(super) fn open(&mut self, core: &Arc<Core>, store: StoreId) -> Result<Resume> {
@@ -24,8 +28,19 @@ impl Worker {
                 ..Resume::default()
             });
         }
-        self.leave_store()?;
-        let (journal, records) = Journal::open(store, &core.config.options.namespace)?;
+        let left = self.leave_store(core);
+        let opened = Journal::open(store, &core.config.options.namespace)?;
+        self.enter(core, store, opened, left)
+    }
+
+    /// Goes on with a file, and with the conflicts of the one that was left for it.
+    pub(super) fn enter(
+        &mut self,
+        core: &Arc<Core>,
+        store: StoreId,
+        (journal, records): (Journal, Vec<Record>),
+        left: Option<Journal>,
+    ) -> Result<Resume> {
         let fd = journal.fds();
         (self.offline.lock_fd).store(fd, Ordering::Release);
         self.journal = Some((store, journal));
@@ -43,43 +58,61 @@ impl Worker {
             state.entries.insert(number, entry);
         }
         drop(state);
+        for number in &lost {
+            conflicts.extend(self.conflict(*number, String::from(UNKNOWN)));
+        }
+        let mut records: Vec<_> = conflicts.iter().cloned().map(Record::Conflict).collect();
+        records.extend(lost.iter().copied().map(Record::Done));
+        if !records.is_empty() {
+            self.append(&records, true)?;
+        }
+        self.offline.state().conflicts.extend(conflicts);
         for number in lost {
-            let reason = String::from(UNKNOWN);
-            conflicts.extend(self.conflict(number, reason));
-            self.append(&[Record::Done(number)], false)?;
             self.forget(core, number);
         }
-        for kept in conflicts {
-            self.append(&[Record::Conflict(kept.clone())], true)?;
-            self.offline.state().conflicts.push(kept);
+        // What was told is kept in the new file by now.
+        if let Some(mut left) = left
+            && let Err(error) = left.rewrite(&[])
+        {
+            tracing::warn!(%error, "the queue of a store that was replaced is not erased");
         }
         Ok(resume)
     }
 
-    /// The owner has another store now: what was queued for the one before is not for it.
-    pub(super) fn leave_store(&mut self) -> Result<()> {
-        let Some((_, journal)) = &mut self.journal else {
-            return Ok(());
-        };
+    /// The owner has another store now: what was queued for the one before is not for it, and what
+    /// was told of it is a conflict, to be kept in the next file before this one is erased.
+    pub(super) fn leave_store(&mut self, core: &Arc<Core>) -> Option<Journal> {
+        self.journal.as_ref()?;
+        self.write_notes(true);
+        self.drop_notes();
+        let (_, journal) = self.journal.take()?;
+        // The I/O thread waits for the next file: nothing of this one is to be sent there.
+        core.drop_queued_writes();
         let mut state = self.offline.state();
-        let left: Vec<u64> = state.entries.keys().copied().collect();
-        for number in left {
-            let Some(entry) = state.entries.remove(&number) else {
-                continue;
-            };
+        for (number, entry) in std::mem::take(&mut state.entries) {
             state.overlay.remove(number, &entry.changes);
-            state.conflicts.push(Kept {
-                entry: number,
-                time_ms: entry.time_ms,
-                operation: entry.operation,
-                reason: String::from("the store was replaced by another one"),
-            });
+            self.see_overlay(core, &state, &entry.changes);
+            match entry.caller {
+                Caller::Waits(answer, _) => {
+                    let failure = Failure::new(ErrorKind::OutcomeUnknown, REPLACED);
+                    let error = match entry.number {
+                        Some(op) => ObjectError::Unanswered { failure, op },
+                        None => ObjectError::new(ErrorKind::Unavailable, REPLACED),
+                    };
+                    let _ = answer.send(Err(error));
+                }
+                Caller::WasTold(_) | Caller::IsGone | Caller::GaveUp => {
+                    state.conflicts.push(Kept {
+                        entry: number,
+                        time_ms: entry.time_ms,
+                        operation: entry.operation,
+                        reason: String::from(REPLACED),
+                    });
+                }
+            }
         }
         state.bytes = 0;
-        drop(state);
-        journal.rewrite(&[])?;
-        self.journal = None;
-        Ok(())
+        Some(journal)
     }
 
     /// Writes the file anew when most of it is done.
@@ -109,8 +142,9 @@ impl Worker {
             // No number is ever given twice.
             records.push(Record::Numbered(session, last, vec![0]));
         }
-        if let Err(error) = journal.rewrite(&records) {
-            tracing::warn!(%error, "a queue keeps what it is done with");
+        match journal.rewrite(&records) {
+            Ok(()) => self.drop_notes(),
+            Err(error) => tracing::warn!(%error, "a queue keeps what it is done with"),
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::evaluate::{Due, Leased};
 use crate::ids::{LeaseId, NamespaceId};
 use crate::key::{Key, encode};
 use crate::limits::{
-    EXPIRY_COUNT_MAX, KEY_BYTES_MAX, LEASE_MEMBERS_MAX, LEASED_KEY_BYTES_MAX, LEASED_KEYS_MAX,
-    LEASES_MAX, RANGE_REMOVAL_COUNT_MAX, TRANSACTION_BYTES_MAX, TTL_MS_MAX,
+    EXPIRY_COUNT_MAX, KEY_BYTES_MAX, LEASE_MEMBERS_MAX, LEASED_BYTES_MAX, LEASED_KEY_BYTES_MAX,
+    LEASED_KEYS_MAX, LEASES_MAX, RANGE_REMOVAL_COUNT_MAX, TRANSACTION_BYTES_MAX, TTL_MS_MAX,
 };
 use crate::operation::{Operation, Outcome};
 
@@ -85,6 +85,7 @@ fn store_full_of_keys_that_end_or_of_leases_takes_no_more() {
     world.leased_min = Leased {
         keys: LEASED_KEYS_MAX - 1,
         leases: LEASES_MAX - 1,
+        ..Leased::default()
     };
     world.run(&put(key(1), Some(5), None)).unwrap();
     grant(&mut world);
@@ -100,6 +101,46 @@ fn store_full_of_keys_that_end_or_of_leases_takes_no_more() {
         presence: false,
     };
     assert_eq!(world.decide(&another).unwrap_err().kind, ErrorKind::Full);
+}
+
+#[test]
+fn dictionary_that_has_much_leaves_the_last_quarter_to_those_that_have_little() {
+    let grant = Operation::GrantLease {
+        ttl_ms: 10,
+        presence: false,
+    };
+    let put = put(key(1), Some(5), None);
+    let bytes = key(1).len() as u64;
+    type Set = fn(&mut Leased, u64);
+    let cases: [(&Operation, Set, u64, u64); 3] = [
+        (&grant, |of, number| of.leases = number, 1, LEASES_MAX),
+        (&put, |of, number| of.keys = number, 1, LEASED_KEYS_MAX),
+        (
+            &put,
+            |of, number| of.key_bytes = number,
+            bytes,
+            LEASED_BYTES_MAX,
+        ),
+    ];
+    for (operation, set, more, max) in cases {
+        let (open, little) = (max / 4 * 3, max / 256);
+        for (all, own, has_room) in [
+            (open - more, open - more, true),
+            (open - more + 1, open - more + 1, false),
+            (open - more + 1, little - more, true),
+            (max - more, little - more, true),
+            (max - more, little - more + 1, false),
+            (max - more + 1, 0, false),
+        ] {
+            let mut world = World::default();
+            set(&mut world.leased_min, all);
+            set(&mut world.leased_own, own);
+            let decision = world.decide(operation);
+            let kind = decision.map(drop).map_err(|failure| failure.kind);
+            let expected = has_room.then_some(()).ok_or(ErrorKind::Full);
+            assert_eq!(kind, expected, "{own} of {all}, at most {max}");
+        }
+    }
 }
 
 #[test]

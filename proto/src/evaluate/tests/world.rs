@@ -7,7 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::evaluate::{
-    Changed, Decided, Decision, Due, Leased, Present, Ranges, View, evaluate, expire,
+    Changed, Decided, Decision, Due, Expired, Leased, Present, Ranges, View, evaluate, expire,
 };
 use crate::ids::{NamespaceId, Revision};
 use crate::operation::Operation;
@@ -26,6 +26,8 @@ pub(super) struct World {
     pub(super) forgotten: Revision,
     /// What it says it has of leases, at least.
     pub(super) leased_min: Leased,
+    /// What it says that the dictionary has of these.
+    pub(super) leased_own: Leased,
 }
 
 impl World {
@@ -54,7 +56,11 @@ impl World {
     }
 
     pub(super) fn expire(&mut self, due: &[Due]) -> (Decided, usize) {
-        let (decided, count) = expire(due, self).unwrap_or_else(|never| match never {});
+        let Expired {
+            decided,
+            count,
+            failed: _none,
+        } = expire(due, self);
         self.apply(&decided);
         (decided, count)
     }
@@ -125,8 +131,12 @@ impl View for World {
     fn leased(&self) -> Leased {
         Leased {
             keys: (self.entries(NamespaceId::LEASES).count() as u64).max(self.leased_min.keys),
-            leases: self.leased_min.leases,
+            ..self.leased_min
         }
+    }
+
+    fn leased_of(&self, _namespace: NamespaceId) -> Leased {
+        self.leased_own
     }
 
     fn revision(&self) -> Revision {

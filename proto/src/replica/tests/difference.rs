@@ -50,6 +50,14 @@ fn differing(
     (frames, start)
 }
 
+fn compare(round: u32, position: Position) -> Feed {
+    Feed::Compare {
+        round,
+        position,
+        same_history: true,
+    }
+}
+
 /// A block in frames of some entries each.
 fn blocks(begin: Bytes, end: Option<Bytes>, inside: Vec<Entry>, count: usize) -> Vec<Feed> {
     let mut frames = Vec::new();
@@ -89,7 +97,7 @@ fn exchange(
     count: usize,
 ) -> (usize, usize) {
     let round = 7;
-    feed_all(replica, mirror, [Feed::Compare { round, position }]);
+    feed_all(replica, mirror, [compare(round, position)]);
     let mut cursor = replica.comparison().expect("it is asked for digests");
     let (mut up, mut down, mut from) = (0, 0, Some(Bytes::new()));
     while let Some(digests) = replica.digests(&mut cursor) {
@@ -241,11 +249,7 @@ fn readers_keep_the_old_state_until_the_difference_is_complete() {
     let before = content(&replica);
     owner.put(2, b"new");
     let (round, position) = (1, owner.position());
-    feed_all(
-        &mut replica,
-        &mut mirror,
-        [Feed::Compare { round, position }],
-    );
+    feed_all(&mut replica, &mut mirror, [compare(round, position)]);
     let mut cursor = replica.comparison().unwrap();
     let digests = replica.digests(&mut cursor).unwrap();
     let map = owner.state_at(owner.revision());
@@ -266,11 +270,7 @@ fn comparison_that_is_begun_anew_voids_what_came_of_the_one_before() {
     let mut mirror = Mirror::default();
     join(&mut replica, &mut mirror, &owner);
     let position = owner.position();
-    feed_all(
-        &mut replica,
-        &mut mirror,
-        [Feed::Compare { round: 1, position }],
-    );
+    feed_all(&mut replica, &mut mirror, [compare(1, position)]);
     let mut stale = replica.comparison().unwrap();
     let range = KeyRange::default();
     let entries = Vec::new();
@@ -296,10 +296,7 @@ fn connection_that_breaks_half_way_changes_nothing() {
     let (before, at) = (content(&replica), replica.position());
     let position = position(2, 1);
     let (range, entries) = (KeyRange::default(), Vec::new());
-    let frames = [
-        Feed::Compare { round: 1, position },
-        Feed::Replace { range, entries },
-    ];
+    let frames = [compare(1, position), Feed::Replace { range, entries }];
     feed_all(&mut replica, &mut mirror, frames);
     replica.disconnected();
     assert_eq!((content(&replica), replica.position()), (before, at));
@@ -343,10 +340,7 @@ fn block(start: u8, end: Option<u8>, inside: &[u8]) -> Feed {
 
 #[test]
 fn blocks_that_cannot_be_right_are_refused_and_change_nothing() {
-    let compare = || Feed::Compare {
-        round: 1,
-        position: position(1, 3),
-    };
+    let compare = || compare(1, position(1, 3));
     let out_of_place = |error: &ReplicaError| matches!(error, ReplicaError::BlockOutOfPlace(_));
     let out_of_order = |error: &ReplicaError| matches!(error, ReplicaError::OutOfOrder(_));
     assert!(
@@ -362,6 +356,10 @@ fn blocks_that_cannot_be_right_are_refused_and_change_nothing() {
         block(3, Some(5), &[3]),
         block(4, Some(6), &[])
     ])));
+    assert!(
+        out_of_place(&refuse([compare(), block(3, Some(3), &[])])),
+        "without room for a key"
+    );
     assert!(out_of_order(&refuse([
         compare(),
         block(3, Some(5), &[4, 3])
@@ -370,10 +368,7 @@ fn blocks_that_cannot_be_right_are_refused_and_change_nothing() {
         out_of_order(&refuse([compare(), block(3, Some(5), &[6])])),
         "outside its block"
     );
-    let back = Feed::Compare {
-        round: 1,
-        position: position(1, 2),
-    };
+    let back = self::compare(1, position(1, 2));
     assert!(matches!(refuse([back]), ReplicaError::Backwards { .. }));
     let other = Feed::Complete {
         position: position(1, 4),
@@ -472,11 +467,7 @@ fn answer_as_of_before_a_skip_is_not_remembered() {
 fn part_of_a_dictionary_has_no_digests_to_send() {
     let (mut replica, mut mirror) = partial();
     let position = position(1, 70);
-    feed_all(
-        &mut replica,
-        &mut mirror,
-        [Feed::Compare { round: 1, position }],
-    );
+    feed_all(&mut replica, &mut mirror, [compare(1, position)]);
     let mut cursor = replica.comparison().unwrap();
     assert_eq!(replica.digests(&mut cursor), Some(Vec::new()));
     assert_eq!(replica.digests(&mut cursor), None);
@@ -492,14 +483,28 @@ fn state_that_is_sent_whole_in_the_middle_of_a_comparison_is_not_taken_for_it() 
     let mut mirror = Mirror::default();
     join(&mut replica, &mut mirror, &owner);
     let position = owner.position();
-    feed_all(
-        &mut replica,
-        &mut mirror,
-        [Feed::Compare { round: 1, position }],
-    );
+    feed_all(&mut replica, &mut mirror, [compare(1, position)]);
     let reset = reset_frames(&owner).into_iter().nth(1).unwrap();
     assert!(matches!(
         replica.feed(reset, &mut mirror),
         Err(ReplicaError::OutOfPlace { .. })
     ));
+}
+
+#[test]
+fn blocks_without_entries_count_for_what_is_held_whole() {
+    let mut owner = Owner::new();
+    owner.put_each(1..=3, b"old");
+    let mut replica = Replica::new(KeyRange::default(), Mode::Auto { bytes_max: 2_000 });
+    let mut mirror = Mirror::default();
+    join(&mut replica, &mut mirror, &owner);
+    let position = owner.position();
+    replica.connected(position);
+    let frames = [Feed::Start { subscription: 2 }, compare(1, position)];
+    feed_all(&mut replica, &mut mirror, frames);
+    let blocks = (0..100).map(|number| block(number, Some(number + 1), &[]));
+    feed_all(&mut replica, &mut mirror, blocks);
+    assert!(!replica.is_partial(), "until all has come");
+    feed_all(&mut replica, &mut mirror, [Feed::Complete { position }]);
+    assert!(replica.is_partial(), "so much is not kept");
 }

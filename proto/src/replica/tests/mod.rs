@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Applied, Replica, Sink};
+use super::{Applied, Exchanged, Replica, Sink};
 use crate::effect::{Cause, Change};
 use crate::ids::{Epoch, EpochName, Position, Revision, StoreId};
 use crate::key::{Key, encode};
@@ -163,7 +163,7 @@ impl Sink for Mirror {
         self.barriers.push((id, position));
     }
 
-    fn exchanged(&mut self, told: bool) {
+    fn exchanged(&mut self, Exchanged { told, .. }: Exchanged) {
         self.exchanges.push(told);
     }
 }

@@ -51,6 +51,30 @@ impl ClientSession {
         }
     }
 
+    /// Takes back a call that was never sent: it does not complete, and its number, if it has one,
+    /// stands for nothing. Tells whether it was such a call.
+    pub fn withdraw(&mut self, call: CallId) -> bool {
+        let is_it = |slot: &Slot| matches!(slot, Slot::Waiting(waiting) if waiting.call == call);
+        let Some(place) = self.slots.iter().position(is_it) else {
+            return false;
+        };
+        if self.sequence_at(place) <= self.sent {
+            return false;
+        }
+        if let Slot::Waiting(waiting) = std::mem::replace(&mut self.slots[place], Slot::Done) {
+            self.waiting -= 1;
+            self.bytes -= waiting.bytes;
+        }
+        self.move_floor();
+        true
+    }
+
+    /// Whether answers came that are not written down yet: the owner has to keep them.
+    #[must_use]
+    pub fn has_unfinished(&self) -> bool {
+        (self.slots.iter()).any(|slot| matches!(slot, Slot::Unfinished))
+    }
+
     /// The answer to a call is written down: the owner need not keep it any more.
     pub fn finish(&mut self, op: Origin) {
         let place = (op.sequence.0.checked_sub(self.floor.0))

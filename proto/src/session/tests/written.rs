@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::Origin;
+use crate::limits::SESSION_IDLE_MS;
 
 fn op(sequence: u64) -> Origin {
     Origin {
@@ -36,6 +37,45 @@ fn nothing_is_sent_before_its_number_is_written_down() {
     session.release(SESSION, Sequence(2));
     assert_eq!(sent(&mut session), ["2:2/1"]);
     assert_eq!(written(&session), None);
+}
+
+#[test]
+fn call_that_was_taken_back_is_not_sent_and_one_that_was_sent_is_not_taken_back() {
+    let mut session = ClientSession::written_down(None);
+    session.connected(false);
+    (1..=4).for_each(|call| submit(&mut session, call, FAR_MS));
+    assert!(session.withdraw(CallId(1)), "before there is a session");
+    sent(&mut session);
+    session.opened(SESSION);
+    let (first, calls) = written(&session).unwrap();
+    assert_eq!((first, calls.len()), (Sequence(2), 3));
+    assert!(session.withdraw(CallId(3)), "its number is on its way");
+    session.release(SESSION, Sequence(4));
+    assert_eq!(sent(&mut session), ["2:2/2", "4:4/2"]);
+    assert!(!session.withdraw(CallId(2)) && !session.withdraw(CallId(3)));
+    session.answered(Sequence(2), ok(2));
+    session.answered(Sequence(4), ok(4));
+    assert_eq!(done(&mut session), [(2, Ok(2)), (4, Ok(4))]);
+    assert!(session.is_settled());
+}
+
+#[test]
+fn idle_session_with_an_answer_that_is_not_written_down_is_not_left() {
+    let mut session = ClientSession::written_down(None);
+    session.connected(false);
+    submit(&mut session, 1, FAR_MS);
+    sent(&mut session);
+    session.opened(SESSION);
+    session.release(SESSION, Sequence(1));
+    sent(&mut session);
+    session.answered(Sequence(1), ok(1));
+    assert!(session.is_settled() && session.has_unfinished());
+    session.expire(SESSION_IDLE_MS);
+    assert_eq!(session.id(), Some(SESSION));
+    session.finish(op(1));
+    assert!(!session.has_unfinished());
+    session.expire(SESSION_IDLE_MS);
+    assert_eq!(session.id(), None);
 }
 
 #[test]

@@ -347,6 +347,9 @@ class Calls:
     def fileno(self) -> int:
         """The descriptor that becomes readable when a call can go on."""
 
+    def forget(self, future: asyncio.Future[Any]) -> None:
+        """Drops the call of a future that is done without it. Called by the event loop."""
+
     def drain(self) -> None:
         """Lets the calls that were woken go on. Called by the event loop."""
 

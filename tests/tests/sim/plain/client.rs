@@ -7,7 +7,7 @@ use objsync::ErrorKind;
 use objsync_proto::error::Failure;
 use objsync_proto::ids::{Ack, PeerKey, Position, Revision};
 use objsync_proto::operation::Outcome;
-use objsync_proto::replica::{Applied, Lookup, Mode, Replica, Sink, State as Phase};
+use objsync_proto::replica::{Applied, Exchanged, Lookup, Mode, Replica, Sink, State as Phase};
 use objsync_proto::session::{ClientSession, Completion};
 use objsync_proto::wire::{Feed, Hello, KeyRange, Reply, Request, ToOwner, ToPeer};
 
@@ -54,7 +54,7 @@ impl Sink for Told {
         self.barriers.push(id);
     }
 
-    fn exchanged(&mut self, _told: bool) {
+    fn exchanged(&mut self, _exchanged: Exchanged) {
         self.is_exchanged = true;
     }
 }
@@ -188,6 +188,7 @@ impl Client {
                 since,
                 begun: trace.note(0, format_args!("{} watches since {since:?}", self.number)),
                 events: Vec::new(),
+                gaps: Vec::new(),
                 is_whole: false,
                 failed: None,
             });

@@ -73,7 +73,6 @@ pub fn run(seed: u64, directory: &Path) -> u64 {
     runtime.block_on(async {
         clock::begin();
         let site = Site::new(seed, directory, &trace);
-        site.history().differences = !site.keeps_all;
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random);
         site.note(format_args!("{plan:?}"));

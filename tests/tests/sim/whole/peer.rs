@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use objsync::{Dict, Durability, Options, ReplicaMode, Surroundings, Target, Watch};
+use objsync::{Dict, Durability, ObjectError, Options, ReplicaMode, Surroundings, Target, Watch};
 use objsync_proto::ids::Revision;
 use objsync_proto::wire::KeyRange;
 use objsync_proto::{key, value};
@@ -116,7 +116,10 @@ impl Peer {
             sleep(Duration::from_millis(pause)).await;
             match self.random.below(100) {
                 0..45 => {
-                    let work = Work::draw(&mut self.random, &self.known);
+                    let work = match self.random.chance(8) {
+                        true => Work::draw_move(&mut self.random),
+                        false => Work::draw(&mut self.random, &self.known),
+                    };
                     self.write(&open, work).await;
                 }
                 45..80 => self.read(&open, false).await,
@@ -315,6 +318,7 @@ impl Peer {
             since,
             begun,
             events: Vec::new(),
+            gaps: Vec::new(),
             is_whole: false,
             failed: None,
         };
@@ -334,6 +338,12 @@ async fn follow(site: Arc<Site>, watch: Watch, place: usize) -> Option<Revision>
         let event = match watch.next().await {
             Ok(Some(event)) => event,
             Ok(None) => return last,
+            Err(ObjectError::Gap(gap)) => {
+                site.note(format_args!("watch {place}: {gap:?}"));
+                let watched = &mut site.history().watches[place];
+                watched.gaps.push((watched.events.len(), gap));
+                continue;
+            }
             Err(error) => {
                 site.note(format_args!("watch {place} ends: {error}"));
                 site.history().watches[place].failed = Some(error.kind());

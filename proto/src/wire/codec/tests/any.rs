@@ -570,7 +570,13 @@ pub(super) fn feed() -> impl Strategy<Value = Feed> {
         position().prop_map(|position| Feed::Bookmark { position }),
         (number(), position()).prop_map(|(id, position)| Feed::Barrier { id, position }),
         failure().prop_map(Feed::Failed),
-        (any::<u32>(), position()).prop_map(|(round, position)| Feed::Compare { round, position }),
+        (any::<u32>(), position(), any::<bool>()).prop_map(|(round, position, same_history)| {
+            Feed::Compare {
+                round,
+                position,
+                same_history,
+            }
+        }),
         (range(), vec(entry(), 0..20))
             .prop_map(|(range, entries)| Feed::Replace { range, entries }),
         gap().prop_map(Feed::Gap),

@@ -1,0 +1,100 @@
+//! When a reader may take what is held for what the owner has.
+
+use std::task::{Context, Poll, Waker};
+
+use objsync_proto::ids::{Epoch, EpochName, StoreId};
+
+use super::*;
+
+fn at(number: u64, name: u8, revision: u64) -> Position {
+    Position {
+        store: StoreId([1; 16]),
+        epoch: Epoch {
+            number,
+            name: EpochName([name; 16]),
+        },
+        revision: Revision(revision),
+    }
+}
+
+fn is_reached(replica: &Replica, target: Position) -> bool {
+    let reached = std::pin::pin!(replica.reached(target, || false));
+    let mut context = Context::from_waker(Waker::noop());
+    reached.poll(&mut context).is_ready()
+}
+
+#[test]
+fn barrier_of_a_restored_copy_is_not_reached_before_the_copy_is_followed() {
+    let replica = Replica::new(&Options::default(), Hub::new());
+    replica.connected(at(5, 1, 1000), 0);
+    let state = |subscription, position| {
+        [
+            Feed::Start { subscription },
+            Feed::Reset,
+            Feed::Complete { position },
+        ]
+    };
+    for feed in state(1, at(5, 1, 1000)) {
+        replica.follow(feed).unwrap();
+    }
+    let restored = at(4, 9, 520);
+    let [start, reset, complete] = state(2, restored);
+    replica.connected(restored, 0);
+    replica.follow(start).unwrap();
+    assert!(!is_reached(&replica, restored), "it holds the original");
+    replica.follow(reset).unwrap();
+    assert!(!is_reached(&replica, restored), "and still does");
+    replica.follow(complete).unwrap();
+    assert!(is_reached(&replica, restored));
+}
+
+#[test]
+fn barrier_is_reached_at_its_revision_of_its_history_only() {
+    let replica = Replica::new(&Options::default(), Hub::new());
+    replica.connected(at(2, 1, 5), 0);
+    for feed in [
+        Feed::Start { subscription: 1 },
+        Feed::Reset,
+        Feed::Complete {
+            position: at(2, 1, 5),
+        },
+    ] {
+        replica.follow(feed).unwrap();
+    }
+    assert!(is_reached(&replica, at(2, 1, 5)));
+    assert!(!is_reached(&replica, at(2, 1, 6)), "it lies before it");
+    assert!(!is_reached(&replica, at(2, 9, 5)), "another history");
+    // The next owner lets it go on from where it was.
+    replica.connected(at(3, 1, 9), 0);
+    for feed in [Feed::Start { subscription: 2 }, Feed::Resume] {
+        replica.follow(feed).unwrap();
+    }
+    assert!(
+        !is_reached(&replica, at(2, 1, 6)),
+        "it lies before it still"
+    );
+    assert!(is_reached(&replica, at(2, 1, 5)));
+}
+
+#[test]
+fn watch_that_came_before_the_replica_held_anything_finds_its_place_itself() {
+    let hub = Hub::new();
+    let replica = Replica::new(&Options::default(), Arc::clone(&hub));
+    let tap = hub.add_at(KeyRange::default(), at(1, 1, 3));
+    replica.connected(at(1, 1, 9), 0);
+    let position = at(1, 1, 9);
+    for feed in [
+        Feed::Start { subscription: 1 },
+        Feed::Reset,
+        Feed::Complete { position },
+    ] {
+        replica.follow(feed).unwrap();
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    let mut take = std::pin::pin!(tap.take());
+    let Poll::Ready(tapped) = take.as_mut().poll(&mut context) else {
+        panic!("it is told");
+    };
+    let told = (tapped.position.revision, tapped.ended, tapped.told.len());
+    assert_eq!(told, (Revision(3), Some(Ended::Untold), 0));
+}
