@@ -19,15 +19,15 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{Ack, Position, SessionId};
+use objsync_proto::ids::SessionId;
 use objsync_proto::limits::{REQUESTS_IN_FLIGHT_MAX, SESSION_RESULTS_MAX};
 use objsync_proto::wire::codec;
 use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Write};
-use objsync_store::Store;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Upstream;
+use super::found::{Found, found, taken_back};
 use super::hail::{Hail, away, lost, nonsense};
 use crate::commits::CommitsSeen;
 use crate::peer::{Peer, Session};
@@ -434,41 +434,12 @@ impl Relay {
     }
 }
 
-/// Where the copy stands to what the source has acknowledged.
-enum Found {
-    Here,
-    NotYet,
-    /// The copy is on, or past, an epoch that does not have it.
-    Lost,
-}
-
-fn found(store: &Store, ack: &Ack) -> Found {
-    let ours = store.position();
-    let told = Position {
-        epoch: ack.epoch,
-        revision: ack.revision,
-        ..ours
-    };
-    if store.is_on_history(&told) {
-        return Found::Here;
-    }
-    match ours.epoch == ack.epoch || ours.epoch.number < ack.epoch.number {
-        true => Found::NotYet,
-        false => Found::Lost,
-    }
-}
-
 /// Ends when the client is gone, or the copy's server ends.
 async fn cut(peer: &Peer) {
     tokio::select! { biased;
         () = peer.gone.cancelled() => {}
         () = peer.serving.stopping.cancelled() => {}
     }
-}
-
-fn taken_back() -> Failure {
-    let text = "the source has lost what it acknowledged, or goes on with another history";
-    Failure::new(ErrorKind::OutcomeUnknown, text)
 }
 
 /// Connects, as the client's key; tells whether its session is still known.

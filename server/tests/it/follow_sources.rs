@@ -52,7 +52,7 @@ async fn large_store(limits: StoreLimits) -> tempfile::TempDir {
             .await;
     }
     while source.store.status().snapshot_bytes < (8 << 20) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
     source.server.shutdown(Duration::from_secs(1)).await;
     drop(source.server);
