@@ -177,6 +177,59 @@ fn copy_that_is_killed_again_and_again_loses_nothing_and_goes_on() {
 }
 
 #[test]
+fn follower_that_cannot_go_on_ends_and_says_why() {
+    let mut pair = Pair::new();
+    pair.at_source(&["set", "a", "1"]);
+    pair.until("up to date", is_up_to_date);
+    let end_source = |pair: &mut Pair| {
+        pair.source.signal("TERM");
+        assert_eq!(pair.source.end(), Some(0));
+    };
+    let (source, before) = (pair.world.path("source"), pair.world.path("before"));
+    end_source(&mut pair);
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([&source, &before])
+        .status();
+    assert!(copied.unwrap().success());
+    pair.restart_source();
+    pair.at_source(&["set", "a", "2"]);
+    pair.until("up to date", is_up_to_date);
+    end_source(&mut pair);
+    // The source goes on from before, so that the copy is to be replaced; its directory says that
+    // it is a store of its own, which nothing replaces.
+    std::fs::rename(&source, pair.world.path("after")).unwrap();
+    std::fs::rename(&before, &source).unwrap();
+    std::fs::copy(
+        source.join("MANIFEST"),
+        pair.world.path("copy").join("MANIFEST"),
+    )
+    .unwrap();
+    pair.restart_source();
+    assert!(matches!(pair.copy.end(), Some(code) if code != 0));
+}
+
+#[test]
+fn options_that_a_follower_would_not_heed_are_refused() {
+    let world = World::new();
+    let link = "objsync://h:1/?server=00&key=abab";
+    for option in [["--durability", "buffered"], ["--namespace", "other"]] {
+        let mut arguments = vec![
+            "serve",
+            "--port",
+            "0",
+            "--data-dir",
+            "copy",
+            "--follow",
+            link,
+        ];
+        arguments.extend(option);
+        let refused = world.run(&arguments).failed(2);
+        assert!(refused.contains(option[0]), "{refused}");
+    }
+}
+
+#[test]
 fn copy_that_nobody_follows_with_is_refused_until_it_is_promoted() {
     let mut pair = Pair::new();
     pair.at_source(&["set", "a", "1"]);

@@ -84,6 +84,17 @@ impl Follower {
         Ok(served)
     }
 
+    /// Waits until following has ended, by [`Follower::close`] or because it cannot go on.
+    ///
+    /// # Errors
+    /// Why it cannot: such as that the source is another store now, or that the copy is damaged.
+    pub fn wait_until_ended(&self) -> Result<()> {
+        match block_until("the copy to end", None, self.inner.ended())? {
+            Some(Err(failure)) => Err(failure.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// How far the copy is behind its source. Costs no round trip.
     #[must_use]
     pub fn status(&self) -> FollowStatus {

@@ -187,3 +187,6 @@ pub const CALL_TIMEOUT_MS: u64 = 5_000;
 pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// Revisions are set aside on disk in steps of this many, so that none is used twice.
 pub const REVISION_STEP: u64 = 1_000_000;
+/// How far the revisions of a promoted copy begin behind its last, so that its source, which may go
+/// on writing, never gives the same.
+pub const PROMOTED_REVISION_STEP: u64 = 1 << 40;

@@ -65,7 +65,8 @@ impl Answers {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether another request may be handled.
+    pub(crate) fn has_room(&self) -> bool {
         let queue = self.queue();
         queue.finished || queue.bytes.len() < ANSWERS_BYTES_MAX
     }

@@ -12,7 +12,6 @@
 //! When this task is aborted the connection closes; what the store was given it still does.
 
 use std::future::pending;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +132,7 @@ struct End(Arc<Peer>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.end(false);
     }
 }
 
@@ -182,12 +181,12 @@ async fn operate(
     reader: &mut FrameReader,
 ) -> Result<Ended, Dropped> {
     let mut streams = Streams::new(Arc::clone(peer), connection.clone());
-    let mut expiry = pin!(expiry(peer));
     loop {
         let framed = tokio::select! { biased;
             () = peer.serving.stopping.cancelled() => return Ok(Ended::Stopping),
-            () = &mut expiry => return Err(Dropped::Refused(expired())),
-            framed = reader.next(FRAME_BYTES_MAX) => framed?,
+            // Looked up each time: it may have begun to speak for somebody else.
+            () = expiry(peer) => return Err(Dropped::Refused(expired())),
+            framed = next(peer, reader) => framed?,
         };
         let Some(framed) = framed else {
             return Ok(Ended::Finished);
@@ -195,6 +194,9 @@ async fn operate(
         let alone = !reader.has_more();
         handle(peer, &mut streams, framed, alone).await?;
         for _ in 1..FRAMES_PER_TURN {
+            if !peer.answers.has_room() {
+                break;
+            }
             let Some(framed) = reader.take(FRAME_BYTES_MAX).map_err(Unreadable::from)? else {
                 break;
             };
@@ -202,10 +204,15 @@ async fn operate(
         }
         streams.reap();
         if !alone {
-            peer.answers.room().await;
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// The next frame, once there is room for what answers it.
+async fn next(peer: &Peer, reader: &mut FrameReader) -> Result<Option<Framed>, Unreadable> {
+    peer.answers.room().await;
+    reader.next(FRAME_BYTES_MAX).await
 }
 
 /// `alone`: nothing else of this peer waits to be handled.
@@ -239,7 +246,7 @@ async fn conclude(peer: &Peer, ended: &Result<Ended, Dropped>) {
             peer.answers.push(&ToPeer::Goodbye(closed()));
         }
     }
-    peer.end();
+    peer.end(matches!(ended, Ok(Ended::Finished)));
 }
 
 /// Waits until everything that took a part of `places` has given it back.
@@ -261,9 +268,9 @@ async fn hang_up(connection: &Connection, mut send: SendStream, ended: &Ended) {
     }
 }
 
-/// Ends when a grant does; never, for one without an end.
+/// Ends when a grant does, its own or that of whom it speaks for; never, for one without an end.
 async fn expiry(peer: &Peer) {
-    match peer.rights.expires_ms {
+    match peer.expires_ms() {
         Some(end_ms) => {
             let left_ms = end_ms.saturating_sub(peer.serving.now_ms());
             tokio::time::sleep(Duration::from_millis(left_ms)).await;

@@ -166,10 +166,12 @@ impl Peer {
         self.update(|state| state.session = session);
     }
 
-    /// The connection has ended: its presence ends with it, unless it is the owner who goes.
-    pub(crate) fn end(&self) {
+    /// The connection has ended, in order if `is_finished`: its presence ends with it, unless it is
+    /// the owner who goes, or a follower whose client may still be there. Only the first call counts.
+    pub(crate) fn end(&self, is_finished: bool) {
         self.gone.cancel();
-        match self.serving.stopping.is_cancelled() {
+        let is_follower = self.rights.follow && !self.rights.admin;
+        match self.serving.stopping.is_cancelled() || (is_follower && !is_finished) {
             true => self.keeper.leave(),
             false => self.keeper.end(),
         }
@@ -194,6 +196,11 @@ impl Peer {
         self.state()
             .acting
             .map_or(self.rights, |(_, rights)| rights)
+    }
+
+    /// When what it may do here ends, milliseconds since 1970.
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        self.allowed().expires_ms
     }
 
     /// Speaks for another key from here on, which was met by this follower. Gives what that one

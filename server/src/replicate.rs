@@ -12,14 +12,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use objsync_proto::ids::Position;
 use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{CopyPlace, Feed, PartialSnapshot};
 use objsync_store::{Ship, ShipCursor, Shipped, Store, StoreError, Whole};
 use quinn::Connection;
+use tokio::time::Instant;
 
 use crate::commits::CommitsSeen;
 use crate::feed_stream::{FeedStream, Unsendable};
 use crate::peer::Peer;
+
+/// A follower hears how far its source is at least this often.
+const BOOKMARK: Duration = Duration::from_millis(BOOKMARK_MS);
 
 /// What was asked for.
 pub(crate) struct Wanted {
@@ -64,11 +69,14 @@ impl Sending {
             Some(cursor) => cursor,
             None => self.install(wanted.partial).await?,
         };
+        let mut told = Instant::now();
         loop {
             // Before the read: what comes during it wakes the wait below.
             self.commits.see();
             self.durables.see();
-            let position = self.peer.serving.store.position();
+            let store = &self.peer.serving.store;
+            let waits_for_commit = store.ship_waits_for_commit();
+            let position = store.ship_position();
             let shipped = self.ask(move |store| {
                 let ship = store.ship(&mut cursor, FEED_FRAME_BYTES);
                 ship.map(|ship| (ship, cursor))
@@ -76,24 +84,37 @@ impl Sending {
             let (ship, next) = shipped.await?;
             cursor = next;
             match ship {
-                Ship::Frames(frames) => self.send_frames(&frames).await?,
+                Ship::Frames(frames) => {
+                    self.send_frames(&frames).await?;
+                    // There may always be more: a follower that is close is to know it.
+                    if told.elapsed() >= BOOKMARK {
+                        self.reached(position).await?;
+                        told = Instant::now();
+                    }
+                }
                 Ship::Trimmed => cursor = self.install(None).await?,
                 Ship::UpToDate => {
-                    self.stream.put(&Feed::Reached { position });
-                    self.stream.flush().await?;
-                    self.rest().await;
+                    self.reached(position).await?;
+                    told = Instant::now();
+                    self.rest(waits_for_commit).await;
                 }
             }
         }
     }
 
-    /// Waits until there may be more, or it is time to say that there is not.
-    async fn rest(&mut self) {
+    async fn reached(&mut self, position: Position) -> Result<(), Unsendable> {
+        self.stream.put(&Feed::Reached { position });
+        self.stream.flush().await
+    }
+
+    /// Waits until there may be more, or it is time to say that there is not. What is committed
+    /// before it is durable is shipped later, and not looked for at each commit.
+    async fn rest(&mut self, waits_for_commit: bool) {
         tokio::select! { biased;
             // The senders live as long as the peer does.
             () = self.durables.changed() => {}
-            () = self.commits.changed() => {}
-            () = tokio::time::sleep(Duration::from_millis(BOOKMARK_MS)) => {}
+            () = self.commits.changed(), if waits_for_commit => {}
+            () = tokio::time::sleep(BOOKMARK) => {}
         }
     }
 

@@ -163,8 +163,9 @@ fn replicate(
 }
 
 fn act_for(peer: &Peer, streams: &Streams, key: PeerKey, session: Option<SessionId>) -> Answered {
-    let (rights, session_known) = peer.act_for(key, session)?;
+    // Noted first: a grant that is taken back after the look at it then cuts the connection.
     peer.serving.note_acting(streams.connection(), key);
+    let (rights, session_known) = peer.act_for(key, session)?;
     Ok(Reply::Acting {
         may_write: rights.write,
         session_known,
@@ -218,8 +219,11 @@ fn status(peer: &Peer) -> Answered {
     Ok(Reply::Status(status))
 }
 
-fn let_in(peer: &Peer, grant: Grant) -> Answered {
+/// A follower lets nobody in for longer than it may come itself.
+fn let_in(peer: &Peer, mut grant: Grant) -> Answered {
     peer.may_administer()?;
+    let ends = [grant.expires_ms, peer.expires_ms()];
+    grant.expires_ms = ends.into_iter().flatten().min();
     peer.serving.grant(grant).map_err(failure)?;
     Ok(Reply::Done)
 }

@@ -203,7 +203,8 @@ impl Serving {
         let id = connection.stable_id();
         let grants = self.grants_of(&[acting]);
         for connected in self.peers().connected.values_mut() {
-            if connected.connection.stable_id() == id {
+            // Once for all: what comes later is refused.
+            if connected.connection.stable_id() == id && connected.acting.is_none() {
                 connected.acting = Some(acting);
                 connected.grants.extend(grants.iter().cloned());
             }

@@ -81,8 +81,7 @@ fn submission(peer: &Peer, write: Write) -> Result<Result<Submission, Failure>, 
     let session = match peer.session() {
         Session::Open(session) => session,
         Session::Unknown => {
-            let message = "the session has ended: whether this write was done is not known";
-            return Ok(Err(Failure::new(ErrorKind::OutcomeUnknown, message)));
+            return Ok(Err(session_has_ended()));
         }
         Session::None => return Err(Dropped::Violation("a write without a session")),
     };
@@ -102,6 +101,12 @@ fn submission(peer: &Peer, write: Write) -> Result<Result<Submission, Failure>, 
         }),
         durability: Some(write.durability.unwrap_or(peer.serving.durability)),
     }))
+}
+
+/// The answer of a write in a session that has ended.
+pub(crate) fn session_has_ended() -> Failure {
+    let text = "the session has ended: whether this write was done is not known";
+    Failure::new(ErrorKind::OutcomeUnknown, text)
 }
 
 /// Room that a write takes among its peer's and among everybody's, until dropped.

@@ -261,11 +261,17 @@ fn try_backup(
 
 /// Has a copy begin with an epoch number that the original does not come to, nor another copy.
 fn set_apart(manifest: &mut Manifest, target: &Path) -> Result<(), StoreError> {
+    let step = draw_epoch_step(target)?;
+    manifest.epoch_max = manifest.epoch_max.saturating_add(step);
+    Ok(())
+}
+
+/// A step of epoch numbers for the copy in `target`: see [`epoch_step`].
+pub(crate) fn draw_epoch_step(target: &Path) -> Result<u64, StoreError> {
     let mut chance = [0; 16];
     let drawn = RealEntropy.fill(&mut chance);
     drawn.map_err(|error| StoreError::io("draw random bytes for", target, error))?;
-    manifest.epoch_max = manifest.epoch_max.saturating_add(epoch_step(chance));
-    Ok(())
+    Ok(epoch_step(chance))
 }
 
 /// How far a copy's epoch numbers are from the original's: 1 to 2^32. A session is known by the

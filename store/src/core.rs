@@ -220,10 +220,15 @@ impl Core {
     }
 
     /// The last frame, and the manifest that says where it is.
-    fn end_log(&self) -> Result<(), StoreError> {
+    pub(crate) fn end_log(&self) -> Result<(), StoreError> {
         self.run_anyway(Request::Close)?;
         self.poison.check()?;
         if self.follows {
+            // Waits for frames that are being appended; what comes later is refused, so that it is
+            // not behind the end that is written down below.
+            if let Some(writer) = self.writer().as_mut() {
+                writer.closed = true;
+            }
             // Its log has the frames of its source and none of its own: no mark, but all synced.
             self.open.sync()?;
         }
@@ -232,7 +237,11 @@ impl Core {
             tracing::warn!(%error, "the log keeps bytes behind its end");
         }
         let end = self.open.info();
+        let given = self.writer().as_ref().map(|writer| writer.last);
         self.manifest.update(|manifest| {
+            if let Some(given) = given.filter(|_| !self.follows) {
+                manifest.revision_max = given;
+            }
             manifest.clean_end = Some(Place {
                 segment: end.id,
                 offset: end.bytes,

@@ -55,18 +55,8 @@ pub(crate) fn open(directory: &Path, options: StoreOptions) -> Result<Core, Stor
     let manifest = read_manifest(directory, &options)?;
     check_authority(directory, &options, &manifest.get())?;
     let layout = layout::find(directory, &options, &manifest)?;
-    let known = manifest.get();
-    let snapshots = Snapshots::find(options.disk.clone(), directory, &known.snapshots)?;
-    let all = layout.closed.iter().copied().chain([layout.tail.info]);
-
-    let mut system = System::default();
-    let mut epochs = Epochs::new(known.store);
-    replay::load_system(
-        (&*options.disk, directory),
-        snapshots.newest()?.as_ref(),
-        all.collect(),
-        (&mut system, &mut epochs),
-    )?;
+    let (snapshots, (mut system, mut epochs)) =
+        system_of(directory, &options, (&manifest, &layout))?;
     // Of the last segment the time of its last frame is known, of the others what began the next.
     let all = layout.closed.iter().chain([&layout.tail.info]);
     let logged_ms = all.map(|info| info.last_time_ms).max().unwrap_or(0);
@@ -168,6 +158,39 @@ fn read_manifest(directory: &Path, options: &StoreOptions) -> Result<ManifestFil
     ManifestFile::create(&options.disk, directory, manifest)
 }
 
+/// The number of the last epoch and the last revision of the log in a directory. For who has the
+/// lock; reads what opening reads.
+pub(crate) fn end_of(
+    directory: &Path,
+    options: &StoreOptions,
+    manifest: &ManifestFile,
+) -> Result<(u64, Revision), StoreError> {
+    let layout = layout::find(directory, options, manifest)?;
+    let (_, epochs) = system_of(directory, options, (manifest, &layout))?.1;
+    let epoch = epochs.current().map_or(0, |epoch| epoch.number);
+    Ok((epoch, layout.tail.info.last))
+}
+
+/// The snapshots of a store, and what the newest and the log after it tell of its system state.
+fn system_of(
+    directory: &Path,
+    options: &StoreOptions,
+    (manifest, layout): (&ManifestFile, &Layout),
+) -> Result<(Snapshots, (System, Epochs)), StoreError> {
+    let known = manifest.get();
+    let snapshots = Snapshots::find(options.disk.clone(), directory, &known.snapshots)?;
+    let all = layout.closed.iter().copied().chain([layout.tail.info]);
+    let mut system = System::default();
+    let mut epochs = Epochs::new(known.store);
+    replay::load_system(
+        (&*options.disk, directory),
+        snapshots.newest()?.as_ref(),
+        all.collect(),
+        (&mut system, &mut epochs),
+    )?;
+    Ok((snapshots, (system, epochs)))
+}
+
 /// That a copy is opened as one, and nothing else is.
 fn check_authority(
     directory: &Path,
@@ -244,10 +267,8 @@ fn begin_epoch(
         name: EpochName(draw(directory, options)?),
     };
     let kept = layout.tail.info.last;
-    let last = match layout.is_clean {
-        true => kept,
-        false => kept.max(known.revision_max),
-    };
+    // Who ends in order leaves the last it gave, and who sets a copy apart a number far beyond.
+    let last = kept.max(known.revision_max);
     let claim = |manifest: &mut Manifest| {
         manifest.clean_end = None;
         manifest.epoch_max = epoch.number;

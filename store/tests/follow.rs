@@ -9,6 +9,7 @@ use harness::follow::{assert_equal, busy, carried, catch_up, follow_options, mad
 use harness::*;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, Origin, PeerKey, Revision, Sequence, SessionId};
+use objsync_proto::limits::PROMOTED_REVISION_STEP;
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{Grant, LogFrame, PartialSnapshot};
 use objsync_store::{
@@ -169,6 +170,36 @@ fn repeat_of_a_write_gets_the_first_answer_from_a_promoted_copy() {
     promoted.close().unwrap();
     let refused = promote(&to, false).unwrap_err();
     assert!(matches!(refused, StoreError::NotACopy { .. }), "{refused}");
+}
+
+#[test]
+fn promoted_copy_gives_no_revision_or_epoch_that_its_source_gives() {
+    for ends_with_mark in [false, true] {
+        let mut pair = Pair::new(StoreOptions::default());
+        set(&pair.source, "a", "1");
+        pair.catch_up();
+        if ends_with_mark {
+            pair.reopen_source(true);
+            let mut frames = shipped(&pair.source, pair.copy());
+            frames.pop().unwrap();
+            pair.copy().append_shipped(frames).unwrap();
+        }
+        let shared = pair.copy().position();
+        pair.copy.take().unwrap().close().unwrap();
+        promote(&pair.path, false).unwrap();
+        for round in 0..3 {
+            let promoted = Store::open(&pair.path, StoreOptions::default()).unwrap();
+            set(&promoted, "a", "mine");
+            pair.reopen_source(round == 1);
+            set(&pair.source, "a", "theirs");
+            let (ours, theirs) = (promoted.position(), pair.source.position());
+            let is_apart = ours.revision.0 > theirs.revision.0 + PROMOTED_REVISION_STEP / 2;
+            assert!(is_apart, "{ends_with_mark} {round}: {ours:?} {theirs:?}");
+            assert!(ours.epoch.number > shared.epoch.number + 1, "{ours:?}");
+            assert!(promoted.is_on_history(&shared));
+            promoted.close().unwrap();
+        }
+    }
 }
 
 #[test]

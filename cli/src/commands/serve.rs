@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::args::Connection;
+use crate::commands::backup::refuse_namespace;
 use crate::exit::{Answer, Failure};
 use crate::output::{Colour, Output};
 use crate::signals::{Signals, runtime};
@@ -49,9 +50,9 @@ pub(crate) struct Serve {
     )]
     follow: Option<String>,
 
-    /// How safe writes are that do not say it themselves: sync or buffered
-    #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]
-    durability: Durability,
+    /// How safe writes are that do not say it themselves: sync or buffered [default: sync]
+    #[arg(long, value_name = "LEVEL")]
+    durability: Option<Durability>,
 
     /// What the store may take in memory for recent changes and caches together, such as 512MiB
     #[arg(long, value_name = "SIZE", env = "OBJSYNC_MEMORY", default_value = "256MiB", value_parser = objsync::parse_memory)]
@@ -68,6 +69,14 @@ impl Serve {
         if connection.to.is_some() && std::env::var_os("OBJSYNC_TO").is_none() {
             let text = "serve takes --host, --port and --data-dir, not --to";
             return Err(Failure::Usage(text.into()));
+        }
+        if self.follow.is_some() {
+            refuse_namespace(connection, "serve --follow copies all of a store")?;
+            if self.durability.is_some() {
+                let text =
+                    "serve --follow takes no --durability: its source says how safe writes are";
+                return Err(Failure::Usage(text.into()));
+            }
         }
         log_to_stderr();
         let runtime = runtime()?;
@@ -127,7 +136,19 @@ impl Serve {
         };
         if let Some(address) = served {
             self.tell((&address.to_string(), directory), output)?;
-            runtime.block_on(signals.next());
+            let ending = Arc::clone(&follower);
+            let mut ending = runtime.spawn_blocking(move || ending.wait_until_ended());
+            let ended = runtime.block_on(async {
+                tokio::select! {
+                    ended = &mut ending => Some(ended),
+                    () = signals.next() => None,
+                }
+            });
+            match ended {
+                Some(Ok(ended)) => ended?,
+                Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+                None => {}
+            }
         }
         output.note("closing; once more to exit at once");
         runtime.block_on(close(move || follower.close(), signals))?;
@@ -140,7 +161,7 @@ impl Serve {
                 .namespace
                 .clone()
                 .unwrap_or(Options::default().namespace),
-            serve_durability: self.durability,
+            serve_durability: self.durability.unwrap_or(Durability::Sync),
             force_network_fs: self.force_network_fs,
             memory_bytes: Some(self.memory),
             timeout: connection.timeout,

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{PeerKey, Position};
+use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::CALL_TIMEOUT_MS;
 use objsync_proto::wire::{Grant, Reply, Request, ToPeer};
-use objsync_store::Store;
 
 use super::relay::Forward;
 use super::{Upstream, answer_here, is_local};
@@ -79,18 +78,27 @@ async fn barrier(peer: &Peer, upstream: &Upstream) -> Result<Reply, Failure> {
         return Err(out_of_turn());
     };
     let store = &peer.serving.store;
-    caught_up(peer, || holds(store, &position)).await?;
+    caught_up(peer, || store.is_on_history(&position)).await?;
     Ok(Reply::Position(store.position()))
 }
 
 async fn let_in(peer: &Peer, upstream: &Upstream, grant: Grant) -> Result<Reply, Failure> {
     peer.may_administer()?;
-    let key = grant.peer;
-    let reply = upstream.request(Request::Grant(grant)).await?;
-    let is_there = || {
-        let grants = peer.serving.store.grants();
-        grants.iter().any(|grant| grant.peer == key)
+    let reply = upstream.request(Request::Grant(grant.clone())).await?;
+    // The source may have made its end an earlier one.
+    let is_it = |held: &Grant| {
+        let expires_ms = grant.expires_ms;
+        *held
+            == Grant {
+                expires_ms: held.expires_ms,
+                ..grant.clone()
+            }
+            && (held.expires_ms == expires_ms
+                || held
+                    .expires_ms
+                    .is_some_and(|end| expires_ms.is_none_or(|asked| end < asked)))
     };
+    let is_there = || peer.serving.store.grants().iter().any(is_it);
     caught_up(peer, is_there).await?;
     Ok(reply)
 }
@@ -104,12 +112,6 @@ async fn revoke(peer: &Peer, upstream: &Upstream, key: PeerKey) -> Result<Reply,
     };
     caught_up(peer, is_gone).await?;
     Ok(reply)
-}
-
-/// Whether a copy is at least where its source was.
-pub(super) fn holds(store: &Store, position: &Position) -> bool {
-    let ours = store.position();
-    ours.revision >= position.revision && ours.epoch.number >= position.epoch.number
 }
 
 /// Waits until the copy is far enough.

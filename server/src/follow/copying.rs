@@ -27,6 +27,8 @@ use crate::session::stopped;
 
 /// Bytes of frames that are appended at once, or one larger frame.
 const APPEND_BYTES: usize = 4 << 20;
+/// What a frame counts for beside its body: more than it takes in memory.
+const FRAME_COST_BYTES: usize = 256;
 /// The number of the stream on its connection.
 const STREAM: u64 = 1;
 /// The namespace that a follower names, because a hello names one.
@@ -175,9 +177,13 @@ impl Copying {
                 }
             };
             match message {
-                Feed::Frames(more) => frames.add(more)?,
+                Feed::Frames(more) => {
+                    self.upstream.joins();
+                    frames.add(more)?;
+                }
                 Feed::Body(part) => frames.go_on(&part)?,
                 Feed::Reached { position } => {
+                    self.upstream.joins();
                     self.append(frames.take()).await?;
                     self.discard_partial(&mut has_partial).await?;
                     if let Some(store) = &self.store {
@@ -332,7 +338,7 @@ impl Assembly {
     }
 
     fn put(&mut self, head: &LogFrame, body: Bytes) -> Result<(), End> {
-        self.bytes += body.len();
+        self.bytes += body.len() + FRAME_COST_BYTES;
         self.whole.push(Shipped::new(head, body)?);
         Ok(())
     }
@@ -398,5 +404,35 @@ impl Output {
         codec::encode(&ToOwner::Request(id, request), &mut out);
         let written = self.send.write_all(&out).await;
         written.map_err(|error| lost(&self.connection, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_without_a_body_fill_a_batch_too() {
+        let frame = |index: u64| LogFrame {
+            kind: 1,
+            skippable: false,
+            index: objsync_proto::ids::FrameIndex(index),
+            epoch: 1,
+            first: objsync_proto::ids::Revision(1),
+            count: 0,
+            time_ms: 0,
+            body_bytes: 0,
+            body_crc: 0,
+            body: Bytes::new(),
+        };
+        let mut frames = Assembly::default();
+        let count_max = APPEND_BYTES / FRAME_COST_BYTES;
+        for index in 0..count_max as u64 {
+            assert!(!frames.is_full(), "{index} frames");
+            assert!(frames.add(vec![frame(index)]).is_ok());
+        }
+        assert!(frames.is_full());
+        assert_eq!(frames.take().len(), count_max);
+        assert!(!frames.is_full());
     }
 }

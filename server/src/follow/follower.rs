@@ -33,7 +33,7 @@ use crate::server::{ServeOptions, Server};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How long clients get to read their last answers when the server comes back at once.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// How long the port of a server that has just ended may be busy.
+/// How long a port may be busy that nothing was served at yet.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How to follow.
@@ -127,6 +127,23 @@ impl Follower {
             if state.changed().await.is_err() {
                 return Err(ended());
             }
+        }
+    }
+
+    /// Waits until following has ended.
+    ///
+    /// # Errors
+    /// Why it could not go on; none after a shutdown.
+    ///
+    /// # Cancel safety
+    /// Dropped half way, nothing changes.
+    pub async fn ended(&self) -> Result<(), Failure> {
+        let mut state = self.shared.state.subscribe();
+        let is_over = |state: &State| matches!(state, State::Failed(_) | State::Ended);
+        // The sender lives as long as this does.
+        match state.wait_for(is_over).await.as_deref() {
+            Ok(State::Failed(failure)) => Err(failure.clone()),
+            _ => Ok(()),
         }
     }
 
@@ -243,7 +260,10 @@ impl Shared {
             close(store).await;
         }
         next?;
-        self.reopen().await.map(Some)
+        tokio::select! { biased;
+            () = self.stopping.cancelled() => Err(State::Ended),
+            reopened = self.reopen() => reopened.map(Some),
+        }
     }
 
     /// Follows until the copy has to be opened anew.
@@ -258,8 +278,8 @@ impl Shared {
             match self.copying(store.clone(), caught_up).run().await {
                 End::Installed => return Ok(()),
                 End::Broken(error) => match self.heal(&error).await? {
-                    true => return Ok(()),
-                    false => warn!(%error, "the copy takes nothing at the moment"),
+                    true if store.is_some() => return Ok(()),
+                    _ => warn!(%error, "the copy takes nothing at the moment"),
                 },
                 // With nothing to serve, whoever started this is to hear of it.
                 End::Lost(failure) if store.is_none() && is_final(&failure) => {
@@ -275,16 +295,12 @@ impl Shared {
         }
     }
 
-    /// Whether a copy that could not take what was sent is to be opened anew.
+    /// Whether a copy that could not take what was sent is to be opened anew, served or not.
     ///
     /// # Errors
     /// Why trying again would not help.
     async fn heal(&self, error: &StoreError) -> Result<bool, State> {
-        let is_final = matches!(
-            error,
-            StoreError::NotACopy { .. } | StoreError::Locked { .. } | StoreError::NotAStore { .. }
-        );
-        if is_final {
+        if is_lasting(error) {
             return Err(State::Failed(error.to_failure()));
         }
         // After a failed sync a store takes nothing until it is opened again.
@@ -293,7 +309,7 @@ impl Shared {
             warn!(%error, "the copy is opened anew");
             sleep(PAUSE.1).await;
         }
-        Ok(is_poisoned && self.open().is_some())
+        Ok(is_poisoned)
     }
 
     fn copying(
@@ -320,9 +336,9 @@ impl Shared {
     /// Serves a copy, where it was served before; the port of the server before may take the kernel
     /// a moment.
     async fn serve(&self, store: Store) -> Result<(), State> {
-        let listen = match *self.state.borrow() {
-            State::Serving(address) => address,
-            _ => self.options.listen,
+        let (listen, was_served) = match *self.state.borrow() {
+            State::Serving(address) => (address, true),
+            _ => (self.options.listen, false),
         };
         let give_up = Instant::now() + PORT_PATIENCE;
         loop {
@@ -340,7 +356,8 @@ impl Shared {
                     return Ok(());
                 }
                 Err(ServerError::Listen { source, .. })
-                    if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up =>
+                    if source.kind() == io::ErrorKind::AddrInUse
+                        && (was_served || Instant::now() < give_up) =>
                 {
                     sleep(PAUSE.0).await;
                 }
@@ -352,19 +369,25 @@ impl Shared {
         }
     }
 
-    /// Ends the server and opens what is there now.
+    /// Ends the server and opens what is there now; again and again while the disk refuses.
     async fn reopen(&self) -> Result<(Store, bool), State> {
         self.close().await;
-        let options = self.options.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&options)).await;
-        match opened {
-            Ok(Ok(Some(store))) => Ok((store, false)),
-            Ok(Ok(None)) => {
-                let failure = Failure::new(ErrorKind::Corrupt, "the copy is gone");
-                Err(State::Failed(failure))
+        loop {
+            let options = self.options.clone();
+            let opened = tokio::task::spawn_blocking(move || open(&options)).await;
+            match opened {
+                Ok(Ok(Some(store))) => return Ok((store, false)),
+                Ok(Ok(None)) => {
+                    let failure = Failure::new(ErrorKind::Corrupt, "the copy is gone");
+                    return Err(State::Failed(failure));
+                }
+                Ok(Err(error)) if is_lasting(&error) => {
+                    return Err(State::Failed(error.to_failure()));
+                }
+                Ok(Err(error)) => warn!(%error, "the copy cannot be opened at the moment"),
+                Err(_) => return Err(State::Ended),
             }
-            Ok(Err(error)) => Err(State::Failed(error.to_failure())),
-            Err(_) => Err(State::Ended),
+            sleep(PAUSE.1).await;
         }
     }
 
@@ -398,6 +421,14 @@ fn open(options: &FollowOptions) -> Result<Option<Store>, StoreError> {
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether trying again would not help with the files of a copy.
+fn is_lasting(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::NotACopy { .. } | StoreError::Locked { .. } | StoreError::NotAStore { .. }
+    ) || error.kind() == ErrorKind::Corrupt
 }
 
 /// Whether asking again would not help.

@@ -7,6 +7,7 @@
 //! | `upstream` | the source: where it is, how far, and what it is asked besides |
 //! | `hail` | the first words on a connection to the source |
 //! | `relay` | the writes of one client, passed on and answered once the copy has them |
+//! | `found` | whether the copy has what the source has acknowledged |
 //! | `ask` | requests that only the source can answer |
 //!
 //! Invariants
@@ -17,6 +18,7 @@
 mod ask;
 mod copying;
 mod follower;
+mod found;
 mod hail;
 pub(crate) mod relay;
 mod upstream;
@@ -60,6 +62,9 @@ pub(crate) async fn handle(
             }
             if peer.session() == Session::None {
                 return Err(Dropped::Violation("a write without a session"));
+            }
+            if write.floor > write.sequence {
+                return Err(Dropped::Violation("a write below its own floor"));
             }
             let place = write::place(peer, framed.bytes).await;
             streams

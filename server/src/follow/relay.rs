@@ -8,8 +8,9 @@
 //! own timeout, and knows that the outcome is unknown. A write that it surely did not hear is
 //! answered as not done.
 //!
-//! Memory: what waits is bounded by the client's window (`limits::SESSION_BYTES_MAX`) and by that of
-//! all clients together, whose places it holds until it is answered.
+//! Memory: what waits, and answers that wait for the copy, are bounded by the client's window
+//! (`limits::SESSION_BYTES_MAX`) and by that of all clients together, whose places they hold until
+//! the client is answered.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -26,10 +27,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Upstream;
+use super::found::{Found, found, taken_back};
 use super::hail::{Hail, away, lost, nonsense};
 use crate::commits::CommitsSeen;
 use crate::peer::{Peer, Session};
-use crate::write::Place;
+use crate::write::{self, Place};
 
 /// Frames that wait to be taken up.
 const INBOX_COUNT: usize = 64;
@@ -71,17 +73,23 @@ struct Waiting {
     was_sent: bool,
 }
 
+/// An answer, with the room that its question takes until it is given.
+struct Held {
+    answer: ToPeer,
+    _place: Option<Place>,
+}
+
 struct Relay {
     peer: Arc<Peer>,
     upstream: Arc<Upstream>,
     inbox: mpsc::Receiver<Forward>,
-    /// No more comes from the client.
+    /// No more comes from the client; it may still wait for answers.
     is_ended: bool,
     waiting: VecDeque<Waiting>,
     /// How many of them are on the wire of this connection.
     sent_count: usize,
-    /// Answers that wait until the copy has their revisions.
-    held: Vec<ToPeer>,
+    /// Answers that wait until the copy has their revisions, in the order in which they came.
+    held: VecDeque<Held>,
     /// The client named a session: what it sends first may be a repeat.
     may_repeat: bool,
     /// Since when the source could not be reached.
@@ -102,7 +110,7 @@ pub(crate) fn start(peer: Arc<Peer>, upstream: Arc<Upstream>) -> mpsc::Sender<Fo
         is_ended: false,
         waiting: VecDeque::new(),
         sent_count: 0,
-        held: Vec::new(),
+        held: VecDeque::new(),
     };
     tokio::spawn(relay.run());
     forward
@@ -110,7 +118,7 @@ pub(crate) fn start(peer: Arc<Peer>, upstream: Arc<Upstream>) -> mpsc::Sender<Fo
 
 impl Relay {
     async fn run(mut self) {
-        while !self.is_ended {
+        while !self.is_over() {
             if self.waiting.is_empty() {
                 self.gather().await;
                 continue;
@@ -121,8 +129,11 @@ impl Relay {
             };
             let (peer, upstream) = (Arc::clone(&self.peer), Arc::clone(&self.upstream));
             let hailed = async move {
-                let hailed = tokio::time::timeout(CONNECT_TIMEOUT, hail(&peer, &upstream, session));
-                hailed
+                let joined_and_hailed = async {
+                    upstream.joined().await;
+                    hail(&peer, &upstream, session).await
+                };
+                tokio::time::timeout(CONNECT_TIMEOUT, joined_and_hailed)
                     .await
                     .unwrap_or_else(|_| Err(away("it does not answer")))
             };
@@ -148,15 +159,31 @@ impl Relay {
         }
     }
 
-    /// Whether the source does not let this client have a session; then it is told, and goes.
+    /// Whether the source does not let this client have a session, or does not take what it sends;
+    /// then it is told, and goes. The same again would come to the same end.
     fn is_turned_away(&self, why: &Failure) -> bool {
         let mut waiting = self.waiting.iter();
         let is_opening = waiting.any(|one| matches!(one.forward, Forward::Open));
-        let is_final = !matches!(why.kind, ErrorKind::Unavailable | ErrorKind::Closed);
-        if is_opening && is_final {
+        let is_final = match why.kind {
+            ErrorKind::Unavailable | ErrorKind::Closed => false,
+            ErrorKind::Invalid | ErrorKind::Unsupported => true,
+            _ => is_opening,
+        };
+        if is_final {
             self.peer.answers.push(&ToPeer::Goodbye(why.clone()));
         }
-        is_opening && is_final
+        is_final
+    }
+
+    /// Whether nobody waits for anything any more.
+    fn is_over(&self) -> bool {
+        let is_answered = self.waiting.is_empty() && self.held.is_empty();
+        self.is_ended && (is_answered || self.is_cut())
+    }
+
+    /// Whether the client is gone, or the copy's server ends.
+    fn is_cut(&self) -> bool {
+        self.peer.gone.is_cancelled() || self.peer.serving.stopping.is_cancelled()
     }
 
     async fn pause(&mut self) {
@@ -182,14 +209,20 @@ impl Relay {
     /// Waits for something to do.
     async fn gather(&mut self) {
         self.release();
+        let peer = Arc::clone(&self.peer);
         tokio::select! { biased;
-            forward = self.inbox.recv() => self.take(forward),
+            forward = self.inbox.recv(), if !self.is_ended => self.take(forward),
             () = self.commits.changed(), if !self.held.is_empty() => {}
+            () = cut(&peer), if self.is_ended => {}
         }
     }
 
     fn take(&mut self, forward: Option<Forward>) {
         match forward {
+            Some(Forward::Write(write, _)) if self.peer.session() == Session::Unknown => {
+                let answer = ToPeer::Answer(write.sequence, Err(write::session_has_ended()));
+                self.peer.answers.push(&answer);
+            }
             Some(forward) => self.waiting.push_back(Waiting {
                 forward,
                 was_sent: false,
@@ -205,8 +238,7 @@ impl Relay {
         for one in waiting {
             match one.forward {
                 Forward::Write(write, place) => {
-                    let text = "the session has ended: whether this write was done is not known";
-                    let failure = Failure::new(ErrorKind::OutcomeUnknown, text);
+                    let failure = write::session_has_ended();
                     let answer = ToPeer::Answer(write.sequence, Err(failure));
                     self.peer.answers.push(&answer);
                     drop(place);
@@ -260,10 +292,15 @@ impl Relay {
             ..
         } = hail;
         let mut output = BytesMut::new();
+        let peer = Arc::clone(&self.peer);
         loop {
             self.release();
             self.fill(&mut output);
-            if self.is_ended {
+            if self.is_over() {
+                if self.peer.serving.stopping.is_cancelled() {
+                    // Unfinished: the client is still there, and comes back with its presence.
+                    return Ok(());
+                }
                 let said = async {
                     send.write_all(&output).await.ok()?;
                     send.finish().ok()?;
@@ -282,6 +319,7 @@ impl Relay {
                 message = inbox.next(&connection) => self.receive(message?)?,
                 forward = self.inbox.recv(), if has_room => self.take(forward),
                 () = self.commits.changed(), if !self.held.is_empty() => {}
+                () = cut(&peer), if self.is_ended => {}
             }
         }
     }
@@ -318,14 +356,15 @@ impl Relay {
                 self.peer.answers.push(&ToPeer::Opened(session));
             }
             ToPeer::Answer(sequence, result) => {
-                self.settle(|forward| {
+                let settled = self.settle(|forward| {
                     matches!(forward, Forward::Write(write, _) if write.sequence == sequence)
                 });
-                self.held.push(ToPeer::Answer(sequence, result));
+                self.hold(ToPeer::Answer(sequence, result), settled);
             }
             ToPeer::Reply(number, reply) => {
-                self.settle(|forward| matches!(forward, Forward::Ask { id, .. } if *id == number));
-                self.held.push(ToPeer::Reply(number, reply));
+                let settled = self
+                    .settle(|forward| matches!(forward, Forward::Ask { id, .. } if *id == number));
+                self.hold(ToPeer::Reply(number, reply), settled);
             }
             ToPeer::Goodbye(failure) => return Err(failure),
             ToPeer::Welcome(_) => return Err(nonsense("a second welcome")),
@@ -334,40 +373,72 @@ impl Relay {
     }
 
     /// The first thing on the wire of this kind is answered.
-    fn settle(&mut self, is_it: impl Fn(&Forward) -> bool) {
+    fn settle(&mut self, is_it: impl Fn(&Forward) -> bool) -> Option<Forward> {
         let sent = self.waiting.iter().take(self.sent_count);
-        if let Some(place) = sent.into_iter().position(|one| is_it(&one.forward)) {
-            self.waiting.remove(place);
-            self.sent_count -= 1;
+        let place = sent.into_iter().position(|one| is_it(&one.forward))?;
+        self.sent_count -= 1;
+        self.waiting.remove(place).map(|one| one.forward)
+    }
+
+    fn hold(&mut self, answer: ToPeer, settled: Option<Forward>) {
+        let place = match settled {
+            Some(Forward::Write(_, place) | Forward::Ask { _place: place, .. }) => Some(place),
+            Some(Forward::Open | Forward::Close) | None => None,
+        };
+        self.held.push_back(Held {
+            answer,
+            _place: place,
+        });
+    }
+
+    /// Gives the client the answers of which the copy has the revisions. Looks at the first that it
+    /// does not have, and no further: they come in the order of their revisions but for repeats.
+    fn release(&mut self) {
+        self.commits.see();
+        while let Some(Held { answer, _place }) = self.held.pop_front() {
+            let found = self.look_for(&answer);
+            match (found, answer) {
+                (Found::NotYet, answer) => {
+                    return self.held.push_front(Held { answer, _place });
+                }
+                (Found::Lost, ToPeer::Answer(sequence, _)) => {
+                    let answer = ToPeer::Answer(sequence, Err(taken_back()));
+                    self.peer.answers.push(&answer);
+                }
+                (Found::Lost, ToPeer::Reply(id, _)) => {
+                    self.peer
+                        .answers
+                        .push(&ToPeer::Reply(id, Err(taken_back())));
+                }
+                (_, answer) => self.peer.answers.push(&answer),
+            }
         }
     }
 
-    /// Gives the client the answers of which the copy has the revisions.
-    fn release(&mut self) {
-        self.commits.see();
+    /// Whether the copy has what an answer tells of.
+    fn look_for(&self, answer: &ToPeer) -> Found {
         let store = &self.peer.serving.store;
-        let position = store.position();
-        let peer = &self.peer;
-        self.held.retain(|answer| {
-            let is_here = match answer {
-                ToPeer::Answer(_, Ok((_, ack))) => {
-                    position.revision >= ack.revision && position.epoch.number >= ack.epoch.number
+        match answer {
+            ToPeer::Answer(_, Ok((_, ack)))
+            | ToPeer::Reply(_, Ok(Reply::Outcome(Some(Ok((_, ack)))))) => found(store, ack),
+            ToPeer::Reply(_, Ok(Reply::Namespace { namespace, .. })) => {
+                let found = store.namespace(&self.peer.name).ok().flatten();
+                if found != Some(*namespace) {
+                    return Found::NotYet;
                 }
-                ToPeer::Reply(_, Ok(Reply::Namespace { namespace, .. })) => {
-                    let found = store.namespace(&peer.name).ok().flatten();
-                    let is_here = found == Some(*namespace);
-                    if is_here {
-                        peer.set_namespace(*namespace);
-                    }
-                    is_here
-                }
-                _ => true,
-            };
-            if is_here {
-                peer.answers.push(answer);
+                self.peer.set_namespace(*namespace);
+                Found::Here
             }
-            !is_here
-        });
+            _ => Found::Here,
+        }
+    }
+}
+
+/// Ends when the client is gone, or the copy's server ends.
+async fn cut(peer: &Peer) {
+    tokio::select! { biased;
+        () = peer.gone.cancelled() => {}
+        () = peer.serving.stopping.cancelled() => {}
     }
 }
 
@@ -377,7 +448,11 @@ async fn hail(
     upstream: &Upstream,
     session: Option<SessionId>,
 ) -> Result<(Hail, bool), Failure> {
-    let connection = upstream.dial().await?;
+    let connection = upstream.dial().await.map_err(|why| match why.kind {
+        // Something else listens there at the moment.
+        ErrorKind::Unsupported => away(&why.message),
+        _ => why,
+    })?;
     let key = peer.session_key();
     if key == peer.serving.key {
         // Whoever administers the copy is, at the source, who the link was given to.

@@ -10,7 +10,7 @@ use objsync_proto::ids::{PeerKey, Revision};
 use objsync_proto::limits::{CALL_TIMEOUT_MS, REQUESTS_IN_FLIGHT_MAX};
 use objsync_proto::wire::{FollowStatus, Reply, Request};
 use quinn::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::hail::away;
@@ -33,6 +33,8 @@ pub struct Upstream {
     server: PeerKey,
     identity: Identity,
     known: Mutex<Known>,
+    /// Whether the source has shown, on the present connection, that the copy is of its history.
+    is_joined: watch::Sender<bool>,
 }
 
 /// What is known of the source.
@@ -57,6 +59,7 @@ impl Upstream {
             hosts,
             server,
             identity,
+            is_joined: watch::Sender::new(false),
             known: Mutex::new(Known {
                 requests: None,
                 address: None,
@@ -125,6 +128,7 @@ impl Upstream {
         };
         let (reply, replied) = oneshot::channel();
         let asked = async {
+            self.joined().await;
             let gone = || away("its connection broke");
             requests.send((request, reply)).await.map_err(|_| gone())?;
             replied.await.unwrap_or_else(|_| Err(gone()))
@@ -144,8 +148,23 @@ impl Upstream {
         asked
     }
 
+    /// The source goes on with the log of this copy: what it answers is of the copy's history.
+    pub(super) fn joins(&self) {
+        self.is_joined
+            .send_if_modified(|is_joined| !std::mem::replace(is_joined, true));
+    }
+
+    /// Waits until the source's history is the copy's. Before that its answers could tell of
+    /// another one, which the copy is about to be replaced by.
+    pub(super) async fn joined(&self) {
+        let mut is_joined = self.is_joined.subscribe();
+        // The sender lives as long as this does.
+        let _ = is_joined.wait_for(|is_joined| *is_joined).await;
+    }
+
     /// There is no connection any more, or none could be made.
     pub(super) fn lost(&self, why: &Failure) {
+        self.is_joined.send_replace(false);
         let mut known = self.known();
         known.requests = None;
         known.trouble.clone_from(&why.message);

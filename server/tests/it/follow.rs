@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{NamespaceId, Revision};
-use objsync_proto::operation::Outcome;
-use objsync_proto::wire::{Feed, Reply, Request};
+use objsync_proto::ids::{NamespaceId, Revision, Sequence};
+use objsync_proto::operation::{Operation, Outcome};
+use objsync_proto::wire::{Feed, Reply, Request, ToOwner, Write};
 use objsync_server::{Identity, ServeOptions, Server, Udp, dial};
 use objsync_store::{Store, StoreLimits, promote};
 use tokio::runtime::Handle;
@@ -98,6 +98,76 @@ async fn write_whose_answer_was_lost_lands_once_whichever_way_it_comes_again() {
         ErrorKind::OutcomeUnknown,
         "another's session"
     );
+    for sequence in 2..9 {
+        stranger.write(sequence, increment()).await;
+        let (answered, refused) = stranger.answer().await;
+        assert_eq!(answered, sequence);
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::OutcomeUnknown);
+    }
+}
+
+#[tokio::test]
+async fn write_below_its_own_floor_is_not_passed_on() {
+    let source = Source::start();
+    let copy = Copy::of(&source).await;
+    let mut client = copy.own_client().await;
+    client.open_session().await;
+    client.put("a", "1").await;
+    let write = Write {
+        sequence: Sequence(2),
+        floor: Sequence(3),
+        durability: None,
+        operation: put("a", "2"),
+    };
+    client.send(&ToOwner::Write(write)).await;
+    assert_eq!(client.closed().await.kind, ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn client_that_has_said_its_last_gets_all_answers() {
+    const WRITES: u32 = 50;
+    let source = Source::start();
+    let copy = Copy::of(&source).await;
+    let mut client = copy.own_client().await;
+    client.open_session().await;
+    for sequence in 1..=WRITES {
+        client.write(u64::from(sequence), increment()).await;
+    }
+    client.send.finish().unwrap();
+    for sequence in 1..=WRITES {
+        let (answered, result) = client.answer().await;
+        assert_eq!(answered, u64::from(sequence));
+        assert_eq!(result.unwrap().0, Outcome::Number(i64::from(sequence)));
+    }
+}
+
+#[tokio::test]
+async fn presence_outlives_the_follower_it_came_through() {
+    let source = Source::start();
+    let copy = Copy::of(&source).await;
+    let friend = source.link(&["read", "write"]);
+    copy.grants_of(&source.store).await;
+    let mut direct = connect(source.address(), source.server.key(), &friend).await;
+    let mut client = copy.client(&friend, None).await;
+    client.open_session().await;
+    let granted = client
+        .run(Operation::GrantLease {
+            ttl_ms: 60_000,
+            presence: true,
+        })
+        .await;
+    let Ok((Outcome::Lease(lease), _)) = granted else {
+        panic!("{granted:?}");
+    };
+    within(copy.follower.shutdown()).await;
+    let alone = async {
+        while source.server.status().peers > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(alone).await;
+    let kept = direct.request(Request::KeepLease { lease }).await;
+    assert!(matches!(kept, Ok(Reply::Lease(_))), "{kept:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::PeerKey;
-use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer};
+use objsync_proto::wire::{Grant, Reply, Request, ToOwner, ToPeer};
 use objsync_server::{Udp, dial};
 use objsync_store::{Store, StoreLimits};
 
@@ -145,4 +145,58 @@ async fn writes_through_a_follower_that_may_only_read_are_denied() {
             .request(Request::Grant(grant(PeerKey([4; 32]), "*", &["read"])))
             .await,
     );
+}
+
+/// So many milliseconds from now.
+fn end_ms(after_ms: u64) -> u64 {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap() + after_ms
+}
+
+#[tokio::test]
+async fn connection_that_speaks_for_a_key_ends_with_its_grant() {
+    let source = Source::start();
+    let follower = source.link(FOLLOW);
+    let friend = source.link(&["read", "write"]);
+    let short = Grant {
+        expires_ms: Some(end_ms(1_000)),
+        ..grant(friend.peer(), "*", &["read", "write"])
+    };
+    source.store.grant(short).unwrap();
+    let mut client = connect(source.address(), source.server.key(), &follower).await;
+    let on_behalf = Request::OnBehalf {
+        peer: friend.peer(),
+        session: None,
+    };
+    client.request(on_behalf).await.unwrap();
+    assert_eq!(client.closed().await.kind, ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn follower_lets_nobody_in_for_longer_than_itself() {
+    let source = Source::start();
+    let link = source.link(FOLLOW);
+    let end = end_ms(600_000);
+    let limited = Grant {
+        expires_ms: Some(end),
+        ..grant(link.peer(), "*", FOLLOW)
+    };
+    source.store.grant(limited).unwrap();
+    let copy = Copy::with(source.address(), source.server.key(), link).await;
+    let mut client = copy.own_client().await;
+    let key = PeerKey([4; 32]);
+    for (asked, kept) in [(None, end), (Some(end + 5), end), (Some(end - 5), end - 5)] {
+        let wanted = Grant {
+            expires_ms: asked,
+            ..grant(key, "*", &["read"])
+        };
+        let reply = client.request(Request::Grant(wanted)).await;
+        assert_eq!(reply, Ok(Reply::Done));
+        for store in [&source.store, &copy.follower.store().unwrap()] {
+            let grants = store.grants();
+            let held = grants.iter().find(|grant| grant.peer == key).unwrap();
+            assert_eq!(held.expires_ms, Some(kept), "asked for {asked:?}");
+        }
+    }
 }

@@ -53,6 +53,38 @@ async fn frame_that_lies_about_its_length_drops_the_peer() {
     assert_alive(&owner).await;
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn guest_that_asks_one_at_a_time_and_reads_nothing_costs_constant_memory() {
+    const GETS: u64 = 100;
+    const VALUE_BYTES: usize = 4 << 20;
+    let name = "hostile::guest_that_asks_one_at_a_time_and_reads_nothing_costs_constant_memory";
+    if !in_own_process(name) {
+        return;
+    }
+    let owner = Owner::start();
+    let mut client = owner.client().await;
+    client.open_session().await;
+    client.put("large", &"v".repeat(VALUE_BYTES)).await;
+    client.get("large").await;
+    let mut other = owner.client().await;
+    let before = resident_bytes();
+    for id in 100..100 + GETS {
+        let get = Request::Get {
+            key: encoded("large"),
+        };
+        client.send(&ToOwner::Request(id, get)).await;
+        // Each comes alone, and is handled before the next: what another asks later is answered.
+        assert!(other.request(Request::Count).await.is_ok());
+    }
+    let grown = resident_bytes().saturating_sub(before);
+    let asked = GETS * VALUE_BYTES as u64;
+    assert!(
+        grown < asked / 4,
+        "{grown} bytes for {asked} bytes of answers"
+    );
+    assert_alive(&owner).await;
+}
+
 #[tokio::test]
 async fn frame_over_the_limit_is_refused_by_its_length_alone() {
     let owner = Owner::start();

@@ -5,7 +5,9 @@
 mod differences;
 mod doors;
 mod follow;
+mod follow_disk;
 mod follow_rights;
+mod follow_sources;
 mod followers;
 mod hostile;
 mod leases;

@@ -406,6 +406,7 @@ fn append(
 ) -> Result<(), StoreError> {
     let start = FrameStart {
         kind,
+        skippable: false,
         epoch: writer.epoch,
         first,
         time_ms: batch.time_ms,

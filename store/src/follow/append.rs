@@ -59,6 +59,9 @@ impl Core {
         let Some(writer) = writer.as_mut().filter(|_| self.follows) else {
             return Err(self.no_writer());
         };
+        if writer.closed {
+            return Err(StoreError::Closed);
+        }
         self.poison.check()?;
         let checked = self.check_all(writer, frames)?;
         let before = writer.log.next_index();
@@ -114,7 +117,9 @@ impl Core {
 
     fn check(&self, frame: Frame) -> Result<Checked, StoreError> {
         let path = log_directory(&self.directory);
-        if let FrameKind::Other(kind) = frame.header.kind {
+        if let FrameKind::Other(kind) = frame.header.kind
+            && !frame.header.skippable
+        {
             let what = format!("its source sends frames of kind {kind}");
             return Err(StoreError::Unsupported { path, what });
         }
@@ -208,6 +213,7 @@ fn append(writer: &mut Writer, frame: &Frame) -> Result<(), StoreError> {
     writer.builder.shipped(&frame.body, header.count);
     let start = FrameStart {
         kind: header.kind,
+        skippable: header.skippable,
         epoch: header.epoch,
         first: header.first,
         time_ms: header.time_ms,
@@ -246,4 +252,35 @@ pub(super) fn event_of(frame: &Frame) -> Result<Option<PeerKey>, Malformed> {
 fn refused(frame: &Frame, what: &str) -> StoreError {
     let text = format!("the source sent frame {} {what}", frame.header.index.0);
     Failure::new(ErrorKind::Corrupt, text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Ship, Stage, Store, StoreError, StoreOptions};
+
+    #[test]
+    fn nothing_is_appended_behind_the_end_that_was_written_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("copy");
+        let from = folder.path().join("source");
+        let source = Store::open(&from, StoreOptions::default()).unwrap();
+        source.create_namespace("default", Vec::new()).unwrap();
+        let options = StoreOptions {
+            follow: true,
+            ..StoreOptions::default()
+        };
+        let mut whole = source.ship_all(None).unwrap();
+        let Ship::Frames(mut frames) = source.ship(&mut whole.cursor, usize::MAX).unwrap() else {
+            panic!("a log begins with a frame");
+        };
+        let rest = frames.split_off(1);
+        let stage = Stage::begin(&path, &options, whole.start, false).unwrap();
+        stage.finish(frames.first()).unwrap();
+        let copy = Store::open(&path, options).unwrap();
+        copy.core().end_log().unwrap();
+        // One that found the copy open before that.
+        let late = copy.append_shipped(rest);
+        assert!(matches!(late, Err(StoreError::Closed)), "{late:?}");
+        copy.close().unwrap();
+    }
 }

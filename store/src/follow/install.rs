@@ -243,6 +243,7 @@ fn sealed(frame: &Shipped, segment: &SegmentHeader) -> Vec<u8> {
     let header = &frame.0.header;
     let start = FrameStart {
         kind: header.kind,
+        skippable: header.skippable,
         epoch: header.epoch,
         first: header.first,
         time_ms: header.time_ms,

@@ -3,17 +3,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use objsync_proto::ids::Revision;
+use objsync_proto::limits::PROMOTED_REVISION_STEP;
+
 use super::install;
 use crate::authority::AuthorityKind;
+use crate::backup;
 use crate::disk::{Disk, RealDisk};
 use crate::error::StoreError;
 use crate::format::check_format;
 use crate::lock::Lock;
 use crate::manifest::ManifestFile;
+use crate::options::StoreOptions;
+use crate::recovery;
 
 /// Makes a copy, which nobody may have open, a store of its own: whoever opens it next begins a
-/// new epoch there, with a number above any that the copy has seen and a name that nobody else has.
-/// What the source wrote since, and still writes, is another history from here on.
+/// new epoch there, with a number that its source does not come to and a name that nobody else has,
+/// and revisions go on `limits::PROMOTED_REVISION_STEP` further. What the source wrote since, and
+/// still writes, is another history from here on, and no revision is of both. Reads the log after
+/// the newest snapshot.
 ///
 /// # Errors
 /// [`StoreError::NotFound`], [`StoreError::Locked`], [`StoreError::NotACopy`] when it is a store of
@@ -47,5 +55,17 @@ pub(crate) fn promote_on(
             what: String::from("it is a store of its own already"),
         });
     }
-    manifest.update(|manifest| manifest.authority = AuthorityKind::Alone)
+    let options = StoreOptions {
+        follow: true,
+        disk: disk.clone(),
+        ..StoreOptions::default()
+    };
+    let (epoch, last) = recovery::end_of(directory, &options, &manifest)?;
+    let step = backup::draw_epoch_step(directory)?;
+    manifest.update(|manifest| {
+        manifest.epoch_max = manifest.epoch_max.max(epoch).saturating_add(step);
+        let last = manifest.revision_max.max(last);
+        manifest.revision_max = Revision(last.0.saturating_add(PROMOTED_REVISION_STEP));
+        manifest.authority = AuthorityKind::Alone;
+    })
 }

@@ -131,10 +131,20 @@ impl Store {
         })
     }
 
-    /// Whether everything committed is in what [`Store::ship`] has given once it was up to date.
+    /// Up to where [`Store::ship`] gives the log at least, when it is called after this and is up to
+    /// date: what is committed and durable.
     #[must_use]
     pub fn ship_position(&self) -> Position {
-        self.core().position()
+        let core = self.core();
+        let marks = core.marks();
+        core.position_at(marks.committed.min(marks.durable))
+    }
+
+    /// Whether something durable is not committed yet, and so waits for that to be shipped.
+    #[must_use]
+    pub fn ship_waits_for_commit(&self) -> bool {
+        let marks = self.core().marks();
+        marks.durable > marks.committed
     }
 }
 

@@ -42,6 +42,8 @@ pub struct LogWriter {
 pub struct FrameStart {
     /// What the body holds.
     pub kind: FrameKind,
+    /// Who does not know the kind may pass it over.
+    pub skippable: bool,
     /// Number of the epoch.
     pub epoch: u64,
     /// Revision of the first transaction; for other kinds the last revision before the frame.
@@ -56,7 +58,7 @@ impl FrameStart {
     pub fn header(&self, index: FrameIndex, synced_to: u64) -> FrameHeader {
         FrameHeader {
             kind: self.kind,
-            skippable: false,
+            skippable: self.skippable,
             index,
             epoch: self.epoch,
             first: self.first,

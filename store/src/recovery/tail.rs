@@ -265,6 +265,7 @@ fn copy(frame: &Frame, seed: HeaderSeed, content: &mut Vec<u8>) {
 fn epoch_header(start: EpochStart, time_ms: u64) -> FrameHeader {
     let log_start = FrameStart {
         kind: FrameKind::Epoch,
+        skippable: false,
         epoch: start.epoch.number,
         first: start.after,
         time_ms,

@@ -129,6 +129,7 @@ fn constants_read_from_the_source_are_those_of_the_compiler() {
         ("FRAME_BYTES_MAX", limits::FRAME_BYTES_MAX as u64),
         ("SESSION_IDLE_MS", limits::SESSION_IDLE_MS),
         ("REVISION_STEP", limits::REVISION_STEP),
+        ("PROMOTED_REVISION_STEP", limits::PROMOTED_REVISION_STEP),
     ] {
         assert_eq!(read.get(name), Some(&value), "{name}");
     }
