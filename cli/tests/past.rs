@@ -88,9 +88,9 @@ fn revision_that_is_not_there_yet_or_no_longer_is_refused_with_the_one_that_is()
     assert_eq!(run(&["get", "a", "--at", &oldest]).ok(), "1\n");
     let known = run(&["history", "a"]).ok();
     assert!(known.ends_with(" before set \"1\"\n"), "{known}");
-    let later = run(&["ls", "--at", "1000000"]).failed(11);
+    let later = run(&["ls", "--at", "9000000"]).failed(11);
     assert!(
-        later.contains("revision 1000000 is not there yet"),
+        later.contains("revision 9000000 is not there yet"),
         "{later}"
     );
 }

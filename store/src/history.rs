@@ -91,6 +91,10 @@ impl LogHistory {
                     return Ok(Walk::Done);
                 }
             }
+            // What was appended behind it may never have come to be: the disk failed.
+            if frame.last() >= to {
+                return Ok(Walk::Done);
+            }
         }
         Ok(Walk::Done)
     }

@@ -4,12 +4,12 @@
 
 mod harness;
 
-use harness::disk::SimDisk;
+use harness::disk::{Call, Planned, SimDisk};
 use harness::*;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::Durability;
+use objsync_proto::ids::{Durability, Revision};
 use objsync_store::disk::{Disk, OpenMode};
-use objsync_store::{Store, StoreError};
+use objsync_store::{LogRead, Store, StoreError};
 
 #[test]
 fn failed_sync_leaves_the_outcome_open_and_refuses_every_later_write() {
@@ -42,6 +42,29 @@ fn failed_sync_leaves_the_outcome_open_and_refuses_every_later_write() {
     let found = get(&store, "a").unwrap();
     assert!(found == "1" || found == "2", "{found}");
     set(&store, "a", "4");
+}
+
+#[test]
+fn log_is_read_up_to_what_is_committed_whatever_a_failed_sync_left_behind_it() {
+    for seed in 0..32 {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SimDisk::seeded(seed);
+        let store = open(directory.path(), options_on(&disk));
+        set(&store, "a", "1");
+        set(&store, "a", "2");
+        let before = logged(&store);
+        assert!(before.len() >= 2);
+        disk.plan(Planned::next(Call::Sync));
+        execute(&store, put("a", &"3".repeat(3_000)), Durability::Sync).unwrap_err();
+        assert_eq!(logged(&store), before, "seed {seed}");
+    }
+}
+
+fn logged(store: &Store) -> Vec<Revision> {
+    match store.read_log(Revision(0), usize::MAX).unwrap() {
+        LogRead::Transactions(read) => read.iter().map(|published| published.revision).collect(),
+        LogRead::Trimmed => panic!("nothing was trimmed"),
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Work for stores with small segments, and what there must be of it afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -119,11 +120,26 @@ pub fn closed_store(directory: &Path) -> Model {
     model
 }
 
-/// Copies a directory whose files come and go; again, if one went meanwhile.
+/// Copies a directory whose files come and go, as it is at one moment: again, if files came or
+/// went meanwhile.
 pub fn copy_settled(from: &Path, to: &Path) {
-    while try_copy(from, to).is_err() {
+    loop {
+        let before = files_of(from);
+        if try_copy(from, to).is_ok() && files_of(from) == before {
+            return;
+        }
         std::fs::remove_dir_all(to).unwrap();
     }
+}
+
+/// What the manifest says, and the files of the log.
+fn files_of(directory: &Path) -> (Vec<u8>, BTreeSet<OsString>) {
+    let log = std::fs::read_dir(directory.join("log")).unwrap();
+    let manifest = std::fs::read(directory.join("MANIFEST")).unwrap();
+    (
+        manifest,
+        log.map(|entry| entry.unwrap().file_name()).collect(),
+    )
 }
 
 fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
