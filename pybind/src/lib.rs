@@ -69,7 +69,9 @@ mod _objsync {
     #[pymodule_export]
     use super::watch::Events;
     #[pymodule_export]
-    use super::{decode_key, decode_value, encode_key, encode_value};
+    use super::{
+        decode_key, decode_value, encode_key, encode_value, join_value, split_value, unpack_zstd,
+    };
 
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the name that Python looks for")]
@@ -136,7 +138,43 @@ fn encode_value<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, pyo3::typ
 /// The value of stored bytes.
 #[pyfunction]
 fn decode_value<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    Ok(codec::decode(py, payload)?.object)
+    Ok(codec::decode(py, &objsync::Bytes::copy_from_slice(payload))?.object)
+}
+
+type Content<'py> = Bound<'py, pyo3::types::PyBytes>;
+
+/// Head and content of the stored bytes of a bytes, str or array of at least `bytes_min` bytes.
+#[pyfunction]
+fn split_value<'py>(
+    value: &Bound<'py, PyAny>,
+    bytes_min: usize,
+) -> PyResult<Option<(Content<'py>, Content<'py>)>> {
+    let py = value.py();
+    let Some(split) = codec::Split::new(value, bytes_min)? else {
+        return Ok(None);
+    };
+    let content = split.content.part(0, split.content.len());
+    Ok(Some((
+        pyo3::types::PyBytes::new(py, &split.head),
+        pyo3::types::PyBytes::new(py, &content),
+    )))
+}
+
+/// The value of a head and its content.
+#[pyfunction]
+fn join_value<'py>(py: Python<'py>, head: &[u8], content: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let content = objsync::Bytes::copy_from_slice(content);
+    Ok(codec::decode_split(py, head, &content)?.object)
+}
+
+/// What a file that zstd compressed holds; all of it in memory.
+#[pyfunction]
+fn unpack_zstd(
+    py: Python<'_>,
+    path: std::path::PathBuf,
+) -> PyResult<Bound<'_, pyo3::types::PyBytes>> {
+    let plain = py.detach(|| zstd::stream::decode_all(std::fs::File::open(path)?))?;
+    Ok(pyo3::types::PyBytes::new(py, &plain))
 }
 
 /// The stored bytes of a key, whose order is the order of keys.

@@ -40,6 +40,7 @@ __all__ = [
     "get",
     "history",
     "incr",
+    "join_value",
     "leases",
     "next_event",
     "open",
@@ -54,8 +55,10 @@ __all__ = [
     "set",
     "snapshot",
     "snapshot_begin",
+    "split_value",
     "sync",
     "transactions",
+    "unpack_zstd",
     "watch",
 ]
 
@@ -497,3 +500,12 @@ def encode_key(key: Any) -> bytes:
 
 def decode_key(encoded: bytes) -> Any:
     """The key of stored bytes."""
+
+def split_value(value: Any, bytes_min: int) -> tuple[bytes, bytes] | None:
+    """Head and content of the stored bytes of a bytes, str or array of at least `bytes_min` bytes."""
+
+def join_value(head: bytes, content: bytes) -> Any:
+    """The value of a head and its content."""
+
+def unpack_zstd(path: str | os.PathLike[str]) -> bytes:
+    """What a file that zstd compressed holds; all of it in memory."""
