@@ -2,6 +2,7 @@
 
 use objsync::{Ack, Change, Dict};
 use pyo3::prelude::*;
+use pyo3::types::{PyGenericAlias, PyType};
 
 use crate::codec::encode_key;
 use crate::waiting::wait;
@@ -27,6 +28,16 @@ impl Batch {
 
 #[pymethods]
 impl Batch {
+    /// `Batch[str, int]`: for those who declare types; it changes nothing.
+    #[classmethod]
+    #[pyo3(signature = (item, /))]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyGenericAlias>> {
+        PyGenericAlias::new(cls.py(), cls, item)
+    }
+
     fn __setitem__(&mut self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.changes.push(options::put(key, value)?);
         Ok(())

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use objsync::{Dict, KeyRange, Revision};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyGenericAlias, PyList, PyTuple, PyType};
 
 use crate::batch::Batch;
 use crate::cache::Cache;
@@ -94,6 +94,16 @@ pub(crate) fn range_of(
 
 #[pymethods]
 impl Handle {
+    /// `Handle[str, int]`: for those who declare types; it changes nothing.
+    #[classmethod]
+    #[pyo3(signature = (item, /))]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyGenericAlias>> {
+        PyGenericAlias::new(cls.py(), cls, item)
+    }
+
     /// Takes any arguments: they are for `__init__` of the subclass, which opens the handle.
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]

@@ -12,6 +12,7 @@
 //! | [`leases`], [`patches`] | leases, locks and presence; changes of a part of a value |
 //! | [`past`] | a dictionary as it was at a revision; what a key was |
 //! | [`reads`] | how old a read may be, snapshots, lost writes, conflicts |
+//! | [`values`] | values in parts, and files of values |
 //! | [`calls`], [`awaitable`] | the same calls for an event loop |
 //! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
 //! | [`errors`], [`records`], [`options`] | exceptions, results and settings, to and from Python |
@@ -33,14 +34,16 @@ mod reads;
 mod records;
 mod scan;
 mod transaction;
+mod values;
 mod waiting;
 mod watch;
 mod writes;
 
 use pyo3::prelude::*;
 
-/// The extension module `objsync._objsync`.
-#[pymodule]
+/// The extension module `objsync._objsync`. It relies on the interpreter's lock: `_native.py` refuses
+/// a Python without one, before this is loaded.
+#[pymodule(gil_used = true)]
 mod _objsync {
     use pyo3::prelude::*;
 
@@ -69,9 +72,7 @@ mod _objsync {
     #[pymodule_export]
     use super::watch::Events;
     #[pymodule_export]
-    use super::{
-        decode_key, decode_value, encode_key, encode_value, join_value, split_value, unpack_zstd,
-    };
+    use super::{decode_key, decode_value, encode_key, encode_value};
 
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the name that Python looks for")]
@@ -113,6 +114,20 @@ mod _objsync {
         }
     }
 
+    /// Values in parts, and files of values.
+    #[pymodule]
+    mod values {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::values::{join_value, split_value, unpack_zstd};
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "values")
+        }
+    }
+
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         objsync::set_interrupt_check(super::interrupt::check);
@@ -139,42 +154,6 @@ fn encode_value<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, pyo3::typ
 #[pyfunction]
 fn decode_value<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     Ok(codec::decode(py, &objsync::Bytes::copy_from_slice(payload))?.object)
-}
-
-type Content<'py> = Bound<'py, pyo3::types::PyBytes>;
-
-/// Head and content of the stored bytes of a bytes, str or array of at least `bytes_min` bytes.
-#[pyfunction]
-fn split_value<'py>(
-    value: &Bound<'py, PyAny>,
-    bytes_min: usize,
-) -> PyResult<Option<(Content<'py>, Content<'py>)>> {
-    let py = value.py();
-    let Some(split) = codec::Split::new(value, bytes_min)? else {
-        return Ok(None);
-    };
-    let content = split.content.part(0, split.content.len());
-    Ok(Some((
-        pyo3::types::PyBytes::new(py, &split.head),
-        pyo3::types::PyBytes::new(py, &content),
-    )))
-}
-
-/// The value of a head and its content.
-#[pyfunction]
-fn join_value<'py>(py: Python<'py>, head: &[u8], content: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let content = objsync::Bytes::copy_from_slice(content);
-    Ok(codec::decode_split(py, head, &content)?.object)
-}
-
-/// What a file that zstd compressed holds; all of it in memory.
-#[pyfunction]
-fn unpack_zstd(
-    py: Python<'_>,
-    path: std::path::PathBuf,
-) -> PyResult<Bound<'_, pyo3::types::PyBytes>> {
-    let plain = py.detach(|| zstd::stream::decode_all(std::fs::File::open(path)?))?;
-    Ok(pyo3::types::PyBytes::new(py, &plain))
 }
 
 /// The stored bytes of a key, whose order is the order of keys.

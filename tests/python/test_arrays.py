@@ -263,27 +263,27 @@ def test_without_numpy_an_array_is_an_error_that_names_the_remedy_and_the_rest_w
     ids=["bytes", "empty", "text", "array", "fortran", "short"],
 )  # fmt: skip
 def test_large_value_in_two_parts_is_the_payload_and_comes_back(value: Any) -> None:
-    head, content = native.split_value(value, 0) or (b"", b"")
+    head, content = native.values.split_value(value, 0) or (b"", b"")
     assert head + content == native.encode_value(value)
     assert len(head) < 100
-    back = native.join_value(head, content)
+    back = native.values.join_value(head, content)
     assert same(back, value) if isinstance(value, np.ndarray) else back == value
-    assert native.split_value(value, len(content) + 1) is None
+    assert native.values.split_value(value, len(content) + 1) is None
 
 
 @pytest.mark.parametrize("value", [1, None, [b"x"], bytearray(b"x"), np.float64(1)])
 def test_other_values_are_not_split_by_accident(value: Any) -> None:
-    split = native.split_value(value, 100)
+    split = native.values.split_value(value, 100)
     assert split is None
 
 
 def test_parts_that_do_not_belong_together_are_corrupt() -> None:
-    head, content = native.split_value(np.arange(100), 0) or (b"", b"")
+    head, content = native.values.split_value(np.arange(100), 0) or (b"", b"")
     for cut in range(len(head)):
         with pytest.raises(CorruptError):
-            native.join_value(head[:cut], content)
+            native.values.join_value(head[:cut], content)
     for damaged in (content[:-1], content + b"x", b""):
         with pytest.raises(CorruptError):
-            native.join_value(head, damaged)
+            native.values.join_value(head, damaged)
     with pytest.raises(CorruptError):
-        native.join_value(b"\xd9\x01", b"\xff")
+        native.values.join_value(b"\xd9\x01", b"\xff")

@@ -7,7 +7,7 @@ import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from objsync import _loop
 from objsync._native import (
@@ -20,8 +20,12 @@ from objsync._native import (
     native_transactions,
 )
 from objsync._records import Ack, Event
+from objsync._types import K, V
 
 __all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView", "Watch"]
+
+T = TypeVar("T")
+Item = TypeVar("Item")
 
 UNANSWERED_MAX: Final = 1024
 """Writes of a pipeline in flight before `Pipeline.set` waits for the oldest."""
@@ -65,7 +69,7 @@ class Opened:
             error.add_note(str(failure))
 
 
-class Entries:
+class Entries(Generic[Item]):
     """Keys, values or items in key order, all of one moment; for ``async for``."""
 
     def __init__(
@@ -78,12 +82,12 @@ class Entries:
             self._start = native_transactions.transact_pages
         self._scan = (handle, what, tuple(bounds.values()), reverse)
         self._pages: Pages | None = None
-        self._ready: deque[Any] = deque()
+        self._ready: deque[Item] = deque()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Item]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> Item:
         if not self._ready:
             if self._pages is None:
                 self._pages = await _loop.call(self._start, *self._scan)
@@ -93,7 +97,7 @@ class Entries:
         return self._ready.popleft()
 
 
-class RangeReader:
+class RangeReader(Generic[K, V]):
     """A part of a dictionary, by range or prefix of keys, to iterate."""
 
     def __init__(
@@ -107,23 +111,23 @@ class RangeReader:
         self._handle = handle
         self._bounds = {"start": start, "stop": stop, "prefix": prefix}
 
-    def keys(self, *, reverse: bool = False) -> Entries:
+    def keys(self, *, reverse: bool = False) -> Entries[K]:
         """The keys in order, or from the last to the first."""
         return Entries(self._handle, "keys", self._bounds, reverse)
 
-    def values(self, *, reverse: bool = False) -> Entries:
+    def values(self, *, reverse: bool = False) -> Entries[V]:
         """The values, in the order of their keys."""
         return Entries(self._handle, "values", self._bounds, reverse)
 
-    def items(self, *, reverse: bool = False) -> Entries:
+    def items(self, *, reverse: bool = False) -> Entries[tuple[K, V]]:
         """The (key, value) pairs, in the order of their keys."""
         return Entries(self._handle, "items", self._bounds, reverse)
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[K]:
         return self.keys()
 
 
-class RangeView(RangeReader):
+class RangeView(RangeReader[K, V]):
     """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared."""
 
     _handle: Handle
@@ -133,7 +137,7 @@ class RangeView(RangeReader):
         return await asyncio.to_thread(self._handle._delete_range, **self._bounds)
 
 
-class Past(RangeReader):
+class Past(RangeReader[K, V]):
     """A dictionary as it was at one revision, to read; made by `Object.at`. As `objsync.Past`.
 
     >>> import asyncio
@@ -158,14 +162,20 @@ class Past(RangeReader):
         """As of when it is read."""
         return self._handle.revision
 
-    def __getitem__(self, key: Any) -> asyncio.Future[Any]:
+    def __getitem__(self, key: K) -> asyncio.Future[V]:
         return _loop.call(native.past_get, self._handle, key, None, True)
 
-    def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
+    @overload
+    def get(self, key: K, default: None = None) -> asyncio.Future[V | None]: ...
+    @overload
+    def get(self, key: K, default: V) -> asyncio.Future[V]: ...
+    @overload
+    def get(self, key: K, default: T) -> asyncio.Future[V | T]: ...
+    def get(self, key: K, default: Any = None) -> asyncio.Future[Any]:
         """The value that `key` had; `default` when there was no such key."""
         return _loop.call(native.past_get, self._handle, key, default, False)
 
-    def contains(self, key: Any) -> asyncio.Future[bool]:
+    def contains(self, key: object) -> asyncio.Future[bool]:
         """Whether there was such a key."""
         return _loop.call(native.past_contains, self._handle, key)
 
@@ -173,29 +183,29 @@ class Past(RangeReader):
         """How many keys there were."""
         return _loop.call(native.past_count, self._handle)
 
-    def range(self, start: Any = None, stop: Any = None) -> RangeReader:
+    def range(self, start: K | None = None, stop: K | None = None) -> RangeReader[K, V]:
         """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
         return RangeReader(self._handle, start=start, stop=stop)
 
-    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader:
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader[K, V]:
         """The entries whose keys begin so (see `objsync.Object.prefix`)."""
         return RangeReader(self._handle, prefix=prefix)
 
-    async def copy(self) -> dict[Any, Any]:
+    async def copy(self) -> dict[K, V]:
         """All of it in a plain dict."""
         return {key: value async for key, value in self.items()}
 
 
-class Batch:
+class Batch(Generic[K, V]):
     """Changes collected for one transaction, made when the ``async with`` block ends well."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle[K, V]) -> None:
         self._batch = handle.batch()
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: K, value: V) -> None:
         self._batch[key] = value
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: K) -> None:
         del self._batch[key]
 
     def __len__(self) -> int:
@@ -221,7 +231,7 @@ class Batch:
             self._batch.clear()
 
 
-class Pipeline:
+class Pipeline(Generic[K, V]):
     """Writes that are sent in order without waiting for each answer."""
 
     def __init__(self, handle: Handle) -> None:
@@ -229,12 +239,12 @@ class Pipeline:
         self._unanswered: deque[asyncio.Future[Ack]] = deque()
         self._failure: BaseException | None = None
 
-    async def set(self, key: Any, value: Any) -> None:
+    async def set(self, key: K, value: V) -> None:
         """Starts a write; waits only when many are unanswered."""
         self._unanswered.append(_loop.call(native.set, self._handle, key, value))
         await self._answered(UNANSWERED_MAX)
 
-    async def delete(self, key: Any) -> None:
+    async def delete(self, key: K) -> None:
         """Starts a removal; waits only when many are unanswered. A missing key is a `KeyError`."""
         self._unanswered.append(_loop.call(native.delete, self._handle, key))
         await self._answered(UNANSWERED_MAX)
@@ -268,7 +278,7 @@ class Pipeline:
             await self._answered(0)
 
 
-class Watch(Opened):
+class Watch(Opened, Generic[K, V]):
     """A stream of changes in order, each once; for ``async for``.
 
     >>> import asyncio
@@ -285,14 +295,14 @@ class Watch(Opened):
     def __init__(
         self,
         handle: Handle,
-        callback: Callable[[Event], object] | None,
+        callback: Callable[[Event[K, V]], object] | None,
         key: tuple[Any, ...],
         prefix: str | bytes | tuple[Any, ...] | None,
         since: int | None,
     ) -> None:
         self._watch = (handle, key, prefix, since)
         self._callback = callback
-        self._events: Events | None = None
+        self._events: Events[K, V] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def _open(self) -> None:
@@ -308,18 +318,18 @@ class Watch(Opened):
         if self._events is not None:
             self._events.close()
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event[K, V]]:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> Event[K, V]:
         if self._events is None:
             await self._open()
-        event: Event | None = await _loop.call(native.next_event, self._events)
+        event: Event[K, V] | None = await _loop.call(native.next_event, self._events)
         if event is None:
             raise StopAsyncIteration
         return event
 
-    async def _call_back(self, callback: Callable[[Event], object]) -> None:
+    async def _call_back(self, callback: Callable[[Event[K, V]], object]) -> None:
         async for event in self:
             try:
                 result = callback(event)

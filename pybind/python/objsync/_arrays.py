@@ -13,10 +13,10 @@ from objsync.errors import DependencyError
 
 try:
     import numpy as np
-except ImportError as error:
+except ImportError as _missing:
     raise DependencyError(
         "the value has a numpy array in it, and numpy is not installed: pip install numpy", "numpy"
-    ) from error
+    ) from _missing
 
 __all__ = ["build", "take_apart"]
 

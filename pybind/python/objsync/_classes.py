@@ -7,14 +7,9 @@ objects use is at the end: `is_registered`, `fields_of`, `rebuild`, and the tabl
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum, Flag
 from typing import Any, Final, NamedTuple, TypeVar, overload
-from uuid import UUID
 
 from objsync.errors import RebuildError
 
@@ -26,10 +21,14 @@ NAME_BYTES_MAX: Final = 255
 """Longest name of a class, in bytes of UTF-8."""
 
 STORED_ALREADY: Final = frozenset(
-    {bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, type(None)}
-    | {date, datetime, time, timedelta, Decimal, UUID}
+    {
+        *(f"builtins.{name}" for name in ("bool", "int", "float", "complex", "str", "bytes", "bytearray")),
+        *(f"builtins.{name}" for name in ("list", "tuple", "dict", "set", "frozenset", "NoneType")),
+        *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta")),
+        *("decimal.Decimal", "uuid.UUID"),
+    }
 )
-"""Classes that the codec knows itself, and that nobody can register."""
+"""Classes that the codec knows itself, and that nobody can register; by name, so that none is imported."""
 
 UNKNOWN: Final = "__objsync_unknown__"
 """Where an object carries fields that its class does not have, so that storing it again keeps them."""
@@ -87,7 +86,7 @@ _by_class: Final[dict[type, Entry]] = {}
 def value(cls: type[T], /) -> type[T]: ...
 @overload
 def value(
-    *, name: str | None = None, aliases: Iterable[str] = ()
+    cls: None = None, /, *, name: str | None = None, aliases: Iterable[str] = ()
 ) -> Callable[[type[T]], type[T]]: ...
 def value(
     cls: type[T] | None = None, /, *, name: str | None = None, aliases: Iterable[str] = ()
@@ -170,7 +169,7 @@ def _register_value(cls: type[T], name: str | None, aliases: Iterable[str]) -> t
         entry = _enum(cls, name)
     elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
         entry = _named_tuple(cls, name)
-    elif dataclasses.is_dataclass(cls) and "__dataclass_fields__" in vars(cls):
+    elif "__dataclass_fields__" in vars(cls):
         entry = _dataclass(cls, name)
     else:
         raise TypeError(
@@ -182,7 +181,7 @@ def _register_value(cls: type[T], name: str | None, aliases: Iterable[str]) -> t
 
 
 def _name_of(cls: type, name: str | None) -> str:
-    if cls in STORED_ALREADY:
+    if ".".join(_place(cls)) in STORED_ALREADY:
         raise TypeError(f"{cls.__qualname__} is stored as it is, and cannot be registered")
     name = f"{cls.__module__}.{cls.__qualname__}" if name is None else name
     if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
@@ -238,6 +237,9 @@ def _named_tuple(cls: Any, name: str) -> Entry:
 
 
 def _dataclass(cls: Any, name: str) -> Entry:
+    import dataclasses  # who decorates has them; with inspect, which takes longer than all of this package
+    import inspect
+
     fields = dataclasses.fields(cls)
     variables = [
         field.name

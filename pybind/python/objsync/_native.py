@@ -22,6 +22,7 @@ from objsync._objsync import (
 from objsync import _objsync as native
 from objsync._objsync import leases as native_leases
 from objsync._objsync import transactions as native_transactions
+from objsync._objsync import values as native_values
 from objsync._objsync.leases import Lease, Lock, Presence
 from objsync._objsync.transactions import Attempts, TransactionHandle
 
@@ -42,4 +43,5 @@ __all__ = [
     "native",
     "native_leases",
     "native_transactions",
+    "native_values",
 ]

@@ -6,15 +6,12 @@ objsync itself never writes a pickle and never reads one, on disk or from a peer
 from __future__ import annotations
 
 import os
-import pickle
-import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
-from objsync._native import native
+from objsync._native import native_values
 from objsync._objects import DiskObject, Object
 from objsync.errors import DeniedError, InvalidError
 
@@ -72,36 +69,37 @@ def import_pickle(
         )
     file = _regular(path)
     if into is not None and not isinstance(into, Object):
-        _must_be_new(Path(into))
+        _must_be_new(os.fspath(into))
     state = _load(file)
     if into is None:
         return state
     if not isinstance(state, Mapping):
         raise TypeError(
-            f"the state in {str(file)!r} is a {type(state).__name__}, no mapping: "
+            f"the state in {file!r} is a {type(state).__name__}, no mapping: "
             "load it without into=, and put it under a key"
         )
     if isinstance(into, Object):
         _into_object(state, into)
     else:
-        _into_new_store(state, Path(into))
+        _into_new_store(state, os.fspath(into))
     return len(state)
 
 
-def _regular(path: str | os.PathLike[str]) -> Path:
-    text = os.fspath(path)
-    if "://" in text or text.startswith(("//", "\\\\")):
-        raise InvalidError(f"path {text!r} is an address: a pickle is read from this machine only")
-    file = Path(text)
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise InvalidError(f"path {text!r} is no regular file")
+def _regular(path: str | os.PathLike[str]) -> str:
+    file = os.fspath(path)
+    if "://" in file or file.startswith(("//", "\\\\")):
+        raise InvalidError(f"path {file!r} is an address: a pickle is read from this machine only")
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise InvalidError(f"path {file!r} is no regular file")
     return file
 
 
-def _load(file: Path) -> Any:
-    with file.open("rb") as opened:
+def _load(file: str) -> Any:
+    import pickle  # nothing else in this package needs it
+
+    with open(file, "rb") as opened:
         if opened.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC:
-            return pickle.loads(native.unpack_zstd(file))
+            return pickle.loads(native_values.unpack_zstd(file))
         opened.seek(0)
         return pickle.load(opened)
 
@@ -112,28 +110,31 @@ def _into_object(state: Mapping[Any, Any], target: Object) -> None:
             batch[key] = value
 
 
-def _must_be_new(path: Path) -> None:
-    if path.exists() or path.is_symlink():
-        raise InvalidError(f"store {str(path)!r} is there already: give a new path, or the open object")
+def _must_be_new(path: str) -> None:
+    if os.path.lexists(path):
+        raise InvalidError(f"store {path!r} is there already: give a new path, or the open object")
 
 
-def _into_new_store(state: Mapping[Any, Any], path: Path) -> None:
+def _into_new_store(state: Mapping[Any, Any], path: str) -> None:
     """Makes the store under another name, and gives it its own when all is on disk."""
-    part = path.with_name(f".{path.name}.importing-{os.getpid()}")
+    import shutil  # takes longer to import than most of this package
+
+    folder, name = os.path.split(os.path.abspath(path))
+    part = os.path.join(folder, f".{name}.importing-{os.getpid()}")
     try:
         with DiskObject(part, durability="buffered") as store:
             store.update(_shown(state))
             store.flush()
         _must_be_new(path)
-        part.rename(path)
+        os.rename(part, path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 def _shown(state: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:

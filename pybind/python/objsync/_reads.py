@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from objsync._native import Handle, native
 from objsync._past import Past
 from objsync._records import Conflict, Op, Outcome
+from objsync._types import K, V
 
 if TYPE_CHECKING:
     from objsync._objects import Object
@@ -18,7 +19,7 @@ __all__ = ["Conflicts", "Fresh", "Reads", "Snapshot"]
 AnyReads = TypeVar("AnyReads", bound="Reads")
 
 
-class Reads(Handle):
+class Reads(Handle[K, V]):
     """What `Object` can do beside plain reads and writes."""
 
     def fresh(self) -> Fresh[Self]:
@@ -33,7 +34,7 @@ class Reads(Handle):
         """
         return Fresh(self)
 
-    def snapshot(self: Object) -> Snapshot:  # type: ignore[misc]
+    def snapshot(self: Object[K, V]) -> Snapshot[K, V]:  # type: ignore[misc]
         """``with d.snapshot() as s:`` all of it as it is at this very moment, to read: a mapping.
 
         It sees everything that was committed before. One round trip, and memory for what changes
@@ -100,7 +101,7 @@ class Fresh(Generic[AnyReads]):
         pass
 
 
-class Snapshot(Past):
+class Snapshot(Past[K, V]):
     """A dictionary as it was when `Object.snapshot` was called: a mapping to read.
 
     Closed at the end of the ``with`` block, or by `close`; then a read raises `ClosedError`. Pickled,

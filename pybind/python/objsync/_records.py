@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from types import GenericAlias
+from typing import Any, Final, Generic, Literal, NamedTuple
+
+from objsync._types import K, V
 
 __all__ = ["Ack", "Conflict", "Event", "Op", "Outcome", "Status", "Version"]
 
@@ -83,14 +86,14 @@ def conflict(
     return Conflict(key, operation, expected, wanted, actual, reason, time)
 
 
-class Event(NamedTuple):
+class Event(NamedTuple, Generic[K, V]):
     """One change of one key, as `Object.watch` tells it."""
 
-    key: Any
+    key: K
     """The key."""
-    value: Any
+    value: V | None
     """The value it has now; ``None`` when it was deleted (see `kind`)."""
-    old_value: Any
+    old_value: V | None
     """The value it had before, where this process holds a replica that had it; else ``None``."""
     kind: Literal["set", "delete", "expire", "patch"]
     """What happened: ``"expire"`` when it was removed by itself (a time to live, a lease or a presence
@@ -101,8 +104,12 @@ class Event(NamedTuple):
     """``"self"`` for a write of this handle, or, where this process owns the store, of any handle in
     it; else the writer's session. ``None`` also for what nobody asked for."""
 
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias:
+        return GenericAlias(cls, item)
 
-class Version(NamedTuple):
+
+class Version(NamedTuple, Generic[K, V]):
     """What a key was from one revision on, as `Object.history` lists it.
 
     >>> from objsync import DiskObject
@@ -113,9 +120,9 @@ class Version(NamedTuple):
     (1, 'set', 'UTC')
     """
 
-    key: Any
+    key: K
     """The key."""
-    value: Any
+    value: V | None
     """The value it had; ``None`` when it was deleted (see `kind`)."""
     revision: int
     """The transaction that did it: `Object.at` reads all as of then."""
@@ -125,6 +132,11 @@ class Version(NamedTuple):
     """What happened."""
     is_oldest_known: bool
     """What came before is no longer kept: so the key was at the oldest revision kept."""
+
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias:
+        return GenericAlias(cls, item)
+
 
 
 def version(
