@@ -9,6 +9,15 @@ use crate::waiting::wait;
 use crate::{options, records};
 
 /// Changes collected for one transaction; made by `Object.batch`.
+///
+/// >>> from objsync import DiskObject
+/// >>> with DiskObject("data.obj") as d, d.batch() as b:
+/// ...     b["a"] = 1
+/// ...     b.commit()
+/// ...     b["b"] = 2
+/// ...     b.clear()
+/// ...     d.copy(), b.ack == d.last_ack
+/// ({'a': 1}, True)
 #[pyclass(module = "objsync._objsync")]
 pub(crate) struct Batch {
     dict: Dict,

@@ -16,6 +16,14 @@ const HANDED_OVER_MAX: usize = 64;
 const HANDED_OVER_BYTES_MAX: usize = 256 << 10;
 
 /// Writes sent in order without waiting for each answer; made by `Object.pipeline`.
+///
+/// >>> from objsync import DiskObject
+/// >>> with DiskObject("data.obj") as d, d.pipeline() as p:
+/// ...     p["a"] = 1
+/// ...     p["b"] = 2
+/// ...     p.finish()
+/// ...     d.copy(), p.ack == d.last_ack
+/// ({'a': 1, 'b': 2}, True)
 #[pyclass(module = "objsync._objsync")]
 pub(crate) struct Pipeline {
     /// In a mutex only because Python may ask from any thread; it is never contended.

@@ -70,7 +70,16 @@ class Opened:
 
 
 class Entries(Generic[Item]):
-    """Keys, values or items in key order, all of one moment; for ``async for``."""
+    """Keys, values or items in key order, all of one moment; for ``async for``.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1, "b": 2}) as d:
+    ...         return [key async for key in d.keys(reverse=True)]
+    >>> asyncio.run(main())
+    ['b', 'a']
+    """
 
     def __init__(
         self, handle: AnyHandle, what: str, bounds: dict[str, Any], reverse: bool
@@ -98,7 +107,18 @@ class Entries(Generic[Item]):
 
 
 class RangeReader(Generic[K, V]):
-    """A part of a dictionary, by range or prefix of keys, to iterate."""
+    """A part of a dictionary, by range or prefix of keys, to iterate.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1, "b": 2}) as d, d.snapshot() as s:
+    ...         some = s.range("b")
+    ...         keys, values = [key async for key in some.keys()], [value async for value in some.values()]
+    ...         return keys, values, [item async for item in some.items()]
+    >>> asyncio.run(main())
+    (['b'], [2], [('b', 2)])
+    """
 
     def __init__(
         self,
@@ -128,7 +148,16 @@ class RangeReader(Generic[K, V]):
 
 
 class RangeView(RangeReader[K, V]):
-    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared."""
+    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a:1": 1, "a:2": 2, "b": 3}) as d:
+    ...         return await d.prefix("a:").clear(), await d.copy()
+    >>> asyncio.run(main())
+    (2, {'b': 3})
+    """
 
     _handle: Handle
 
@@ -147,8 +176,10 @@ class Past(RangeReader[K, V]):
     ...         first = await d.set("a", 1)
     ...         await d.set("a", 2)
     ...         past = await d.at(first.revision)
+    ...         print(await past.len(), await past.contains("b"))
     ...         return await past["a"], await past.copy(), await d["a"]
     >>> asyncio.run(main())
+    1 False
     (1, {'a': 1}, 2)
     """
 
@@ -197,7 +228,19 @@ class Past(RangeReader[K, V]):
 
 
 class Batch(Generic[K, V]):
-    """Changes collected for one transaction, made when the ``async with`` block ends well."""
+    """Changes collected for one transaction, made when the ``async with`` block ends well.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"old": 0}) as d:
+    ...         async with d.batch() as b:
+    ...             b["a"] = 1
+    ...             del b["old"]
+    ...         return await d.copy()
+    >>> asyncio.run(main())
+    {'a': 1}
+    """
 
     def __init__(self, handle: Handle[K, V]) -> None:
         self._batch = handle.batch()
@@ -232,7 +275,20 @@ class Batch(Generic[K, V]):
 
 
 class Pipeline(Generic[K, V]):
-    """Writes that are sent in order without waiting for each answer."""
+    """Writes that are sent in order without waiting for each answer.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj") as d, d.pipeline() as p:
+    ...         await p.set("a", 1)
+    ...         await p.set("b", 2)
+    ...         await p.delete("a")
+    ...         await p.finish()
+    ...         return await d.copy()
+    >>> asyncio.run(main())
+    {'b': 2}
+    """
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
@@ -287,6 +343,7 @@ class Watch(Opened, Generic[K, V]):
     ...     async with aio.DiskObject("data.obj") as d, d.watch() as w:
     ...         await d.set("a", 1)
     ...         async for event in w:
+    ...             w.close()
     ...             return event.kind, event.key, event.value
     >>> asyncio.run(main())
     ('set', 'a', 1)

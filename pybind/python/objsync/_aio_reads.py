@@ -96,7 +96,17 @@ class Snapshot(Opened, Past[K, V]):
 
 
 class Conflicts:
-    """Queued writes that the owner decided otherwise, the oldest first; as `objsync.Conflicts`."""
+    """Queued writes that the owner decided otherwise, the oldest first; as `objsync.Conflicts`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj") as d:
+    ...         await d.conflicts.clear()
+    ...         return len(d.conflicts)
+    >>> asyncio.run(main())
+    0
+    """
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle

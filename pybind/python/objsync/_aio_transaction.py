@@ -25,6 +25,18 @@ class Transaction(RangeReader[K, V]):
 
     Reads are awaited, and noted and checked as those of `objsync.Transaction` are; changes are made
     at once, for this transaction to see: ``t[k] = v`` and ``del t[k]``.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async def rename(t):
+    ...         if await t.contains("old"):
+    ...             t["new"] = await t.pop("old")
+    ...         return await t.len(), await t.copy()
+    ...     async with aio.DiskObject("data.obj", {"old": 1}) as d:
+    ...         return await d.transact(rename)
+    >>> asyncio.run(main())
+    (1, {'new': 1})
     """
 
     _handle: TransactionHandle

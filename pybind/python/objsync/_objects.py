@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from objsync import _registry, _settings, _show
 from objsync._leases import Leases
@@ -15,7 +14,7 @@ from objsync._past import Past
 from objsync._reads import Reads
 from objsync._records import Event, Version
 from objsync._transaction import Transactions
-from objsync._types import K, V
+from objsync._types import MISSING, K, Missing, V
 from objsync._views import Items, Keys, RangeView, Values
 from objsync._watch import Watch
 
@@ -35,18 +34,6 @@ __all__ = [
     "Pipeline",
     "Presence",
 ]
-
-class Missing(Enum):
-    """The type of `MISSING`."""
-
-    MISSING = "MISSING"
-
-    def __repr__(self) -> str:
-        return "objsync.MISSING"
-
-
-MISSING: Final = Missing.MISSING
-"""Stands for "no such key" in `Object.compare_and_set`."""
 
 Settings = dict[str, Any]
 AnyObject = TypeVar("AnyObject", bound="Object")
@@ -356,6 +343,17 @@ class DiskObject(Object[K, V]):
     >>> with DiskObject("data.obj", {"visits": 0}) as d:
     ...     d["visits"]
     1
+
+    And what a dict does besides, or a store:
+
+    >>> d = DiskObject("other.obj", {"a": 1})
+    >>> d.setdefault("b", 2), list(d.values()), d.popitem(), d.copy()
+    (2, [1, 2], ('b', 2), {'a': 1})
+    >>> d.sync() >= d.last_ack.revision, d.flush() >= d.last_ack.revision
+    (True, True)
+    >>> d.clear()
+    >>> len(d), d.close()
+    (0, None)
     """
 
     def __init__(
@@ -439,6 +437,11 @@ class NetworkObject(Object[K, V]):
         InvalidError: An argument is wrong, such as an address without a port.
         UnavailableError: Nobody answers.
         DeniedError: The server is not the one expected, or does not let this process in.
+
+    >>> with DiskObject("data.obj", {"a": 1}) as d, NetworkObject(d.serve()) as n:
+    ...     n["b"] = 2
+    ...     n["a"], d["b"]
+    (1, 2)
     """
 
     def __init__(

@@ -38,6 +38,9 @@ class Past(Mapping[K, V]):
     ...     d["b"] = 3
     ...     before["a"], "b" in before, dict(before), d["a"]
     (1, False, {'a': 1}, 2)
+    >>> with DiskObject("data.obj") as d, d.snapshot() as s:
+    ...     s.get("c", 0), list(s.keys()), list(s.values()), list(s.items()), s.copy() == dict(s.range("a"))
+    (0, ['a', 'b'], [2, 3], [('a', 2), ('b', 3)], True)
     """
 
     def __init__(self, mapping: Object[K, V], handle: PastHandle) -> None:

@@ -106,6 +106,13 @@ class Snapshot(Past[K, V]):
 
     Closed at the end of the ``with`` block, or by `close`; then a read raises `ClosedError`. Pickled,
     it is read as of `Object.at`.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": 1}) as d:
+    ...     s = d.snapshot()
+    ...     d["a"] = 2
+    ...     s["a"], s.close()
+    (1, None)
     """
 
     def close(self) -> None:
@@ -128,6 +135,12 @@ class Conflicts:
     """Queued writes that the owner decided otherwise than their callers were told, the oldest first.
 
     Kept on disk until `clear`.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d:
+    ...     d.conflicts.clear()
+    ...     len(d.conflicts)
+    0
     """
 
     def __init__(self, handle: Handle) -> None:

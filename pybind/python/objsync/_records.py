@@ -51,7 +51,12 @@ class Op(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a write, as `Object.outcome` tells it."""
+    """What came of a write, as `Object.outcome` tells it.
+
+    >>> outcome = Outcome(7, Ack(12, 1, "sync"))
+    >>> outcome.value, outcome.ack.revision
+    (7, 12)
+    """
 
     value: Any
     """What the call would have returned: a number, or whether; ``None`` for a plain write."""
@@ -60,7 +65,12 @@ class Outcome(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """A queued write that the owner decided otherwise than its caller was told."""
+    """A queued write that the owner decided otherwise than its caller was told.
+
+    >>> lost = Conflict("a", "compare_and_set", 1, 2, 5, "the value is another one", EPOCH)
+    >>> lost.key, lost.wanted, lost.actual
+    ('a', 2, 5)
+    """
 
     key: Any
     """The key; ``None`` where a whole range was to be deleted."""
@@ -87,7 +97,15 @@ def conflict(
 
 
 class Event(NamedTuple, Generic[K, V]):
-    """One change of one key, as `Object.watch` tells it."""
+    """One change of one key, as `Object.watch` tells it.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": 1}) as d, d.watch() as w:
+    ...     d["a"] = 2
+    ...     event = next(w)
+    >>> event.key, event.value, event.old_value, event.kind, event.origin
+    ('a', 2, 1, 'set', 'self')
+    """
 
     key: K
     """The key."""

@@ -38,6 +38,15 @@ class Transaction(MutableMapping[K, V]):
     ...         return t["bob"], dict(t.prefix("a")), "carl" in t
     ...     d.transact(move)
     (50, {'ann': 50}, False)
+    >>> with DiskObject("data.obj") as d, d.lock("accounts") as lock:
+    ...     def close_all(t):
+    ...         t.require(lock)
+    ...         seen = t.get("carl"), list(t.keys()), list(t.values()), list(t.items()), dict(t.range("b"))
+    ...         last = t.popitem(), t.copy()
+    ...         t.clear()
+    ...         return seen, last
+    ...     d.transact(close_all)
+    ((None, ['ann', 'bob'], [50, 50], [('ann', 50), ('bob', 50)], {'bob': 50}), (('bob', 50), {'ann': 50}))
     """
 
     __hash__ = None  # type: ignore[assignment]

@@ -57,6 +57,12 @@ class RangeReader(Mapping[K, V]):
 
     Made by `range` and `prefix` of `Past` and `Transaction`; `RangeView` is that of a dictionary as it is now. `len`
     counts, and so costs one pass over the keys of the range.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {1: "a", 2: "b", 3: "c"}) as d:
+    ...     some = d.at(d.status.revision).range(2)
+    ...     list(some.keys()), list(some.values()), list(some.items())
+    ([2, 3], ['b', 'c'], [(2, 'b'), (3, 'c')])
     """
 
     def __init__(
@@ -116,6 +122,10 @@ class RangeView(RangeReader[K, V]):
     >>> with DiskObject("data.obj", {"a": 1, "b:1": 2, "b:2": 3, "c": 4}) as d:
     ...     dict(d.prefix("b:")), list(reversed(d.range("b", "z")))
     ({'b:1': 2, 'b:2': 3}, ['c', 'b:2', 'b:1'])
+    >>> with DiskObject("data.obj") as d:
+    ...     view = d.prefix("b:")
+    ...     list(view.keys()), list(view.values()), list(view.items())
+    (['b:1', 'b:2'], [2, 3], [('b:1', 2), ('b:2', 3)])
     """
 
     _mapping: Object[K, V]

@@ -29,6 +29,7 @@ class Watch(Generic[K, V]):
     ...     event = next(w)
     >>> event.key, event.value, event.kind
     ('job:1', 'new', 'set')
+    >>> w.close()  # harmless when repeated
     """
 
     def __init__(self, events: Events[K, V], callback: Callable[[Event[K, V]], object] | None = None) -> None:

@@ -76,6 +76,18 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
     Open it with ``await`` or ``async with``. What keys and values can be, what a write means and
     what is raised is as for `objsync.Object`. Cancelling a call does not take back a write that was
     handed over.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     d = await aio.DiskObject("data.obj", {"a": 1})
+    ...     print(await d.contains("a"), (await d.delete("a")).durability, await d.len())
+    ...     async with d.fresh():
+    ...         print(await d.get("a"))
+    ...     await d.close()
+    >>> asyncio.run(main())
+    True sync 0
+    None
     """
 
     def __init__(self, kind: Literal["path", "target"], place: str, settings: Settings) -> None:
@@ -332,7 +344,16 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
 
 
 class DiskObject(Object[K, V]):
-    """A dictionary in a directory; arguments and errors as for `objsync.DiskObject`."""
+    """A dictionary in a directory; arguments and errors as for `objsync.DiskObject`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1}) as d:
+    ...         return await d["a"]
+    >>> asyncio.run(main())
+    1
+    """
 
     def __init__(
         self,
@@ -353,7 +374,16 @@ class DiskObject(Object[K, V]):
 
 
 class CompressedDiskObject(Object[K, V]):
-    """A `DiskObject` whose values are zstd; as `objsync.CompressedDiskObject`."""
+    """A `DiskObject` whose values are zstd; as `objsync.CompressedDiskObject`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.CompressedDiskObject("text.zst", {"page": "words " * 1000}) as d:
+    ...         return len(await d["page"])
+    >>> asyncio.run(main())
+    6000
+    """
 
     def __init__(
         self,
@@ -376,7 +406,17 @@ class CompressedDiskObject(Object[K, V]):
 
 
 class NetworkObject(Object[K, V]):
-    """The dictionary served at an address; as `objsync.NetworkObject`."""
+    """The dictionary served at an address; as `objsync.NetworkObject`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1}) as d:
+    ...         async with aio.NetworkObject(await d.serve()) as n:
+    ...             return await n["a"], await n.len()
+    >>> asyncio.run(main())
+    (1, 1)
+    """
 
     def __init__(
         self,

@@ -252,7 +252,17 @@ class ScanIterator:
 
 @final
 class Batch(Generic[K, V]):
-    """Changes collected for one transaction; made by `Object.batch`."""
+    """Changes collected for one transaction; made by `Object.batch`.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d, d.batch() as b:
+    ...     b["a"] = 1
+    ...     b.commit()
+    ...     b["b"] = 2
+    ...     b.clear()
+    ...     d.copy(), b.ack == d.last_ack
+    ({'a': 1}, True)
+    """
 
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def __setitem__(self, key: K, value: V, /) -> None: ...
@@ -279,7 +289,16 @@ class Batch(Generic[K, V]):
 
 @final
 class Pipeline(Generic[K, V]):
-    """Writes sent in order without waiting for each answer; made by `Object.pipeline`."""
+    """Writes sent in order without waiting for each answer; made by `Object.pipeline`.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d, d.pipeline() as p:
+    ...     p["a"] = 1
+    ...     p["b"] = 2
+    ...     p.finish()
+    ...     d.copy(), p.ack == d.last_ack
+    ({'a': 1, 'b': 2}, True)
+    """
 
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def __setitem__(self, key: K, value: V, /) -> None: ...
