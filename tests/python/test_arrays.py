@@ -152,6 +152,29 @@ def test_array_in_containers_is_cached_as_others_are(d: Object) -> None:
         value["x"].clear()
 
 
+def test_array_is_compared_by_its_bytes(d: Object) -> None:
+    d["a"], d["b"] = np.arange(3), {"x": np.arange(3)}
+    assert not d.compare_and_set("a", np.arange(4), 1) and not d.compare_and_set("a", np.arange(3.0), 1)
+    assert not d.compare_and_set("b", {"x": np.zeros(3)}, 1)
+    assert d.compare_and_set("b", {"x": np.arange(3)}, 2) and d.compare_and_set("a", np.arange(3), 1)
+    assert d.copy() == {"a": 1, "b": 2}
+
+
+def test_array_goes_through_every_way_of_writing_and_reading(d: Object) -> None:
+    array = np.arange(6, dtype=">f4").reshape(2, 3)
+    revision = d.set("a", array).revision
+    with d.batch() as b, d.pipeline() as p:
+        b["b"], p["c"] = array, array
+    d.transact(lambda t: t.update(d=t["a"]))
+    d.list_append("l", array)
+    assert all(same(d[key], array) for key in "abcd") and same(d["l"][0], array)
+    with d.watch() as w:
+        d["e"] = array
+        assert same(next(w).value, array)
+    assert same(d.at(revision)["a"], array) and same(d.history("a")[0].value, array)
+    assert same(d.pop("e"), array)
+
+
 def test_changing_an_array_after_the_write_changes_nothing(d: Object) -> None:
     array = np.arange(10)
     d["a"] = array
