@@ -21,7 +21,7 @@ pub(crate) fn split_value<'py>(
     let Some(split) = Split::new(value, bytes_min)? else {
         return Ok(None);
     };
-    let content = split.content.part(0, split.content.len());
+    let content = split.content.into_bytes()?;
     Ok(Some((
         PyBytes::new(py, &split.head),
         PyBytes::new(py, &content),

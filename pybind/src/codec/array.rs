@@ -23,7 +23,7 @@ use pyo3::types::{PyBytes, PyString, PyTuple, PyType};
 
 use super::encode::{self, Encoded};
 use super::fault::Fault;
-use super::view::StoredBytes;
+use super::view::{self, StoredBytes};
 
 /// Bytes before the payload in a stored value: an address is counted from there.
 const STORED_HEADER_BYTES: usize = VALUE_BYTES_MAX - PAYLOAD_BYTES_MAX;
@@ -104,13 +104,11 @@ impl Taken {
     }
 
     /// Writes it as a payload.
-    pub(super) fn write(&self, py: Python<'_>, out: &mut Vec<u8>) -> Encoded {
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Encoded {
         encode::length(self.raw.len_bytes())?;
         let head = self.head(out.len())?;
         out.extend_from_slice(&head);
-        let start = out.len();
-        out.resize(start + self.raw.len_bytes(), 0);
-        self.raw.copy_to_slice(py, &mut out[start..])?;
+        view::append(out, &self.raw);
         Ok(())
     }
 }

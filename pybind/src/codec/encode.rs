@@ -126,7 +126,7 @@ fn write_of_others(out: &mut Vec<u8>, object: &Bound<'_, PyAny>, depth: usize) -
     if let Some(taker) = class::taker(&class)? {
         class::write(out, object, &taker, depth)
     } else if array::is_of_numpy(&class) {
-        Taken::new(object)?.write(object.py(), out)
+        Taken::new(object)?.write(out)
     } else {
         Err(Fault::unknown_type(object))
     }

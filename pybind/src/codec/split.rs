@@ -3,12 +3,11 @@
 //!
 //! The head and the content, one after the other, are the payload that `encode` makes.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use objsync::value::ext;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyString};
 
 use super::array::{self, Head, Taken};
@@ -95,28 +94,32 @@ fn plain<'py, M>(
 }
 
 impl Content<'_> {
-    /// How many bytes it has.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.as_bytes().len(),
-            Self::Text(text) => text.to_str().map_or(0, str::len),
-            Self::Elements(elements) => elements.len_bytes(),
-        }
-    }
-
-    /// The bytes from `start` to before `end`, which are inside of it; empty where they are not.
+    /// The bytes, for whoever works on them without the interpreter's lock.
     ///
-    /// Those of bytes and str are borrowed. Elements of an array are copied: another thread may change
-    /// them while nobody holds the interpreter's lock.
-    pub(crate) fn part(&self, start: usize, end: usize) -> Cow<'_, [u8]> {
-        match self {
-            Self::Bytes(bytes) => bytes.as_bytes().get(start..end).unwrap_or(&[]).into(),
-            Self::Text(text) => {
-                let text = text.to_str().map_or(&[][..], str::as_bytes);
-                text.get(start..end).unwrap_or(&[]).into()
+    /// Those of bytes and str stay where they are. Elements of an array are copied, once: who has
+    /// the array may change them meanwhile.
+    ///
+    /// # Errors
+    /// None that a str which has been split can have.
+    pub(crate) fn into_bytes(self) -> PyResult<Bytes> {
+        Ok(match self {
+            Self::Bytes(bytes) => Bytes::from_owner(PyBackedBytes::from(bytes)),
+            Self::Text(text) => Bytes::from_owner(Text(PyBackedStr::try_from(text)?)),
+            Self::Elements(elements) => {
+                let mut copy = Vec::new();
+                view::append(&mut copy, &elements);
+                copy.into()
             }
-            Self::Elements(elements) => view::copy_part(elements, start, end).into(),
-        }
+        })
+    }
+}
+
+/// The UTF-8 of a str, where it is.
+struct Text(PyBackedStr);
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 

@@ -46,22 +46,22 @@ impl StoredBytes {
     }
 }
 
-/// A copy of the bytes from `start` to before `end` of a buffer whose bytes lie one after the other;
-/// empty where it has no such bytes.
-pub(super) fn copy_part(buffer: &PyBuffer<u8>, start: usize, end: usize) -> Vec<u8> {
-    let Some(count) = end.checked_sub(start) else {
-        return Vec::new();
-    };
-    if end > buffer.len_bytes() || !buffer.is_c_contiguous() {
-        return Vec::new();
-    }
-    let mut copy = vec![0; count];
-    // SAFETY: the buffer has `end` bytes from its start, one after the other, and stays exported while
-    // it is borrowed. The copy is memory of its own. Another thread that writes into the array
-    // meanwhile leaves a mixture of bytes, as with every reader of a numpy array.
+/// Appends all bytes of a buffer, which lie one after the other, as those of a flat array do.
+pub(super) fn append(out: &mut Vec<u8>, buffer: &PyBuffer<u8>) {
+    assert!(
+        buffer.is_c_contiguous(),
+        "_arrays.py gives flat arrays only"
+    );
+    let count = buffer.len_bytes();
+    out.reserve(count);
+    // SAFETY: the buffer has `count` bytes from its start, one after the other, and stays exported
+    // while it is borrowed; `out` has room for as many, which are written before it is made longer. Its
+    // memory is its own. Another thread that writes into the array meanwhile leaves a mixture of
+    // bytes, as with every reader of a numpy array.
     unsafe {
-        let from = buffer.buf_ptr().cast::<u8>().add(start);
-        std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), count);
+        let from = buffer.buf_ptr().cast::<u8>();
+        let end = out.as_mut_ptr().add(out.len());
+        std::ptr::copy_nonoverlapping(from, end, count);
+        out.set_len(out.len() + count);
     }
-    copy
 }
