@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import fractions
 import json
 import pathlib
+import pickle
 import subprocess
 import sys
 from collections import Counter, OrderedDict, namedtuple
@@ -112,7 +114,8 @@ MINE = dict(_classes.takers), dict(_classes._by_name), dict(_classes._by_class)
 def test_object_comes_back_equal_and_of_its_class(value: Any) -> None:
     back = stored(value)
     assert back == value
-    assert repr(back) == repr(value)
+    # The order of a set is that in which its elements came.
+    assert isinstance(value, set) or repr(back) == repr(value)
     assert native.encode_value(back) == native.encode_value(value)
 
 
@@ -222,7 +225,7 @@ def test_reader_without_the_class_can_look_copy_and_write_back(d: Object) -> Non
     _classes._by_name.pop("versions.Item")
     unknown = d["a"]["in"]
     assert unknown == Unregistered("versions.Item", {"a": 1, "b": Point(x=2)})
-    assert repr(unknown) == "Unregistered('versions.Item', {'a': 1, 'b': Point(x=2.0, y=0.0)})".replace("2.0", "2")
+    assert repr(unknown) == "Unregistered('versions.Item', {'a': 1, 'b': Point(x=2, y=0.0)})"
     assert native.encode_value(d["a"]) == payload
     d["b"] = d["a"]
     assert len({unknown, d["b"]["in"]}) == 1
@@ -314,6 +317,24 @@ def test_encode_that_raises_or_gives_the_object_itself_changes_nothing(d: Object
     with pytest.raises(ZeroDivisionError):
         d["a"] = [1, Order(id=1)]
     assert not d
+
+
+def test_content_that_changes_while_it_is_stored_does_no_harm() -> None:
+    unknown = Unregistered("app.Thing", {"a": Account("ada"), "b": 1})
+
+    def encode(account: Account) -> str:
+        unknown.value["new"] = 1
+        return account.owner
+
+    objsync.register(Account, encode=encode, decode=Account)
+    assert stored(unknown) == Unregistered("app.Thing", {"a": Account("ada"), "b": 1})
+
+
+def test_unregistered_object_can_be_copied_and_pickled() -> None:
+    unknown = Unregistered("app.Thing", {"a": [1]})
+    for again in (copy.deepcopy(unknown), pickle.loads(pickle.dumps(unknown))):
+        assert again == unknown and again.value["a"] is not unknown.value["a"]
+    assert unknown != Unregistered("app.Other", {"a": [1]}) and unknown != {"a": [1]}
 
 
 def test_object_that_holds_itself_is_refused() -> None:

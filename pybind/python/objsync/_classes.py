@@ -291,7 +291,9 @@ def _split(content: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[s
 
 
 def _take_unregistered(thing: Unregistered) -> tuple[str, bool, Any]:
-    return thing.name, isinstance(thing.value, dict), thing.value
+    # A copy: an encode of a class inside could change the dict while it is written.
+    content = dict(thing.value) if type(thing.value) is dict else thing.value
+    return thing.name, type(content) is dict, content
 
 
 takers[Unregistered] = _take_unregistered

@@ -48,7 +48,8 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
     (None, numbers, str, bytes, datetime, UUID, tuple), and sees one moment of the dictionary.
 
     Values: None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex, Decimal,
-    datetime, date, time, timedelta, UUID, and what is made of those; at most 8 MiB. A bytearray comes
+    datetime, date, time, timedelta, UUID, numpy arrays, objects of classes given to `objsync.value` or
+    `objsync.register`, and what is made of those; at most 8 MiB (docs/values.md). A bytearray comes
     back as bytes. Another type is a `TypeError` that says where it is; a subclass is another type.
 
     What a read returns is the caller's own: changing it changes nothing in the dictionary. To change
