@@ -16,6 +16,7 @@
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
 //! | [`lease`] | how leases, times to live and locks stand in the store |
+//! | [`patched`] | patches that were decided, and what they make of a value |
 //! | [`effect`] | what was decided: the content of the log and of the feed |
 //! | [`session`] | exactly once: the client's side, and the results an owner keeps |
 //! | [`replica`] | a copy of a dictionary that follows its owner |
@@ -34,6 +35,7 @@ pub mod limits;
 pub mod link;
 mod numbered;
 pub mod operation;
+pub mod patched;
 pub mod replica;
 pub mod session;
 pub mod stored;

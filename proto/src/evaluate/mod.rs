@@ -15,13 +15,13 @@
 mod check;
 mod expiry;
 mod leases;
-mod patch;
+pub(crate) mod patch;
 mod plain;
 mod transact;
 
 use bytes::Bytes;
 
-use crate::effect::{Cause, Change};
+use crate::effect::{Cause, Change, KeyPatch};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{NamespaceId, Revision};
 use crate::key;
@@ -120,6 +120,8 @@ pub struct Decided {
     pub cause: Cause,
     /// What changes, at most one per key of a namespace; those of [`NamespaceId::LEASES`] last.
     pub changes: Vec<(NamespaceId, Change)>,
+    /// As `changes`, or empty: by which part a change can be told, where that is shorter.
+    pub patches: Vec<Option<KeyPatch>>,
 }
 
 /// What an operation comes to, or a refusal, which changes nothing.
@@ -208,8 +210,12 @@ struct Place<'a, E> {
 
 impl<E> Place<'_, E> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, E> {
-        let present = self.view.get(self.namespace, key)?;
+        let present = self.present(key)?;
         Ok(present.map(|present| present.value))
+    }
+
+    fn present(&self, key: &[u8]) -> Result<Option<Present>, E> {
+        self.view.get(self.namespace, key)
     }
 
     /// The value of an entry about leases.
@@ -247,6 +253,7 @@ fn decided(outcome: Outcome, changes: Changes) -> Decision {
         outcome,
         cause: Cause::Write,
         changes,
+        patches: Vec::new(),
     })
 }
 

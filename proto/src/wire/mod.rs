@@ -6,6 +6,7 @@
 
 pub mod codec;
 mod difference;
+pub mod edit;
 pub mod event;
 mod fields;
 mod layout;
@@ -15,7 +16,7 @@ mod status;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Cause, Change};
+use crate::effect::{Cause, Change, KeyPatch};
 use crate::error::Failure;
 use crate::ids::{
     Ack, Durability, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
@@ -232,6 +233,9 @@ pub enum Request {
     },
     /// How far a follower is behind its source; answered by [`Reply::Following`].
     Following,
+    /// Streams that are asked for from here on tell of a change of a part of a value by that part,
+    /// but for those of subscribers that hold nothing; answered by [`Reply::Done`].
+    TakePatches,
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {
@@ -490,4 +494,8 @@ pub struct Event {
     pub cause: Cause,
     /// Its changes inside the range, in the order they were made.
     pub changes: Vec<Change>,
+    /// More of them: those that are told by the part that changed, only to who has asked for that
+    /// by [`Request::TakePatches`]. No key is among both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<KeyPatch>,
 }

@@ -5,7 +5,7 @@ use objsync_proto::ids::{Revision, SurfaceId};
 
 use super::files::Files;
 use super::{CheckPart, CheckReport, Meter, Problem};
-use crate::dict::decode_change;
+use crate::dict;
 use crate::disk::OpenMode;
 use crate::error::StoreError;
 use crate::footer::Footer;
@@ -136,7 +136,7 @@ fn check_frame(frame: &Frame, last: Revision) -> Result<(), Malformed> {
 
 fn check_effect(effect: &Effect) -> Result<(), Malformed> {
     match effect.surface {
-        SurfaceId::DICT => decode_change(&effect.body).map(drop),
+        SurfaceId::DICT => dict::decode(&effect.body).map(drop),
         _ => Err(Malformed("an effect of an unknown surface")),
     }
 }
