@@ -11,9 +11,9 @@
 use bytes::Bytes;
 
 use crate::effect::KeyPatch;
-use crate::evaluate::patch::{self, Patched};
 use crate::ids::Revision;
-use crate::operation::Patch;
+use crate::operation::{Edit, Patch};
+use crate::patch;
 use crate::stored::{self, StoredError};
 use crate::wire::edit;
 
@@ -66,7 +66,7 @@ pub fn apply(value: &Bytes, edits: &[Bytes]) -> Result<Bytes, PatchedError> {
         let next = edit::decode(edit)?;
         let is_joined = pending
             .as_mut()
-            .is_some_and(|last| patch::join(last, &next));
+            .is_some_and(|last| join(last, &next));
         if !is_joined && let Some(patch) = pending.replace(next) {
             payload = applied(payload, &patch)?;
         }
@@ -79,8 +79,21 @@ pub fn apply(value: &Bytes, edits: &[Bytes]) -> Result<Bytes, PatchedError> {
 
 fn applied(payload: Bytes, patch: &Patch) -> Result<Bytes, PatchedError> {
     match patch::apply(Some(&payload), patch) {
-        Ok(Patched { payload: new, .. }) => Ok(new.map_or(payload, Bytes::from)),
-        Err(what) => Err(PatchedError::Unfit(what)),
+        Ok(applied) => Ok(applied.payload.map_or(payload, Bytes::from)),
+        // A key is told by who knows it.
+        Err(error) => Err(PatchedError::Unfit(error.failure(&[]).message)),
+    }
+}
+
+/// Makes one patch of two that follow each other, where that comes to the same.
+fn join(first: &mut Patch, second: &Patch) -> bool {
+    let is_same_part = first.path == second.path;
+    match (&mut first.edit, &second.edit) {
+        (Edit::Append { items }, Edit::Append { items: more }) if is_same_part => {
+            items.extend_from_slice(more);
+            true
+        }
+        _ => false,
     }
 }
 

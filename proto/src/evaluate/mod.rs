@@ -8,14 +8,14 @@
 //! | `check.rs` | what can be refused without a look |
 //! | `plain.rs` | puts, removals, counters, batches |
 //! | `transact.rs` | transactions with what they have read |
-//! | `patch.rs` | lists and sets |
+//! | `patch.rs` | changes of a part of a value |
 //! | `leases.rs` | leases, times to live, locks |
 //! | `expiry.rs` | the end of what has had its time |
 
 mod check;
 mod expiry;
 mod leases;
-pub(crate) mod patch;
+mod patch;
 mod plain;
 mod transact;
 
@@ -210,12 +210,8 @@ struct Place<'a, E> {
 
 impl<E> Place<'_, E> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, E> {
-        let present = self.present(key)?;
+        let present = self.view.get(self.namespace, key)?;
         Ok(present.map(|present| present.value))
-    }
-
-    fn present(&self, key: &[u8]) -> Result<Option<Present>, E> {
-        self.view.get(self.namespace, key)
     }
 
     /// The value of an entry about leases.

@@ -10,7 +10,11 @@ use crate::patched::PatchedError;
 #[must_use]
 pub fn encode(patch: &Patch) -> Bytes {
     let mut out = BytesMut::new();
-    patch.put(&mut out);
+    let decided = Patch {
+        revision: None,
+        ..patch.clone()
+    };
+    decided.put(&mut out);
     out.freeze()
 }
 
