@@ -302,6 +302,7 @@ fn answer_request(
         | Request::Subscribe { .. }
         | Request::Follow { .. }
         | Request::Digests { .. }
+        | Request::TakePatches { .. }
         | Request::Unsubscribe { .. }
         | Request::Fetch { .. }
         | Request::FetchAt { .. }

@@ -75,6 +75,10 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             since,
             partial,
         } => replicate(peer, streams, (subscription, since, partial)),
+        Request::TakePatches { by_part } => {
+            peer.take_patches(by_part);
+            Ok(Reply::Done)
+        }
         Request::Following => Ok(Reply::Following(peer.serving.following())),
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),

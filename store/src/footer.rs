@@ -201,14 +201,14 @@ impl Footer {
     pub fn content(&self, payload: &Bytes) -> Result<Content, StoreError> {
         let parts = match self.held(payload)? {
             Held::Removed => return Ok(Content::Removed),
-            Held::Whole(place) => return self.value(place).map(Content::Whole),
+            Held::Whole(place) => return self.whole_at(place).map(Content::Whole),
             Held::Parts(parts) => parts,
         };
         let (edits, base) = (self.edits(&parts)?, parts.base);
         let Some(place) = parts.whole else {
             return Ok(Content::Parts { base, edits });
         };
-        let value = patched::apply(&self.value(place)?, &edits);
+        let value = patched::apply(&self.whole_at(place)?, &edits);
         value
             .map(Content::Whole)
             .map_err(|_| self.corrupt(place.offset, UNFIT.0))
@@ -219,7 +219,7 @@ impl Footer {
     }
 
     /// The value at a place of the segment.
-    fn value(&self, place: ValuePlace) -> Result<Bytes, StoreError> {
+    fn whole_at(&self, place: ValuePlace) -> Result<Bytes, StoreError> {
         let value = self.piece(place.offset, place.bytes)?;
         if crc32c::crc32c(&value) != place.crc {
             return Err(self.corrupt(place.offset, "a value's checksum is wrong"));

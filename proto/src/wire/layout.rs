@@ -216,7 +216,7 @@ numbered!(Request {
     28 => OnBehalf { peer: peer, session: session },
     29 => Replicate { subscription: subscription, since: since, partial: partial },
     30 => Following {},
-    40 => TakePatches {},
+    40 => TakePatches { by_part: by_part },
 } unknown => Unknown);
 
 numbered!(Reply {

@@ -233,9 +233,12 @@ pub enum Request {
     },
     /// How far a follower is behind its source; answered by [`Reply::Following`].
     Following,
-    /// Streams that are asked for from here on tell of a change of a part of a value by that part,
-    /// but for those of subscribers that hold nothing; answered by [`Reply::Done`].
-    TakePatches,
+    /// Whether streams that are asked for from here on tell of a change of a part of a value by that
+    /// part. Who holds nothing is told whole values all the same. Answered by [`Reply::Done`].
+    TakePatches {
+        /// By the part; if not, by the whole value, as before the first of these requests.
+        by_part: bool,
+    },
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {

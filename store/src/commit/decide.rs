@@ -316,7 +316,14 @@ impl Core {
             return;
         }
         let first = objsync_proto::ids::Revision(writer.last.0 + 1 - count);
-        let appended = append(writer, batch, FrameKind::Transactions, first);
+        let named = self.name_patches(writer);
+        let appended = match named {
+            Ok(()) => append(writer, batch, FrameKind::Transactions, first),
+            Err(error) => {
+                writer.builder.clear();
+                Err(error)
+            }
+        };
         match appended {
             Ok(()) => {
                 batch.appended = batch.decided.len();
@@ -442,6 +449,9 @@ pub(super) fn add_transaction(
 ) {
     debug_assert_eq!(decision.revision, writer.last.next());
     writer.last = decision.revision;
+    writer
+        .patches
+        .note(decision.patches.iter().any(Option::is_some));
     writer.builder.begin(&TransactionHead {
         origin: decision.origin,
         cause: decision.cause,

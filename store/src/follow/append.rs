@@ -66,6 +66,9 @@ impl Core {
         }
         self.poison.check()?;
         let checked = self.check_all(writer, frames)?;
+        let has_patches = |one: &Checked| one.changes.iter().any(|(_, parts)| !parts.is_empty());
+        writer.patches.note(checked.iter().any(has_patches));
+        self.name_patches(writer)?;
         let before = writer.log.next_index();
         let failed = checked
             .iter()

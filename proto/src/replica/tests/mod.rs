@@ -46,6 +46,7 @@ impl Owner {
             origin: None,
             cause: Cause::Write,
             changes,
+            patches: Vec::new(),
         });
         revision
     }

@@ -589,6 +589,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
             origin,
             cause,
             changes,
+            patches: Vec::new(),
         })
 }
 

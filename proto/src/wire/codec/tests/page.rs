@@ -267,6 +267,7 @@ fn examples_are_the_frames_of_the_page() {
         origin,
         cause: Cause::Write,
         changes,
+        patches: Vec::new(),
     };
     let history = Request::History {
         key: Bytes::from_static(b"k"),
