@@ -64,9 +64,7 @@ pub fn apply(value: &Bytes, edits: &[Bytes]) -> Result<Bytes, PatchedError> {
     let mut pending: Option<Patch> = None;
     for edit in edits {
         let next = edit::decode(edit)?;
-        let is_joined = pending
-            .as_mut()
-            .is_some_and(|last| join(last, &next));
+        let is_joined = pending.as_mut().is_some_and(|last| join(last, &next));
         if !is_joined && let Some(patch) = pending.replace(next) {
             payload = applied(payload, &patch)?;
         }

@@ -210,10 +210,7 @@ mod tests {
             b"\x03\x01a",
             b"\x00\x01avalue",
         ] {
-            assert!(
-                decode(&Bytes::from_static(body)).is_err(),
-                "{body:?}"
-            );
+            assert!(decode(&Bytes::from_static(body)).is_err(), "{body:?}");
         }
     }
 }

@@ -234,7 +234,9 @@ impl Footer {
         let mut rest = &parts.edits[..];
         while let Some(first) = rest.first() {
             let bytes_to = |place: &EditPlace| place.end() - first.offset;
-            let near = rest.iter().take_while(|place| bytes_to(place) <= EDITS_READ_BYTES);
+            let near = rest
+                .iter()
+                .take_while(|place| bytes_to(place) <= EDITS_READ_BYTES);
             let (now, later) = rest.split_at(near.count().max(1));
             let bytes = now.last().map_or(0, bytes_to);
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -261,7 +263,10 @@ impl Footer {
             return Err(self.corrupt(offset, "the footer points past the segment's end"));
         }
         if bytes as usize > VALUE_BYTES_MAX {
-            return Err(self.corrupt(offset, "the footer points to more than the limit of a value"));
+            return Err(self.corrupt(
+                offset,
+                "the footer points to more than the limit of a value",
+            ));
         }
         let mut piece = vec![0; bytes as usize];
         read_exact(&*self.segment, &self.segment_path, &mut piece, offset)?;
@@ -402,9 +407,8 @@ impl Keys {
         // Stable: of equal keys the last one read is the newest.
         records.sort_by(|a, b| (a.section, self.key(a)).cmp(&(b.section, self.key(b))));
         let mut payload = Vec::new();
-        let is_same = |a: &KeyRecord, b: &KeyRecord| {
-            (a.section, self.key(a)) == (b.section, self.key(b))
-        };
+        let is_same =
+            |a: &KeyRecord, b: &KeyRecord| (a.section, self.key(a)) == (b.section, self.key(b));
         for of_key in records.chunk_by(is_same) {
             let Some(last) = of_key.last() else { continue };
             payload.clear();

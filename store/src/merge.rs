@@ -103,7 +103,9 @@ impl<'a> Merge<'a> {
         {
             let Some(older) = self.heads.pop() else { break };
             self.advance(older.source)?;
-            let (above, of) = under.last().map_or((&entry, footer), |(above, of)| (above, *of));
+            let (above, of) = under
+                .last()
+                .map_or((&entry, footer), |(above, of)| (above, *of));
             if of.is_some() && lies_on_older(&above.payload) {
                 under.push((older.entry, self.sources[older.source].footer));
             }

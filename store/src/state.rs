@@ -146,7 +146,10 @@ impl DictState {
                 Logged::Whole(change) => whole.push((namespace, change)),
                 Logged::Patch(patch) => {
                     let there = self.get_latest(namespace, &patch.key)?;
-                    if there.as_ref().is_some_and(|there| there.revision >= revision) {
+                    if there
+                        .as_ref()
+                        .is_some_and(|there| there.revision >= revision)
+                    {
                         continue;
                     }
                     let value = told::whole(there.as_ref(), &patch)

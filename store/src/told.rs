@@ -165,7 +165,10 @@ pub(crate) fn whole(there: Option<&Stored>, patch: &KeyPatch) -> Result<Bytes, S
             format!("an entry of revision {}", there.revision)
         });
         let base = patch.base;
-        format!("a patch of key {} changes revision {base}, and {found} is there", key())
+        format!(
+            "a patch of key {} changes revision {base}, and {found} is there",
+            key()
+        )
     })?;
     let value = patched::apply(&base.value, std::slice::from_ref(&patch.edit));
     value.map_err(|error| format!("a patch of key {} cannot be applied: {error}", key()))

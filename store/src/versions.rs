@@ -241,7 +241,11 @@ impl LogHistory {
             Some(before) => before.get(wanted.section.namespace, wanted.key),
             None => {
                 let what = format!("what was before revision {} is missing", info.before);
-                Err(StoreError::corrupt(&log_directory(&self.directory), 0, what))
+                Err(StoreError::corrupt(
+                    &log_directory(&self.directory),
+                    0,
+                    what,
+                ))
             }
         }
     }

@@ -404,11 +404,10 @@ impl Cursor {
                 std::thread::yield_now();
                 return Ok(Some((Vec::new(), at.max(after))));
             }
-            FeedRead::Behind => match self.store.read_log_on(
-                &mut self.values,
-                after,
-                READ_BYTES,
-            )? {
+            FeedRead::Behind => match self
+                .store
+                .read_log_on(&mut self.values, after, READ_BYTES)?
+            {
                 LogRead::Transactions(read) => read.into_iter().map(Arc::new).collect(),
                 LogRead::Trimmed => return Ok(None),
             },

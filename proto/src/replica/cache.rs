@@ -161,7 +161,10 @@ impl Cache {
 
     /// The value of a key at exactly this revision, if it is here.
     pub(super) fn value_of(&self, key: &[u8], revision: Revision) -> Option<Bytes> {
-        let cached = self.entries.get(key).and_then(|cached| cached.value.as_ref());
+        let cached = self
+            .entries
+            .get(key)
+            .and_then(|cached| cached.value.as_ref());
         if let Some((value, at)) = cached
             && *at == revision
         {

@@ -68,7 +68,8 @@ impl Replica {
                 cache.value_of(&patch.key, patch.base)
             }
         };
-        let base = base.ok_or_else(|| format!("the entry of revision {} is not held", patch.base))?;
+        let base =
+            base.ok_or_else(|| format!("the entry of revision {} is not held", patch.base))?;
         patched::apply(&base, from_ref(&patch.edit)).map_err(|error| error.to_string())
     }
 

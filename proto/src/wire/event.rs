@@ -16,7 +16,9 @@ pub fn encode(event: &Event) -> Bytes {
         .map(|change| change.key.len() + change.value.as_ref().map_or(0, Bytes::len) + 10)
         .sum();
     let patches = event.patches.iter();
-    let patches: usize = patches.map(|patch| patch.key.len() + patch.edit.len() + 20).sum();
+    let patches: usize = patches
+        .map(|patch| patch.key.len() + patch.edit.len() + 20)
+        .sum();
     let mut out = BytesMut::with_capacity(bytes + patches + 64);
     event.put(&mut out);
     out.freeze()

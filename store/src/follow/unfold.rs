@@ -40,7 +40,11 @@ impl<'a> Unfolding<'a> {
         changes: LoggedChanges,
     ) -> Result<Result<Unfolded, String>, StoreError> {
         let mut whole = Vec::with_capacity(changes.len());
-        let mut patches = Vec::with_capacity(if self.ahead.is_some() { changes.len() } else { 0 });
+        let mut patches = Vec::with_capacity(if self.ahead.is_some() {
+            changes.len()
+        } else {
+            0
+        });
         for (namespace, change) in changes {
             let (change, patch) = match change {
                 Logged::Whole(change) => (change, None),

@@ -48,6 +48,19 @@ impl LayeredIndex {
         self.revision
     }
 
+    /// The revision of a key's entry; none if it has none. Cheaper than the entry.
+    pub(crate) fn revision_of(
+        &self,
+        namespace: NamespaceId,
+        key: &[u8],
+    ) -> Result<Option<Revision>, StoreError> {
+        let Some((entry, layer)) = self.find(namespace, key)? else {
+            return Ok(None);
+        };
+        let has_value = layer.is_none_or(|layer| layer.has_value(&entry.payload).unwrap_or(true));
+        Ok(has_value.then_some(entry.revision))
+    }
+
     /// The entries of a key, the newest first, each with the layer it stands in; none for the
     /// snapshot.
     fn entries<'a>(
@@ -56,8 +69,15 @@ impl LayeredIndex {
         key: &'a [u8],
     ) -> impl Iterator<Item = Result<(TableEntry, Option<&'a Footer>), StoreError>> {
         let section = Section::dict(namespace);
-        let layers = self.layers.iter().rev().map(|layer| (&layer.table, Some(&**layer)));
-        let snapshot = self.snapshot.iter().map(|snapshot| (snapshot.table(), None));
+        let layers = self
+            .layers
+            .iter()
+            .rev()
+            .map(|layer| (&layer.table, Some(&**layer)));
+        let snapshot = self
+            .snapshot
+            .iter()
+            .map(|snapshot| (snapshot.table(), None));
         layers.chain(snapshot).filter_map(move |(table, layer)| {
             let entry = table.get(section, key).transpose()?;
             Some(entry.map(|entry| (entry, layer)))

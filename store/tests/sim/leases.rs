@@ -188,6 +188,9 @@ impl State {
     fn patch(&self, namespace: NamespaceId, key: &Bytes, patch: &Patch) -> Decided {
         let held = self.content.get(&(namespace, key.clone()));
         let present = held.map(|held| value::decode(&stored::open(&held.value).unwrap()).unwrap());
+        if let Edit::SetField { field, value } = &patch.edit {
+            return self.set_field(namespace, key, (field, value));
+        }
         let (Edit::Append { items } | Edit::Add { items } | Edit::Discard { items }) = &patch.edit
         else {
             panic!("the model does not do {patch:?}");
@@ -230,8 +233,48 @@ impl State {
         if is_same {
             return (outcome, Vec::new());
         }
-        let sealed = stored::seal(&value::encode(&new).unwrap(), Compression::None).unwrap();
-        (outcome, vec![(namespace, change_to(key, Some(&sealed)))])
+        let payload = value::encode(&new).unwrap();
+        (
+            outcome,
+            vec![(namespace, self.patched(namespace, key, &payload))],
+        )
+    }
+
+    fn set_field(
+        &self,
+        namespace: NamespaceId,
+        key: &Bytes,
+        (field, new): (&Bytes, &Bytes),
+    ) -> Decided {
+        let Some(held) = self.content.get(&(namespace, key.clone())) else {
+            return (Err(ErrorKind::NotFound), Vec::new());
+        };
+        let present = value::decode(&stored::open(&held.value).unwrap()).unwrap();
+        let Value::Dict(mut fields) = present else {
+            return (Err(ErrorKind::Invalid), Vec::new());
+        };
+        let (field, new) = (value::decode(field).unwrap(), value::decode(new).unwrap());
+        let there = fields.iter_mut().find(|(name, _)| *name == field);
+        let outcome = Ok(Outcome::Number(i64::from(there.is_none())));
+        match there {
+            Some((_, value)) if *value == new => return (outcome, Vec::new()),
+            Some((_, value)) => *value = new,
+            None => fields.push((field, new)),
+        }
+        let payload = value::encode(&Value::Dict(fields)).unwrap();
+        (
+            outcome,
+            vec![(namespace, self.patched(namespace, key, &payload))],
+        )
+    }
+
+    /// A new value, packed as the one before it.
+    fn patched(&self, namespace: NamespaceId, key: &Bytes, payload: &[u8]) -> Change {
+        let sealed = match self.content.get(&(namespace, key.clone())) {
+            Some(held) => stored::repack(payload, &held.value),
+            None => stored::seal(payload, Compression::None),
+        };
+        change_to(key, Some(&sealed.unwrap()))
     }
 
     fn end_lease(&self, namespace: NamespaceId, lease: LeaseId) -> Changes {
