@@ -2,6 +2,7 @@
 
 mod difference;
 mod partial;
+mod parts;
 mod rules;
 mod whole;
 
