@@ -162,6 +162,10 @@ impl Client {
         let Some(connection) = &mut self.connection else {
             return;
         };
+        // What follows a part that it could not apply is of no use.
+        if self.wants_whole && connection.by_part {
+            return;
+        }
         for frame in connection.feed.land::<Feed>(random) {
             let mut told = Told::default();
             let fed = self.replica.feed(frame, &mut told);

@@ -27,7 +27,7 @@ pub struct Connection {
     /// How far the subscription is; none without one.
     cursor: Option<Revision>,
     /// The subscriber is told of changes of parts of values by the part.
-    by_part: bool,
+    pub by_part: bool,
     /// The owner has ended it.
     pub is_broken: bool,
 }
