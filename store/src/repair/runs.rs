@@ -46,6 +46,9 @@ struct Records {
     parts: Vec<Part>,
 }
 
+/// What a table has of a key, made in the buffer if need be; none for nothing.
+type EntryOf<'a> = dyn Fn(&Records, &mut Vec<u8>) -> Option<(Revision, Bytes)> + 'a;
+
 /// Bytes of parts of one key held in memory: they are one entry of a table.
 const PARTS_BYTES: usize = 4 << 20;
 
@@ -146,7 +149,7 @@ impl<'a> Runs<'a> {
     fn write(
         &mut self,
         name: &str,
-        entry_of: &dyn Fn(&Records, &mut Vec<u8>) -> Option<(Revision, Bytes)>,
+        entry_of: &EntryOf<'_>,
     ) -> Result<Arc<Table>, StoreError> {
         // A file that is left is taken for a footer of no segment, and removed.
         let name = format!("run-{}-{name}.keys", self.list.len());
