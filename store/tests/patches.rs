@@ -58,7 +58,7 @@ fn record(bulk: usize) -> Bytes {
         (Value::from("set"), Value::Set(Vec::new())),
         (Value::from("number"), Value::from(1)),
     ];
-    value::encode(&Value::Dict(fields)).unwrap().into()
+    value::encode(&Value::Dict(fields)).unwrap()
 }
 
 fn patched(store: &Store, name: &str, patch: Patch) -> Revision {

@@ -16,14 +16,15 @@ mod status;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Cause, Change, KeyPatch};
+use crate::effect::Change;
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
+    Ack, Durability, LeaseId, NamespaceId, PeerKey, Position, Revision, Sequence, SessionId,
 };
 use crate::operation::{Operation, Outcome};
 
 pub use difference::{DIGEST_HASH_BYTES, Digest, Gap, Held};
+pub use event::Event;
 pub use replicate::{CopyPlace, FollowStatus, InstallStart, LogFrame, PartialSnapshot};
 pub use status::{IndexBuild, LeaseStatus, OwnerInfo, OwnerStatus};
 
@@ -482,23 +483,4 @@ pub struct Version {
     pub value: Option<Bytes>,
     /// What came before is no longer kept: this is how the key was at the oldest revision kept.
     pub is_oldest_known: bool,
-}
-
-/// One transaction as a subscriber sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its place in the one order.
-    pub revision: Revision,
-    /// The owner's clock when it was decided, milliseconds since 1970.
-    pub time_ms: u64,
-    /// Who asked for it.
-    pub origin: Option<Origin>,
-    /// Why it happened.
-    pub cause: Cause,
-    /// Its changes inside the range, in the order they were made.
-    pub changes: Vec<Change>,
-    /// More of them: those that are told by the part that changed, only to who has asked for that
-    /// by [`Request::TakePatches`]. No key is among both.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub patches: Vec<KeyPatch>,
 }
