@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::effect::{Cause, Change};
+use crate::effect::{Cause, Change, KeyPatch};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{
     Ack, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position,
@@ -311,6 +311,7 @@ fn follow_request() -> impl Strategy<Value = Request> {
                 partial,
             }),
         Just(Request::Following),
+        any::<bool>().prop_map(|by_part| Request::TakePatches { by_part }),
     ]
 }
 
@@ -582,15 +583,22 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
         option::of(origin),
         (0..3_u8).prop_map(|number| Cause::from_number(number).unwrap()),
         vec(change(), 0..5),
+        vec(key_patch(), 0..3),
     )
-        .prop_map(|(revision, time_ms, origin, cause, changes)| Event {
-            revision,
-            time_ms,
-            origin,
-            cause,
-            changes,
-            patches: Vec::new(),
-        })
+        .prop_map(
+            |(revision, time_ms, origin, cause, changes, patches)| Event {
+                revision,
+                time_ms,
+                origin,
+                cause,
+                changes,
+                patches,
+            },
+        )
+}
+
+fn key_patch() -> impl Strategy<Value = KeyPatch> {
+    (bytes(), revision(), bytes()).prop_map(|(key, base, edit)| KeyPatch { key, base, edit })
 }
 
 pub(super) fn entry() -> impl Strategy<Value = Entry> {
