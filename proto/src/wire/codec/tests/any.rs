@@ -597,7 +597,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
         )
 }
 
-fn key_patch() -> impl Strategy<Value = KeyPatch> {
+pub(super) fn key_patch() -> impl Strategy<Value = KeyPatch> {
     (bytes(), revision(), bytes()).prop_map(|(key, base, edit)| KeyPatch { key, base, edit })
 }
 
