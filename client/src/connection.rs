@@ -12,6 +12,7 @@
 
 mod feed_task;
 mod greet;
+mod joining;
 mod local;
 
 use std::collections::HashMap;
@@ -37,7 +38,6 @@ pub(crate) use self::local::end_of_file;
 use crate::calls::Calls;
 use crate::core::{Core, FeedKind, FeedSink, FeedWanted, Phase};
 use crate::error::{ObjectError, Result};
-use crate::replica::Extent;
 
 /// Bytes that wait to be sent before no more frames are made.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -107,6 +107,8 @@ struct Comparing {
 enum Told {
     /// The owner waits for digests of what the replica holds.
     Compared,
+    /// The replica's stream brought a part of a value that it could not apply.
+    Unpatched,
     /// The replica's stream has failed.
     Broken(ObjectError),
     /// A stream has ended by itself.
@@ -286,34 +288,6 @@ impl Connection<'_> {
         ended_by(self.core, failure.into())
     }
 
-    /// Subscribes for the replica, from where it stands.
-    fn join(&mut self) {
-        let owner = self.welcome.position;
-        let acked = self.core.found_owner(owner);
-        if self.core.replica.extent() == Extent::None {
-            return;
-        }
-        let since = self.core.replica.connected(owner, acked);
-        let range = self.core.config.options.range.clone().unwrap_or_default();
-        self.feed_count += 1;
-        let subscription = self.feed_count;
-        self.main = Some(subscription);
-        let request = match since {
-            Some((since, held)) => Request::Follow {
-                subscription,
-                range,
-                since,
-                held,
-            },
-            None => Request::Subscribe {
-                subscription,
-                range,
-                since: None,
-            },
-        };
-        self.ask(subscription, request);
-    }
-
     /// Sends the next digests of what the replica holds, once those before were compared.
     fn send_digests(&mut self) {
         let (Some(subscription), None) = (self.main, self.comparing.asked) else {
@@ -404,6 +378,10 @@ impl Connection<'_> {
     fn hear(&mut self, told: Told) -> Result<(), End> {
         match told {
             Told::Broken(error) => Err(ended_by(self.core, error)),
+            Told::Unpatched => {
+                self.join_again();
+                Ok(())
+            }
             Told::Compared => {
                 self.comparing.cursor = self.core.replica.comparison();
                 self.send_digests();

@@ -87,7 +87,7 @@ pub struct Effect {
     pub namespace: NamespaceId,
     /// The chunks it needs, which must be durable before it is logged.
     pub chunks: Vec<ChunkId>,
-    /// The surface's own encoding; for the dictionary a [`Change`].
+    /// The surface's own encoding; for the dictionary a [`Change`] or a [`KeyPatch`].
     pub body: Bytes,
 }
 
@@ -98,4 +98,15 @@ pub struct Change {
     pub key: Bytes,
     /// The stored value (see `proto::stored`), or none when the key is deleted.
     pub value: Option<Bytes>,
+}
+
+/// A change of a part of a value: what was done, without the rest of the value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPatch {
+    /// The encoded key.
+    pub key: Bytes,
+    /// The revision of the entry that it changes: on any other it means something else.
+    pub base: Revision,
+    /// What was done, as `proto::patched` writes it.
+    pub edit: Bytes,
 }

@@ -15,7 +15,9 @@
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
+//! | [`patch`] | what a change of a part makes of a value |
 //! | [`lease`] | how leases, times to live and locks stand in the store |
+//! | [`patched`] | patches that were decided, and what they make of a value |
 //! | [`effect`] | what was decided: the content of the log and of the feed |
 //! | [`session`] | exactly once: the client's side, and the results an owner keeps |
 //! | [`replica`] | a copy of a dictionary that follows its owner |
@@ -34,6 +36,8 @@ pub mod limits;
 pub mod link;
 mod numbered;
 pub mod operation;
+pub mod patch;
+pub mod patched;
 pub mod replica;
 pub mod session;
 pub mod stored;

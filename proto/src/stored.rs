@@ -84,6 +84,28 @@ pub fn seal(payload: &[u8], compression: Compression) -> Result<Bytes, StoredErr
     Ok(with_header(CODEC_RAW, payload))
 }
 
+/// At which level a value that was compressed is compressed again when a part of it changes; the
+/// header does not say at which it was.
+const REPACK_LEVEL: i32 = 3;
+
+/// Packs a payload in the way in which `before`, of which a part has changed, is packed: raw stays
+/// raw, and what was compressed stays so also where that does not pay, so that how often it was
+/// packed in between makes no difference.
+///
+/// # Errors
+/// The payload is over the limit, or `before` is no stored value.
+pub fn repack(payload: &[u8], before: &Bytes) -> Result<Bytes, StoredError> {
+    let is_packed = matches!(check(before)?, Codec::Zstd { .. });
+    if !is_packed || payload.len() > PAYLOAD_BYTES_MAX {
+        return seal(payload, Compression::None);
+    }
+    let packed = zstd::bulk::compress(payload, REPACK_LEVEL).map_err(StoredError::Zstd)?;
+    match packed.len() + HEADER_BYTES <= VALUE_BYTES_MAX {
+        true => Ok(with_header(CODEC_ZSTD, &packed)),
+        false => seal(payload, Compression::None),
+    }
+}
+
 /// The payload of a stored value; shares its memory when it is not compressed.
 ///
 /// Cost: none for a raw payload. A compressed one takes memory for the size that its frame

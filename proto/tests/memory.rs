@@ -116,6 +116,7 @@ fn overwrite(replica: &mut Replica) {
             origin: None,
             cause: Cause::Write,
             changes,
+            patches: Vec::new(),
         };
         receive(replica, &Feed::Events(vec![event]));
     }

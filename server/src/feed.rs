@@ -15,6 +15,7 @@
 //! When aborted, the stream is reset; the subscriber resumes from its position.
 
 mod bridge;
+mod happened;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{NamespaceId, Position, Revision};
+use objsync_proto::ids::{NamespaceId, Origin, Position, Revision};
 use objsync_proto::limits::{BOOKMARK_MS, CALL_TIMEOUT_MS, FEED_FRAME_BYTES};
-use objsync_proto::wire::{Event, Feed, Held, KeyRange, event};
-use objsync_store::{FeedRead, LogRead, Published};
+use objsync_proto::wire::{Feed, Held, KeyRange};
+use objsync_store::{FeedRead, LogRead, LogValues};
 use quinn::Connection;
 use tokio::time::{Instant, sleep_until};
 
@@ -33,6 +34,7 @@ use crate::barriers::{Barrier, Barriers};
 use crate::closing;
 use crate::commits::CommitsSeen;
 use crate::digests::Inlet;
+use crate::feed::happened::{Gathered, Happened};
 use crate::feed_stream::{FeedStream, Unsendable};
 use crate::peer::{Peer, Session};
 
@@ -62,6 +64,8 @@ pub(crate) async fn follow(
     let closer = connection.clone();
     let mut subscription = Subscription {
         commits: peer.serving.commits.seen(),
+        by_part: peer.takes_patches() && wanted.held != Some(Held::Nothing),
+        values: LogValues::default(),
         peer,
         stream,
         namespace: wanted.namespace,
@@ -99,6 +103,10 @@ struct Subscription {
     namespace: NamespaceId,
     range: KeyRange,
     held: Option<Held>,
+    /// Whether it is told of a change of a part of a value by that part.
+    by_part: bool,
+    /// What the log has told of values, while it is read for a subscriber that gets them whole.
+    values: LogValues,
     inlet: Inlet,
     /// Comparisons begun.
     round: u32,
@@ -143,8 +151,15 @@ impl Subscription {
                 .read(self.cursor, FEED_FRAME_BYTES)
             {
                 _ if self.is_stale() => return Err(Unsendable::Failed(moved())),
-                FeedRead::Published(batch) => self.send(batch.iter().map(Arc::as_ref)).await?,
-                FeedRead::UpToDate(revision) => self.rest(revision).await?,
+                FeedRead::Published(batch) => {
+                    let batch = batch.iter().map(|one| self.gather(&**one));
+                    let batch = batch.collect();
+                    self.send(batch).await?;
+                }
+                FeedRead::UpToDate(revision) => {
+                    self.values = LogValues::default();
+                    self.rest(revision).await?;
+                }
                 FeedRead::Behind => Box::pin(self.catch_up()).await?,
             }
         }
@@ -187,28 +202,63 @@ impl Subscription {
         let serving = &self.peer.serving;
         // The log has all that is committed, also revisions that no transaction has.
         let committed = store.position().revision;
-        let read = serving.apart(move || store.read_log(cursor, FEED_FRAME_BYTES));
-        match read.await?? {
+        let read = match self.by_part {
+            true => {
+                let read = move || store.read_log_by_part(cursor, FEED_FRAME_BYTES);
+                self.gathered(serving.apart(read).await??)
+            }
+            false => {
+                let mut values = std::mem::take(&mut self.values);
+                let read = move || {
+                    let read = store.read_log_on(&mut values, cursor, FEED_FRAME_BYTES);
+                    read.map(|read| (values, read))
+                };
+                let (values, read) = serving.apart(read).await??;
+                self.values = values;
+                self.gathered(read)
+            }
+        };
+        match read {
             _ if self.is_stale() => Err(Unsendable::Failed(moved())),
             LogRead::Transactions(batch) if batch.is_empty() => self.rest(committed).await,
-            LogRead::Transactions(batch) => self.send(batch.iter()).await,
+            LogRead::Transactions(batch) => self.send(batch).await,
             LogRead::Trimmed => self.bridge(self.at(cursor)).await,
         }
     }
 
+    fn gathered(&self, read: LogRead<impl Happened>) -> LogRead<Gathered> {
+        match read {
+            LogRead::Transactions(batch) => {
+                LogRead::Transactions(batch.iter().map(|one| self.gather(one)).collect())
+            }
+            LogRead::Trimmed => LogRead::Trimmed,
+        }
+    }
+
+    /// What the subscriber gets of a transaction.
+    fn gather(&self, happened: &impl Happened) -> Gathered {
+        let is_whole = self.range.start.is_empty() && self.range.end.is_none();
+        let range = (!is_whole).then_some(&self.range);
+        Gathered {
+            revision: happened.revision(),
+            event: happened.encoded(self.namespace, self.by_part, range),
+            is_own: self.is_own(happened.origin()),
+        }
+    }
+
     /// Sends what of a batch concerns the subscriber.
-    async fn send(&mut self, batch: impl Iterator<Item = &Published>) -> Result<(), Unsendable> {
+    async fn send(&mut self, batch: Vec<Gathered>) -> Result<(), Unsendable> {
         let mut events: Vec<Bytes> = Vec::new();
-        for published in batch {
-            match self.event(published) {
+        for gathered in batch {
+            match gathered.event {
                 Some(event) => {
                     events.push(event);
                     self.owed = false;
-                    self.told = published.revision;
+                    self.told = gathered.revision;
                 }
-                None => self.owed |= self.is_own(published),
+                None => self.owed |= gathered.is_own,
             }
-            self.cursor = published.revision;
+            self.cursor = gathered.revision;
         }
         if !events.is_empty() {
             self.stream.put_events(&events);
@@ -221,36 +271,9 @@ impl Subscription {
         Ok(())
     }
 
-    /// What the subscriber gets of a transaction, encoded; none if nothing concerns it.
-    fn event(&self, published: &Published) -> Option<Bytes> {
-        if self.range.start.is_empty() && self.range.end.is_none() {
-            return published.encoded(self.namespace);
-        }
-        let inside = |key: &Bytes| {
-            *key >= self.range.start && self.range.end.as_ref().is_none_or(|end| key < end)
-        };
-        let changes: Vec<_> = published
-            .changes
-            .iter()
-            .filter(|(namespace, change)| *namespace == self.namespace && inside(&change.key))
-            .map(|(_, change)| change.clone())
-            .collect();
-        (!changes.is_empty()).then(|| {
-            event::encode(&Event {
-                revision: published.revision,
-                time_ms: published.time_ms,
-                origin: published.origin,
-                cause: published.cause,
-                changes,
-            })
-        })
-    }
-
     /// Whether the subscriber's own peer asked for a transaction.
-    fn is_own(&self, published: &Published) -> bool {
-        published
-            .origin
-            .is_some_and(|origin| self.peer.session() == Session::Open(origin.session))
+    fn is_own(&self, origin: Option<Origin>) -> bool {
+        origin.is_some_and(|origin| self.peer.session() == Session::Open(origin.session))
     }
 
     /// Nothing is left to send up to a revision: says so where somebody waits to hear it, then

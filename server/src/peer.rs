@@ -53,6 +53,8 @@ struct State {
     session: Session,
     /// For whom it speaks, if not for itself, and what that one may do.
     acting: Option<(PeerKey, Rights)>,
+    /// It has asked to be told of changes of parts of values by the part.
+    takes_patches: bool,
 }
 
 /// How a peer stands to the sessions of the store.
@@ -125,6 +127,7 @@ impl Peer {
                 namespace,
                 session,
                 acting: None,
+                takes_patches: false,
             }),
         };
         Ok((peer, welcome))
@@ -154,6 +157,16 @@ impl Peer {
     /// Its dictionary has been made.
     pub(crate) fn set_namespace(&self, namespace: NamespaceId) {
         self.update(|state| state.namespace = Some(namespace));
+    }
+
+    /// Whether it is told of changes of parts of values by the part.
+    pub(crate) fn takes_patches(&self) -> bool {
+        self.state().takes_patches
+    }
+
+    /// It is told of them so from here on, or by whole values.
+    pub(crate) fn take_patches(&self, by_part: bool) {
+        self.update(|state| state.takes_patches = by_part);
     }
 
     /// How it stands to sessions.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{Origin, PeerKey, Revision, SessionId};
+use objsync_proto::ids::{Origin, PeerKey, Revision, Sequence, SessionId};
 use objsync_proto::wire::{CopyPlace, Grant, KeyRange, PartialSnapshot, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
@@ -66,15 +66,14 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
         Request::AwaitLock { name, timeout_ms } => {
             return leases::await_lock(peer, id, name, timeout_ms);
         }
-        Request::Outcome { session, sequence } => {
-            leases::outcome(peer, Origin { session, sequence })
-        }
+        Request::Outcome { session, sequence } => outcome(peer, session, sequence),
         Request::OnBehalf { peer: key, session } => act_for(peer, streams, key, session),
         Request::Replicate {
             subscription,
             since,
             partial,
         } => replicate(peer, streams, (subscription, since, partial)),
+        Request::TakePatches { by_part } => take_patches(peer, by_part),
         Request::Following => Ok(Reply::Following(peer.serving.following())),
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
@@ -116,6 +115,15 @@ fn get(peer: &Peer, key: &[u8]) -> Answered {
         .map_or(as_of, |stored| as_of.max(stored.revision));
     let entry = stored.map(|stored| (stored.value, stored.revision));
     Ok(Reply::Entry { entry, as_of })
+}
+
+fn outcome(peer: &Peer, session: SessionId, sequence: Sequence) -> Answered {
+    leases::outcome(peer, Origin { session, sequence })
+}
+
+fn take_patches(peer: &Peer, by_part: bool) -> Answered {
+    peer.take_patches(by_part);
+    Ok(Reply::Done)
 }
 
 fn subscribe(peer: &Peer, streams: &mut Streams, request: Request) -> Answered {

@@ -8,6 +8,7 @@
 //!
 //! Not here: putting things right.
 
+mod bases;
 mod content;
 mod files;
 mod index;

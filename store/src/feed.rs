@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
-use objsync_proto::effect::{Cause, Change};
+use objsync_proto::effect::{Cause, Change, KeyPatch};
 use objsync_proto::ids::{NamespaceId, Origin, Revision};
 use objsync_proto::wire::{Event, event};
 
@@ -30,9 +30,12 @@ pub struct Published {
     pub cause: Cause,
     /// What changed, in order. Empty when the operation found nothing to do.
     pub changes: Vec<(NamespaceId, Change)>,
+    /// As `changes`, or empty: by which part a change can be told, where that is shorter.
+    pub patches: Vec<Option<KeyPatch>>,
     /// What each changed key held before; empty when nobody had asked ([`Feed::keep_old`]).
     pub old: Vec<Option<Bytes>>,
     encoded: OnceLock<Vec<(NamespaceId, Bytes)>>,
+    encoded_by_part: OnceLock<Vec<(NamespaceId, Bytes)>>,
 }
 
 impl Published {
@@ -50,9 +53,17 @@ impl Published {
             origin,
             cause,
             changes,
+            patches: Vec::new(),
             old: Vec::new(),
             encoded: OnceLock::new(),
+            encoded_by_part: OnceLock::new(),
         }
+    }
+
+    /// The same, with the parts by which changes can be told.
+    #[must_use]
+    pub(crate) fn with_patches(self, patches: Vec<Option<KeyPatch>>) -> Self {
+        Self { patches, ..self }
     }
 
     /// The same, knowing what each changed key held before.
@@ -62,11 +73,45 @@ impl Published {
     }
 
     /// The MessagePack of the `wire::Event` of one namespace, encoded once for all followers;
-    /// none when nothing changed there.
-    pub fn encoded(&self, namespace: NamespaceId) -> Option<Bytes> {
-        let all = self.encoded.get_or_init(|| self.encode());
+    /// none when nothing changed there. With `by_part`, changes of parts are told by the part.
+    pub fn encoded(&self, namespace: NamespaceId, by_part: bool) -> Option<Bytes> {
+        // Where no change is of a part, both are the same, and one is enough.
+        let by_part = by_part && !self.patches.is_empty();
+        let encoded = match by_part {
+            true => &self.encoded_by_part,
+            false => &self.encoded,
+        };
+        let all = encoded.get_or_init(|| self.encode(by_part));
         let found = all.iter().find(|(of, _)| *of == namespace);
         found.map(|(_, bytes)| bytes.clone())
+    }
+
+    /// What happened to the keys of a namespace that `is_wanted` says; none if nothing did.
+    pub fn event(
+        &self,
+        namespace: NamespaceId,
+        by_part: bool,
+        is_wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Option<Event> {
+        let mut event = Event {
+            revision: self.revision,
+            time_ms: self.time_ms,
+            origin: self.origin,
+            cause: self.cause,
+            changes: Vec::new(),
+            patches: Vec::new(),
+        };
+        for (place, (of, change)) in self.changes.iter().enumerate() {
+            if *of != namespace || !is_wanted(&change.key) {
+                continue;
+            }
+            let patch = self.patches.get(place).and_then(Option::as_ref);
+            match patch.filter(|_| by_part) {
+                Some(patch) => event.patches.push(patch.clone()),
+                None => event.changes.push(change.clone()),
+            }
+        }
+        (!event.changes.is_empty() || !event.patches.is_empty()).then_some(event)
     }
 
     /// Bytes it counts towards the bounds of ring and reads.
@@ -75,26 +120,21 @@ impl Published {
         let changes = self.changes.iter().map(|(_, change)| {
             CHANGE_BYTES + change.key.len() + change.value.as_ref().map_or(0, Bytes::len)
         });
+        let patches = self.patches.iter().flatten();
+        let patches = patches.map(|patch| CHANGE_BYTES + patch.edit.len());
         let old: usize = self.old.iter().flatten().map(Bytes::len).sum();
-        PUBLISHED_BYTES + old + changes.sum::<usize>()
+        PUBLISHED_BYTES + old + patches.sum::<usize>() + changes.sum::<usize>()
     }
 
-    fn encode(&self) -> Vec<(NamespaceId, Bytes)> {
+    fn encode(&self, by_part: bool) -> Vec<(NamespaceId, Bytes)> {
         let mut namespaces: Vec<NamespaceId> = self.changes.iter().map(|(of, _)| *of).collect();
         namespaces.sort_unstable();
         namespaces.dedup();
         let encode = |namespace: NamespaceId| {
-            let changes = self.changes.iter().filter(|(of, _)| *of == namespace);
-            let event = Event {
-                revision: self.revision,
-                time_ms: self.time_ms,
-                origin: self.origin,
-                cause: self.cause,
-                changes: changes.map(|(_, change)| change.clone()).collect(),
-            };
-            (namespace, event::encode(&event))
+            let event = self.event(namespace, by_part, &|_| true)?;
+            Some((namespace, event::encode(&event)))
         };
-        namespaces.into_iter().map(encode).collect()
+        namespaces.into_iter().filter_map(encode).collect()
     }
 }
 
@@ -378,10 +418,10 @@ mod tests {
     #[test]
     fn event_is_encoded_with_the_changes_of_its_namespace_alone() {
         let published = published(3);
-        let bytes = published.encoded(NamespaceId(16)).unwrap();
+        let bytes = published.encoded(NamespaceId(16), true).unwrap();
         let event: Event = rmp_serde::from_slice(&bytes).unwrap();
         assert_eq!(event.revision, Revision(3));
         assert_eq!(event.changes, [published.changes[1].1.clone()]);
-        assert_eq!(published.encoded(NamespaceId(17)), None);
+        assert_eq!(published.encoded(NamespaceId(17), false), None);
     }
 }

@@ -18,6 +18,7 @@ mod append;
 pub mod install;
 mod promote;
 mod ship;
+mod unfold;
 
 pub use append::Applied;
 pub use install::{Stage, discard_partial, partial_snapshot};

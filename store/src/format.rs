@@ -1,8 +1,9 @@
 //! The file `FORMAT`: what a program must know to touch a store, as lines that a person can read.
 //!
-//! It is the first file of a store and never changes in format 0. Three sets of feature bits: who
-//! does not know a *compatible* one may write all the same; who does not know a *read-compatible*
-//! one may only read; who does not know an *incompatible* one may do neither.
+//! It is the first file of a store. Three sets of feature bits: who does not know a *compatible* one
+//! may write all the same; who does not know a *read-compatible* one may only read; who does not
+//! know an *incompatible* one may do neither. A bit is set before the first byte that needs it is
+//! written ([`name_patches`]), so a store without such bytes stays open to earlier programs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,18 @@ const FORMAT: u32 = 0;
 const FORMAT_BYTES_MAX: u64 = 4096;
 const FIRST_LINE: &str = "objsync store";
 
+/// The log may hold changes of values by the part that changed.
+const PATCHES: u64 = 1;
+
 /// Feature bits that this program knows, of each set.
 const KNOWN: Features = Features {
+    compatible: 0,
+    read_compatible: 0,
+    incompatible: PATCHES,
+};
+
+/// Those of a store that begins.
+const NONE: Features = Features {
     compatible: 0,
     read_compatible: 0,
     incompatible: 0,
@@ -46,7 +57,7 @@ pub fn format_path(directory: &Path) -> PathBuf {
 pub fn check_format(disk: &dyn Disk, directory: &Path, write: bool) -> Result<bool, StoreError> {
     let path = format_path(directory);
     match read_file(disk, &path, FORMAT_BYTES_MAX) {
-        Ok(content) => parse(&path, &content, write).map(|()| true),
+        Ok(content) => parse(&path, &content, write).map(|_| true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             refuse_foreign_content(disk, directory).map(|()| false)
         }
@@ -60,8 +71,26 @@ pub fn check_format(disk: &dyn Disk, directory: &Path, write: bool) -> Result<bo
 
 /// Begins a store in an empty directory.
 pub fn write_format(disk: &dyn Disk, directory: &Path) -> Result<(), StoreError> {
+    write(disk, directory, NONE)
+}
+
+/// Makes the file say that the log may hold changes by the part that changed; it is durable when
+/// this returns. Costs a look at the file when it says so already.
+pub(crate) fn name_patches(disk: &dyn Disk, directory: &Path) -> Result<(), StoreError> {
     let path = format_path(directory);
-    replace_file(disk, &path, render(FORMAT, KNOWN).as_bytes())
+    let content = read_file(disk, &path, FORMAT_BYTES_MAX)
+        .map_err(|error| StoreError::io("read", &path, error))?;
+    let mut features = parse(&path, &content, true)?;
+    if features.incompatible & PATCHES != 0 {
+        return Ok(());
+    }
+    features.incompatible |= PATCHES;
+    write(disk, directory, features)
+}
+
+fn write(disk: &dyn Disk, directory: &Path, features: Features) -> Result<(), StoreError> {
+    let path = format_path(directory);
+    replace_file(disk, &path, render(FORMAT, features).as_bytes())
         .map_err(|error| StoreError::io("write", &path, error))
 }
 
@@ -119,7 +148,7 @@ fn render(format: u32, features: Features) -> String {
     format!("{body}crc {crc:08x}\n")
 }
 
-fn parse(path: &Path, content: &[u8], write: bool) -> Result<(), StoreError> {
+fn parse(path: &Path, content: &[u8], write: bool) -> Result<Features, StoreError> {
     let damaged = |what: &str| StoreError::corrupt(path, 0, what);
     let unsupported = |what: String| StoreError::Unsupported {
         path: path.to_owned(),
@@ -147,9 +176,13 @@ fn parse(path: &Path, content: &[u8], write: bool) -> Result<(), StoreError> {
     if format != u64::from(FORMAT) {
         return Err(unsupported(format!("format {format}")));
     }
-    field("compatible", 16)?;
-    let read_compatible = field("read-compatible", 16)? & !KNOWN.read_compatible;
-    let incompatible = field("incompatible", 16)? & !KNOWN.incompatible;
+    let features = Features {
+        compatible: field("compatible", 16)?,
+        read_compatible: field("read-compatible", 16)?,
+        incompatible: field("incompatible", 16)?,
+    };
+    let read_compatible = features.read_compatible & !KNOWN.read_compatible;
+    let incompatible = features.incompatible & !KNOWN.incompatible;
     if incompatible != 0 {
         return Err(unsupported(format!("features {incompatible:#x}")));
     }
@@ -157,7 +190,7 @@ fn parse(path: &Path, content: &[u8], write: bool) -> Result<(), StoreError> {
         let what = format!("features {read_compatible:#x} are needed for writing");
         return Err(unsupported(what));
     }
-    Ok(())
+    Ok(features)
 }
 
 #[cfg(test)]
@@ -166,7 +199,7 @@ mod tests {
     use crate::disk::RealDisk;
 
     fn check(content: &str, write: bool) -> Result<(), StoreError> {
-        parse(Path::new("FORMAT"), content.as_bytes(), write)
+        parse(Path::new("FORMAT"), content.as_bytes(), write).map(drop)
     }
 
     #[test]
@@ -180,8 +213,25 @@ mod tests {
     #[test]
     fn file_is_as_the_documentation_shows_it() {
         let page = include_str!("../../docs/format.md");
-        let content = render(FORMAT, KNOWN);
+        let content = render(FORMAT, NONE);
         assert!(page.contains(&content), "docs/format.md lacks:\n{content}");
+    }
+
+    #[test]
+    fn patches_are_named_once_and_nothing_else_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let odd = Features {
+            compatible: 4,
+            ..NONE
+        };
+        write(&RealDisk, path, odd).unwrap();
+        for _ in 0..2 {
+            name_patches(&RealDisk, path).unwrap();
+            let text = std::fs::read(format_path(path)).unwrap();
+            let features = parse(path, &text, true).unwrap();
+            assert_eq!((features.compatible, features.incompatible), (4, PATCHES));
+        }
     }
 
     #[test]
@@ -208,7 +258,8 @@ mod tests {
         assert!(check(&with(1, 0, 0), true).is_ok());
         assert!(check(&with(0, 1, 0), false).is_ok());
         assert!(check(&with(0, 1, 0), true).is_err());
-        assert!(check(&with(0, 0, 1), false).is_err());
+        assert!(check(&with(0, 0, 1), true).is_ok(), "patches");
+        assert!(check(&with(0, 0, 2), false).is_err());
     }
 
     #[test]

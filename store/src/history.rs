@@ -10,18 +10,19 @@ use objsync_proto::effect::Effect;
 use objsync_proto::ids::{Epoch, EpochName, NamespaceId, Position, Revision, StoreId, SurfaceId};
 use objsync_proto::wire::Entry;
 
-use crate::dict::decode_change;
+use crate::dict;
 use crate::disk::Disk;
 use crate::epoch::Epochs;
 use crate::error::StoreError;
-use crate::feed::Published;
 use crate::footer::Footer;
 use crate::frame::{BytesReader, LoggedTransaction, Malformed, put_varint};
 use crate::index::{Index, LayeredIndex, compare};
 use crate::log::{LogReader, OpenSegment, SegmentId, SegmentInfo, Segments, segment_path};
 use crate::snapshot::{Snapshot, SnapshotInfo, Snapshots};
-use crate::state::{Changes, History};
+use crate::state::{History, LoggedChanges};
+
 use crate::table::TableEntry;
+use crate::told::Told;
 
 /// The log and the snapshots of one store.
 pub(crate) struct LogHistory {
@@ -246,7 +247,7 @@ impl History for LogHistory {
         &self,
         after: Revision,
         to: Revision,
-        each: &mut dyn FnMut(Revision, Changes) -> Result<(), StoreError>,
+        each: &mut dyn FnMut(Revision, LoggedChanges) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let walk = self.walk(after, to, &mut |logged| {
             let changes = dict_changes(&logged.transaction.effects)?;
@@ -306,25 +307,25 @@ impl History for LogHistory {
 }
 
 /// The changes of the dictionary among the effects of a transaction.
-pub(crate) fn dict_changes(effects: &[Effect]) -> Result<Changes, Malformed> {
+pub(crate) fn dict_changes(effects: &[Effect]) -> Result<LoggedChanges, Malformed> {
     let of_dict = effects
         .iter()
         .filter(|effect| effect.surface == SurfaceId::DICT);
     of_dict
-        .map(|effect| Ok((effect.namespace, decode_change(&effect.body)?)))
+        .map(|effect| Ok((effect.namespace, dict::decode(&effect.body)?)))
         .collect()
 }
 
-/// A transaction of the log as followers see it.
-pub(crate) fn published(logged: LoggedTransaction) -> Result<Published, Malformed> {
+/// A transaction of the log as it stands there: its changes of the dictionary.
+pub(crate) fn told(logged: LoggedTransaction) -> Result<Told, Malformed> {
     let transaction = logged.transaction;
-    let changes = dict_changes(&transaction.effects)?;
-    Ok(Published::new(
-        transaction.revision,
-        transaction.time_ms,
-        (transaction.origin, transaction.cause),
-        changes,
-    ))
+    Ok(Told {
+        revision: transaction.revision,
+        time_ms: transaction.time_ms,
+        origin: transaction.origin,
+        cause: transaction.cause,
+        changes: dict_changes(&transaction.effects)?,
+    })
 }
 
 /// Says where bytes stand that make no sense.

@@ -18,6 +18,7 @@
 //! | [`feed`] | the shared ring of what was committed |
 //! | [`surfaces`], [`dict`] | who applies effects; the dictionary is the first |
 //! | [`state`], `recent`, [`index`], [`reader`] | where values are found, at which revision |
+//! | [`told`] | the log as it is told on: parts of values, and the values they lead to |
 //! | [`past`], [`versions`] | the state as of an earlier revision; what a key was over time |
 //! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
 //! | `leases` | what ends when: leases, times to live, locks |
@@ -82,6 +83,7 @@ pub mod table;
 mod test_log;
 #[cfg(test)]
 mod test_random;
+pub mod told;
 pub mod trim;
 mod upkeep;
 pub mod versions;
@@ -102,5 +104,6 @@ pub use stamps::Stamp;
 pub use state::BuildProgress;
 pub use status::{Marks, StoreStatus};
 pub use steps::Step;
-pub use store::{Answer, LogRead, Store, Stored, Submission, SubmissionOrigin};
+pub use store::{Answer, Store, Stored, Submission, SubmissionOrigin};
+pub use told::{LogRead, LogValues, Told};
 pub use versions::HistoryPage;

@@ -2,9 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::path::Path;
+
+use bytes::Bytes;
 
 use crate::error::StoreError;
-use crate::footer::Footer;
+use crate::footer::{Content, Footer, Gathered, OTHER_BASE, lies_on_older};
+use crate::history::located;
 use crate::table::{Section, TableEntry};
 
 /// Walks over entries of several tables, which come in key order, or all against it.
@@ -22,10 +26,12 @@ pub(crate) struct Source<'a> {
     footer: Option<&'a Footer>,
 }
 
-/// The newest entry of a key.
+/// The newest entry of a key, and those that it lies on.
 pub(crate) struct Merged<'a> {
     entry: TableEntry,
     footer: Option<&'a Footer>,
+    /// The newest first.
+    under: Vec<(TableEntry, Option<&'a Footer>)>,
 }
 
 struct Head {
@@ -88,17 +94,27 @@ impl<'a> Merge<'a> {
             return Ok(None);
         };
         self.advance(source)?;
+        let footer = self.sources[source].footer;
+        let mut under: Vec<(TableEntry, _)> = Vec::new();
         while self
             .heads
             .peek()
             .is_some_and(|head| head.is_same_key(&entry))
         {
-            if let Some(older) = self.heads.pop() {
-                self.advance(older.source)?;
+            let Some(older) = self.heads.pop() else { break };
+            self.advance(older.source)?;
+            let (above, of) = under
+                .last()
+                .map_or((&entry, footer), |(above, of)| (above, *of));
+            if of.is_some() && lies_on_older(&above.payload) {
+                under.push((older.entry, self.sources[older.source].footer));
             }
         }
-        let footer = self.sources[source].footer;
-        Ok(Some(Merged { entry, footer }))
+        Ok(Some(Merged {
+            entry,
+            footer,
+            under,
+        }))
     }
 }
 
@@ -129,13 +145,46 @@ impl Merged<'_> {
 
     /// The entry with its value; none if the key was removed.
     pub(crate) fn resolve(mut self) -> Result<Option<TableEntry>, StoreError> {
-        if let Some(footer) = self.footer {
-            let Some(value) = footer.value(&self.entry.payload)? else {
+        if self.footer.is_some() {
+            let newest = (self.entry.clone(), self.footer);
+            let under = self.under.into_iter().map(Ok);
+            let Some(value) = gather(newest, under)? else {
                 return Ok(None);
             };
-            self.entry.payload = value.into();
+            self.entry.payload = value;
         }
         Ok(Some(self.entry))
+    }
+}
+
+/// The value of a key from its entries, the newest first, each with where it stands; none if it
+/// was removed. Older entries are looked at only where a part of a value lies on them.
+pub(crate) fn gather<'a>(
+    newest: (TableEntry, Option<&'a Footer>),
+    mut older: impl Iterator<Item = Result<(TableEntry, Option<&'a Footer>), StoreError>>,
+) -> Result<Option<Bytes>, StoreError> {
+    let (entry, footer) = newest;
+    let mut path = footer.map(Footer::segment_path);
+    let mut gathered = Gathered::begin(content(&entry, footer)?);
+    loop {
+        let chain = match gathered {
+            Gathered::Done(value) => return Ok(value),
+            Gathered::More(chain) => chain,
+        };
+        let path_of = path.unwrap_or(Path::new("log"));
+        let Some((entry, footer)) = older.next().transpose()? else {
+            return Err(StoreError::corrupt(path_of, 0, OTHER_BASE.0));
+        };
+        let added = chain.add(entry.revision, content(&entry, footer)?);
+        gathered = located(added, path_of, 0)?;
+        path = footer.map(Footer::segment_path).or(path);
+    }
+}
+
+fn content(entry: &TableEntry, footer: Option<&Footer>) -> Result<Content, StoreError> {
+    match footer {
+        None => Ok(Content::Whole(entry.payload.clone())),
+        Some(footer) => footer.content(&entry.payload),
     }
 }
 

@@ -440,6 +440,7 @@ fn writer(log: LogWriter, epoch: Epoch, last: Revision, known: &Manifest) -> Wri
         revision_max: known.revision_max,
         batch: Batch::default(),
         closed: false,
+        patches: crate::commit::Patches::default(),
     }
 }
 

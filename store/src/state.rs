@@ -29,18 +29,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use objsync_proto::effect::Change;
 use objsync_proto::ids::{NamespaceId, Revision};
 
 use crate::clock::Clock;
+use crate::dict::Logged;
 use crate::error::StoreError;
 use crate::index::{ClosedIndex, Index, IndexHome};
 use crate::options::StoreLimits;
 use crate::pins::{Pin, Pins};
 use crate::recent::Recent;
 use crate::store::Stored;
+use crate::told;
 
 use build::Build;
-pub use build::{BuildProgress, Changes, History};
+pub use build::{BuildProgress, Changes, History, LoggedChanges};
 
 /// What the state of the dictionary is opened with.
 #[derive(Clone)]
@@ -125,6 +128,42 @@ impl DictState {
         for (namespace, change) in changes {
             recent.apply(revision, namespace, &change.key, change.value);
         }
+    }
+
+    /// As [`DictState::apply_all`], of what the log has: a part of a value goes onto the entry that
+    /// is there. An entry that is already at that revision or later is left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`] if that entry is not the one that the part was decided on.
+    pub fn apply_logged(
+        &self,
+        revision: Revision,
+        changes: LoggedChanges,
+    ) -> Result<(), StoreError> {
+        let mut whole = Vec::with_capacity(changes.len());
+        for (namespace, change) in changes {
+            match change {
+                Logged::Whole(change) => whole.push((namespace, change)),
+                Logged::Patch(patch) => {
+                    let there = self.get_latest(namespace, &patch.key)?;
+                    if there
+                        .as_ref()
+                        .is_some_and(|there| there.revision >= revision)
+                    {
+                        continue;
+                    }
+                    let value = told::whole(there.as_ref(), &patch)
+                        .map_err(|what| StoreError::Index { what })?;
+                    let change = Change {
+                        key: patch.key,
+                        value: Some(value),
+                    };
+                    whole.push((namespace, change));
+                }
+            }
+        }
+        self.apply_all(revision, whole);
+        Ok(())
     }
 
     /// Makes everything up to `committed` visible.

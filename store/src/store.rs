@@ -16,9 +16,8 @@ use objsync_proto::wire::{Gap, Grant};
 use crate::commit::{Given, Job, ReplyTo, Request, is_leading};
 use crate::core::Core;
 use crate::error::StoreError;
-use crate::feed::{Feed, Published};
+use crate::feed::Feed;
 use crate::grants::{GrantEvent, check_grant};
-use crate::history::{self, Walk};
 use crate::leases::{Keeper, OnUnlock, UnlockWaker};
 use crate::options::StoreOptions;
 use crate::reader::Reader;
@@ -94,14 +93,6 @@ pub struct Stored {
     pub value: Bytes,
     /// The revision that wrote it.
     pub revision: Revision,
-}
-
-/// What is read from the log.
-pub enum LogRead {
-    /// The next transactions; empty at the end.
-    Transactions(Vec<Published>),
-    /// The log no longer reaches back that far: read the state.
-    Trimmed,
 }
 
 /// What a write that was given to [`Store::submit`] calls when it is answered.
@@ -244,28 +235,6 @@ impl Store {
     #[must_use]
     pub fn feed(&self) -> &Feed {
         &self.core().feed
-    }
-
-    /// Committed transactions after a revision, from the log, until they hold `bytes_max` bytes;
-    /// at least one if there is one.
-    pub fn read_log(&self, after: Revision, bytes_max: usize) -> Result<LogRead, StoreError> {
-        let core = self.core();
-        core.refuse_if_closed()?;
-        let mut read = Vec::new();
-        let mut bytes = 0;
-        let walk = core.history.walk(after, core.committed(), &mut |logged| {
-            let published = history::published(logged)?;
-            bytes += published.bytes();
-            if bytes > bytes_max && !read.is_empty() {
-                return Ok(false);
-            }
-            read.push(published);
-            Ok(true)
-        })?;
-        Ok(match walk {
-            Walk::Done => LogRead::Transactions(read),
-            Walk::Trimmed => LogRead::Trimmed,
-        })
     }
 
     /// Whether what was read at `position` is a prefix of this store's history.

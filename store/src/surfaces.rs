@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use objsync_proto::effect::{Change, Effect};
+use objsync_proto::effect::Effect;
 use objsync_proto::ids::{ChunkId, Revision, SurfaceId};
 
-use crate::dict::{self, DICT_BOUNDS};
+use crate::dict::{self, DICT_BOUNDS, Logged};
 use crate::error::StoreError;
 use crate::frame::Malformed;
 
@@ -75,8 +75,8 @@ impl Surfaces {
 struct Known {
     id: SurfaceId,
     bounds: SurfaceBounds,
-    /// A key of its section and its new value; none if a snapshot keeps nothing of the effect.
-    record: fn(&Effect) -> Result<Option<Change>, Malformed>,
+    /// A key of its section and what became of it; none if a snapshot keeps nothing of the effect.
+    record: fn(&Effect) -> Result<Option<Logged>, Malformed>,
 }
 
 /// The surfaces that this program knows.
@@ -90,8 +90,9 @@ fn known(id: SurfaceId) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.id == id)
 }
 
-/// What footers and snapshots keep of an effect: a key of its surface's section and its new value.
-pub fn record_of(effect: &Effect) -> Result<Option<Change>, Malformed> {
+/// What footers and snapshots keep of an effect: a key of its surface's section and what became of
+/// it.
+pub fn record_of(effect: &Effect) -> Result<Option<Logged>, Malformed> {
     match known(effect.surface) {
         Some(known) => (known.record)(effect),
         None => Err(Malformed("an effect of an unknown surface")),

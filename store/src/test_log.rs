@@ -76,9 +76,9 @@ fn add(builder: &mut BatchBuilder, changes: &Changes) {
         builder.effect(
             SurfaceId::DICT,
             *namespace,
-            change_bytes(change),
+            change_bytes(change, None),
             |buffer| {
-                encode_change(change, buffer);
+                encode_change(change, None, buffer);
             },
         );
     }

@@ -16,15 +16,17 @@ use objsync_proto::ids::{NamespaceId, Revision, SurfaceId};
 use objsync_proto::limits::{HISTORY_BYTES_MAX, HISTORY_LOG_BYTES, HISTORY_VERSIONS_MAX};
 use objsync_proto::wire::Version;
 
-use crate::dict::decode_change;
+use crate::dict::{self, Logged};
 use crate::error::StoreError;
 use crate::footer::Footer;
 use crate::frame::{LoggedTransaction, Malformed};
-use crate::history::{LogHistory, is_removed, located};
+use crate::history::{LogHistory, located};
+use crate::index::Index;
 use crate::log::{LogReader, SegmentId, SegmentInfo, log_directory, segment_path};
 use crate::snapshot::Snapshot;
-use crate::store::Store;
+use crate::store::{Store, Stored};
 use crate::table::Section;
+use crate::told;
 
 /// What a version takes of a page beside its value.
 const VERSION_BYTES: usize = 32;
@@ -123,7 +125,7 @@ impl LogHistory {
             let kept = self.kept()?;
             match self.versions_in(&kept, wanted) {
                 // Trimmed while it was read: what is left is listed anew.
-                Err(error) if is_removed(&error) && !self.kept()?.begins_as(&kept) => {}
+                Err(_) if !self.kept()?.begins_as(&kept) => {}
                 other => return other,
             }
         }
@@ -201,21 +203,51 @@ impl LogHistory {
     ) -> Result<bool, StoreError> {
         let path = segment_path(&self.directory, info.id);
         let mut newest = Newest::default();
+        let mut unfolding = Unfolding::default();
         for read in LogReader::segment(&*self.disk, &self.directory, *info)? {
             let (place, frame) = read?;
             if frame.header.before() >= wanted.newest {
                 break;
             }
             for logged in located(frame.transactions(), &path, place.offset)? {
-                let version = located(version_of(&logged, wanted), &path, place.offset)?;
-                if let Some(version) = version {
-                    newest.push(version, page);
+                let made = located(made_of(&logged, wanted), &path, place.offset)?;
+                let Some(made) = made else { continue };
+                if unfolding.needs_base(&made) {
+                    unfolding.begin(self.base_of(info, wanted)?);
                 }
+                let value = unfolding.next(logged.transaction.revision, made);
+                let value = value.map_err(|what| StoreError::corrupt(&path, place.offset, what))?;
+                let version = Version {
+                    revision: logged.transaction.revision,
+                    time_ms: Some(logged.transaction.time_ms),
+                    value,
+                    is_oldest_known: false,
+                };
+                newest.push(version, page);
             }
         }
         page.bytes += newest.bytes;
         page.versions.extend(newest.versions.into_iter().rev());
         Ok(newest.is_cut)
+    }
+
+    /// The key as it was before a segment.
+    fn base_of(
+        &self,
+        info: &SegmentInfo,
+        wanted: &Wanted<'_>,
+    ) -> Result<Option<Stored>, StoreError> {
+        match self.layered_at(info.before)? {
+            Some(before) => before.get(wanted.section.namespace, wanted.key),
+            None => {
+                let what = format!("what was before revision {} is missing", info.before);
+                Err(StoreError::corrupt(
+                    &log_directory(&self.directory),
+                    0,
+                    what,
+                ))
+            }
+        }
     }
 
     /// The version in the snapshot that the log begins with.
@@ -244,10 +276,7 @@ impl Kept {
 }
 
 /// What a transaction made of the key: its last change counts.
-fn version_of(
-    logged: &LoggedTransaction,
-    wanted: &Wanted<'_>,
-) -> Result<Option<Version>, Malformed> {
+fn made_of(logged: &LoggedTransaction, wanted: &Wanted<'_>) -> Result<Option<Logged>, Malformed> {
     let transaction = &logged.transaction;
     if transaction.revision > wanted.newest {
         return Ok(None);
@@ -257,18 +286,42 @@ fn version_of(
         if (effect.surface, effect.namespace) != (surface, namespace) {
             continue;
         }
-        let change = decode_change(&effect.body)?;
-        if change.key == wanted.key {
-            return Ok(Some(Version {
-                revision: transaction.revision,
-                time_ms: Some(transaction.time_ms),
-                // A copy: the value is a piece of a frame, which is not to live as long.
-                value: change.value.as_deref().map(Bytes::copy_from_slice),
-                is_oldest_known: false,
-            }));
+        let change = dict::decode(&effect.body)?;
+        if change.key() == wanted.key {
+            return Ok(Some(change));
         }
     }
     Ok(None)
+}
+
+/// The value of a key while a segment is read.
+#[derive(Default)]
+struct Unfolding {
+    is_known: bool,
+    there: Option<Stored>,
+}
+
+impl Unfolding {
+    /// Whether a change is of a part of a value that came before what was read.
+    fn needs_base(&self, made: &Logged) -> bool {
+        !self.is_known && matches!(made, Logged::Patch(_))
+    }
+
+    fn begin(&mut self, there: Option<Stored>) {
+        self.there = there;
+        self.is_known = true;
+    }
+
+    /// The value after a change; none if it was removed.
+    fn next(&mut self, revision: Revision, made: Logged) -> Result<Option<Bytes>, String> {
+        let value = match made {
+            // A copy: the value is a piece of a frame, which is not to live as long.
+            Logged::Whole(change) => change.value.as_deref().map(Bytes::copy_from_slice),
+            Logged::Patch(patch) => Some(told::whole(self.there.as_ref(), &patch)?),
+        };
+        self.begin(value.clone().map(|value| Stored { value, revision }));
+        Ok(value)
+    }
 }
 
 fn bytes_of(version: &Version) -> usize {

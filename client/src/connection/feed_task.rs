@@ -67,6 +67,7 @@ impl FeedTask {
         {
             return;
         }
+        let by_part = !self.core.replica.wants_whole();
         loop {
             let followed = match self.next().await {
                 Ok(Some(feed)) => {
@@ -81,6 +82,12 @@ impl FeedTask {
                 Err(error) => Err(error),
             };
             if let Err(error) = followed {
+                if by_part && self.core.replica.wants_whole() {
+                    let what = &self.core.config.what;
+                    tracing::debug!(%what, %error, "whole values are asked for");
+                    let _ = self.told.send(Told::Unpatched);
+                    return;
+                }
                 let (pause, error) = before_next(error);
                 tokio::time::sleep(pause).await;
                 let _ = self.told.send(Told::Broken(error));

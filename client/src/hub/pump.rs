@@ -147,6 +147,10 @@ impl Pump {
         match read {
             Some(Ok(Feed::Events(events))) => {
                 for event in events {
+                    // Who holds nothing is told whole values.
+                    if !event.patches.is_empty() {
+                        return Err(Ended::Untold);
+                    }
                     let at = |position: Position| Position {
                         revision: event.revision,
                         ..position

@@ -11,7 +11,10 @@
 //!   takes the lock, and before anybody is told that it was applied.
 //! * A reader who was acknowledged a write waits until the map has it.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+mod entry;
+mod told;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -19,7 +22,7 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::replica::{
     Applied, DigestCursor, Exchanged, Lookup, Mode, Page, PageError, PinId, Replica as Machine,
-    ReplicaError, Sink, State,
+    ReplicaError, State,
 };
 use objsync_proto::wire::{Digest, Entry, Feed, Held, KeyRange};
 use objsync_store::Stamp;
@@ -31,6 +34,8 @@ use crate::hub::tap::Ended;
 use crate::hub::{Hub, Tapping};
 use crate::operations::open;
 use crate::options::{Options, ReplicaMode};
+
+use told::Told;
 
 /// One dictionary per replica, so its stamps need no number of it.
 const ONLY: NamespaceId = NamespaceId::DEFAULT;
@@ -71,6 +76,8 @@ pub(crate) struct Replica {
     hub: Arc<Hub>,
     /// Moments held for scans.
     pin_count: AtomicU32,
+    /// A part of a value came that could not be applied: whole values are asked for.
+    wants_whole: AtomicBool,
     changed: Notify,
 }
 
@@ -98,6 +105,7 @@ impl Replica {
             resets: AtomicU32::new(0),
             hub,
             pin_count: AtomicU32::new(0),
+            wants_whole: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -299,11 +307,20 @@ impl Replica {
         if position.epoch != owner.epoch {
             self.applied.fetch_min(acked, Ordering::AcqRel);
         }
-        let held = match machine.is_partial() {
-            true => Held::Part,
-            false => Held::Whole,
-        };
-        Some((position, held))
+        Some((position, held(&machine)))
+    }
+
+    /// Its subscription is asked for again, of the same owner: it starts from what this returns.
+    pub(crate) fn again(&self) -> Option<(Position, Held)> {
+        let mut machine = self.write();
+        machine.disconnected();
+        Some((machine.position()?, held(&machine)))
+    }
+
+    /// Whether it has met a part of a value that it could not apply. From then on it is told whole
+    /// values.
+    pub(crate) fn wants_whole(&self) -> bool {
+        self.wants_whole.load(Ordering::Acquire)
     }
 
     /// The comparison that the owner waits for digests of, if it does.
@@ -381,6 +398,9 @@ impl Replica {
         }
         drop(machine);
         self.changed.notify_waiters();
+        if let Err(ReplicaError::Unpatchable { .. }) = &fed {
+            self.wants_whole.store(true, Ordering::Release);
+        }
         fed.map_err(ObjectError::from)
     }
 
@@ -452,26 +472,10 @@ fn as_one_step(mut changes: Vec<Applied>, revision: Revision) -> Vec<Applied> {
     changes
 }
 
-/// What the machine tells of one frame.
-struct Told<'a> {
-    stamps: &'a Stamps,
-    wanted: bool,
-    changes: Vec<Applied>,
-    exchanged: Option<Exchanged>,
-}
-
-impl Sink for Told<'_> {
-    fn applied(&mut self, change: Applied) {
-        self.stamps.bump(ONLY, &change.key);
-        if self.wanted {
-            self.changes.push(change);
-        }
-    }
-
-    fn barrier(&mut self, _id: u64, _position: Position) {}
-
-    fn exchanged(&mut self, exchanged: Exchanged) {
-        self.exchanged = Some(exchanged);
+fn held(machine: &Machine) -> Held {
+    match machine.is_partial() {
+        true => Held::Part,
+        false => Held::Whole,
     }
 }
 

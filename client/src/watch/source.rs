@@ -9,7 +9,7 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Origin, Position, Revision};
 use objsync_proto::replica::Applied;
 use objsync_proto::wire::{Event, Feed, Gap, KeyRange};
-use objsync_store::{FeedRead, LogRead, Published, Store};
+use objsync_store::{FeedRead, LogRead, LogValues, Published, Store};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::core::{Command, Core, FeedKind, FeedWanted};
@@ -61,6 +61,8 @@ pub(super) struct Meeting {
 pub(super) struct Cursor {
     store: Store,
     namespace: NamespaceId,
+    /// What the log has told of values.
+    values: LogValues,
 }
 
 impl Source {
@@ -266,9 +268,14 @@ impl Reading {
                     origin,
                     cause,
                     changes,
+                    patches,
                     ..
                 } in events
                 {
+                    if !patches.is_empty() {
+                        let text = "the owner sent parts of values to a watch that holds none";
+                        return Err(ObjectError::new(ErrorKind::Unsupported, text));
+                    }
                     if revision > until {
                         // The tap has it, and what follows.
                         self.position.revision = until;
@@ -361,6 +368,7 @@ impl Cursor {
         Self {
             namespace: owner.namespace(),
             store: owner.store().clone(),
+            values: LogValues::default(),
         }
     }
 
@@ -388,7 +396,7 @@ impl Cursor {
     }
 
     /// The transactions after a revision, and how far they reach. None when they are no longer kept.
-    fn read(&self, after: Revision) -> Result<Option<(Vec<Arc<Published>>, Revision)>> {
+    fn read(&mut self, after: Revision) -> Result<Option<(Vec<Arc<Published>>, Revision)>> {
         let read = match self.store.feed().read(after, READ_BYTES) {
             FeedRead::Published(read) => read,
             FeedRead::UpToDate(at) => {
@@ -396,7 +404,10 @@ impl Cursor {
                 std::thread::yield_now();
                 return Ok(Some((Vec::new(), at.max(after))));
             }
-            FeedRead::Behind => match self.store.read_log(after, READ_BYTES)? {
+            FeedRead::Behind => match self
+                .store
+                .read_log_on(&mut self.values, after, READ_BYTES)?
+            {
                 LogRead::Transactions(read) => read.into_iter().map(Arc::new).collect(),
                 LogRead::Trimmed => return Ok(None),
             },

@@ -62,6 +62,7 @@ pub fn expire<E>(due: &[Due], view: &dyn View<Error = E>) -> Expired<E> {
         outcome,
         cause,
         changes,
+        patches: Vec::new(),
     };
     Expired {
         decided,

@@ -8,7 +8,7 @@
 //! | `check.rs` | what can be refused without a look |
 //! | `plain.rs` | puts, removals, counters, batches |
 //! | `transact.rs` | transactions with what they have read |
-//! | `patch.rs` | lists and sets |
+//! | `patch.rs` | changes of a part of a value |
 //! | `leases.rs` | leases, times to live, locks |
 //! | `expiry.rs` | the end of what has had its time |
 
@@ -21,7 +21,7 @@ mod transact;
 
 use bytes::Bytes;
 
-use crate::effect::{Cause, Change};
+use crate::effect::{Cause, Change, KeyPatch};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{NamespaceId, Revision};
 use crate::key;
@@ -120,6 +120,8 @@ pub struct Decided {
     pub cause: Cause,
     /// What changes, at most one per key of a namespace; those of [`NamespaceId::LEASES`] last.
     pub changes: Vec<(NamespaceId, Change)>,
+    /// As `changes`, or empty: by which part a change can be told, where that is shorter.
+    pub patches: Vec<Option<KeyPatch>>,
 }
 
 /// What an operation comes to, or a refusal, which changes nothing.
@@ -247,6 +249,7 @@ fn decided(outcome: Outcome, changes: Changes) -> Decision {
         outcome,
         cause: Cause::Write,
         changes,
+        patches: Vec::new(),
     })
 }
 

@@ -159,6 +159,38 @@ impl Cache {
         }
     }
 
+    /// The value of a key at exactly this revision, if it is here.
+    pub(super) fn value_of(&self, key: &[u8], revision: Revision) -> Option<Bytes> {
+        let cached = self
+            .entries
+            .get(key)
+            .and_then(|cached| cached.value.as_ref());
+        if let Some((value, at)) = cached
+            && *at == revision
+        {
+            return Some(value.clone());
+        }
+        match self.in_flight.get(key)?.event.as_ref()? {
+            (at, Some(value)) if *at == revision => Some(value.clone()),
+            _ => None,
+        }
+    }
+
+    /// A change has come through the feed, and nobody knows what the key is now.
+    pub(super) fn forget(&mut self, key: &[u8], revision: Revision) {
+        if let Some(get) = self.in_flight.get_mut(key) {
+            get.event = None;
+            get.floor = get.floor.max(revision);
+        }
+        let is_older = |cached: &Cached| cached.as_of < revision;
+        if self.entries.get(key).is_some_and(is_older)
+            && let Some(cached) = self.entries.remove(key)
+        {
+            self.bytes -= (key.len() as u64) + value_bytes(cached.value.as_ref());
+            self.clock.retain(|one| one != key);
+        }
+    }
+
     /// A get has come back; gives what events said of its key meanwhile, and up to where they
     /// said nothing.
     fn landed(&mut self, key: &Bytes) -> (Option<(Revision, Option<Bytes>)>, Revision) {
@@ -222,5 +254,10 @@ impl Cache {
 }
 
 fn cost(key: &Bytes, value: Option<&(Bytes, Revision)>) -> u64 {
-    (key.len() + value.map_or(0, |(value, _)| value.len())) as u64 + ENTRY_OVERHEAD_BYTES
+    key.len() as u64 + value_bytes(value)
+}
+
+/// What an entry takes beside its key.
+fn value_bytes(value: Option<&(Bytes, Revision)>) -> u64 {
+    value.map_or(0, |(value, _)| value.len()) as u64 + ENTRY_OVERHEAD_BYTES
 }

@@ -50,6 +50,17 @@ pub enum ReplicaError {
         /// Its length.
         bytes: usize,
     },
+    /// A part of a value that is not held, or is another one, or an edit that does not fit it. With
+    /// whole values, from where the replica stands, it can go on.
+    #[error("feed sent a part of the value of key {key} at revision {revision}: {what}")]
+    Unpatchable {
+        /// Its key.
+        key: String,
+        /// When it was changed.
+        revision: Revision,
+        /// Why it cannot be applied.
+        what: String,
+    },
     /// The owner ended the subscription.
     #[error("owner ended the subscription")]
     Failed(#[source] Failure),

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::cache::Cache;
 use super::error::ReplicaError;
 use super::ordered::{Ordered, Packed};
+use super::patches::Patched;
 use super::pin::Pins;
 use super::{Applied, Exchanged, Holding, Replica, Sink};
 use crate::effect::{Cause, Change};
@@ -177,15 +178,23 @@ impl Replica {
         for change in &event.changes {
             self.check_entry(&change.key, change.value.as_ref())?;
         }
+        for patch in &event.patches {
+            self.check_entry(&patch.key, None)?;
+        }
+        let is_new = self
+            .position
+            .is_some_and(|position| event.revision > position.revision);
+        let patched = match is_new {
+            true => self.patched(&event.patches, event.revision, sink)?,
+            false => Patched::default(),
+        };
         self.last = event.revision;
-        let Some(position) = &mut self.position else {
+        let Some(position) = self.position.as_mut().filter(|_| is_new) else {
             return Ok(());
         };
-        if event.revision <= position.revision {
-            return Ok(());
-        }
         position.revision = event.revision;
-        for change in event.changes {
+        self.forget(&patched.unknown, event.revision, sink);
+        for change in event.changes.into_iter().chain(patched.changes) {
             let told = Told {
                 revision: event.revision,
                 cause: event.cause,

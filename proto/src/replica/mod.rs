@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `follow.rs` | applying what the feed brings |
 //! | `difference.rs` | catching up where the log does not lead on: digests out, blocks in |
+//! | `patches.rs` | changes that are told by the part that changed |
 //! | `ordered.rs` | everything, in key order: one allocation per entry |
 //! | `cache.rs` | what was read, where everything is too much |
 //! | `pin.rs` | pages of one moment while changes go on |
@@ -22,6 +23,7 @@ mod difference;
 mod error;
 mod follow;
 mod ordered;
+mod patches;
 mod pin;
 
 use bytes::Bytes;
@@ -96,6 +98,18 @@ pub trait Sink {
 
     /// Everything that was committed when barrier `id` was asked for is applied.
     fn barrier(&mut self, id: u64, position: Position);
+
+    /// A key has become something that the replica does not hold. Only of keys that
+    /// [`Sink::is_watched`] says nobody wants to be told of.
+    fn touched(&mut self, key: &[u8]) {
+        let _ = key;
+    }
+
+    /// Whether somebody is told what this key becomes, so that its new value has to be known.
+    fn is_watched(&self, key: &[u8]) -> bool {
+        let _ = key;
+        true
+    }
 
     /// A new state has taken the place of the old one, so what was remembered of any key is void.
     fn exchanged(&mut self, exchanged: Exchanged);

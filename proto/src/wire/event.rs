@@ -1,11 +1,32 @@
 //! Events encoded once and sent to many.
 
 use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
-use super::Event;
 use super::codec::{self, feed_type};
 use super::fields::{Field, put_array};
+use crate::effect::{Cause, Change, KeyPatch};
+use crate::ids::{Origin, Revision};
 use crate::limits::FEED_FRAME_BYTES;
+
+/// One transaction as a subscriber sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the one order.
+    pub revision: Revision,
+    /// The owner's clock when it was decided, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Who asked for it.
+    pub origin: Option<Origin>,
+    /// Why it happened.
+    pub cause: Cause,
+    /// Its changes inside the range, in the order they were made.
+    pub changes: Vec<Change>,
+    /// More of them: those that are told by the part that changed, only to who has asked for that
+    /// by [`Request::TakePatches`](super::Request::TakePatches). No key is among both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<KeyPatch>,
+}
 
 /// The MessagePack of one event, as it stands inside [`Feed::Events`](super::Feed::Events).
 #[must_use]
@@ -15,7 +36,11 @@ pub fn encode(event: &Event) -> Bytes {
         .iter()
         .map(|change| change.key.len() + change.value.as_ref().map_or(0, Bytes::len) + 10)
         .sum();
-    let mut out = BytesMut::with_capacity(bytes + 64);
+    let patches = event.patches.iter();
+    let patches: usize = patches
+        .map(|patch| patch.key.len() + patch.edit.len() + 20)
+        .sum();
+    let mut out = BytesMut::with_capacity(bytes + patches + 64);
     event.put(&mut out);
     out.freeze()
 }

@@ -8,13 +8,13 @@ use super::{
     InstallStart, KeyRange, LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply, Request,
     Version, Welcome, Write,
 };
-use crate::effect::{Cause, Change};
+use crate::effect::{Cause, Change, KeyPatch};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{
     Ack, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position,
     Revision, Sequence, SessionId, StoreId,
 };
-use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
+use crate::operation::{Edit, Fence, KeyRead, Operation, Outcome, Patch, Step};
 
 /// A number or bytes with a type of its own is written as the number or bytes.
 macro_rules! transparent {
@@ -76,9 +76,10 @@ record! {
     }
     IndexBuild { revision, done_count, total_count }
     Entry { key, value, revision }
-    Event { revision, time_ms, origin, cause, changes }
+    KeyPatch { key, base, edit }
     KeyRead { key, revision }
     Fence { name, fence }
+    Patch { path, revision, create, edit }
     LeaseStatus { ttl_ms, left_ms, presence }
     Version { revision, time_ms, value, is_oldest_known }
     Digest { through, count, hash }
@@ -158,10 +159,23 @@ numbered!(Operation {
     13 => Settle {},
 });
 
-numbered!(Patch {
+numbered!(Step {
+    0 => Field { key: key },
+    1 => Index { index: index },
+});
+
+numbered!(Edit {
     0 => Append { items: items },
     1 => Add { items: items },
     2 => Discard { items: items },
+    3 => SetField { field: field, value: value },
+    4 => DeleteField { field: field },
+    5 => Remove { item: item },
+    6 => AddNumber { by: by },
+    7 => Merge { fields: fields },
+    8 => Clear {},
+    9 => Splice { start: start, delete_count: delete_count, items: items },
+    10 => Replace { value: value },
 });
 
 numbered!(Outcome {
@@ -202,6 +216,7 @@ numbered!(Request {
     28 => OnBehalf { peer: peer, session: session },
     29 => Replicate { subscription: subscription, since: since, partial: partial },
     30 => Following {},
+    40 => TakePatches { by_part: by_part },
 } unknown => Unknown);
 
 numbered!(Reply {
@@ -220,6 +235,45 @@ numbered!(Reply {
     24 => Acting { may_write: may_write, session_known: session_known },
     25 => Following { 0: status },
 });
+
+/// A struct like the others, but for its last field: that is left out where there is nothing in it.
+impl Field for Event {
+    fn put(&self, out: &mut BytesMut) {
+        let has_patches = !self.patches.is_empty();
+        put_array(out, 5 + usize::from(has_patches));
+        self.revision.put(out);
+        self.time_ms.put(out);
+        self.origin.put(out);
+        self.cause.put(out);
+        self.changes.put(out);
+        if has_patches {
+            self.patches.put(out);
+        }
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, Malformed> {
+        let has_patches = match reader.array()? {
+            5 => false,
+            6 => true,
+            _ => return Err(reader.malformed("an array has another number of fields")),
+        };
+        let event = Self {
+            revision: Field::take(reader)?,
+            time_ms: Field::take(reader)?,
+            origin: Field::take(reader)?,
+            cause: Field::take(reader)?,
+            changes: Field::take(reader)?,
+            patches: match has_patches {
+                true => Field::take(reader)?,
+                false => Vec::new(),
+            },
+        };
+        match has_patches && event.patches.is_empty() {
+            true => Err(reader.malformed("no patches where some were announced")),
+            false => Ok(event),
+        }
+    }
+}
 
 impl Field for Cause {
     fn put(&self, out: &mut BytesMut) {

@@ -6,6 +6,7 @@
 
 pub mod codec;
 mod difference;
+pub mod edit;
 pub mod event;
 mod fields;
 mod layout;
@@ -15,14 +16,15 @@ mod status;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Cause, Change};
+use crate::effect::Change;
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
+    Ack, Durability, LeaseId, NamespaceId, PeerKey, Position, Revision, Sequence, SessionId,
 };
 use crate::operation::{Operation, Outcome};
 
 pub use difference::{DIGEST_HASH_BYTES, Digest, Gap, Held};
+pub use event::Event;
 pub use replicate::{CopyPlace, FollowStatus, InstallStart, LogFrame, PartialSnapshot};
 pub use status::{IndexBuild, LeaseStatus, OwnerInfo, OwnerStatus};
 
@@ -232,6 +234,12 @@ pub enum Request {
     },
     /// How far a follower is behind its source; answered by [`Reply::Following`].
     Following,
+    /// Whether streams that are asked for from here on tell of a change of a part of a value by that
+    /// part. Who holds nothing is told whole values all the same. Answered by [`Reply::Done`].
+    TakePatches {
+        /// By the part; if not, by the whole value, as before the first of these requests.
+        by_part: bool,
+    },
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {
@@ -475,19 +483,4 @@ pub struct Version {
     pub value: Option<Bytes>,
     /// What came before is no longer kept: this is how the key was at the oldest revision kept.
     pub is_oldest_known: bool,
-}
-
-/// One transaction as a subscriber sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its place in the one order.
-    pub revision: Revision,
-    /// The owner's clock when it was decided, milliseconds since 1970.
-    pub time_ms: u64,
-    /// Who asked for it.
-    pub origin: Option<Origin>,
-    /// Why it happened.
-    pub cause: Cause,
-    /// Its changes inside the range, in the order they were made.
-    pub changes: Vec<Change>,
 }

@@ -258,6 +258,7 @@ impl Owner {
                 outcome,
                 cause,
                 changes,
+                ..
             }) => (Ok(outcome), cause, changes),
             Err(failure) => (Err(failure), Cause::Write, Vec::new()),
         };
@@ -275,6 +276,7 @@ impl Owner {
             origin,
             cause,
             changes,
+            patches: Vec::new(),
         };
         apply(&mut self.map, &event);
         self.remember(origin, &recorded);

@@ -13,6 +13,7 @@ mod hostile;
 mod leases;
 mod lifecycle;
 mod memory;
+mod parts;
 mod past;
 mod peer;
 mod random;

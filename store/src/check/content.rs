@@ -44,7 +44,7 @@ fn check_footer(
     let path = footer_path(&files.directory, info.id);
     check_owner(&footer.table, &path, files.store)?;
     for entry in footer.table.iter() {
-        footer.value(&entry?.payload)?;
+        footer.content(&entry?.payload)?;
         report.entry_count += 1;
     }
     Ok(())

@@ -103,7 +103,10 @@ fn compare_all(
 }
 
 /// Everything as of a revision; none if snapshots and log do not reach back to it.
-fn layered_at(files: &Files<'_>, revision: Revision) -> Result<Option<LayeredIndex>, StoreError> {
+pub(super) fn layered_at(
+    files: &Files<'_>,
+    revision: Revision,
+) -> Result<Option<LayeredIndex>, StoreError> {
     let snapshot = files.snapshots.iter().rfind(|at| **at <= revision);
     let snapshot = snapshot
         .map(|at| Snapshot::open(files.disk, &files.directory, *at))

@@ -3,13 +3,14 @@
 use objsync_proto::effect::Effect;
 use objsync_proto::ids::{Revision, SurfaceId};
 
+use super::bases::Bases;
 use super::files::Files;
 use super::{CheckPart, CheckReport, Meter, Problem};
-use crate::dict::decode_change;
+use crate::dict;
 use crate::disk::OpenMode;
 use crate::error::StoreError;
-use crate::footer::Footer;
-use crate::frame::{Frame, FrameKind, Malformed};
+use crate::footer::{Footer, OTHER_BASE};
+use crate::frame::{Frame, FrameKind, LoggedTransaction, Malformed};
 use crate::log::{LogReader, SegmentInfo, segment_path};
 use crate::table::TableEntry;
 
@@ -50,12 +51,23 @@ fn check_segment(
     report.bytes += info.bytes;
     let path = segment_path(&files.directory, info.id);
     let mut last = info.before;
+    let mut bases = Bases::new(files, info);
     for read in LogReader::segment(files.disk, &files.directory, info)? {
         let problem = match read {
             Ok((place, frame)) => match check_frame(&frame, last) {
-                Ok(()) => {
+                Ok(transactions) => {
                     report.frame_count += 1;
                     last = last.max(frame.last());
+                    for logged in &transactions {
+                        let transaction = &logged.transaction;
+                        for (namespace, key) in bases.wrong_in(transaction) {
+                            let mut problem = Problem::new(&path, place.offset, OTHER_BASE.0);
+                            let revision = transaction.revision;
+                            problem.revisions = Some((revision, revision));
+                            problem.add_key(namespace, &key);
+                            report.problems.push(problem);
+                        }
+                    }
                     continue;
                 }
                 Err(malformed) => Problem::new(&path, place.offset, malformed.0),
@@ -122,21 +134,22 @@ fn check_behind(
 }
 
 /// That a frame makes sense behind what came before it.
-fn check_frame(frame: &Frame, last: Revision) -> Result<(), Malformed> {
+fn check_frame(frame: &Frame, last: Revision) -> Result<Vec<LoggedTransaction>, Malformed> {
     if frame.header.kind == FrameKind::Transactions && frame.header.first <= last {
         return Err(Malformed("revisions go back"));
     }
-    for logged in frame.transactions()? {
+    let transactions = frame.transactions()?;
+    for logged in &transactions {
         for effect in &logged.transaction.effects {
             check_effect(effect)?;
         }
     }
-    Ok(())
+    Ok(transactions)
 }
 
 fn check_effect(effect: &Effect) -> Result<(), Malformed> {
     match effect.surface {
-        SurfaceId::DICT => decode_change(&effect.body).map(drop),
+        SurfaceId::DICT => dict::decode(&effect.body).map(drop),
         _ => Err(Malformed("an effect of an unknown surface")),
     }
 }

@@ -1,6 +1,6 @@
 //! One batch on its way: what was decided, and what is to be answered.
 
-use objsync_proto::effect::{Cause, Change};
+use objsync_proto::effect::{Cause, Change, KeyPatch};
 use objsync_proto::error::Failure;
 use objsync_proto::ids::{Durability, NamespaceId, Origin, Revision, Sequence, SessionId};
 use objsync_proto::operation::Outcome;
@@ -48,6 +48,8 @@ pub(crate) struct Decision {
     pub(crate) cause: Cause,
     pub(crate) result: Result<Outcome, Failure>,
     pub(crate) changes: Vec<(NamespaceId, Change)>,
+    /// As `changes`, or empty: by which part a change is logged and told.
+    pub(crate) patches: Vec<Option<KeyPatch>>,
     /// What the caller is told, once committed.
     pub(crate) given: Given,
 }

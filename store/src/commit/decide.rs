@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use objsync_proto::effect::{Cause, Change};
+use objsync_proto::effect::{Cause, Change, KeyPatch};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::evaluate::{Decided, evaluate};
 use objsync_proto::ids::{Ack, Durability, NamespaceId, PeerKey, SessionId, SurfaceId};
@@ -141,13 +141,14 @@ impl Core {
             Ok(()) => self.evaluate(writer, batch, namespace, &submission.operation),
             Err(failure) => Ok(Err(failure)),
         };
-        let (result, cause, changes) = match decision {
+        let (result, cause, (changes, patches)) = match decision {
             Ok(Ok(Decided {
                 outcome,
                 cause,
                 changes,
-            })) => (Ok(outcome), cause, changes),
-            Ok(Err(failure)) => (Err(failure), Cause::Write, Vec::new()),
+                patches,
+            })) => (Ok(outcome), cause, compact_all(changes, patches)),
+            Ok(Err(failure)) => (Err(failure), Cause::Write, Default::default()),
             Err(error) => {
                 if let Some(asked) = origin {
                     self.system().sessions.cancel(asked.origin);
@@ -169,7 +170,8 @@ impl Core {
             cause,
             given: self.answer(result.clone(), revision, level),
             result,
-            changes: changes.into_iter().map(compact).collect(),
+            changes,
+            patches,
         };
         if !is_last {
             batch.overlay.put_all(&decision, &self.leases);
@@ -312,6 +314,7 @@ impl Core {
                     cause: Cause::Write,
                     result: Ok(Outcome::Done),
                     changes,
+                    patches: Vec::new(),
                     given: Given::Namespace(namespace, true),
                 };
                 add_transaction(writer, batch, reply, decision);
@@ -329,7 +332,14 @@ impl Core {
             return;
         }
         let first = objsync_proto::ids::Revision(writer.last.0 + 1 - count);
-        let appended = append(writer, batch, FrameKind::Transactions, first);
+        let named = self.name_patches(writer);
+        let appended = match named {
+            Ok(()) => append(writer, batch, FrameKind::Transactions, first),
+            Err(error) => {
+                writer.builder.clear();
+                Err(error)
+            }
+        };
         match appended {
             Ok(()) => {
                 batch.appended = batch.decided.len();
@@ -397,7 +407,7 @@ const COMPACT_BYTES_MAX: usize = 8 << 10;
 
 /// A small change can be a piece of a large buffer of the network, which it would keep alive for
 /// as long as ring and recent map hold it.
-pub(crate) fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceId, Change) {
+fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceId, Change) {
     let key_bytes = change.key.len();
     let bytes = key_bytes + change.value.as_ref().map_or(0, Bytes::len);
     if bytes > COMPACT_BYTES_MAX {
@@ -412,6 +422,20 @@ pub(crate) fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceI
         key: own.slice(..key_bytes),
     };
     (namespace, change)
+}
+
+/// Each change as [`compact`], and what else names its key.
+pub(crate) fn compact_all(
+    changes: Vec<(NamespaceId, Change)>,
+    mut patches: Vec<Option<KeyPatch>>,
+) -> (Vec<(NamespaceId, Change)>, Vec<Option<KeyPatch>>) {
+    let changes: Vec<_> = changes.into_iter().map(compact).collect();
+    for (patch, (_, change)) in patches.iter_mut().zip(&changes) {
+        if let Some(patch) = patch {
+            patch.key = change.key.clone();
+        }
+    }
+    (changes, patches)
 }
 
 fn append(
@@ -441,18 +465,22 @@ pub(super) fn add_transaction(
 ) {
     debug_assert_eq!(decision.revision, writer.last.next());
     writer.last = decision.revision;
+    writer
+        .patches
+        .note(decision.patches.iter().any(Option::is_some));
     writer.builder.begin(&TransactionHead {
         origin: decision.origin,
         cause: decision.cause,
         result: &decision.result,
         effect_count: decision.changes.len() as u64,
     });
-    for (namespace, change) in &decision.changes {
-        let bytes = dict::change_bytes(change);
+    for (place, (namespace, change)) in decision.changes.iter().enumerate() {
+        let patch = decision.patches.get(place).and_then(Option::as_ref);
+        let bytes = dict::change_bytes(change, patch);
         writer
             .builder
             .effect(SurfaceId::DICT, *namespace, bytes, |buffer| {
-                dict::encode_change(change, buffer);
+                dict::encode_change(change, patch, buffer);
             });
     }
     batch.push(reply, What::Transaction(decision));

@@ -29,12 +29,13 @@ use std::sync::atomic::Ordering;
 use objsync_proto::ids::{Durability, Revision};
 
 pub(crate) use batch::Batch;
-pub(crate) use decide::compact;
+pub(crate) use decide::compact_all;
 pub(crate) use job::{Given, Job, ReplyTo, Request};
 pub(crate) use queue::{Lead, Queue};
 
 use crate::core::Core;
 use crate::error::StoreError;
+use crate::format;
 use crate::frame::BatchBuilder;
 use crate::log::LogWriter;
 
@@ -55,6 +56,28 @@ pub(crate) struct Writer {
     pub(crate) revision_max: Revision,
     pub(crate) batch: Batch,
     pub(crate) closed: bool,
+    pub(crate) patches: Patches,
+}
+
+/// Whether the log has changes of values by the part, and `FORMAT` says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Patches {
+    /// This owner has written none.
+    #[default]
+    None,
+    /// One is in the next frame.
+    Next,
+    /// `FORMAT` says so.
+    Named,
+}
+
+impl Patches {
+    /// Another transaction goes into the next frame.
+    pub(crate) fn note(&mut self, has_patches: bool) {
+        if has_patches && *self == Self::None {
+            *self = Self::Next;
+        }
+    }
 }
 
 impl Writer {
@@ -69,6 +92,16 @@ impl Writer {
 }
 
 impl Core {
+    /// Before the first frame with a change of a value by the part: earlier programs must not read
+    /// on here.
+    pub(crate) fn name_patches(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        if writer.patches == Patches::Next {
+            format::name_patches(&*self.disk, &self.directory)?;
+            writer.patches = Patches::Named;
+        }
+        Ok(())
+    }
+
     /// Has a request decided, and waits until it is answered.
     pub(crate) fn run_here(&self, request: Request) -> Result<Given, StoreError> {
         self.refuse_if_closed()?;

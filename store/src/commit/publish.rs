@@ -61,6 +61,7 @@ impl Core {
                         (origin, decision.cause),
                         changes,
                     );
+                    let published = published.with_patches(std::mem::take(&mut decision.patches));
                     Some(published.with_old(old.pop_front().unwrap_or_default()))
                 }
                 _ => None,

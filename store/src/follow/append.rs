@@ -3,13 +3,14 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{NamespaceId, PeerKey, Position, Revision};
+use objsync_proto::ids::{PeerKey, Position, Revision};
 
 use super::Shipped;
-use crate::commit::{Writer, compact};
+use super::unfold::{Unfolded, Unfolding};
+use crate::commit::{Writer, compact_all};
 use crate::core::Core;
+use crate::dict::Logged;
 use crate::epoch::EpochStart;
 use crate::error::StoreError;
 use crate::feed::Published;
@@ -34,7 +35,8 @@ pub struct Applied {
 struct Checked {
     frame: Frame,
     transactions: Vec<LoggedTransaction>,
-    changes: Vec<Vec<(NamespaceId, Change)>>,
+    /// Of each transaction.
+    changes: Vec<Unfolded>,
     granted: Option<PeerKey>,
 }
 
@@ -64,6 +66,9 @@ impl Core {
         }
         self.poison.check()?;
         let checked = self.check_all(writer, frames)?;
+        let has_patches = |one: &Checked| one.changes.iter().any(|(_, parts)| !parts.is_empty());
+        writer.patches.note(checked.iter().any(has_patches));
+        self.name_patches(writer)?;
         let before = writer.log.next_index();
         let failed = checked
             .iter()
@@ -90,6 +95,7 @@ impl Core {
         let mut epoch = writer.epoch;
         let mut last = writer.last;
         let mut checked = Vec::with_capacity(frames.len());
+        let mut has_parts = false;
         for Shipped(frame) in frames {
             let header = &frame.header;
             if header.index != next {
@@ -110,12 +116,36 @@ impl Core {
                 last = Revision(end - 1);
             }
             next.0 += 1;
-            checked.push(self.check(frame)?);
+            let (frame, transactions) = self.check(frame)?;
+            let changes = transactions
+                .iter()
+                .map(|logged| dict_changes(&logged.transaction.effects))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|malformed| refused(&frame, malformed.0))?;
+            let is_part = |(_, change): &(_, Logged)| matches!(change, Logged::Patch(_));
+            has_parts |= changes.iter().flatten().any(is_part);
+            checked.push((frame, transactions, changes));
         }
-        Ok(checked)
+        let mut unfolding = Unfolding::new(self, has_parts);
+        let all = checked.into_iter();
+        all.map(|(frame, transactions, changes)| {
+            let granted = event_of(&frame).map_err(|malformed| refused(&frame, malformed.0))?;
+            let mut unfolded = Vec::with_capacity(changes.len());
+            for (logged, changes) in transactions.iter().zip(changes) {
+                let one = unfolding.next(logged.transaction.revision, changes)?;
+                unfolded.push(one.map_err(|what| refused(&frame, &format!("with {what}")))?);
+            }
+            Ok(Checked {
+                frame,
+                transactions,
+                changes: unfolded,
+                granted,
+            })
+        })
+        .collect()
     }
 
-    fn check(&self, frame: Frame) -> Result<Checked, StoreError> {
+    fn check(&self, frame: Frame) -> Result<(Frame, Vec<LoggedTransaction>), StoreError> {
         let path = log_directory(&self.directory);
         if let FrameKind::Other(kind) = frame.header.kind
             && !frame.header.skippable
@@ -124,18 +154,7 @@ impl Core {
             return Err(StoreError::Unsupported { path, what });
         }
         let transactions = recovery::take_transactions(&frame, &path, 0)?;
-        let changes = transactions
-            .iter()
-            .map(|logged| dict_changes(&logged.transaction.effects))
-            .collect::<Result<_, _>>();
-        let changes = changes.map_err(|malformed| refused(&frame, malformed.0))?;
-        let granted = event_of(&frame).map_err(|malformed| refused(&frame, malformed.0))?;
-        Ok(Checked {
-            frame,
-            transactions,
-            changes,
-            granted,
-        })
+        Ok((frame, transactions))
     }
 
     /// Shows frames that are durable. Gives the keys whose grants have changed.
@@ -161,9 +180,9 @@ impl Core {
         } = checked;
         let keeps_old = self.feed.keeps_old();
         let mut published = Vec::with_capacity(transactions.len());
-        for (logged, changes) in transactions.iter().zip(changes) {
+        for (logged, (changes, patches)) in transactions.iter().zip(changes) {
             let revision = logged.transaction.revision;
-            let changes: Vec<_> = changes.into_iter().map(compact).collect();
+            let (changes, patches) = compact_all(changes, patches);
             let old: Vec<Option<Bytes>> = match keeps_old {
                 true => self.old_values(&changes),
                 false => Vec::new(),
@@ -172,7 +191,7 @@ impl Core {
             let time_ms = frame.header.time_ms;
             let origin = (logged.origin(), logged.transaction.cause);
             let one = Published::new(revision, time_ms, origin, changes);
-            published.push(one.with_old(old));
+            published.push(one.with_patches(patches).with_old(old));
         }
         if !published.is_empty() {
             self.state.publish(frame.last());

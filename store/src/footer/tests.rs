@@ -19,6 +19,14 @@ fn open(directory: &Path, info: SegmentInfo) -> Footer {
     Footer::open_or_write(&RealDisk, directory, STORE, info).unwrap()
 }
 
+fn value(footer: &Footer, payload: &Bytes) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(match footer.content(payload)? {
+        Content::Removed => None,
+        Content::Whole(value) => Some(value.to_vec()),
+        Content::Parts { .. } => panic!("no part was written"),
+    })
+}
+
 #[test]
 fn footer_has_the_last_value_of_each_key_in_order() {
     let directory = tempfile::tempdir().unwrap();
@@ -29,12 +37,12 @@ fn footer_has_the_last_value_of_each_key_in_order() {
         .iter()
         .map(|entry| {
             let entry = entry.unwrap();
-            let value = footer.value(&entry.payload).unwrap();
+            let found = value(&footer, &entry.payload).unwrap();
             (
                 entry.section.namespace.0,
                 entry.key.to_vec(),
                 entry.revision.0,
-                value,
+                found,
             )
         })
         .collect();
@@ -87,7 +95,7 @@ fn value_that_changed_in_its_segment_is_found_out() {
     std::fs::write(&path, bytes).unwrap();
     let section = Section::dict(objsync_proto::ids::NamespaceId(2));
     let entry = footer.table.get(section, b"k").unwrap().unwrap();
-    let error = footer.value(&entry.payload).unwrap_err();
+    let error = value(&footer, &entry.payload).unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { offset, .. } if offset == at as u64));
 }
 
@@ -101,8 +109,8 @@ fn place_past_the_end_is_refused_before_memory_is_taken() {
         bytes: u32::MAX,
         crc: 0,
     };
-    ValuePlace::put(Some(place), &mut payload);
-    assert!(footer.value(&payload.into()).is_err());
+    Held::Whole(place).put(&mut payload);
+    assert!(value(&footer, &payload.into()).is_err());
 }
 
 /// A salvage does not know where a damaged segment ends: the length alone says what is too much.
@@ -126,9 +134,9 @@ fn value_over_the_limit_is_refused_before_memory_is_taken() {
             crc: crc32c::crc32c(&vec![0; bytes]),
         };
         let mut payload = Vec::new();
-        ValuePlace::put(Some(place), &mut payload);
-        let value = footer.value(&payload.into());
-        let refused = matches!(value, Err(StoreError::Corrupt { .. }));
+        Held::Whole(place).put(&mut payload);
+        let found = value(&footer, &payload.into());
+        let refused = matches!(found, Err(StoreError::Corrupt { .. }));
         assert_eq!(refused, is_refused, "{bytes} bytes");
     }
 }

@@ -16,7 +16,7 @@ use objsync_proto::wire::KeyRange;
 use super::{Index, IndexBatch, Visit, is_empty_range};
 use crate::error::StoreError;
 use crate::footer::Footer;
-use crate::merge::{Merge, Source};
+use crate::merge::{self, Merge, Source};
 use crate::snapshot::Snapshot;
 use crate::store::Stored;
 use crate::table::{Section, TableEntry};
@@ -48,23 +48,48 @@ impl LayeredIndex {
         self.revision
     }
 
-    /// The newest entry of a key, and the layer it stands in; none for the snapshot.
-    fn find(
+    /// The revision of a key's entry; none if it has none. Cheaper than the entry.
+    pub(crate) fn revision_of(
         &self,
         namespace: NamespaceId,
         key: &[u8],
-    ) -> Result<Option<(TableEntry, Option<&Footer>)>, StoreError> {
-        let section = Section::dict(namespace);
-        for layer in self.layers.iter().rev() {
-            if let Some(entry) = layer.table.get(section, key)? {
-                return Ok(Some((entry, Some(layer))));
-            }
-        }
-        let Some(snapshot) = &self.snapshot else {
+    ) -> Result<Option<Revision>, StoreError> {
+        let Some((entry, layer)) = self.find(namespace, key)? else {
             return Ok(None);
         };
-        let entry = snapshot.table().get(section, key)?;
-        Ok(entry.map(|entry| (entry, None)))
+        let has_value = layer.is_none_or(|layer| layer.has_value(&entry.payload).unwrap_or(true));
+        Ok(has_value.then_some(entry.revision))
+    }
+
+    /// The entries of a key, the newest first, each with the layer it stands in; none for the
+    /// snapshot.
+    fn entries<'a>(
+        &'a self,
+        namespace: NamespaceId,
+        key: &'a [u8],
+    ) -> impl Iterator<Item = Result<(TableEntry, Option<&'a Footer>), StoreError>> {
+        let section = Section::dict(namespace);
+        let layers = self
+            .layers
+            .iter()
+            .rev()
+            .map(|layer| (&layer.table, Some(&**layer)));
+        let snapshot = self
+            .snapshot
+            .iter()
+            .map(|snapshot| (snapshot.table(), None));
+        layers.chain(snapshot).filter_map(move |(table, layer)| {
+            let entry = table.get(section, key).transpose()?;
+            Some(entry.map(|entry| (entry, layer)))
+        })
+    }
+
+    fn find<'a>(
+        &'a self,
+        namespace: NamespaceId,
+        key: &'a [u8],
+    ) -> Result<Option<(TableEntry, Option<&'a Footer>)>, StoreError> {
+        self.entries(namespace, key).next().transpose()
     }
 
     /// All entries of a range of a namespace, removed keys included.
@@ -97,14 +122,12 @@ impl LayeredIndex {
 
 impl Index for LayeredIndex {
     fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        let Some((entry, layer)) = self.find(namespace, key)? else {
+        let mut entries = self.entries(namespace, key);
+        let Some((entry, layer)) = entries.next().transpose()? else {
             return Ok(None);
         };
-        let value = match layer {
-            None => Some(entry.payload),
-            Some(layer) => layer.value(&entry.payload)?.map(Bytes::from),
-        };
         let revision = entry.revision;
+        let value = merge::gather((entry, layer), entries)?;
         Ok(value.map(|value| Stored { value, revision }))
     }
 

@@ -2,9 +2,12 @@
 
 use std::iter::Peekable;
 
+use bytes::Bytes;
 use objsync_proto::ids::Revision;
+use objsync_proto::patched;
 
-use super::runs::Runs;
+use super::Loss;
+use super::runs::{Part, Run, Runs};
 use super::tables::{Sound, Tables};
 use crate::error::StoreError;
 use crate::table::{Section, TableEntry};
@@ -14,12 +17,22 @@ type Entries<'a> = Peekable<Box<dyn Iterator<Item = Result<TableEntry, StoreErro
 /// Walks over snapshots and runs together.
 pub(super) struct Choice<'a> {
     snapshots: Vec<(&'a Sound, Entries<'a>)>,
-    /// With whether its entries say that a key was removed.
-    runs: Vec<(bool, Entries<'a>)>,
+    /// With what its entries say of a key.
+    runs: Vec<(Says, Entries<'a>)>,
+    /// Told the keys of which a part of the value has changed that is not known any more.
+    short: &'a mut Loss,
+}
+
+/// What the entries of a table of a run say.
+#[derive(Clone, Copy)]
+enum Says {
+    Put,
+    Removed,
+    Parts,
 }
 
 impl<'a> Choice<'a> {
-    pub(super) fn new(tables: &'a Tables, runs: &'a Runs<'_>) -> Self {
+    pub(super) fn new(tables: &'a Tables, runs: &'a Runs<'_>, short: &'a mut Loss) -> Self {
         let peekable = |entries: Box<dyn Iterator<Item = _> + 'a>| entries.peekable();
         let snapshots = tables.list.iter();
         Self {
@@ -29,9 +42,21 @@ impl<'a> Choice<'a> {
             runs: runs
                 .list
                 .iter()
-                .flat_map(|run| [(false, &run.puts), (true, &run.removals)])
-                .map(|(is_removal, table)| (is_removal, peekable(Box::new(table.iter()))))
+                .flat_map(|run| {
+                    let Run {
+                        puts,
+                        removals,
+                        parts,
+                    } = run;
+                    [
+                        (Says::Put, puts),
+                        (Says::Removed, removals),
+                        (Says::Parts, parts),
+                    ]
+                })
+                .map(|(says, table)| (says, peekable(Box::new(table.iter()))))
                 .collect(),
+            short,
         }
     }
 
@@ -53,27 +78,33 @@ impl<'a> Choice<'a> {
                     known = (sound.revision, entry);
                 }
             }
-            let (floor, mut best) = known;
-            let mut newest = floor;
-            for (is_removal, entries) in &mut self.runs {
+            let (floor, best) = known;
+            let mut found = Found {
+                newest: floor,
+                best,
+                is_short: false,
+            };
+            for (says, entries) in &mut self.runs {
                 let Some(entry) = entries.next_if(is_it).transpose()? else {
                     continue;
                 };
-                if entry.revision > newest {
-                    newest = entry.revision;
-                    best = (!*is_removal).then_some(entry);
+                if entry.revision > found.newest {
+                    found.go_on(*says, entry);
                 }
             }
-            if best.is_some() {
-                return Ok(best);
+            if found.is_short {
+                self.short.add_key(section.namespace, &key);
+            }
+            if found.best.is_some() {
+                return Ok(found.best);
             }
         }
     }
 
-    fn lowest(&mut self) -> Result<Option<(Section, bytes::Bytes)>, StoreError> {
+    fn lowest(&mut self) -> Result<Option<(Section, Bytes)>, StoreError> {
         let snapshots = self.snapshots.iter_mut().map(|(_, entries)| entries);
         let runs = self.runs.iter_mut().map(|(_, entries)| entries);
-        let mut lowest: Option<(Section, bytes::Bytes)> = None;
+        let mut lowest: Option<(Section, Bytes)> = None;
         for entries in snapshots.chain(runs) {
             match entries.peek() {
                 Some(Ok(entry)) => {
@@ -90,6 +121,46 @@ impl<'a> Choice<'a> {
             }
         }
         Ok(lowest)
+    }
+}
+
+/// What is known of one key so far.
+struct Found {
+    newest: Revision,
+    /// None for a key that was removed, or that nobody has heard of.
+    best: Option<TableEntry>,
+    /// Parts changed that could not be applied: what they changed is lost.
+    is_short: bool,
+}
+
+impl Found {
+    fn go_on(&mut self, says: Says, entry: TableEntry) {
+        match says {
+            Says::Put | Says::Removed => {
+                self.newest = entry.revision;
+                self.best = matches!(says, Says::Put).then_some(entry);
+                self.is_short = false;
+            }
+            Says::Parts => {
+                for part in Part::take_all(&entry.payload).unwrap_or_default() {
+                    self.is_short |= part.revision > self.newest && !self.apply(&part);
+                }
+            }
+        }
+    }
+
+    /// Applies what changed to the value that it changed; false if that is not the one here.
+    fn apply(&mut self, part: &Part) -> bool {
+        let Some(best) = self.best.as_mut().filter(|best| best.revision == part.base) else {
+            return false;
+        };
+        let Ok(value) = patched::apply(&best.payload, &part.edits) else {
+            return false;
+        };
+        best.payload = value;
+        best.revision = part.revision;
+        self.newest = part.revision;
+        true
     }
 }
 

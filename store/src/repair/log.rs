@@ -6,18 +6,20 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use objsync_proto::ids::{FrameIndex, Revision};
 use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
 use super::origin::Origin;
-use super::runs::Runs;
+use super::runs::{Part, Runs};
 use super::tables::Tables;
 use super::{Loss, Meter};
 use crate::core::System;
+use crate::dict::Logged;
 use crate::disk::{Disk, OpenMode, Unreadable};
 use crate::epoch::Epochs;
 use crate::error::StoreError;
-use crate::footer::{Footer, footer_path, is_removal};
+use crate::footer::{Content, Footer, footer_path, is_removal};
 use crate::frame::{FRAME_ALIGN_BYTES, Frame, FrameHeader, FrameKind};
 use crate::log::{SegmentHeader, SegmentId, SegmentInfo, SegmentReader, Step, segment_path};
 use crate::recovery;
@@ -350,8 +352,18 @@ impl<'a> LogReading<'a> {
             }
         }
         for (section, revision, change) in records {
-            let key = (section, &change.key[..]);
-            self.runs.add(key, revision, change.value.as_deref())?;
+            let key = (section, &change.key()[..]);
+            match &change {
+                Logged::Whole(change) => self.runs.add(key, revision, change.value.as_deref())?,
+                Logged::Patch(patch) => {
+                    let part = Part {
+                        revision,
+                        base: patch.base,
+                        edits: vec![Bytes::copy_from_slice(&patch.edit)],
+                    };
+                    self.runs.add_part(key, part)?;
+                }
+            }
         }
         if self.covered.is_none_or(|covered| id > covered) {
             let place = (&*path, offset);
@@ -415,9 +427,20 @@ impl<'a> LogReading<'a> {
                 continue;
             };
             let key = (entry.section, &entry.key[..]);
-            let value = footer.as_ref().map(|footer| footer.value(&entry.payload));
-            match value {
-                Some(Ok(value)) => self.runs.add(key, entry.revision, value.as_deref())?,
+            let content = footer.as_ref();
+            let content = content.map(|footer| footer.content(&entry.payload));
+            let revision = entry.revision;
+            match content {
+                Some(Ok(Content::Whole(value))) => self.runs.add(key, revision, Some(&value))?,
+                Some(Ok(Content::Removed)) => self.runs.add(key, revision, None)?,
+                Some(Ok(Content::Parts { base, edits })) => {
+                    let part = Part {
+                        revision,
+                        base,
+                        edits,
+                    };
+                    self.runs.add_part(key, part)?;
+                }
                 None if is_removal(&entry.payload) => self.runs.add(key, entry.revision, None)?,
                 Some(Err(StoreError::Corrupt { .. })) | None => {
                     losses[gap.loss].add_key(entry.section.namespace, &entry.key);

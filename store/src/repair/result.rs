@@ -21,7 +21,7 @@ use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
 use crate::format::write_format;
 use crate::frame::{BatchBuilder, FrameHeader, FrameKind};
-use crate::log::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId};
+use crate::log::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, log_directory};
 use crate::manifest::{Manifest, manifest_path};
 use crate::recovery;
 use crate::snapshot::{SYSTEM_PIECE_BYTES, snapshot_directory, snapshot_path};
@@ -60,7 +60,14 @@ pub(super) fn write(
     for (index, piece) in (0_u32..).zip(system.chunks(SYSTEM_PIECE_BYTES)) {
         writer.push(Section::SYSTEM, &index.to_be_bytes(), revision, piece)?;
     }
-    report.entry_count = write_entries(&mut writer, &tables, &reading, (revision, meter))?;
+    let what = "parts of values that changed after what is lost: these keys are as before that";
+    let mut short = Loss::new(&log_directory(&origin.directory), 0..0, what);
+    short.are_keys_known = true;
+    let known = (&tables, &reading);
+    report.entry_count = write_entries(&mut writer, known, (revision, meter), &mut short)?;
+    if short.key_count > 0 {
+        report.losses.push(short);
+    }
     writer.finish()?;
     write_segment(
         (disk, target),
@@ -176,11 +183,11 @@ fn next_segment(origin: &Origin, tables: &Tables) -> SegmentId {
 /// Writes what is known of each key; tells how many there are.
 fn write_entries(
     writer: &mut TableWriter<'_>,
-    tables: &Tables,
-    reading: &LogReading<'_>,
+    (tables, reading): (&Tables, &LogReading<'_>),
     (revision, meter): (Revision, &mut Meter<'_>),
+    short: &mut Loss,
 ) -> Result<u64, StoreError> {
-    let mut entries = Choice::new(tables, &reading.runs).peekable();
+    let mut entries = Choice::new(tables, &reading.runs, short).peekable();
     let catalog = Section::dict(NamespaceId::CATALOG);
     let is_catalog = |entry: &Result<TableEntry, StoreError>| {
         let entry = entry.as_ref().ok();

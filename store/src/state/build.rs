@@ -14,6 +14,7 @@ use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::wire::Entry;
 
 use super::{DictState, Mover, Room, StateOptions, lock};
+use crate::dict::Logged;
 use crate::error::StoreError;
 use crate::index::{Index, IndexBatch, IndexChange, Reused};
 use crate::recent::Recent;
@@ -28,6 +29,9 @@ const REPLAY_BYTES: usize = 8 << 20;
 
 /// The changes of one transaction, in order.
 pub type Changes = Vec<(NamespaceId, Change)>;
+
+/// The same as the log has them: of some only the part that changed.
+pub type LoggedChanges = Vec<(NamespaceId, Logged)>;
 
 /// Log and snapshots, as the state needs them.
 pub trait History: Send + Sync + 'static {
@@ -53,7 +57,7 @@ pub trait History: Send + Sync + 'static {
         &self,
         after: Revision,
         to: Revision,
-        each: &mut dyn FnMut(Revision, Changes) -> Result<(), StoreError>,
+        each: &mut dyn FnMut(Revision, LoggedChanges) -> Result<(), StoreError>,
     ) -> Result<(), StoreError>;
 
     /// How many entries the newest snapshot has.
@@ -350,7 +354,7 @@ impl DictState {
         };
         let history = &self.options.history;
         history.replay(candidate.revision, to, &mut |revision, changes| {
-            ahead.apply_all(revision, changes);
+            ahead.apply_logged(revision, changes)?;
             while ahead.recent_bytes() > REPLAY_BYTES && advance(revision)? {}
             Ok(())
         })?;

@@ -5,7 +5,7 @@ use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{LeaseId, NamespaceId, Revision};
 use objsync_proto::lease::{self, EntryKey, HeldLock, Hold, Lease, Member};
-use objsync_proto::operation::{Fence, KeyRead, Operation, Outcome, Patch};
+use objsync_proto::operation::{Edit, Fence, KeyRead, Operation, Outcome, Patch};
 use objsync_proto::stored::{self, Compression};
 use objsync_proto::value::{self, Value};
 
@@ -188,19 +188,23 @@ impl State {
     fn patch(&self, namespace: NamespaceId, key: &Bytes, patch: &Patch) -> Decided {
         let held = self.content.get(&(namespace, key.clone()));
         let present = held.map(|held| value::decode(&stored::open(&held.value).unwrap()).unwrap());
-        let items = patch
-            .items()
-            .iter()
-            .map(|item| value::decode(item).unwrap());
+        if let Edit::SetField { field, value } = &patch.edit {
+            return self.set_field(namespace, key, (field, value));
+        }
+        let (Edit::Append { items } | Edit::Add { items } | Edit::Discard { items }) = &patch.edit
+        else {
+            panic!("the model does not do {patch:?}");
+        };
+        let items = items.iter().map(|item| value::decode(item).unwrap());
         let items: Vec<Value> = items.collect();
         let invalid = || (Err(ErrorKind::Invalid), Vec::new());
-        let (count, new) = match (patch, present.clone()) {
-            (Patch::Append { .. }, Some(Value::List(list))) => {
+        let (count, new) = match (&patch.edit, present.clone()) {
+            (Edit::Append { .. }, Some(Value::List(list))) => {
                 let all: Vec<_> = list.into_iter().chain(items).collect();
                 (all.len(), Value::List(all))
             }
-            (Patch::Append { .. }, None) => (items.len(), Value::List(items)),
-            (Patch::Append { .. }, Some(_)) => return invalid(),
+            (Edit::Append { .. }, None) => (items.len(), Value::List(items)),
+            (Edit::Append { .. }, Some(_)) => return invalid(),
             (_, Some(Value::Set(_)) | None) => {
                 let before = match present {
                     Some(Value::Set(set)) => set,
@@ -209,7 +213,7 @@ impl State {
                 let count = before.len();
                 let mut all = before;
                 all.retain(|one| !items.contains(one));
-                if matches!(patch, Patch::Add { .. }) {
+                if matches!(patch.edit, Edit::Add { .. }) {
                     all.extend(items.into_iter().fold(Vec::new(), |mut all, item| {
                         if !all.contains(&item) {
                             all.push(item);
@@ -222,15 +226,55 @@ impl State {
             _ => return invalid(),
         };
         let outcome = Ok(Outcome::Number(count as i64));
-        let is_same = match patch {
-            Patch::Append { items } => items.is_empty(),
+        let is_same = match &patch.edit {
+            Edit::Append { items } => items.is_empty(),
             _ => count == 0,
         };
         if is_same {
             return (outcome, Vec::new());
         }
-        let sealed = stored::seal(&value::encode(&new).unwrap(), Compression::None).unwrap();
-        (outcome, vec![(namespace, change_to(key, Some(&sealed)))])
+        let payload = value::encode(&new).unwrap();
+        (
+            outcome,
+            vec![(namespace, self.patched(namespace, key, &payload))],
+        )
+    }
+
+    fn set_field(
+        &self,
+        namespace: NamespaceId,
+        key: &Bytes,
+        (field, new): (&Bytes, &Bytes),
+    ) -> Decided {
+        let Some(held) = self.content.get(&(namespace, key.clone())) else {
+            return (Err(ErrorKind::NotFound), Vec::new());
+        };
+        let present = value::decode(&stored::open(&held.value).unwrap()).unwrap();
+        let Value::Dict(mut fields) = present else {
+            return (Err(ErrorKind::Invalid), Vec::new());
+        };
+        let (field, new) = (value::decode(field).unwrap(), value::decode(new).unwrap());
+        let there = fields.iter_mut().find(|(name, _)| *name == field);
+        let outcome = Ok(Outcome::Number(i64::from(there.is_none())));
+        match there {
+            Some((_, value)) if *value == new => return (outcome, Vec::new()),
+            Some((_, value)) => *value = new,
+            None => fields.push((field, new)),
+        }
+        let payload = value::encode(&Value::Dict(fields)).unwrap();
+        (
+            outcome,
+            vec![(namespace, self.patched(namespace, key, &payload))],
+        )
+    }
+
+    /// A new value, packed as the one before it.
+    fn patched(&self, namespace: NamespaceId, key: &Bytes, payload: &[u8]) -> Change {
+        let sealed = match self.content.get(&(namespace, key.clone())) {
+            Some(held) => stored::repack(payload, &held.value),
+            None => stored::seal(payload, Compression::None),
+        };
+        change_to(key, Some(&sealed.unwrap()))
     }
 
     fn end_lease(&self, namespace: NamespaceId, lease: LeaseId) -> Changes {

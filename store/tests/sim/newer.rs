@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use objsync_proto::ids::{LeaseId, NamespaceId, Revision};
-use objsync_proto::operation::{Fence, KeyRead, Operation, Patch};
+use objsync_proto::operation::{Edit, Fence, KeyRead, Operation, Patch};
+use objsync_proto::stored::{self, Compression};
+use objsync_proto::value::{self, Value};
 
 use crate::harness::random::Random;
 use crate::harness::{key_of, payload_of, value_of};
@@ -23,7 +25,7 @@ pub fn operation(random: &mut Random, state: &State, namespace: NamespaceId) -> 
         false => leases[random.below(leases.len() as u64) as usize],
     };
     let ttl_ms = |random: &mut Random| 1 + random.of_bits(0, 11);
-    match random.below(24) {
+    match random.below(29) {
         0..=4 => {
             let lease = random.chance(2).then(|| lease(random));
             let is_timed = lease.is_none() || random.chance(2);
@@ -50,12 +52,21 @@ pub fn operation(random: &mut Random, state: &State, namespace: NamespaceId) -> 
             Operation::Unlock { name, fence }
         }
         14..=18 => transact(random, state, namespace),
-        19..=22 => Operation::Patch {
+        19 | 20 => Operation::Patch {
             key: match random.chance(10) {
                 true => key(random),
                 false => key_of(&format!("p{}", random.below(2))),
             },
             patch: patch(random),
+        },
+        21..=23 => record(random),
+        24..=27 => Operation::Patch {
+            key: key_of(&format!("r{}", random.below(2))),
+            patch: Edit::SetField {
+                field: payload_of(&format!("field {}", random.below(6))),
+                value: payload_of(&text(random)),
+            }
+            .into(),
         },
         _ => Operation::Settle,
     }
@@ -101,12 +112,30 @@ fn transact(random: &mut Random, state: &State, namespace: NamespaceId) -> Opera
     }
 }
 
+/// A value so large that a change of a part of it is logged as that; or its end.
+fn record(random: &mut Random) -> Operation {
+    let key = key_of(&format!("r{}", random.below(2)));
+    if random.chance(5) {
+        return Operation::Delete { key };
+    }
+    let bulk = "bulk ".repeat(100 + random.below(100) as usize);
+    let fields = vec![(Value::from("bulk"), Value::from(bulk.as_str()))];
+    let payload = value::encode(&Value::Dict(fields)).unwrap();
+    let compression = match random.chance(3) {
+        true => Compression::Zstd(3),
+        false => Compression::None,
+    };
+    let value = stored::seal(&payload, compression).unwrap();
+    Operation::Put { key, value }
+}
+
 fn patch(random: &mut Random) -> Patch {
     let item = |random: &mut Random| payload_of(&format!("item {}", random.below(5)));
     let items: Vec<Bytes> = (0..random.below(4)).map(|_| item(random)).collect();
     match random.below(4) {
-        0 => Patch::Append { items },
-        1 => Patch::Discard { items },
-        _ => Patch::Add { items },
+        0 => Edit::Append { items },
+        1 => Edit::Discard { items },
+        _ => Edit::Add { items },
     }
+    .into()
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use objsync::{Ack, Attempts, Dict, ErrorKind, Pending};
 use objsync_proto::effect::Change;
 use objsync_proto::ids::Revision;
-use objsync_proto::operation::{Operation, Outcome};
+use objsync_proto::operation::{Edit, Operation, Outcome, Patch};
 use objsync_proto::stored::{self, Compression};
-use objsync_proto::value;
+use objsync_proto::value::{self, Value};
 
 use crate::harness::key_of;
 use crate::harness::random::Random;
@@ -36,6 +36,10 @@ pub enum Work {
     /// In a transaction: moves the one to the other if it is there, else sets it. One that is
     /// overtaken by others changes nothing.
     Move(Bytes, Bytes),
+    /// Sets a value that holds much else beside the number.
+    Record(Bytes),
+    /// Changes the number in such a value, and nothing else of it.
+    Patch(Bytes),
     /// Sets the key that marks the end of a run.
     Mark,
 }
@@ -67,7 +71,10 @@ impl Work {
     /// Draws one; `known` are values that the client has seen.
     pub fn draw(random: &mut Random, known: &State) -> Self {
         let key = any_key(random);
-        match random.below(20) {
+        let record = key_of(&format!("record{}", random.below(2)));
+        match random.below(25) {
+            20 => Self::Record(record),
+            21.. => Self::Patch(record),
             0..6 => Self::Set(key),
             6..9 => Self::Delete(key),
             9..13 => {
@@ -98,6 +105,14 @@ impl Work {
                 value: sealed(number),
             },
             Self::Mark => Self::Set(mark()).operation(number),
+            Self::Record(key) => Operation::Put {
+                key,
+                value: stored::seal(&record(number), Compression::None).unwrap(),
+            },
+            Self::Patch(key) => Operation::Patch {
+                key,
+                patch: patch(number),
+            },
             Self::Delete(key) => Operation::Delete { key },
             Self::Swap(key, guess) => Operation::CompareAndSet {
                 key,
@@ -119,6 +134,11 @@ impl Work {
         match self.clone() {
             Self::Set(key) => dict.set(&key, payload(number)).map(done),
             Self::Mark => dict.set(&mark(), payload(number)).map(done),
+            Self::Record(key) => dict.set(&key, record(number)).map(done),
+            Self::Patch(key) => {
+                let patched = dict.patch(&key, patch(number));
+                patched.map(|number| (Seen::Number(number), None))
+            }
             Self::Delete(key) => {
                 let told =
                     |(was_there, ack): (bool, Ack)| (Seen::Flag(was_there), Some(ack.revision));
@@ -157,6 +177,11 @@ impl Work {
         match self {
             Self::Set(key) => (Seen::Done, vec![(key.clone(), Some(number))]),
             Self::Mark => (Seen::Done, vec![(mark(), Some(number))]),
+            Self::Record(key) => (Seen::Done, vec![(key.clone(), Some(number))]),
+            Self::Patch(key) if state.contains_key(key) => {
+                (Seen::Number(0), vec![(key.clone(), Some(number))])
+            }
+            Self::Patch(_) => (Seen::Refused(ErrorKind::NotFound), Vec::new()),
             Self::Delete(key) => (
                 Seen::Flag(state.contains_key(key)),
                 removal(key).into_iter().collect(),
@@ -227,7 +252,7 @@ pub fn seen(outcome: &Outcome) -> Seen {
 /// What a caller was told: a refusal is an answer too, without a revision.
 pub fn told(result: objsync::Result<(Seen, Option<Revision>)>) -> Heard {
     result.or_else(|error| match error.kind() {
-        ErrorKind::Invalid => Ok((Seen::Refused(ErrorKind::Invalid), None)),
+        kind @ (ErrorKind::Invalid | ErrorKind::NotFound) => Ok((Seen::Refused(kind), None)),
         kind => Err(kind),
     })
 }
@@ -248,11 +273,41 @@ pub fn payload(number: i64) -> Bytes {
     value::int_payload(number).to_vec().into()
 }
 
+/// A value with so much beside the number that a change of that alone is told as such.
+fn record(number: i64) -> Bytes {
+    let bulk = "what is never sent again ".repeat(8);
+    let fields = vec![
+        (Value::from("number"), Value::from(number)),
+        (Value::from("bulk"), Value::from(bulk.as_str())),
+    ];
+    value::encode(&Value::Dict(fields)).unwrap()
+}
+
+fn patch(number: i64) -> Patch {
+    Patch::from(Edit::SetField {
+        field: value::to_payload("number").unwrap(),
+        value: payload(number),
+    })
+}
+
 fn sealed(number: i64) -> Bytes {
     stored::seal(&value::int_payload(number), Compression::None).unwrap()
 }
 
 /// The number in a stored value.
 pub fn number_in(stored: &Bytes) -> i64 {
-    value::from_payload(&stored::open(stored).unwrap()).unwrap()
+    number_of(&stored::open(stored).unwrap())
+}
+
+/// The number in a payload: all of it, or beside the bulk that belongs there.
+pub fn number_of(payload: &Bytes) -> i64 {
+    let Value::Dict(fields) = value::decode(payload).unwrap() else {
+        return value::from_payload(payload).unwrap();
+    };
+    let [(_, number), _] = &fields[..] else {
+        panic!("{fields:?}");
+    };
+    let number: i64 = value::from_payload(&value::encode(number).unwrap()).unwrap();
+    assert_eq!(*payload, record(number), "the rest of it is as it was put");
+    number
 }

@@ -2,6 +2,7 @@
 
 mod difference;
 mod partial;
+mod parts;
 mod rules;
 mod whole;
 
@@ -46,6 +47,7 @@ impl Owner {
             origin: None,
             cause: Cause::Write,
             changes,
+            patches: Vec::new(),
         });
         revision
     }

@@ -94,9 +94,9 @@ impl History for Past {
         &self,
         after: Revision,
         to: Revision,
-        each: &mut dyn FnMut(Revision, Changes) -> Result<(), StoreError>,
+        each: &mut dyn FnMut(Revision, LoggedChanges) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut log: BTreeMap<u64, Changes> = BTreeMap::new();
+        let mut log: BTreeMap<u64, LoggedChanges> = BTreeMap::new();
         for ((namespace, key), versions) in lock(&self.model).iter() {
             for (revision, value) in versions {
                 if after.0 < *revision && *revision <= to.0 {
@@ -105,7 +105,7 @@ impl History for Past {
                         value: value.as_ref().map(|v| Bytes::copy_from_slice(v)),
                     };
                     let changes = log.entry(*revision).or_default();
-                    changes.push((NamespaceId(*namespace), change));
+                    changes.push((NamespaceId(*namespace), Logged::Whole(change)));
                 }
             }
         }

@@ -7,7 +7,9 @@ use objsync::ErrorKind;
 use objsync_proto::error::Failure;
 use objsync_proto::ids::{Ack, PeerKey, Position, Revision};
 use objsync_proto::operation::Outcome;
-use objsync_proto::replica::{Applied, Exchanged, Lookup, Mode, Replica, Sink, State as Phase};
+use objsync_proto::replica::{
+    Applied, Exchanged, Lookup, Mode, Replica, ReplicaError, Sink, State as Phase,
+};
 use objsync_proto::session::{ClientSession, Completion};
 use objsync_proto::wire::{Feed, Hello, KeyRange, Reply, Request, ToOwner, ToPeer};
 
@@ -26,6 +28,8 @@ pub struct Client {
     pub known: State,
     welcomed: bool,
     is_partial: bool,
+    /// It was told of a part of a value that it does not hold.
+    wants_whole: bool,
     /// Gets and barriers on their way, with the moment they began.
     gets: BTreeMap<u64, (Bytes, u64)>,
     barriers: BTreeMap<u64, u64>,
@@ -74,6 +78,7 @@ impl Client {
             known: State::new(),
             welcomed: false,
             is_partial,
+            wants_whole: false,
             gets: BTreeMap::new(),
             barriers: BTreeMap::new(),
             next_request: 1,
@@ -83,7 +88,7 @@ impl Client {
     }
 
     pub fn connect(&mut self) {
-        let mut connection = Connection::new(self.peer);
+        let mut connection = Connection::new(self.peer, !self.wants_whole);
         connection.up.send(&ToOwner::Hello(Hello {
             program: String::from("sim"),
             namespace: String::from("default"),
@@ -157,9 +162,20 @@ impl Client {
         let Some(connection) = &mut self.connection else {
             return;
         };
+        // What follows a part that it could not apply is of no use.
+        if self.wants_whole && connection.by_part {
+            return;
+        }
         for frame in connection.feed.land::<Feed>(random) {
             let mut told = Told::default();
-            self.replica.feed(frame, &mut told).unwrap();
+            let fed = self.replica.feed(frame, &mut told);
+            let is_unpatchable = matches!(fed, Err(ReplicaError::Unpatchable { .. }));
+            if is_unpatchable {
+                assert!(self.replica.is_partial(), "{fed:?}");
+                self.wants_whole = true;
+            } else {
+                fed.unwrap();
+            }
             self.watch_on(told.changes, told.is_exchanged, history, trace);
             for id in told.barriers {
                 if let Some(at) = self.barriers.remove(&id) {
@@ -167,6 +183,13 @@ impl Client {
                     let now = trace.note(0, format_args!("{} is past {id}", self.number));
                     self.read(key, (now, Some(at)), history);
                 }
+            }
+            if is_unpatchable {
+                // It comes back, and asks for whole values.
+                if let Some(connection) = &mut self.connection {
+                    connection.is_broken = true;
+                }
+                return;
             }
         }
     }
@@ -287,9 +310,9 @@ impl Client {
 pub fn heard(result: Result<(Outcome, Ack), Failure>) -> Heard {
     match result {
         Ok((outcome, ack)) => Ok((seen(&outcome), Some(ack.revision))),
-        Err(failure) if failure.kind == ErrorKind::Invalid => {
-            Ok((Seen::Refused(ErrorKind::Invalid), None))
-        }
-        Err(failure) => Err(failure.kind),
+        Err(failure) => match failure.kind {
+            kind @ (ErrorKind::Invalid | ErrorKind::NotFound) => Ok((Seen::Refused(kind), None)),
+            kind => Err(kind),
+        },
     }
 }

@@ -26,12 +26,14 @@ pub struct Connection {
     answered: usize,
     /// How far the subscription is; none without one.
     cursor: Option<Revision>,
+    /// The subscriber is told of changes of parts of values by the part.
+    pub by_part: bool,
     /// The owner has ended it.
     pub is_broken: bool,
 }
 
 impl Connection {
-    pub fn new(peer: PeerKey) -> Self {
+    pub fn new(peer: PeerKey, by_part: bool) -> Self {
         Self {
             up: Stream::default(),
             down: Stream::default(),
@@ -42,6 +44,7 @@ impl Connection {
             asked: 0,
             answered: 0,
             cursor: None,
+            by_part,
             is_broken: false,
         }
     }
@@ -195,7 +198,7 @@ impl Connection {
     fn send<'a>(&mut self, list: impl Iterator<Item = &'a Published>) {
         let mut events = Vec::new();
         for published in list {
-            events.extend(published.encoded(NamespaceId::DEFAULT));
+            events.extend(published.encoded(NamespaceId::DEFAULT, self.by_part));
             self.cursor = Some(published.revision);
         }
         if !events.is_empty() {

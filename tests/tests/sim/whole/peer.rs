@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use objsync::{Dict, Durability, ObjectError, Options, ReplicaMode, Surroundings, Target, Watch};
 use objsync_proto::ids::Revision;
+use objsync_proto::key;
 use objsync_proto::wire::KeyRange;
-use objsync_proto::{key, value};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::site::Site;
 use crate::harness::random::Random;
 use crate::history::{Read, Watched};
-use crate::work::{Heard, State, Work, any_key, mark, told};
+use crate::work::{Heard, State, Work, any_key, mark, number_of, told};
 
 /// Handles of all peers, counted.
 const HANDLES_PER_PEER: usize = 1_000;
@@ -170,7 +170,7 @@ impl Peer {
             }
             let numbers = page
                 .into_iter()
-                .map(|(key, payload)| (key, value::from_payload(&payload).unwrap()));
+                .map(|(key, payload)| (key, number_of(&payload)));
             state.extend(numbers);
         }
     }
@@ -284,7 +284,7 @@ impl Peer {
             let Ok(found) = open.dict.fetch(&key).await else {
                 return;
             };
-            let found: Option<i64> = found.map(|payload| value::from_payload(&payload).unwrap());
+            let found: Option<i64> = found.map(|payload| number_of(&payload));
             self.note(format_args!("{handle} has read {found:?}"));
             match found {
                 Some(number) => self.known.insert(key.clone(), number),
@@ -358,9 +358,7 @@ async fn follow(site: Arc<Site>, watch: Watch, place: usize) -> Option<Revision>
                 return None;
             }
         };
-        let number: Option<i64> = event
-            .value
-            .map(|value| value::from_payload(&value).unwrap());
+        let number: Option<i64> = event.value.map(|value| number_of(&value));
         let (revision, key) = (event.revision, event.key);
         let is_own = event.origin_is_self;
         site.note(format_args!(

@@ -273,6 +273,7 @@ fn largest_transaction_fits_a_frame_and_comes_back() {
         origin: None,
         cause: Cause::Write,
         changes,
+        patches: Vec::new(),
     };
     comes_back(&[Feed::Events(vec![event])], FRAME_BYTES_MAX);
 }
@@ -304,6 +305,7 @@ fn events_that_pass_one_frame_go_in_several() {
             key: Bytes::from_static(b"k"),
             value: Some(vec![1; crate::limits::FEED_FRAME_BYTES / 3].into()),
         }],
+        patches: Vec::new(),
     };
     let events: Vec<Event> = (1..6).map(event).collect();
     let parts: Vec<Bytes> = events.iter().map(event::encode).collect();

@@ -18,7 +18,7 @@ use crate::limits::{
     FRAME_BYTES_MAX, HELLO_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_LOG_BYTES, HISTORY_VERSIONS_MAX,
     SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
 };
-use crate::operation::{Operation, Outcome, Patch};
+use crate::operation::{Edit, Operation, Outcome, Step};
 use crate::wire::codec::{feed_type, to_owner_type, to_peer_type};
 use crate::wire::fields::Field;
 use crate::wire::{
@@ -107,7 +107,8 @@ fn numbers_of_variants_are_those_of_the_page() {
         variants::<Operation>(any::operation())
     );
     assert_eq!(numbers("### Outcome"), variants::<Outcome>(any::outcome()));
-    assert_eq!(numbers("### Patch"), variants::<Patch>(any::patch()));
+    assert_eq!(numbers("### Step"), variants::<Step>(any::step()));
+    assert_eq!(numbers("### Edit"), variants::<Edit>(any::edit()));
     assert_eq!(
         numbers("### Request and its reply"),
         variants::<Request>(any::request())
@@ -134,7 +135,17 @@ fn structs_have_as_many_fields_as_the_page_says() {
         let row = rows.iter().find(|row| row[0] == name).expect(name);
         row[1].split(", ").count()
     };
-    let event = sample(any::any_event());
+    let event = Event {
+        patches: Vec::new(),
+        ..sample(any::any_event())
+    };
+    let mut told_by_part = event.clone();
+    told_by_part.patches.push(sample(any::key_patch()));
+    assert_eq!(
+        fields(&told_by_part),
+        fields(&event) + 1,
+        "the text has the sixth"
+    );
     let change = Change {
         key: Bytes::new(),
         value: None,
@@ -182,6 +193,7 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("Change", fields(&change)),
         ("Entry", fields(&sample(any::entry()))),
         ("Event", fields(&event)),
+        ("KeyPatch", fields(&sample(any::key_patch()))),
         ("Version", fields(&sample(any::version()))),
         ("KeyRange", fields(&sample(any::range()))),
         ("Grant", fields(&sample(any::grant()))),
@@ -195,13 +207,14 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("Failure", fields(&sample(any::failure()))),
         ("KeyRead", fields(&sample(any::key_read()))),
         ("Fence", fields(&sample(any::fence()))),
+        ("Patch", fields(&sample(any::patch()))),
         ("LeaseStatus", fields(&sample(any::lease_status()))),
         ("Digest", fields(&sample(any::digest()))),
         ("Gap", fields(&sample(any::gap()))),
     ] {
         assert_eq!(found, on_page(name), "{name}");
     }
-    assert_eq!(rows.len(), 27, "every struct of the page is compared");
+    assert_eq!(rows.len(), 29, "every struct of the page is compared");
 }
 
 #[test]
@@ -265,6 +278,7 @@ fn examples_are_the_frames_of_the_page() {
         origin,
         cause: Cause::Write,
         changes,
+        patches: Vec::new(),
     };
     let history = Request::History {
         key: Bytes::from_static(b"k"),

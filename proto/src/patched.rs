@@ -1,0 +1,99 @@
+//! Patches that were decided, as log and feed have them, and what they make of a value.
+//!
+//! An edit is the bytes of a [`Patch`] without its conditions. It means something on one entry
+//! only, the one of [`KeyPatch::base`]: whoever applies it has compared revisions first.
+//!
+//! Invariants
+//! * The same edits on the same value give the same bytes, one by one or several at once, so that
+//!   a log that is read in other steps comes to the same values.
+//! * Values are opened and packed in one place: [`apply`].
+
+use bytes::Bytes;
+
+use crate::effect::KeyPatch;
+use crate::ids::Revision;
+use crate::operation::{Edit, Patch};
+use crate::patch;
+use crate::stored::{self, StoredError};
+use crate::wire::edit;
+
+/// Bytes that a patch takes in the log beside key and edit, at most: the revision of its base.
+const BASE_BYTES: usize = 10;
+
+/// Why an edit makes nothing of a value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatchedError {
+    /// The edit's bytes are no edit.
+    #[error("edit is malformed at byte {offset}: {reason}")]
+    Malformed {
+        /// Where in it.
+        offset: usize,
+        /// What was wrong there.
+        reason: &'static str,
+    },
+    /// The value cannot be opened, or the new one not be packed.
+    #[error("value of an edit")]
+    Stored(#[from] StoredError),
+    /// The value is nothing that the edit can change.
+    #[error("edit does not fit the value: {0}")]
+    Unfit(String),
+}
+
+/// A decided patch as log and feed tell it, if that is shorter than the value it led to; else they
+/// tell the value.
+#[must_use]
+pub fn told(key: &Bytes, patch: &Patch, base: Revision, value: &Bytes) -> Option<KeyPatch> {
+    let edit = edit::encode(patch);
+    (edit.len() + BASE_BYTES < value.len()).then(|| KeyPatch {
+        key: key.clone(),
+        base,
+        edit,
+    })
+}
+
+/// The stored value that edits make of one, in order.
+///
+/// Cost: opens and packs the value once, and copies it for each edit, but for runs of appends to
+/// one list, which count as one.
+///
+/// # Errors
+/// One of them cannot be applied: they were decided on another value, or the bytes are damaged.
+pub fn apply(value: &Bytes, edits: &[Bytes]) -> Result<Bytes, PatchedError> {
+    let mut payload = stored::open(value)?;
+    let mut pending: Option<Patch> = None;
+    for edit in edits {
+        let next = edit::decode(edit)?;
+        let is_joined = pending.as_mut().is_some_and(|last| join(last, &next));
+        if !is_joined && let Some(patch) = pending.replace(next) {
+            payload = applied(payload, &patch)?;
+        }
+    }
+    if let Some(patch) = pending {
+        payload = applied(payload, &patch)?;
+    }
+    Ok(stored::repack(&payload, value)?)
+}
+
+fn applied(payload: Bytes, patch: &Patch) -> Result<Bytes, PatchedError> {
+    match patch::apply(Some(&payload), patch) {
+        Ok(applied) => Ok(applied.payload.map_or(payload, Bytes::from)),
+        // A key is told by who knows it.
+        Err(error) => Err(PatchedError::Unfit(error.failure(&[]).message)),
+    }
+}
+
+/// Makes one patch of two that follow each other, where that comes to the same.
+fn join(first: &mut Patch, second: &Patch) -> bool {
+    let is_same_part = first.path == second.path;
+    match (&mut first.edit, &second.edit) {
+        (Edit::Append { items }, Edit::Append { items: more }) if is_same_part => {
+            items.extend_from_slice(more);
+            true
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
