@@ -337,7 +337,6 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         state.want_index();
     }
     let surfaces = replay_surfaces(&state, &history, committed)?;
-    let packs = Packs::open(PackOptions::new(directory, &options, known.store))?;
     let given = tail.last;
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),
@@ -361,7 +360,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         snapshots: history.snapshots.clone(),
         history,
         poison,
-        packs,
+        packs: Packs::open(PackOptions::new(directory, &options, known.store))?,
         surfaces,
         queue: Queue::default(),
         writer: Mutex::new(writer),
