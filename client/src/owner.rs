@@ -307,6 +307,9 @@ fn answer_request(
         | Request::Fetch { .. }
         | Request::FetchAt { .. }
         | Request::AwaitLock { .. }
+        | Request::MissingChunks { .. }
+        | Request::EndUpload { .. }
+        | Request::FetchChunks { .. }
         | Request::Unknown { .. } => {
             let text = "this request is for a connection, and this process owns the store";
             return Err(ObjectError::new(ErrorKind::Invalid, text));

@@ -13,6 +13,8 @@
 //! | [`value`] | what may be a value, and its MessagePack payload |
 //! | [`bigint`] | integers of any size |
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
+//! | [`chunk`] | the pieces of a large value, and the tree over them |
+//! | [`stored_chunks`] | how the store keeps a value whose content lies in chunks |
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
 //! | [`patch`] | what a change of a part makes of a value |
@@ -25,6 +27,7 @@
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
+pub mod chunk;
 pub mod digest;
 pub mod effect;
 pub mod error;
@@ -41,5 +44,6 @@ pub mod patched;
 pub mod replica;
 pub mod session;
 pub mod stored;
+pub mod stored_chunks;
 pub mod value;
 pub mod wire;

@@ -21,6 +21,7 @@
 //! | [`told`] | the log as it is told on: parts of values, and the values they lead to |
 //! | [`past`], [`versions`] | the state as of an earlier revision; what a key was over time |
 //! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
+//! | [`packs`] | the chunks of large values, each stored once; which of them are dead |
 //! | `leases` | what ends when: leases, times to live, locks |
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
@@ -63,6 +64,7 @@ pub mod log;
 pub mod manifest;
 mod merge;
 pub mod options;
+pub mod packs;
 pub mod past;
 mod pins;
 pub mod poison;
@@ -93,10 +95,12 @@ pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
 pub use follow::{
-    Applied, Ship, ShipCursor, Shipped, Stage, Whole, discard_partial, partial_snapshot, promote,
+    Applied, ChunkSink, Ship, ShipCursor, Shipped, Stage, Whole, discard_partial, partial_snapshot,
+    promote,
 };
 pub use leases::{FreedLock, Keeper, OnUnlock, UnlockWaker};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
+pub use packs::{ChunkHold, ChunkPins, ChunkStatus, Chunks, Collected};
 pub use past::Past;
 pub use reader::{ENTRY_BYTES as PAGE_ENTRY_BYTES, Reader};
 pub use repair::{Loss, RepairPart, RepairProgress, RepairReport, repair};

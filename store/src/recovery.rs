@@ -35,6 +35,7 @@ use crate::lock::Lock;
 use crate::log::{LogWriter, OpenSegment, SegmentHeader, SegmentInfo, Segments};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::StoreOptions;
+use crate::packs::{PackOptions, Packs};
 use crate::poison::Poison;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stamps::Stamps;
@@ -341,7 +342,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     if !options.readonly {
         state.want_index();
     }
-    replay_surfaces(&state, &history, committed)?;
+    let surfaces = replay_surfaces(&state, &history, committed)?;
     let given = tail.last;
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),
@@ -365,6 +366,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         snapshots: history.snapshots.clone(),
         history,
         poison,
+        packs: Packs::open(PackOptions::new(directory, &options, known.store))?,
+        surfaces,
         queue: Queue::default(),
         writer: Mutex::new(writer),
         appended: AtomicU64::new(committed.0),
@@ -449,10 +452,11 @@ fn replay_surfaces(
     state: &Arc<DictState>,
     history: &LogHistory,
     committed: Revision,
-) -> Result<(), StoreError> {
+) -> Result<Surfaces, StoreError> {
     let mut surfaces = Surfaces::default();
     surfaces.register(Arc::new(DictSurface::new(state.clone())));
-    replay::replay_surfaces(&surfaces, history, committed)
+    replay::replay_surfaces(&surfaces, history, committed)?;
+    Ok(surfaces)
 }
 
 fn authority_of(kind: AuthorityKind, directory: &Path) -> Box<dyn Authority> {

@@ -13,7 +13,7 @@ use crate::limits::{
     TTL_MS_MAX,
 };
 use crate::operation::{Edit, Fence, KeyRead, Operation, Patch, Step};
-use crate::stored;
+use crate::stored_chunks;
 use crate::value;
 use crate::wire::KeyRange;
 
@@ -89,8 +89,7 @@ pub(super) fn ended_fits(ended: &[(NamespaceId, Change)]) -> Result<(), Failure>
 fn check_change(key: &[u8], value: Option<&Bytes>) -> Result<(), Failure> {
     key::check(key).map_err(|error| invalid(error.to_string()))?;
     let Some(value) = value else { return Ok(()) };
-    stored::check(value)
-        .map(drop)
+    stored_chunks::check(value)
         .map_err(|error| invalid(format!("value of key {}: {error}", key::describe(key))))
 }
 

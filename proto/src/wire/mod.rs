@@ -4,9 +4,11 @@
 //! one-way stream from the owner for each subscription; and one-way bulk streams for fetches, both
 //! carrying [`Feed`]. A frame is: length of the rest as a varint, one type byte, a MessagePack body.
 
+mod chunks;
 pub mod codec;
 mod difference;
 pub mod edit;
+mod entries;
 pub mod event;
 mod fields;
 mod layout;
@@ -16,14 +18,18 @@ mod status;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::chunk::record::ChunkRecord;
 use crate::effect::Change;
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, LeaseId, NamespaceId, PeerKey, Position, Revision, Sequence, SessionId,
+    Ack, ChunkId, Durability, LeaseId, NamespaceId, PeerKey, Position, Revision, Sequence,
+    SessionId,
 };
 use crate::operation::{Operation, Outcome};
 
+pub use chunks::{ChunkPlace, Upload, record_bytes};
 pub use difference::{DIGEST_HASH_BYTES, Digest, Gap, Held};
+pub use entries::{Entry, KeyRange, Version};
 pub use event::Event;
 pub use replicate::{CopyPlace, FollowStatus, InstallStart, LogFrame, PartialSnapshot};
 pub use status::{IndexBuild, LeaseStatus, OwnerInfo, OwnerStatus};
@@ -240,29 +246,41 @@ pub enum Request {
         /// By the part; if not, by the whole value, as before the first of these requests.
         by_part: bool,
     },
+    /// Which of these chunks the owner lacks, as far as this peer may know; those that it has are
+    /// kept for this connection. Answered by [`Reply::MissingChunks`].
+    MissingChunks {
+        /// The key that they are meant for: what its present value names is known to who may read
+        /// it.
+        key: Bytes,
+        /// At most `limits::CHUNKS_ASKED_MAX`.
+        ids: Vec<ChunkId>,
+    },
+    /// Answered by [`Reply::Done`] once an upload has brought so many chunks, all of them are
+    /// durable, and they are kept for this connection.
+    EndUpload {
+        /// Which.
+        upload: u64,
+        /// Chunks and nodes that were sent in it.
+        count: u64,
+    },
+    /// Send chunks and nodes of a value, on a bulk stream: [`Feed::Chunks`] with those that are
+    /// there and that this peer may read, and [`Feed::Complete`]. Answered by [`Reply::Done`].
+    FetchChunks {
+        /// Chosen by the client, not in use on this connection; shares numbers with subscriptions.
+        subscription: u64,
+        /// The key of the value.
+        key: Bytes,
+        /// The revision that wrote the value.
+        revision: Revision,
+        /// At most `limits::CHUNKS_ASKED_MAX`.
+        places: Vec<ChunkPlace>,
+    },
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {
         /// Its number.
         number: u8,
     },
-}
-
-/// A half-open range of encoded keys.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct KeyRange {
-    /// First key, included. Empty for "from the first".
-    pub start: Bytes,
-    /// End, not included; none for "to the last".
-    pub end: Option<Bytes>,
-}
-
-impl KeyRange {
-    /// Whether a key lies in the range.
-    #[must_use]
-    pub fn contains(&self, key: &[u8]) -> bool {
-        key >= &self.start[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
-    }
 }
 
 /// Permission for a key to use this store.
@@ -378,6 +396,11 @@ pub enum Reply {
     },
     /// How far a follower is behind its source; none from an owner.
     Following(Option<FollowStatus>),
+    /// Chunks to be uploaded.
+    MissingChunks {
+        /// Those of the ids asked for, in their order.
+        ids: Vec<ChunkId>,
+    },
 }
 
 /// From the owner to a subscriber or fetcher, on a one-way stream.
@@ -458,29 +481,6 @@ pub enum Feed {
         /// How far the source is.
         position: Position,
     },
-}
-
-/// A key and its value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The encoded key.
-    pub key: Bytes,
-    /// The stored value.
-    pub value: Bytes,
-    /// When it was written.
-    pub revision: Revision,
-}
-
-/// What a key was from one revision on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
-    /// The revision that wrote it.
-    pub revision: Revision,
-    /// The owner's clock when it was decided, milliseconds since 1970; none where only a snapshot
-    /// tells of it.
-    pub time_ms: Option<u64>,
-    /// The stored value; none when the key was removed.
-    pub value: Option<Bytes>,
-    /// What came before is no longer kept: this is how the key was at the oldest revision kept.
-    pub is_oldest_known: bool,
+    /// Chunks and nodes that were asked for, or that the frames which follow name.
+    Chunks(Vec<ChunkRecord>),
 }

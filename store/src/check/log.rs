@@ -1,12 +1,14 @@
 //! Every frame of every segment.
 
+use std::path::Path;
+
 use objsync_proto::effect::Effect;
 use objsync_proto::ids::{Revision, SurfaceId};
 
 use super::bases::Bases;
 use super::files::Files;
 use super::{CheckPart, CheckReport, Meter, Problem};
-use crate::dict;
+use crate::dict::{self, Logged};
 use crate::disk::OpenMode;
 use crate::error::StoreError;
 use crate::footer::{Footer, OTHER_BASE};
@@ -54,7 +56,7 @@ fn check_segment(
     let mut bases = Bases::new(files, info);
     for read in LogReader::segment(files.disk, &files.directory, info)? {
         let problem = match read {
-            Ok((place, frame)) => match check_frame(&frame, last) {
+            Ok((place, frame)) => match check_frame(files, (&path, place.offset), &frame, last) {
                 Ok(transactions) => {
                     report.frame_count += 1;
                     last = last.max(frame.last());
@@ -134,22 +136,36 @@ fn check_behind(
 }
 
 /// That a frame makes sense behind what came before it.
-fn check_frame(frame: &Frame, last: Revision) -> Result<Vec<LoggedTransaction>, Malformed> {
+fn check_frame(
+    files: &Files<'_>,
+    (path, offset): (&Path, u64),
+    frame: &Frame,
+    last: Revision,
+) -> Result<Vec<LoggedTransaction>, Malformed> {
     if frame.header.kind == FrameKind::Transactions && frame.header.first <= last {
         return Err(Malformed("revisions go back"));
     }
     let transactions = frame.transactions()?;
     for logged in &transactions {
+        let revision = logged.transaction.revision;
         for effect in &logged.transaction.effects {
-            check_effect(effect)?;
+            let needs = Some(&effect.chunks[..]);
+            let place = (path, offset, revision);
+            match check_effect(effect)? {
+                Logged::Whole(change) => {
+                    files.named.add((effect.namespace, &change), place, needs)?;
+                }
+                Logged::Patch(_) if effect.chunks.is_empty() => {}
+                Logged::Patch(_) => return Err(Malformed("a part of a value that names chunks")),
+            }
         }
     }
     Ok(transactions)
 }
 
-fn check_effect(effect: &Effect) -> Result<(), Malformed> {
+fn check_effect(effect: &Effect) -> Result<Logged, Malformed> {
     match effect.surface {
-        SurfaceId::DICT => dict::decode(&effect.body).map(drop),
+        SurfaceId::DICT => dict::decode(&effect.body),
         _ => Err(Malformed("an effect of an unknown surface")),
     }
 }

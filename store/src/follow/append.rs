@@ -66,6 +66,7 @@ impl Core {
         }
         self.poison.check()?;
         let checked = self.check_all(writer, frames)?;
+        self.admit_shipped(&checked)?;
         let has_patches = |one: &Checked| one.changes.iter().any(|(_, parts)| !parts.is_empty());
         writer.patches.note(checked.iter().any(has_patches));
         self.name_patches(writer)?;
@@ -143,6 +144,25 @@ impl Core {
             })
         })
         .collect()
+    }
+
+    /// The chunks that frames name came before them.
+    fn admit_shipped(&self, checked: &[Checked]) -> Result<(), StoreError> {
+        for one in checked {
+            let effects = one
+                .transactions
+                .iter()
+                .flat_map(|logged| &logged.transaction.effects);
+            let ids: Vec<_> = effects.flat_map(|effect| &effect.chunks).copied().collect();
+            if ids.is_empty() {
+                continue;
+            }
+            if let Some(id) = self.packs.admit_ids(&ids)?.first() {
+                let what = format!("that names chunk {id}, which did not come before it");
+                return Err(refused(&one.frame, &what));
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, frame: Frame) -> Result<(Frame, Vec<LoggedTransaction>), StoreError> {

@@ -146,11 +146,7 @@ impl<'a> Runs<'a> {
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        name: &str,
-        entry_of: &EntryOf<'_>,
-    ) -> Result<Arc<Table>, StoreError> {
+    fn write(&mut self, name: &str, entry_of: &EntryOf<'_>) -> Result<Arc<Table>, StoreError> {
         // A file that is left is taken for a footer of no segment, and removed.
         let name = format!("run-{}-{name}.keys", self.list.len());
         let path = log_directory(self.target).join(name);
