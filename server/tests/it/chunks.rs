@@ -427,7 +427,7 @@ async fn copy_holds_every_chunk_that_its_log_and_its_snapshot_name() {
     let limits = StoreLimits {
         segment_bytes: 64 << 10,
         snapshot_log_bytes: 64 << 10,
-        retention_bytes: 64 << 10,
+        retention_bytes: 256 << 10,
         ..StoreLimits::default()
     };
     let source = Source::start_in(
@@ -446,21 +446,18 @@ async fn copy_holds_every_chunk_that_its_log_and_its_snapshot_name() {
     .await;
     client.open_session().await;
     // Until the log begins after it: the copy begins with a snapshot.
-    for number in 0..60 {
+    let mut number = 0;
+    while source.store.status().snapshot_bytes == 0 {
+        assert!(number < 5_000, "no snapshot comes");
         client
             .put(&format!("filler {}", number % 3), &"x".repeat(8_000))
             .await;
+        source
+            .store
+            .flush(source.store.position().revision)
+            .unwrap();
+        number += 1;
     }
-    source
-        .store
-        .flush(source.store.position().revision)
-        .unwrap();
-    let has_snapshot = async {
-        while source.store.status().snapshot_bytes == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    within(has_snapshot).await;
     let copy = Copy::of(&source).await;
     copy.catch_up(&source.store).await;
     let held = copy.follower.store().unwrap();
