@@ -9,7 +9,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
-from objsync import _registry, _settings
+from objsync import _registry, _roots, _settings
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
 from objsync._past import Past
@@ -89,6 +89,7 @@ class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
         else:
             self._connect(place, settings)
         _registry.add(self)
+        _roots.give_face(self, settings.get("content"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_reopen, (type(self), *self._recipe))
@@ -363,14 +364,14 @@ class DiskObject(Object):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         *,
         durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
         settings = {
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "namespace": namespace,
             "readonly": readonly,
@@ -398,7 +399,7 @@ class CompressedDiskObject(Object):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         compression_level: int = 5,
         *,
         durability: Literal["sync", "buffered"] = "sync",
@@ -407,7 +408,7 @@ class CompressedDiskObject(Object):
     ) -> None:
         settings = {
             "compression": compression_level,
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "namespace": namespace,
             "readonly": readonly,
@@ -447,7 +448,7 @@ class NetworkObject(Object):
         self,
         host: str,
         port: int | None = None,
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         *,
         namespace: str = "default",
         link: str | None = None,
@@ -459,7 +460,7 @@ class NetworkObject(Object):
         offline: Literal["wait", "queue"] = "wait",
     ) -> None:
         settings = {
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "link": link,
             "namespace": namespace,
