@@ -93,7 +93,7 @@ class Source(Protocol):
 class Node(Protocol):
     """A live object, as its root sees it."""
 
-    PLAIN: ClassVar[type]
+    PLAIN: ClassVar[Any]
     _root: Root
     _path: Path
     _base: Any
