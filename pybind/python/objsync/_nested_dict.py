@@ -103,7 +103,7 @@ class LiveDict(Live, dict[Any, Any]):
         return dict.fromkeys(iterable, value)
 
     def __eq__(self, other: object) -> bool:
-        theirs: Any = other._ready() if isinstance(other, Live) else other
+        theirs = _ready(other)
         return bool(self._ready() == theirs) if isinstance(theirs, dict) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
@@ -239,6 +239,10 @@ class LiveDict(Live, dict[Any, Any]):
         """
         self._check()
         return self._root.patch(self, "incr", (by,), (self._stored(key)[0],))
+
+
+def _ready(other: Any) -> Any:
+    return other._ready() if isinstance(other, Live) else other
 
 
 class Keys(KeysView[Any]):

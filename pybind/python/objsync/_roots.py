@@ -239,7 +239,7 @@ class Attribute:
         self._read = whole
         return True, hasattr(whole, self.key), getattr(whole, self.key, None), False
 
-    def patch(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
+    def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
         while True:
             before = self._face._whole()
             if conditional and before != self._read:
@@ -253,7 +253,7 @@ class Attribute:
             if self._face._swap(before, after):
                 return number
 
-    def held(self, root: Root, top: Node | None) -> None:
+    def held(self, root: Root, top: Node) -> None:
         pass
 
     def ended(self) -> None:

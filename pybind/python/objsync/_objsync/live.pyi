@@ -33,7 +33,7 @@ class Place:
         newest conditional patch from here has changed it.
         """
 
-    def patch(
+    def apply(
         self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]
     ) -> int:
         """Changes a part of the value; returns the number of the edit.
@@ -42,7 +42,7 @@ class Place:
         is still what was read last.
         """
 
-    def held(self, root: Root, top: Node | None) -> None:
+    def held(self, root: Root, top: Node) -> None:
         """Remembers, without holding them, the root of the objects and the object of the whole value."""
 
     def ended(self) -> None:
