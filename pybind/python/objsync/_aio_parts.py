@@ -7,7 +7,7 @@ import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from objsync import _loop
 from objsync._native import (
@@ -20,8 +20,12 @@ from objsync._native import (
     native_transactions,
 )
 from objsync._records import Ack, Event
+from objsync._types import K, V
 
 __all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView", "Watch"]
+
+T = TypeVar("T")
+Item = TypeVar("Item")
 
 UNANSWERED_MAX: Final = 1024
 """Writes of a pipeline in flight before `Pipeline.set` waits for the oldest."""
@@ -65,8 +69,17 @@ class Opened:
             error.add_note(str(failure))
 
 
-class Entries:
-    """Keys, values or items in key order, all of one moment; for ``async for``."""
+class Entries(Generic[Item]):
+    """Keys, values or items in key order, all of one moment; for ``async for``.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1, "b": 2}) as d:
+    ...         return [key async for key in d.keys(reverse=True)]
+    >>> asyncio.run(main())
+    ['b', 'a']
+    """
 
     def __init__(
         self, handle: AnyHandle, what: str, bounds: dict[str, Any], reverse: bool
@@ -78,12 +91,12 @@ class Entries:
             self._start = native_transactions.transact_pages
         self._scan = (handle, what, tuple(bounds.values()), reverse)
         self._pages: Pages | None = None
-        self._ready: deque[Any] = deque()
+        self._ready: deque[Item] = deque()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Item]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> Item:
         if not self._ready:
             if self._pages is None:
                 self._pages = await _loop.call(self._start, *self._scan)
@@ -93,8 +106,19 @@ class Entries:
         return self._ready.popleft()
 
 
-class RangeReader:
-    """A part of a dictionary, by range or prefix of keys, to iterate."""
+class RangeReader(Generic[K, V]):
+    """A part of a dictionary, by range or prefix of keys, to iterate.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1, "b": 2}) as d, d.snapshot() as s:
+    ...         some = s.range("b")
+    ...         keys, values = [key async for key in some.keys()], [value async for value in some.values()]
+    ...         return keys, values, [item async for item in some.items()]
+    >>> asyncio.run(main())
+    (['b'], [2], [('b', 2)])
+    """
 
     def __init__(
         self,
@@ -107,24 +131,33 @@ class RangeReader:
         self._handle = handle
         self._bounds = {"start": start, "stop": stop, "prefix": prefix}
 
-    def keys(self, *, reverse: bool = False) -> Entries:
+    def keys(self, *, reverse: bool = False) -> Entries[K]:
         """The keys in order, or from the last to the first."""
         return Entries(self._handle, "keys", self._bounds, reverse)
 
-    def values(self, *, reverse: bool = False) -> Entries:
+    def values(self, *, reverse: bool = False) -> Entries[V]:
         """The values, in the order of their keys."""
         return Entries(self._handle, "values", self._bounds, reverse)
 
-    def items(self, *, reverse: bool = False) -> Entries:
+    def items(self, *, reverse: bool = False) -> Entries[tuple[K, V]]:
         """The (key, value) pairs, in the order of their keys."""
         return Entries(self._handle, "items", self._bounds, reverse)
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[K]:
         return self.keys()
 
 
-class RangeView(RangeReader):
-    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared."""
+class RangeView(RangeReader[K, V]):
+    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a:1": 1, "a:2": 2, "b": 3}) as d:
+    ...         return await d.prefix("a:").clear(), await d.copy()
+    >>> asyncio.run(main())
+    (2, {'b': 3})
+    """
 
     _handle: Handle
 
@@ -133,7 +166,7 @@ class RangeView(RangeReader):
         return await asyncio.to_thread(self._handle._delete_range, **self._bounds)
 
 
-class Past(RangeReader):
+class Past(RangeReader[K, V]):
     """A dictionary as it was at one revision, to read; made by `Object.at`. As `objsync.Past`.
 
     >>> import asyncio
@@ -143,8 +176,10 @@ class Past(RangeReader):
     ...         first = await d.set("a", 1)
     ...         await d.set("a", 2)
     ...         past = await d.at(first.revision)
+    ...         print(await past.len(), await past.contains("b"))
     ...         return await past["a"], await past.copy(), await d["a"]
     >>> asyncio.run(main())
+    1 False
     (1, {'a': 1}, 2)
     """
 
@@ -158,14 +193,20 @@ class Past(RangeReader):
         """As of when it is read."""
         return self._handle.revision
 
-    def __getitem__(self, key: Any) -> asyncio.Future[Any]:
+    def __getitem__(self, key: K) -> asyncio.Future[V]:
         return _loop.call(native.past_get, self._handle, key, None, True)
 
-    def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
+    @overload
+    def get(self, key: K, default: None = None) -> asyncio.Future[V | None]: ...
+    @overload
+    def get(self, key: K, default: V) -> asyncio.Future[V]: ...
+    @overload
+    def get(self, key: K, default: T) -> asyncio.Future[V | T]: ...
+    def get(self, key: K, default: Any = None) -> asyncio.Future[Any]:
         """The value that `key` had; `default` when there was no such key."""
         return _loop.call(native.past_get, self._handle, key, default, False)
 
-    def contains(self, key: Any) -> asyncio.Future[bool]:
+    def contains(self, key: object) -> asyncio.Future[bool]:
         """Whether there was such a key."""
         return _loop.call(native.past_contains, self._handle, key)
 
@@ -173,29 +214,41 @@ class Past(RangeReader):
         """How many keys there were."""
         return _loop.call(native.past_count, self._handle)
 
-    def range(self, start: Any = None, stop: Any = None) -> RangeReader:
+    def range(self, start: K | None = None, stop: K | None = None) -> RangeReader[K, V]:
         """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
         return RangeReader(self._handle, start=start, stop=stop)
 
-    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader:
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader[K, V]:
         """The entries whose keys begin so (see `objsync.Object.prefix`)."""
         return RangeReader(self._handle, prefix=prefix)
 
-    async def copy(self) -> dict[Any, Any]:
+    async def copy(self) -> dict[K, V]:
         """All of it in a plain dict."""
         return {key: value async for key, value in self.items()}
 
 
-class Batch:
-    """Changes collected for one transaction, made when the ``async with`` block ends well."""
+class Batch(Generic[K, V]):
+    """Changes collected for one transaction, made when the ``async with`` block ends well.
 
-    def __init__(self, handle: Handle) -> None:
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"old": 0}) as d:
+    ...         async with d.batch() as b:
+    ...             b["a"] = 1
+    ...             del b["old"]
+    ...         return await d.copy()
+    >>> asyncio.run(main())
+    {'a': 1}
+    """
+
+    def __init__(self, handle: Handle[K, V]) -> None:
         self._batch = handle.batch()
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: K, value: V) -> None:
         self._batch[key] = value
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: K) -> None:
         del self._batch[key]
 
     def __len__(self) -> int:
@@ -221,20 +274,33 @@ class Batch:
             self._batch.clear()
 
 
-class Pipeline:
-    """Writes that are sent in order without waiting for each answer."""
+class Pipeline(Generic[K, V]):
+    """Writes that are sent in order without waiting for each answer.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj") as d, d.pipeline() as p:
+    ...         await p.set("a", 1)
+    ...         await p.set("b", 2)
+    ...         await p.delete("a")
+    ...         await p.finish()
+    ...         return await d.copy()
+    >>> asyncio.run(main())
+    {'b': 2}
+    """
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
         self._unanswered: deque[asyncio.Future[Ack]] = deque()
         self._failure: BaseException | None = None
 
-    async def set(self, key: Any, value: Any) -> None:
+    async def set(self, key: K, value: V) -> None:
         """Starts a write; waits only when many are unanswered."""
         self._unanswered.append(_loop.call(native.set, self._handle, key, value))
         await self._answered(UNANSWERED_MAX)
 
-    async def delete(self, key: Any) -> None:
+    async def delete(self, key: K) -> None:
         """Starts a removal; waits only when many are unanswered. A missing key is a `KeyError`."""
         self._unanswered.append(_loop.call(native.delete, self._handle, key))
         await self._answered(UNANSWERED_MAX)
@@ -268,7 +334,7 @@ class Pipeline:
             await self._answered(0)
 
 
-class Watch(Opened):
+class Watch(Opened, Generic[K, V]):
     """A stream of changes in order, each once; for ``async for``.
 
     >>> import asyncio
@@ -277,6 +343,7 @@ class Watch(Opened):
     ...     async with aio.DiskObject("data.obj") as d, d.watch() as w:
     ...         await d.set("a", 1)
     ...         async for event in w:
+    ...             w.close()
     ...             return event.kind, event.key, event.value
     >>> asyncio.run(main())
     ('set', 'a', 1)
@@ -285,14 +352,14 @@ class Watch(Opened):
     def __init__(
         self,
         handle: Handle,
-        callback: Callable[[Event], object] | None,
+        callback: Callable[[Event[K, V]], object] | None,
         key: tuple[Any, ...],
         prefix: str | bytes | tuple[Any, ...] | None,
         since: int | None,
     ) -> None:
         self._watch = (handle, key, prefix, since)
         self._callback = callback
-        self._events: Events | None = None
+        self._events: Events[K, V] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def _open(self) -> None:
@@ -308,18 +375,18 @@ class Watch(Opened):
         if self._events is not None:
             self._events.close()
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event[K, V]]:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> Event[K, V]:
         if self._events is None:
             await self._open()
-        event: Event | None = await _loop.call(native.next_event, self._events)
+        event: Event[K, V] | None = await _loop.call(native.next_event, self._events)
         if event is None:
             raise StopAsyncIteration
         return event
 
-    async def _call_back(self, callback: Callable[[Event], object]) -> None:
+    async def _call_back(self, callback: Callable[[Event[K, V]], object]) -> None:
         async for event in self:
             try:
                 result = callback(event)
