@@ -34,7 +34,7 @@ class LiveDict(Live, dict[Any, Any]):
     """
 
     __slots__ = ("__weakref__", "_base", "_path", "_root")
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     PLAIN: ClassVar[Any] = dict
 
@@ -79,7 +79,7 @@ class LiveDict(Live, dict[Any, Any]):
         return iter(list(self._ready()))
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(list(self._ready()))
+        return iter(list(self._ready())[::-1])
 
     def keys(self) -> Any:
         """The keys, as a view."""
@@ -266,7 +266,7 @@ class Values(ValuesView[Any]):
         return iter(list(self._mapping.copy().values()))
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(list(self))
+        return iter(list(self)[::-1])
 
     def __repr__(self) -> str:
         return f"dict_values({list(self)!r})"
@@ -281,7 +281,7 @@ class Items(ItemsView[Any, Any]):
         return iter(list(self._mapping.copy().items()))
 
     def __reversed__(self) -> Iterator[tuple[Any, Any]]:
-        return reversed(list(self))
+        return iter(list(self)[::-1])
 
     def __repr__(self) -> str:
         return f"dict_items({list(self)!r})"

@@ -35,7 +35,7 @@ class LiveList(Live, list[Any]):
     """
 
     __slots__ = ("__weakref__", "_base", "_path", "_root")
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     PLAIN: ClassVar[Any] = list
 
@@ -74,7 +74,7 @@ class LiveList(Live, list[Any]):
         return iter(self._all())
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._all())
+        return iter(self._all()[::-1])
 
     def index(self, item: Any, *bounds: SupportsIndex) -> int:
         """The place of the first element that equals `item`; `ValueError` when there is none."""

@@ -30,7 +30,7 @@ class LiveSet(Live, set[Any]):
     """
 
     __slots__ = ("_base", "_path", "_root")
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     PLAIN: ClassVar[Any] = set
 
