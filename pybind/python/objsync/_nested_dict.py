@@ -31,6 +31,16 @@ class LiveDict(Live, dict[Any, Any]):
     ...     d["cfg"]["tags"].append("b")
     ...     d["cfg"], d["cfg"] is d["cfg"]
     ({'x': {'y': 2}, 'tags': ['a', 'b']}, True)
+    >>> with DiskObject("more.obj", {"v": {"a": 1, "b": 2, "c": 3, "d": 4}}) as d:
+    ...     v = d["v"]
+    ...     v.pop("a"), v.popitem(), v.setdefault("e", 5), v.get("z", 0), v.copy()
+    ...     v.update(b=0)
+    ...     list(v.keys()), list(v.values()), list(v.items())
+    ...     v.clear()
+    ...     v, v.fromkeys("x")
+    (1, ('d', 4), 5, 0, {'b': 2, 'c': 3, 'e': 5})
+    (['b', 'c', 'e'], [0, 3, 5], [('b', 0), ('c', 3), ('e', 5)])
+    ({}, {'x': None})
     """
 
     __slots__ = ("__weakref__", "_base", "_path", "_root")

@@ -32,6 +32,15 @@ class LiveList(Live, list[Any]):
     ...     d["jobs"] += ["dry"]
     ...     d["jobs"].pop(0), d["jobs"]
     ('sweep', ['wash', 'dry'])
+    >>> with DiskObject("more.obj", {"numbers": [3, 1]}) as d:
+    ...     numbers = d["numbers"]
+    ...     numbers.extend([2, 1]); numbers.insert(0, 9); numbers.remove(9)
+    ...     numbers.sort(); numbers.reverse()
+    ...     numbers.index(2), numbers.count(1), numbers.copy()
+    ...     numbers.clear()
+    ...     numbers
+    (1, 2, [3, 2, 1, 1])
+    []
     """
 
     __slots__ = ("__weakref__", "_base", "_path", "_root")
