@@ -134,7 +134,7 @@ class LiveDict(Live, dict[Any, Any]):
     def __setitem__(self, key: Any, value: Any) -> None:
         if self._is_own(key, value):
             return
-        base = self._check()
+        base = self._intact()
         self._set({key: value})
         self._drop([key], base)
 
@@ -220,7 +220,7 @@ class LiveDict(Live, dict[Any, Any]):
         """Puts many fields at once."""
         fields = dict(other, **named)
         fields = {key: value for key, value in fields.items() if not self._is_own(key, value)}
-        base = self._check()
+        base = self._intact()
         if fields:
             self._set(fields)
             self._drop(fields, base)

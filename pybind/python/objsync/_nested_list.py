@@ -134,13 +134,13 @@ class LiveList(Live, list[Any]):
 
     def append(self, item: Any, /) -> None:
         """Adds to the end."""
-        self._check()
+        self._intact()
         self._root.patch(self, "append", (item,))
 
     def extend(self, items: Iterable[Any], /) -> None:
         """Adds several to the end, in one step."""
         added = tuple(items)
-        self._check()
+        self._intact()
         if added:
             self._root.patch(self, "append", added)
 

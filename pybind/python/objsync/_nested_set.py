@@ -152,7 +152,7 @@ class LiveSet(Live, set[Any]):
     def add(self, item: Any, /) -> None:
         """Puts `item` in."""
         hash(item)
-        self._check()
+        self._intact()
         self._root.patch(self, "add", (self._member(item),))
 
     def discard(self, item: Any, /) -> None:
@@ -184,7 +184,7 @@ class LiveSet(Live, set[Any]):
     def update(self, *others: Iterable[Any]) -> None:
         """Puts all of the others in."""
         added: set[Any] = set().union(*map(_ready, others))
-        self._check()
+        self._intact()
         if added:
             self._root.patch(self, "add", tuple(map(self._member, added)))
 
