@@ -16,58 +16,23 @@ use pyo3::types::{PyDict, PyGenericAlias, PyList, PyTuple, PyType};
 
 use crate::batch::Batch;
 use crate::cache::Cache;
-use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
+use crate::codec::{encode, encode_key, prefix_range};
 use crate::leases::Lease;
+use crate::live::Places;
 use crate::past::PastHandle;
 use crate::patches::patch;
 use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
-use crate::{errors, leases, options, past, reads, records, watch, writes};
+use crate::{leases, options, past, reads, records, watch, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
 #[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
 pub(crate) struct Handle {
-    dict: OnceLock<Dict>,
-    cache: Cache,
-}
-
-impl Handle {
-    /// The dictionary, once the handle was opened.
-    pub(crate) fn dict(&self, py: Python<'_>) -> PyResult<&Dict> {
-        self.dict
-            .get()
-            .ok_or_else(|| errors::closed(py, String::from("this object was never opened")))
-    }
-
-    /// Takes the dictionary that was opened for this handle.
-    pub(crate) fn opened(&self, py: Python<'_>, dict: Dict) -> PyResult<()> {
-        self.dict
-            .set(dict)
-            .map_err(|_| errors::invalid(py, String::from("this object is open already")))
-    }
-
-    /// The value under a key, free to change.
-    fn read<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = key.py();
-        let dict = self.dict(py)?;
-        let cacheable = is_cacheable(key);
-        if cacheable && let Some(hit) = self.cache.get(dict, key)? {
-            return Ok(Some(hit));
-        }
-        let encoded = encode_key(key)?;
-        let stamp = dict.stamp(&encoded);
-        let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
-            return Ok(None);
-        };
-        let value = decode(py, &payload)?;
-        if cacheable {
-            self.cache.put(key, stamp, value).map(Some)
-        } else {
-            Ok(Some(value.object))
-        }
-    }
+    pub(crate) dict: OnceLock<Dict>,
+    pub(crate) cache: Cache,
+    pub(crate) places: Places,
 }
 
 pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
@@ -115,6 +80,7 @@ impl Handle {
         Self {
             dict: OnceLock::new(),
             cache: Cache::new(py),
+            places: Places::new(py),
         }
     }
 
@@ -161,7 +127,10 @@ impl Handle {
         max_stale: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let found = match max_stale {
-            Some(max_stale) => reads::get_within(self, key, max_stale)?,
+            Some(max_stale) => match reads::get_within(self, key, max_stale)? {
+                Some(value) => Some(self.live(key, value)?),
+                None => None,
+            },
             None => self.read(key)?,
         };
         Ok(found.or(default))
@@ -181,13 +150,18 @@ impl Handle {
 
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = key.py();
+        if self.places.is_own(key, value)? {
+            return Ok(());
+        }
         let pending = self.dict(py)?.set(&encode_key(key)?, encode(value)?);
-        wait(py, pending).map(drop)
+        wait(py, pending)?;
+        self.replaced(key)
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = key.py();
         let (was_there, _) = wait(py, self.dict(py)?.delete(&encode_key(key)?))?;
+        self.replaced(key)?;
         if was_there { Ok(()) } else { Err(missing(key)) }
     }
 
@@ -199,19 +173,25 @@ impl Handle {
         ScanIterator::new(py, self.dict(py)?, KeyRange::default(), true, What::Keys)
     }
 
-    /// Entries of a range: `what` is "keys", "values" or "items".
-    #[pyo3(signature = (what, start=None, stop=None, prefix=None, reverse=false))]
+    /// Entries of a range: `what` is "keys", "values" or "items"; containers as live objects or not.
+    #[pyo3(signature = (what, start=None, stop=None, prefix=None, reverse=false, live=false))]
     fn _scan(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         what: &str,
         start: Option<&Bound<'_, PyAny>>,
         stop: Option<&Bound<'_, PyAny>>,
         prefix: Option<&Bound<'_, PyAny>>,
         reverse: bool,
+        live: bool,
     ) -> PyResult<ScanIterator> {
+        let (py, handle) = (slf.py(), slf.get());
         let range = range_of(start, stop, prefix)?;
-        ScanIterator::new(py, self.dict(py)?, range, reverse, What::read(py, what)?)
+        let scan = ScanIterator::new(py, handle.dict(py)?, range, reverse, What::read(py, what)?)?;
+        Ok(if live {
+            scan.live(slf.clone().unbind())
+        } else {
+            scan
+        })
     }
 
     /// Whether an encoded key lies in a range.
@@ -268,7 +248,9 @@ impl Handle {
         lease: Option<&Lease>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let pending = leases::put(self, key, value, ttl, lease)?;
-        records::ack(key.py(), wait(key.py(), pending)?)
+        let ack = wait(key.py(), pending)?;
+        self.replaced(key)?;
+        records::ack(key.py(), ack)
     }
 
     /// Adds to the end of a list and returns its new length; a missing key counts as an empty one.
@@ -344,7 +326,8 @@ impl Handle {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
-        writes::set_default(py, self.dict(py)?, key, &default)
+        let value = writes::set_default(py, self.dict(py)?, key, &default)?;
+        self.live(key, value)
     }
 
     /// `pop`, with the default in a tuple, empty for none.
@@ -355,7 +338,10 @@ impl Handle {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         match writes::pop(py, self.dict(py)?, key)? {
-            Some(value) => Ok(value),
+            Some(value) => {
+                self.replaced(key)?;
+                Ok(value)
+            }
             None => default.get_item(0).map_err(|_| missing(key)),
         }
     }

@@ -3,12 +3,14 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`handle`] | the class under every object: reads, writes, iteration |
+//! | [`handle_reads`] | what it reads, live where that is a container |
 //! | [`codec`] | Python objects and their bytes |
 //! | [`cache`] | decoded values, so that a hot read is a look into Python's memory |
 //! | [`writes`] | pop, setdefault, compare-and-set, update: writes that look first |
 //! | [`batch`], [`pipeline`] | one transaction; many writes in flight |
 //! | [`scan`], [`watch`] | iteration; changes as they happen |
 //! | [`transaction`] | several reads and writes as one |
+//! | [`live`] | containers that write through: `objsync._nested` |
 //! | [`leases`], [`patches`] | leases, locks and presence; changes of a part of a value |
 //! | [`past`] | a dictionary as it was at a revision; what a key was |
 //! | [`reads`] | how old a read may be, snapshots, lost writes, conflicts |
@@ -24,8 +26,10 @@ mod calls;
 mod codec;
 mod errors;
 mod handle;
+mod handle_reads;
 mod interrupt;
 mod leases;
+mod live;
 mod options;
 mod past;
 mod patches;
@@ -94,6 +98,20 @@ mod _objsync {
         #[pymodule_init]
         fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
             crate::importable(module, "leases")
+        }
+    }
+
+    /// Live values.
+    #[pymodule]
+    mod live {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::live::{Place, fresh, patched, same_items};
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "live")
         }
     }
 

@@ -4,8 +4,7 @@
 `TestMappingProtocol` and `TestHashMappingProtocol` want to make a mapping without naming a place, so they
 get subclasses that find one. Left out of them is what contradicts what our objects are:
 
-* `copy()` gives a dict, and a read gives a copy of its own, so the lines of `test_copy` and
-  `test_setdefault` that say otherwise are replaced below;
+* `copy()` gives a dict, so the lines of `test_copy` that say otherwise are replaced below;
 * keys and values that are objects of any class, which `TestHashMappingProtocol` is mostly about.
 """
 
@@ -89,7 +88,9 @@ class WholeMappingTest(Opened, mapping_tests.TestHashMappingProtocol):
         d.setdefault("key0", [])
         self.assertIsNone(d.setdefault("key0"))
         d.setdefault("key", []).append(3)
-        self.assertEqual(d["key"], [])
+        self.assertEqual(d["key"], [3])
+        d.setdefault("key", []).append(4)
+        self.assertEqual(len(d["key"]), 2)
 
     def test_getitem(self) -> None:
         mapping_tests.TestMappingProtocol.test_getitem(self)

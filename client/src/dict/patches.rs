@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use objsync_proto::evaluate;
+use objsync_proto::ids::Ack;
 use objsync_proto::operation::{Edit, Operation, Outcome, Patch};
 
 use super::Dict;
@@ -11,7 +12,8 @@ use crate::pending::{Pending, Step, unexpected};
 
 impl Dict {
     /// Changes a part of a value: sends the change, not the value, and the owner decides it on what
-    /// is there. Returns the number that [`Edit`] says. A time to live of the key stays.
+    /// is there. Returns the number that [`Edit`] says, and where the write stands. A time to live of
+    /// the key stays.
     ///
     /// What names an index or an order needs the revision that [`Dict::fetch_entry`] gave.
     ///
@@ -39,17 +41,17 @@ impl Dict {
     ///         value: value::to_payload(&3)?,
     ///     },
     /// };
-    /// assert_eq!(dict.patch(name.as_bytes(), patch).wait()?, 0, "y is no new field");
+    /// assert_eq!(dict.patch(name.as_bytes(), patch).wait()?.0, 0, "y is no new field");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn patch(&self, key: &[u8], patch: impl Into<Patch>) -> Pending<i64> {
-        self.patched(key, patch.into(), |number| number)
+    pub fn patch(&self, key: &[u8], patch: impl Into<Patch>) -> Pending<(i64, Ack)> {
+        self.patched(key, patch.into(), |number, ack| (number, ack))
     }
 
-    fn patched<T: 'static>(&self, key: &[u8], patch: Patch, as_number: fn(i64) -> T) -> Pending<T> {
+    fn patched<T: 'static>(&self, key: &[u8], patch: Patch, done: fn(i64, Ack) -> T) -> Pending<T> {
         let handle = self.clone();
-        let step = move |outcome, _ack| match outcome {
-            Outcome::Number(number) => Ok(Step::Done(as_number(number))),
+        let step = move |outcome, ack| match outcome {
+            Outcome::Number(number) => Ok(Step::Done(done(number, ack))),
             Outcome::Conflict { key, revision } => {
                 let core = handle.core()?;
                 core.note_seen(revision);
@@ -87,7 +89,7 @@ impl Dict {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn list_append(&self, key: &[u8], items: Vec<Bytes>) -> Pending<u64> {
-        self.patched(key, Edit::Append { items }.into(), i64::unsigned_abs)
+        self.patched(key, Edit::Append { items }.into(), count)
     }
 
     /// Adds payloads to a set, a missing one counting as empty; returns how many were not there.
@@ -96,7 +98,7 @@ impl Dict {
     /// `Invalid` when the value is no set, an item is nothing that a set holds, or the set gets too
     /// large; as [`Dict::set`].
     pub fn set_add(&self, key: &[u8], items: Vec<Bytes>) -> Pending<u64> {
-        self.patched(key, Edit::Add { items }.into(), i64::unsigned_abs)
+        self.patched(key, Edit::Add { items }.into(), count)
     }
 
     /// Removes payloads from a set, a missing one counting as empty; returns how many were there.
@@ -104,6 +106,10 @@ impl Dict {
     /// # Errors
     /// As [`Dict::set_add`].
     pub fn set_discard(&self, key: &[u8], items: Vec<Bytes>) -> Pending<u64> {
-        self.patched(key, Edit::Discard { items }.into(), i64::unsigned_abs)
+        self.patched(key, Edit::Discard { items }.into(), count)
     }
+}
+
+fn count(number: i64, _ack: Ack) -> u64 {
+    number.unsigned_abs()
 }

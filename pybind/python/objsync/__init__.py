@@ -36,6 +36,7 @@ from objsync._objects import (
     Pipeline,
     Presence,
 )
+from objsync._nested import LiveDict, LiveList, LiveSet
 from objsync._past import Past
 from objsync._pickles import import_pickle
 from objsync._reads import Conflicts, Snapshot
@@ -56,6 +57,9 @@ __all__ = [
     "Error",
     "Event",
     "Lease",
+    "LiveDict",
+    "LiveList",
+    "LiveSet",
     "Lock",
     "Missing",
     "NetworkObject",

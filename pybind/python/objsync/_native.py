@@ -21,6 +21,7 @@ from objsync._objsync import (
 )
 from objsync import _objsync as native
 from objsync._objsync import leases as native_leases
+from objsync._objsync import live as native_live
 from objsync._objsync import transactions as native_transactions
 from objsync._objsync import values as native_values
 from objsync._objsync.leases import Lease, Lock, Presence
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "native",
     "native_leases",
+    "native_live",
     "native_transactions",
     "native_values",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from objsync import _registry, _settings, _show
+from objsync import _registry, _roots, _settings, _show
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
 from objsync._past import Past
@@ -52,8 +52,9 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
     `objsync.register`, and what is made of those; at most 8 MiB (docs/values.md). A bytearray comes
     back as bytes. Another type is a `TypeError` that says where it is; a subclass is another type.
 
-    What a read returns is the caller's own: changing it changes nothing in the dictionary. To change
-    a value, assign it again.
+    A dict, a list or a set comes back as a `LiveDict`, `LiveList` or `LiveSet`: it is one, sees what is
+    there now, and changes of it are stored when they return, each as one step. What else can change comes
+    back as a copy, and so does all that transactions, snapshots and the past return.
 
     Every method that can wait releases the interpreter's lock; Ctrl-C interrupts it. Handles can be
     used from any thread, survive `os.fork` (the child becomes a client of its own), and can be
@@ -73,6 +74,7 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
         else:
             self._connect(place, settings)
         _registry.add(self)
+        _roots.give_face(self, settings.get("content"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_reopen, (type(self), *self._recipe))
@@ -80,7 +82,7 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
     # Views
 
     def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
-        return self._scan(what, reverse=reverse)
+        return self._scan(what, reverse=reverse, live=True)
 
     def keys(self) -> Keys[K]:
         """The keys in order: a view, as of ``dict.keys()``.
@@ -205,7 +207,7 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
 
     def copy(self) -> dict[K, V]:
         """All of it, as it is at one moment, in a plain dict."""
-        return dict(self.items())
+        return dict(self._scan("items"))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
@@ -360,14 +362,14 @@ class DiskObject(Object[K, V]):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         *,
         durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
         settings = {
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "namespace": namespace,
             "readonly": readonly,
@@ -395,7 +397,7 @@ class CompressedDiskObject(Object[K, V]):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         compression_level: int = 5,
         *,
         durability: Literal["sync", "buffered"] = "sync",
@@ -404,7 +406,7 @@ class CompressedDiskObject(Object[K, V]):
     ) -> None:
         settings = {
             "compression": compression_level,
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "namespace": namespace,
             "readonly": readonly,
@@ -449,7 +451,7 @@ class NetworkObject(Object[K, V]):
         self,
         host: str,
         port: int | None = None,
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         *,
         namespace: str = "default",
         link: str | None = None,
@@ -461,7 +463,7 @@ class NetworkObject(Object[K, V]):
         offline: Literal["wait", "queue"] = "wait",
     ) -> None:
         settings = {
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "link": link,
             "namespace": namespace,

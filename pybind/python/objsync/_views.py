@@ -130,6 +130,9 @@ class RangeView(RangeReader[K, V]):
 
     _mapping: Object[K, V]
 
+    def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
+        return self._mapping._scan(what, **self._bounds, reverse=reverse, live=True)
+
     def clear(self) -> int:
         """Deletes every key of the range; returns how many there were.
 

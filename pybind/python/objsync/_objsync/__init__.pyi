@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, final, overload
 from typing_extensions import disjoint_base
 
 from objsync._objsync import leases as leases
+from objsync._objsync import live as live
 from objsync._objsync import transactions as transactions
 from objsync._objsync import values as values
 from objsync._objsync.leases import Lease
@@ -20,9 +21,9 @@ __all__ = [
     "Batch", "Calls", "Events", "Handle", "Pages", "PastHandle", "Pipeline", "ScanIterator",
     "__version__", "at", "clear_conflicts", "conflicts", "conflicts_clear", "connect",
     "contains", "count", "decode_key", "decode_value", "delete", "encode_key", "encode_value",
-    "flush", "get", "history", "incr", "leases", "next_event", "open", "outcome", "outcome_of",
-    "pages", "past_contains", "past_count", "past_get", "past_pages", "read_within", "set",
-    "snapshot", "snapshot_begin", "sync", "transactions", "values", "watch",
+    "flush", "get", "history", "incr", "leases", "live", "next_event", "open", "outcome",
+    "outcome_of", "pages", "past_contains", "past_count", "past_get", "past_pages", "read_within",
+    "set", "snapshot", "snapshot_begin", "sync", "transactions", "values", "watch",
 ]  # fmt: skip
 
 __version__: str
@@ -74,6 +75,7 @@ class Handle(Generic[K, V]):
         stop: Any = None,
         prefix: Any = None,
         reverse: bool = False,
+        live: bool = False,
     ) -> ScanIterator: ...
     @staticmethod
     def _in_range(key: Any, start: Any = None, stop: Any = None, prefix: Any = None) -> bool: ...
