@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from objsync import _registry, _settings
+from objsync._dict import DictLike
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
 from objsync._past import Past
@@ -52,11 +53,14 @@ class Missing(Enum):
 MISSING: Final = Missing.MISSING
 """Stands for "no such key" in `Object.compare_and_set`."""
 
+UNPICKLED: Final = frozenset({"_recipe"})
+"""Attributes of a handle that do not go with it: it is opened anew. A subclass's own go along."""
+
 Settings = dict[str, Any]
 AnyObject = TypeVar("AnyObject", bound="Object")
 
 
-class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
+class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
     """A dictionary that is on disk and that other processes share live; the base of all objects.
 
     Keys: str, int, float, bool, bytes, None, UUID, datetime, and tuples of those, at most 4 KiB when
@@ -74,14 +78,19 @@ class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
     used from any thread, survive `os.fork` (the child becomes a client of its own), and can be
     pickled: the other process opens the same dictionary.
 
-    Not made directly: see `DiskObject`, `CompressedDiskObject` and `NetworkObject`.
+    Not made directly: see `DiskObject`, `CompressedDiskObject` and `NetworkObject`. A subclass with
+    ``load(self)`` and ``save(self, value)`` keeps one value on a storage of its own (docs/mapping.md).
     """
 
     __hash__ = None  # type: ignore[assignment]
 
     _recipe: tuple[str, Settings]
 
-    def __init__(self, kind: Literal["path", "target"], place: str, settings: Settings) -> None:
+    def __init__(self, default_value: Any = None) -> None:
+        what = "is not made directly" if type(self) is Object else "gives no load() and save(value)"
+        raise TypeError(f"{type(self).__name__} {what}: see the documentation of objsync.Object")
+
+    def _start(self, kind: Literal["path", "target"], place: str, settings: Settings) -> None:
         self._recipe = (place, {k: v for k, v in settings.items() if k != "content"})
         if kind == "path":
             self._open(place, settings)
@@ -90,7 +99,8 @@ class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
         _registry.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (type(self), *self._recipe))
+        others = {name: value for name, value in vars(self).items() if name not in UNPICKLED}
+        return (_reopen, (type(self), *self._recipe), others or None)
 
     # Views
 
@@ -175,9 +185,7 @@ class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
         ...     d.copy()
         {'a': 1, 'b': 2, 'c': 3}
         """
-        self._update(pairs(other))
-        if named:
-            self._update(named.items())
+        self._update(chain(pairs(other), named.items()))
 
     def compare_and_set(self, key: Any, expected: Any, new: Any) -> bool:
         """Puts `new` if the value of `key` equals `expected`; returns whether it did.
@@ -197,18 +205,6 @@ class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
         True
         """
         return self._compare_and_set(key, maybe(expected), maybe(new))
-
-    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
-
-    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
-
-    def __ior__(
-        self, other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]]
-    ) -> Self:
-        self.update(other)
-        return self
 
     # The whole
 
@@ -374,7 +370,7 @@ class DiskObject(Object):
             "namespace": namespace,
             "readonly": readonly,
         }
-        super().__init__("path", _settings.absolute(path), settings)
+        self._start("path", _settings.absolute(path), settings)
 
 
 class CompressedDiskObject(Object):
@@ -411,7 +407,7 @@ class CompressedDiskObject(Object):
             "namespace": namespace,
             "readonly": readonly,
         }
-        super().__init__("path", _settings.absolute(path), settings)
+        self._start("path", _settings.absolute(path), settings)
 
 
 class NetworkObject(Object):
@@ -468,13 +464,13 @@ class NetworkObject(Object):
             "replica": replica,
             "timeout": timeout,
         }
-        super().__init__("target", _settings.target(host, port), settings)
+        self._start("target", _settings.target(host, port), settings)
 
 
 def _reopen(kind: type[AnyObject], place: str, settings: Settings) -> AnyObject:
     """Opens a handle as the pickled one was opened."""
     handle = kind.__new__(kind)
-    Object.__init__(handle, "target" if issubclass(kind, NetworkObject) else "path", place, settings)
+    handle._start("target" if issubclass(kind, NetworkObject) else "path", place, settings)
     return handle
 
 
