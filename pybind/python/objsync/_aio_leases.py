@@ -67,7 +67,10 @@ class Lease(Opened):
         return self._lease is not None and self._lease.is_alive
 
     async def close(self) -> None:
-        """Ends it, and removes what lies under it. Harmless when repeated."""
+        """Ends it, and removes what lies under it. Harmless when repeated.
+
+        Cancelled: it may still end; call it again to be sure.
+        """
         await _loop.call(native_leases.lease_close, self.native)
 
 
@@ -88,7 +91,10 @@ class Presence(Opened):
         await self.close()
 
     async def close(self) -> None:
-        """Removes the key. Harmless when repeated."""
+        """Removes the key. Harmless when repeated.
+
+        Cancelled: it may still end; call it again to be sure.
+        """
         if self._presence is not None:
             await _loop.call(native_leases.presence_close, self._presence)
 
@@ -135,7 +141,10 @@ class Lock:
     async def acquire(
         self, blocking: bool = True, timeout: float | timedelta | None = None
     ) -> bool:
-        """Takes the lock; whether it did. `timeout` is seconds to wait, or a timedelta."""
+        """Takes the lock; whether it did. `timeout` is seconds to wait, or a timedelta.
+
+        Cancelled: the lock is not held; if it was taken just then, it is given back.
+        """
         taken: bool = await self._taken(
             _loop.call(native_leases.lock_acquire, self.native, blocking, timeout)
         )
@@ -153,7 +162,10 @@ class Lock:
             raise
 
     async def release(self) -> None:
-        """Gives it back. `FencedError` when it was lost meanwhile."""
+        """Gives it back. `FencedError` when it was lost meanwhile.
+
+        Cancelled: it may still be given back; `locked` tells, and else it ends with its `ttl`.
+        """
         await _loop.call(native_leases.lock_release, self.native)
 
     async def __aenter__(self) -> Self:

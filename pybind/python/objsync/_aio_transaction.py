@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from objsync import _loop
 from objsync._aio_leases import Lock
 from objsync._aio_parts import RangeReader
 from objsync._native import Attempts, Handle, TransactionHandle, native_transactions
+from objsync._objects import pairs
 from objsync._transaction import end, refuse_nested, running
 from objsync._transaction import transact as transact_blocking
 
@@ -38,15 +39,24 @@ class Transaction(RangeReader):
         return _loop.call(native_transactions.transact_get, self._handle, key, None, True)
 
     def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
-        """The value of `key`; `default` when there is no such key."""
+        """The value of `key`; `default` when there is no such key.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native_transactions.transact_get, self._handle, key, default, False)
 
     def contains(self, key: Any) -> asyncio.Future[bool]:
-        """Whether there is such a key."""
+        """Whether there is such a key.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native_transactions.transact_contains, self._handle, key)
 
     def len(self) -> asyncio.Future[int]:
-        """How many keys there are: reads all of them."""
+        """How many keys there are: reads all of them.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native_transactions.transact_count, self._handle)
 
     def range(self, start: Any = None, stop: Any = None) -> RangeReader:
@@ -65,13 +75,54 @@ class Transaction(RangeReader):
         self._handle.discard(key)
 
     async def pop(self, key: Any, /, *default: Any) -> Any:
-        """Removes `key` and returns its value; without a default, `KeyError` when it is missing."""
+        """Removes `key` and returns its value; without a default, `KeyError` when it is missing.
+
+        Cancelled: the entry stays.
+        """
         value = await _loop.call(native_transactions.transact_get, self._handle, key, *(default or (None,)), not default)
         self._handle.discard(key)
         return value
 
+    async def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The value of `key`, which is put there if the key is missing.
+
+        Cancelled: nothing happens.
+        """
+        value = await self.get(key, self)
+        if value is self:
+            self[key] = value = default
+        return value
+
+    async def popitem(self) -> tuple[Any, Any]:
+        """Removes the last entry in key order and returns it; `KeyError` when there is none.
+
+        Cancelled: the entry stays.
+        """
+        async for key, value in self.items(reverse=True):
+            self._handle.discard(key)
+            return key, value
+        raise KeyError("popitem(): the dictionary is empty")
+
+    def update(
+        self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **named: Any
+    ) -> None:
+        """Puts many pairs, at once as ``t[k] = v`` does."""
+        for key, value in [*pairs(other), *named.items()]:
+            self[key] = value
+
+    async def clear(self) -> None:
+        """Removes every key: reads all of them.
+
+        Cancelled: some may be removed; the transaction does not happen unless it goes on.
+        """
+        for key in [key async for key in self.keys()]:
+            self._handle.discard(key)
+
     async def copy(self) -> dict[Any, Any]:
-        """All of it in a plain dict."""
+        """All of it in a plain dict.
+
+        Cancelled: nothing happens.
+        """
         return {key: value async for key, value in self.items()}
 
     def require(self, lock: Lock) -> None:

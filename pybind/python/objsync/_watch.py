@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from objsync import _registry
 from objsync._native import Events, native
 from objsync._records import Event
 from objsync.errors import HistoryGapError
+
+if TYPE_CHECKING:
+    from objsync._loop import Answers
 
 __all__ = ["Watch"]
 
@@ -31,6 +35,7 @@ class Watch:
 
     def __init__(self, events: Events, callback: Callable[[Event], object] | None = None) -> None:
         self._events = events
+        self._answers: Answers | None = None
         self._thread: threading.Thread | None = None
         if callback is not None:
             self._thread = threading.Thread(
@@ -73,7 +78,9 @@ class Watch:
     async def __anext__(self) -> Event:
         from objsync import _loop  # asyncio takes longer to import than all of this package
 
-        event: Event | None = await _loop.call(native.next_event, self._events)
+        if self._answers is None:
+            self._answers = _loop.Answers()
+        event: Event | None = await self._answers.ask(native.next_event, self._events)
         if event is None:
             raise StopAsyncIteration
         return event
