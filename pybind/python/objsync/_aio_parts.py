@@ -181,7 +181,7 @@ class RangeView(RangeReader):
     async def clear(self) -> int:
         """Deletes every key; how many there were.
 
-        Cancelled: it goes on to its end.
+        Cancelled: it may still happen, and then to its end.
         """
         return await asyncio.to_thread(self._handle._delete_range, **self._bounds)
 
@@ -278,7 +278,7 @@ class Batch:
     async def commit(self) -> None:
         """Makes the transaction now; what is collected later is for another one.
 
-        Cancelled: it still happens, or is refused, as a whole.
+        Cancelled: it may still happen, as a whole.
         """
         await asyncio.to_thread(self._batch.commit)
 
@@ -322,7 +322,7 @@ class Pipeline:
     async def delete(self, key: Any) -> None:
         """Starts a removal; waits only when many are unanswered. A missing key is a `KeyError`.
 
-        Cancelled: as for `set`.
+        Cancelled: the write was handed over all the same, and what it raises is raised at the end.
         """
         self._unanswered.append(_loop.call(native.delete, self._handle, key))
         await self._answered(UNANSWERED_MAX)

@@ -177,7 +177,7 @@ class Object(Opened, RangeView, Reads):
 
         See `objsync.Object.set`.
 
-        Cancelled: the write still happens, or is refused, as a whole.
+        Cancelled: the write may still happen, as a whole.
         """
         if ttl is None and lease is None:
             return _loop.call(native.set, self._handle, key, value)
@@ -187,35 +187,35 @@ class Object(Opened, RangeView, Reads):
     def list_append(self, key: Any, *items: Any) -> asyncio.Future[int]:
         """Adds to the end of a list; its new length.
 
-        Cancelled: the write still happens, or is refused, as a whole.
+        Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "list_append", key, items)
 
     def set_add(self, key: Any, *items: Any) -> asyncio.Future[int]:
         """Adds to a set; how many were not there.
 
-        Cancelled: the write still happens, or is refused, as a whole.
+        Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "set_add", key, items)
 
     def set_discard(self, key: Any, *items: Any) -> asyncio.Future[int]:
         """Removes from a set; how many were there.
 
-        Cancelled: the write still happens, or is refused, as a whole.
+        Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "set_discard", key, items)
 
     def delete(self, key: Any) -> asyncio.Future[Ack]:
         """Deletes `key`; `KeyError` when it is not there.
 
-        Cancelled: the write still happens, or is refused, as a whole.
+        Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native.delete, self._handle, key)
 
     def incr(self, key: Any, by: int = 1) -> asyncio.Future[int]:
         """Adds to an integer, a missing one counting as 0; the new value.
 
-        Cancelled: the write still happens, or is refused, as a whole.
+        Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native.incr, self._handle, key, by)
 
@@ -224,7 +224,7 @@ class Object(Opened, RangeView, Reads):
 
         `MISSING` stands for "no such key", as for `objsync.Object.compare_and_set`.
 
-        Cancelled: the write still happens, or is refused, as a whole.
+        Cancelled: the write may still happen, as a whole.
         """
         pair = _objects.maybe(expected), _objects.maybe(new)
         return await asyncio.to_thread(self._handle._compare_and_set, key, *pair)
@@ -232,7 +232,7 @@ class Object(Opened, RangeView, Reads):
     async def setdefault(self, key: Any, default: Any = None) -> Any:
         """The value of `key`, which is put there if the key is missing.
 
-        Cancelled: the write still happens, or is refused, as a whole.
+        Cancelled: the write may still happen, as a whole.
         """
         return await asyncio.to_thread(self._handle.setdefault, key, default)
 
@@ -255,7 +255,7 @@ class Object(Opened, RangeView, Reads):
     ) -> None:
         """Puts many pairs: one transaction up to 16 MiB, above that several in order.
 
-        Cancelled: it goes on to its end.
+        Cancelled: it may still happen, and then to its end.
         """
         pairs = [*_objects.pairs(other), *named.items()]
         await asyncio.to_thread(self._handle._update, pairs)
@@ -385,7 +385,7 @@ class Object(Opened, RangeView, Reads):
     async def close(self) -> None:
         """Closes the handle: started writes are finished, watches end.
 
-        Cancelled: it is closed all the same.
+        Cancelled: it may be closed all the same; call it again to be sure.
         """
         await asyncio.to_thread(self._handle.close)
 
