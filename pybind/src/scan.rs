@@ -85,6 +85,8 @@ pub(crate) struct ScanIterator {
     what: What,
     page: std::vec::IntoIter<(Bytes, Bytes)>,
     is_done: bool,
+    /// Keeps the handle open: `for key in DiskObject(path)` has no other one.
+    _open: Option<Dict>,
 }
 
 impl ScanIterator {
@@ -95,7 +97,11 @@ impl ScanIterator {
         reverse: bool,
         what: What,
     ) -> PyResult<Self> {
-        Self::of(py, what.scan(dict, range, reverse), what)
+        let iterator = Self::of(py, what.scan(dict, range, reverse), what)?;
+        Ok(Self {
+            _open: Some(dict.clone()),
+            ..iterator
+        })
     }
 
     /// Over what was started to be read.
@@ -110,6 +116,7 @@ impl ScanIterator {
             what,
             page: Vec::new().into_iter(),
             is_done: false,
+            _open: None,
         }
     }
 }

@@ -7,16 +7,21 @@ import dataclasses
 import json
 import pickle
 import random
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import MutableMapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from objsync import MISSING, DiskObject, Object, errors
+from programs import EXAMPLES, ROOT
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Memory(Object):
@@ -406,3 +411,37 @@ def test_random_changes_do_what_they_do_to_plain_containers(seed: int) -> None:
             assert got == wanted or wanted is two
             assert m.stored == model
         assert m == model
+
+
+def test_example_of_the_documentation_runs(folder: Path) -> None:
+    page = (ROOT / "docs" / "mapping.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(snippet, {"__name__": "snippet"})
+    assert Path("state.bin").exists()
+
+
+def example(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_json_file_is_a_dictionary_that_is_saved(folder: Path) -> None:
+    assert json.loads(example("json_file.py", "s.json")) == {"window": {"width": 640}, "recent": []}
+    changed = {"window": {"width": 800}, "recent": ["window.width"]}
+    assert json.loads(example("json_file.py", "s.json", "window.width", "800")) == changed
+    assert json.loads(Path("s.json").read_text()) == changed == json.loads(example("json_file.py", "s.json"))
+    Path("s.json").write_text("{broken")
+    with pytest.raises(AssertionError, match="JSONDecodeError"):
+        example("json_file.py", "s.json")
+    assert Path("s.json").read_text() == "{broken"
+
+
+def test_workers_of_a_pool_count_together(folder: Path) -> None:
+    for number in range(3):
+        Path(f"{number}.txt").write_text("the cat and the dog. " * 20)
+    said = example("process_pool.py", "words.obj", "0.txt", "1.txt", "2.txt")
+    assert said.startswith("300 words: the 120, ")
+    with DiskObject("words.obj") as words:
+        assert words[("word", "cat")] == 60 and words[("file", "1.txt")] == 100
