@@ -15,7 +15,7 @@ import copy
 import functools
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from objsync.errors import InvalidError
 
@@ -94,7 +94,7 @@ def _changing(kind: type, name: str) -> Callable[..., Any]:
             return change(self, *arguments, **named)
         result = tree.change(self, lambda trial: change(trial, *arguments, **named))
         if name == "setdefault":
-            return self[arguments[0]]  # what was taken in, not what was given
+            return cast("OwnDict", self)[arguments[0]]  # what was taken in, not what was given
         return plain(result) if name in ("pop", "popitem") else result
 
     return method
@@ -171,7 +171,7 @@ class Tree:
 
     def _take(self, value: Any) -> Any:
         content = plain(value)
-        kind = _OWN.get(type(content))
+        kind: Any = _OWN.get(type(content))
         if kind is None:
             return content
         made = kind.__new__(kind)

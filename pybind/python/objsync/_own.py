@@ -2,7 +2,7 @@
 
 Trail: `m["a"]["b"] = 1` -> `OwnDict.__setitem__` -> `Tree.change` -> `Kept.save` -> the user's `save`.
 
-A class that gives `load` and `save` gets `OwnStorage` in the place of `Object`: see `adopt`. What is
+A class that gives `load` and `save` gets `_FACES`, of `OwnStorage`, in the place of `Object`: see `adopt`. What is
 kept in memory is a dict, a list, a set, or the attributes of an object; what the user's methods see is
 always the plain value.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import types
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -33,15 +34,15 @@ _CHANGES_IN_PLACE: Final = ("__iadd__", "__iand__", "__imul__", "__ior__", "__is
 _STORES: Final = (DiskObject, CompressedDiskObject, NetworkObject)
 
 
-def adopt(kind: type[Object]) -> None:
+def adopt(kind: type[Any]) -> None:
     """Puts `OwnStorage` where `Object` is among the bases of a class with `load` and `save`.
 
     Not for subclasses of `DiskObject` and its like, which keep what they are.
     """
     # By the order of resolution: `issubclass` would remember that `kind` is none of them.
     if not any(base in kind.__mro__ for base in (OwnStorage, *_STORES)):
-        bases = tuple(OwnStorage if base is Object else base for base in kind.__bases__)
-        kind.__bases__ = bases if OwnStorage in bases else (*bases, OwnStorage)
+        bases = tuple(_FACES if base is Object else base for base in kind.__bases__)
+        kind.__bases__ = bases if _FACES in bases else (*bases, _FACES)
 
 
 class Kept:
@@ -131,7 +132,7 @@ class OwnStorage(Object):
     def _loaded(self) -> Kept:
         if self._is_closed:
             raise ClosedError(f"this {type(self).__name__} is closed")
-        load, save = self.load, self.save  # type: ignore[attr-defined]
+        load, save = self.load, self.save
         try:
             value = load()
         except FileNotFoundError:
@@ -282,18 +283,26 @@ def _changing_in_place(name: str) -> Callable[..., Any]:
     return method
 
 
-def _complete() -> None:
-    makers = ((_READS, _reading), (_OPERATORS, _operator), (_CHANGES, _changing), (_CHANGES_IN_PLACE, _changing_in_place))
-    for names, make in makers:
+_MAKERS: Final = (
+    (_READS, _reading),
+    (_OPERATORS, _operator),
+    (_CHANGES, _changing),
+    (_CHANGES_IN_PLACE, _changing_in_place),
+)
+
+
+def _faces() -> type[Any]:
+    """`OwnStorage` with the methods of a dict, a list and a set, and without those of a store alone."""
+    methods: dict[str, Any] = {"__module__": __name__, "__doc__": OwnStorage.__doc__, "__hash__": None}
+    for names, make in _MAKERS:
         for name in names:
-            method = make(name)
+            methods[name] = method = make(name)
             method.__name__, method.__qualname__ = name, f"{OwnStorage.__name__}.{name}"
             method.__doc__ = f"As of what is kept: see ``{name}`` of dict, list or set."
-            setattr(OwnStorage, name, method)
-    given = vars(Hooks).keys() | vars(DictLike).keys() | vars(OwnStorage).keys()
-    for name in dir(Object):
-        if not name.startswith("_") and name not in given:
-            setattr(OwnStorage, name, _Absent())
+    given = vars(Hooks).keys() | vars(DictLike).keys() | vars(OwnStorage).keys() | methods.keys()
+    absent = (name for name in dir(Object) if not name.startswith("_") and name not in given)
+    methods.update((name, _Absent()) for name in absent)
+    return types.new_class(OwnStorage.__name__, (OwnStorage,), {}, lambda body: body.update(methods))
 
 
-_complete()
+_FACES: Final = _faces()
