@@ -102,6 +102,19 @@ pub enum ObjectError {
         waited: Duration,
     },
 
+    /// Others wrote a value between the read that a change was meant for and the change. Nothing was
+    /// done: read it again and decide again.
+    #[error(
+        "{what}: key {} was changed by others since it was read",
+        key::describe(key)
+    )]
+    Moved {
+        /// Which store or address.
+        what: String,
+        /// The key, encoded.
+        key: Bytes,
+    },
+
     /// A lock is not held any more by who took it: its lease has ended, and another may hold it.
     /// Nothing was done.
     #[error(
@@ -180,6 +193,7 @@ impl ObjectError {
             },
             Self::Gap(_) => ErrorKind::Conflict,
             Self::Overtaken { .. }
+            | Self::Moved { .. }
             | Self::Fenced { .. }
             | Self::LockTimeout { .. }
             | Self::LeaseEnded { .. } => ErrorKind::Conflict,

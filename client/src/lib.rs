@@ -84,7 +84,7 @@ pub use objsync_proto::ids::{
     Sequence, SessionId, StoreId,
 };
 pub use objsync_proto::key::Key;
-pub use objsync_proto::operation::Outcome;
+pub use objsync_proto::operation::{Edit, Outcome, Patch, Step as PatchStep};
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{FollowStatus, Gap, Grant, IndexBuild, KeyRange, OwnerStatus};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::{Durability, NamespaceId, Origin, PeerKey, Position};
+use objsync_proto::ids::{Durability, NamespaceId, Origin, PeerKey, Position, Revision};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{OwnerStatus, Reply, Request};
 use objsync_server::Unlocks;
@@ -81,6 +81,14 @@ impl OwnerSide {
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.store().get(self.namespace, key)? {
             Some(stored) => open(stored.value).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`OwnerSide::get`], with the revision that wrote it.
+    pub(crate) fn entry(&self, key: &[u8]) -> Result<Option<(Bytes, Option<Revision>)>> {
+        match self.store().get(self.namespace, key)? {
+            Some(stored) => Ok(Some((open(stored.value)?, Some(stored.revision)))),
             None => Ok(None),
         }
     }

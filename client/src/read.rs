@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use objsync_proto::ids::Revision;
 use objsync_proto::wire::{Reply, Request};
 
 use crate::core::Core;
@@ -12,6 +13,9 @@ use crate::operations::open;
 use crate::pending::unexpected_reply;
 use crate::replica::{Extent, Found};
 use crate::scan::Scan;
+
+/// A payload and the revision that wrote it; none for a write that waits on this client's disk.
+pub(crate) type Entry = (Bytes, Option<Revision>);
 
 /// The payload of a key, if it can be told without waiting.
 pub(crate) fn at_once(core: &Core, key: &[u8]) -> Result<Option<Option<Bytes>>> {
@@ -53,6 +57,42 @@ pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
                 };
             }
         }
+    }
+}
+
+/// The payload of a key and the revision that wrote it, if they can be told without waiting.
+pub(crate) fn entry_at_once(core: &Core, key: &[u8]) -> Result<Option<Option<Entry>>> {
+    core.check_open()?;
+    if !core.config.sees(key) {
+        return Ok(Some(None));
+    }
+    if let Some(owner) = core.owner() {
+        return owner.entry(key).map(Some);
+    }
+    if let Some(offline) = &core.offline
+        && let Some(queued) = offline.get(key)?
+    {
+        return Ok(Some(queued.map(|payload| (payload, None))));
+    }
+    core.replica.entry(key, core.acked())
+}
+
+/// The payload of a key and the revision that wrote it.
+pub(crate) async fn entry(core: Arc<Core>, key: Bytes) -> Result<Option<Entry>> {
+    loop {
+        if let Some(known) = entry_at_once(&core, &key)? {
+            return Ok(known);
+        }
+        if matches!(core.replica.find(&key, core.acked())?, Found::Wait) {
+            core.readable().await?;
+            continue;
+        }
+        return match core.request(Request::Get { key }).await? {
+            Reply::Entry { entry, .. } => entry
+                .map(|(value, revision)| Ok((open(value)?, Some(revision))))
+                .transpose(),
+            other => Err(unexpected_reply(&other)),
+        };
     }
 }
 

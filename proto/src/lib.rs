@@ -15,6 +15,7 @@
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
+//! | [`patch`] | what a change of a part makes of a value |
 //! | [`lease`] | how leases, times to live and locks stand in the store |
 //! | [`effect`] | what was decided: the content of the log and of the feed |
 //! | [`session`] | exactly once: the client's side, and the results an owner keeps |
@@ -34,6 +35,7 @@ pub mod limits;
 pub mod link;
 mod numbered;
 pub mod operation;
+pub mod patch;
 pub mod replica;
 pub mod session;
 pub mod stored;

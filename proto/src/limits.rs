@@ -24,8 +24,13 @@ pub const TRANSACTION_RANGES_MAX: usize = 1_024;
 pub const TRANSACTION_SCAN_COUNT_MAX: usize = 65_536;
 /// Most locks that one transaction can demand.
 pub const TRANSACTION_FENCES_MAX: usize = 64;
-/// Most items that one operation adds to a list or a set, or removes from a set.
+/// Most items that one patch names: elements of a list or a set, or fields of a dict.
 pub const PATCH_ITEMS_MAX: usize = 65_536;
+/// Most steps from the value of a key to the part that a patch changes.
+pub const PATCH_STEPS_MAX: usize = VALUE_DEPTH_MAX;
+/// Longest payload of a value that a patch may grow to. A longer one can still be put as a whole,
+/// and patches that do not make it longer still work.
+pub const CONTAINER_BYTES_MAX: usize = 1 << 20;
 /// Longest wire frame, its type byte included: a transaction and room for its envelope.
 pub const FRAME_BYTES_MAX: usize = TRANSACTION_BYTES_MAX + (64 << 10);
 /// Longest frame of a peer that has not yet been welcomed.

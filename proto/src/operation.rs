@@ -78,7 +78,8 @@ pub enum Operation {
         changes: Vec<Change>,
     },
     /// Change a part of a value, whatever else it holds. The time to live of the key stays.
-    /// Outcome: [`Outcome::Number`], see [`Patch`].
+    /// Outcome: [`Outcome::Number`], see [`Edit`]; or [`Outcome::Conflict`], and then nothing is
+    /// changed.
     Patch {
         /// The key.
         key: Bytes,
@@ -163,9 +164,7 @@ impl Operation {
                         + fences.iter().map(fence).sum::<usize>()
                         + changed(changes)
                 }
-                Self::Patch { key, patch } => {
-                    key.len() + patch.items().iter().map(Bytes::len).sum::<usize>()
-                }
+                Self::Patch { key, patch } => key.len() + patch.bytes(),
                 Self::Lock { name, .. } | Self::Unlock { name, .. } => name.len(),
                 Self::GrantLease { .. } | Self::RevokeLease { .. } | Self::Settle => 0,
             }
@@ -173,11 +172,65 @@ impl Operation {
 }
 
 impl Patch {
-    /// What it adds or removes.
+    /// What it counts in the window of operations in flight: about its bytes on the wire.
     #[must_use]
-    pub fn items(&self) -> &[Bytes] {
+    pub fn bytes(&self) -> usize {
+        let step = |step: &Step| match step {
+            Step::Field { key } => CHANGE_OVERHEAD_BYTES + key.len(),
+            Step::Index { .. } => CHANGE_OVERHEAD_BYTES,
+        };
+        self.path.iter().map(step).sum::<usize>() + self.edit.bytes()
+    }
+
+    /// Whether it means the same only as long as nobody else has changed the value: it names an
+    /// index or an order.
+    #[must_use]
+    pub fn needs_revision(&self) -> bool {
+        let is_index = |step: &Step| matches!(step, Step::Index { .. });
+        matches!(self.edit, Edit::Splice { .. } | Edit::Replace { .. })
+            || self.path.iter().any(is_index)
+    }
+}
+
+impl From<Edit> for Patch {
+    /// An edit of the whole value of a key, which is made if it is not there.
+    fn from(edit: Edit) -> Self {
+        Self {
+            path: Vec::new(),
+            revision: None,
+            create: edit.creates(),
+            edit,
+        }
+    }
+}
+
+impl Edit {
+    /// Whether it can begin with nothing.
+    #[must_use]
+    pub fn creates(&self) -> bool {
         match self {
-            Self::Append { items } | Self::Add { items } | Self::Discard { items } => items,
+            Self::Append { .. } | Self::Add { .. } | Self::Discard { .. } => true,
+            Self::Merge { .. } | Self::AddNumber { .. } => true,
+            Self::SetField { .. } | Self::DeleteField { .. } | Self::Remove { .. } => false,
+            Self::Clear | Self::Splice { .. } | Self::Replace { .. } => false,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let item = |item: &Bytes| item.len();
+        match self {
+            Self::Append { items }
+            | Self::Add { items }
+            | Self::Discard { items }
+            | Self::Splice { items, .. } => items.iter().map(item).sum(),
+            Self::SetField { field, value } => field.len() + value.len(),
+            Self::DeleteField { field: item } | Self::Remove { item } => item.len(),
+            Self::Merge { fields } => {
+                let field = |(field, value): &(Bytes, Bytes)| field.len() + value.len();
+                fields.iter().map(field).sum()
+            }
+            Self::Replace { value } => value.len(),
+            Self::AddNumber { .. } | Self::Clear => 0,
         }
     }
 }
@@ -200,25 +253,101 @@ pub struct Fence {
     pub fence: Revision,
 }
 
-/// A change of a part of a value. Items are plain payloads. The variants' order is their wire
-/// number: append only.
+/// A change of a part of a value: which part, under what condition, and what happens to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    /// The way from the value of the key to the part; empty for the value itself. At most
+    /// `limits::PATCH_STEPS_MAX` steps.
+    pub path: Vec<Step>,
+    /// The revision that wrote what the caller has read; another one there is an
+    /// [`Outcome::Conflict`]. Needed where the path or the edit names an index or an order.
+    pub revision: Option<Revision>,
+    /// Whether a part that is not there counts as an empty one, or as 0; its container must be
+    /// there. Only for [`Edit::Append`], [`Edit::Add`], [`Edit::Discard`], [`Edit::Merge`] and
+    /// [`Edit::AddNumber`].
+    pub create: bool,
+    /// What happens to the part.
+    pub edit: Edit,
+}
+
+/// One step of the way to a part of a value. The variants' order is their wire number: append only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Patch {
-    /// Add to the end of a list; a missing key counts as an empty one. The number is the list's new
-    /// length.
+pub enum Step {
+    /// To a value of a dict.
+    Field {
+        /// The plain payload of its key.
+        key: Bytes,
+    },
+    /// To an element of a list.
+    Index {
+        /// Its place, counted from 0.
+        index: u32,
+    },
+}
+
+/// What happens to a part of a value. Items, fields and values are plain payloads. The variants'
+/// order is their wire number: append only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// Add to the end of a list. The number is the list's new length.
     Append {
         /// What to add, in order.
         items: Vec<Bytes>,
     },
-    /// Add to a set; a missing key counts as an empty one. The number is how many were not there.
+    /// Add to a set. The number is how many were not there.
     Add {
         /// What to add.
         items: Vec<Bytes>,
     },
-    /// Remove from a set; a missing key counts as an empty one. The number is how many were there.
+    /// Remove from a set. The number is how many were there.
     Discard {
         /// What to remove.
         items: Vec<Bytes>,
+    },
+    /// Put one value into a dict. The number is 1 if the field is new, else 0.
+    SetField {
+        /// The key in the dict.
+        field: Bytes,
+        /// What to put there.
+        value: Bytes,
+    },
+    /// Remove one key of a dict. The number is 1 if it was there, else 0.
+    DeleteField {
+        /// The key in the dict.
+        field: Bytes,
+    },
+    /// Remove the first element of a list that is this one. The number is 1 if there was one, else
+    /// 0.
+    Remove {
+        /// The element.
+        item: Bytes,
+    },
+    /// Add to an integer. The number is what it is then.
+    AddNumber {
+        /// What to add; may be negative.
+        by: i64,
+    },
+    /// Put several values into a dict, the later ones over the earlier. The number is how many
+    /// fields are new.
+    Merge {
+        /// Key and value of each.
+        fields: Vec<(Bytes, Bytes)>,
+    },
+    /// Empty a dict, a list or a set. The number is how many items it had.
+    Clear,
+    /// Put elements of a list in the place of others. The number is the list's new length.
+    Splice {
+        /// The place of the first that goes, counted from 0; at most the length.
+        start: u32,
+        /// How many go; all that are left if there are fewer.
+        delete_count: u32,
+        /// What comes there.
+        items: Vec<Bytes>,
+    },
+    /// Put a value in the place of the part. The number is 0.
+    Replace {
+        /// The new value.
+        value: Bytes,
     },
 }
 
@@ -231,7 +360,7 @@ pub enum Outcome {
     Deleted(u64),
     /// Whether the expected value was there, and so the new one is now.
     Swapped(bool),
-    /// The counter's new value, or what [`Patch`] says.
+    /// The counter's new value, or what [`Edit`] says.
     Number(i64),
     /// The lease that was granted.
     Lease(LeaseId),
@@ -274,10 +403,23 @@ crate::numbered::serde_numbered!(Operation {
     13 => Settle {},
 });
 
-crate::numbered::serde_numbered!(Patch {
+crate::numbered::serde_numbered!(Step {
+    0 => Field { key: key },
+    1 => Index { index: index },
+});
+
+crate::numbered::serde_numbered!(Edit {
     0 => Append { items: items },
     1 => Add { items: items },
     2 => Discard { items: items },
+    3 => SetField { field: field, value: value },
+    4 => DeleteField { field: field },
+    5 => Remove { item: item },
+    6 => AddNumber { by: by },
+    7 => Merge { fields: fields },
+    8 => Clear {},
+    9 => Splice { start: start, delete_count: delete_count, items: items },
+    10 => Replace { value: value },
 });
 
 crate::numbered::serde_numbered!(Outcome {

@@ -10,11 +10,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use objsync::limits::MEMORY_BYTES_DEFAULT;
-use objsync::{Dict, Stamp};
+use objsync::{Dict, Revision, Stamp};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::codec::{Decoded, Fresh};
+use crate::live::{Place, attach};
 
 /// A generation takes an eighth of the memory of a store: both take a quarter.
 const GENERATION_SHARE: u64 = 8;
@@ -36,8 +37,16 @@ pub(crate) struct Cache {
 struct Entry {
     stamp: Stamp,
     object: Py<PyAny>,
-    fresh: Fresh,
+    kind: Kind,
     weight_bytes: usize,
+}
+
+/// What a reader gets of an entry.
+enum Kind {
+    /// The object, or a copy of it.
+    Copy(Fresh),
+    /// The live object of this place, which the decoded one is the content of.
+    Live(Py<Place>, Option<Revision>),
 }
 
 impl Cache {
@@ -53,7 +62,7 @@ impl Cache {
         }
     }
 
-    /// The value under `key`, free to change, if it is here and current.
+    /// The value under `key`, free to change or live, if it is here and current.
     pub(crate) fn get<'py>(
         &self,
         dict: &Dict,
@@ -75,7 +84,17 @@ impl Cache {
         if is_old {
             self.insert(key, &found, entry.weight_bytes)?;
         }
-        entry.fresh.copy(entry.object.bind(py)).map(Some)
+        match &entry.kind {
+            Kind::Copy(fresh) => fresh.copy(entry.object.bind(py)).map(Some),
+            Kind::Live(place, revision) => {
+                let place = place.bind(py);
+                if let Some(top) = place.get().top(py) {
+                    return Ok(Some(top));
+                }
+                let read = Some((entry.stamp, *revision));
+                attach(place, entry.object.bind(py), read).map(Some)
+            }
+        }
     }
 
     /// Remembers a value that was read after `stamp` was taken; returns one that is free to change.
@@ -90,15 +109,39 @@ impl Cache {
         }
         let fresh = Fresh::plan(&value.object);
         let copy = fresh.copy(&value.object)?;
+        self.insert_new(key, stamp, value, Kind::Copy(fresh))?;
+        Ok(copy)
+    }
+
+    /// As [`Cache::put`], of what a live object of a place was made from.
+    pub(crate) fn put_live(
+        &self,
+        key: &Bound<'_, PyAny>,
+        (stamp, revision): (Stamp, Option<Revision>),
+        value: Decoded<'_>,
+        place: Py<Place>,
+    ) -> PyResult<()> {
+        if value.weight_bytes > self.generation_bytes_max / ENTRY_SHARE {
+            return Ok(());
+        }
+        self.insert_new(key, stamp, value, Kind::Live(place, revision))
+    }
+
+    fn insert_new(
+        &self,
+        key: &Bound<'_, PyAny>,
+        stamp: Stamp,
+        value: Decoded<'_>,
+        kind: Kind,
+    ) -> PyResult<()> {
         let weight_bytes = value.weight_bytes + ENTRY_BYTES;
         let entry = Entry {
             stamp,
             object: value.object.unbind(),
-            fresh,
+            kind,
             weight_bytes,
         };
-        self.insert(key, Bound::new(key.py(), entry)?.as_any(), weight_bytes)?;
-        Ok(copy)
+        self.insert(key, Bound::new(key.py(), entry)?.as_any(), weight_bytes)
     }
 
     /// Forgets everything.

@@ -42,6 +42,7 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
             let key = key.as_ref().and_then(|key| decode_key(py, key).ok());
             build(py, "ConflictError", (message, key))
         }
+        ObjectError::Moved { key, .. } => named(py, "ConflictError", message, key),
         ObjectError::Fenced { name, .. } => named(py, "FencedError", message, name),
         ObjectError::LockTimeout { name, .. } => named(py, "LockTimeoutError", message, name),
         ObjectError::LeaseEnded { lease, .. } => build(py, "LeaseExpiredError", (message, lease.0)),

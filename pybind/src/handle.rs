@@ -18,6 +18,7 @@ use crate::batch::Batch;
 use crate::cache::Cache;
 use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
 use crate::leases::Lease;
+use crate::live::{Places, attach, is_container};
 use crate::past::PastHandle;
 use crate::patches::patch;
 use crate::pipeline::Pipeline;
@@ -31,6 +32,7 @@ use crate::{errors, leases, options, past, reads, records, watch, writes};
 pub(crate) struct Handle {
     dict: OnceLock<Dict>,
     cache: Cache,
+    places: Places,
 }
 
 impl Handle {
@@ -48,7 +50,7 @@ impl Handle {
             .map_err(|_| errors::invalid(py, String::from("this object is open already")))
     }
 
-    /// The value under a key, free to change.
+    /// The value under a key: live if it is a container, else free to change.
     fn read<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = key.py();
         let dict = self.dict(py)?;
@@ -58,15 +60,44 @@ impl Handle {
         }
         let encoded = encode_key(key)?;
         let stamp = dict.stamp(&encoded);
-        let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
+        let Some((payload, revision)) = wait_for_read(py, dict.fetch_entry(&encoded))? else {
             return Ok(None);
         };
         let value = decode(py, &payload)?;
+        if is_container(&value.object) {
+            let place = self.places.get(dict, key, &encoded)?;
+            let read = (stamp, revision);
+            let live = attach(&place, &value.object, Some(read))?;
+            if cacheable {
+                self.cache.put_live(key, read, value, place.unbind())?;
+            }
+            return Ok(Some(live));
+        }
         if cacheable {
             self.cache.put(key, stamp, value).map(Some)
         } else {
             Ok(Some(value.object))
         }
+    }
+
+    /// A value that was read without a stamp, as of some moment: live if it is a container.
+    pub(crate) fn live<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        value: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if !is_container(&value) {
+            return Ok(value);
+        }
+        let place = self
+            .places
+            .get(self.dict(key.py())?, key, &encode_key(key)?)?;
+        attach(&place, &value, None)
+    }
+
+    /// The value of a key was replaced through this handle, or removed.
+    pub(crate) fn replaced(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.places.replaced(key)
     }
 }
 
@@ -105,6 +136,7 @@ impl Handle {
         Self {
             dict: OnceLock::new(),
             cache: Cache::new(py),
+            places: Places::new(py),
         }
     }
 
@@ -151,7 +183,10 @@ impl Handle {
         max_stale: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let found = match max_stale {
-            Some(max_stale) => reads::get_within(self, key, max_stale)?,
+            Some(max_stale) => match reads::get_within(self, key, max_stale)? {
+                Some(value) => Some(self.live(key, value)?),
+                None => None,
+            },
             None => self.read(key)?,
         };
         Ok(found.or(default))
@@ -171,13 +206,18 @@ impl Handle {
 
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = key.py();
+        if self.places.is_own(key, value)? {
+            return Ok(());
+        }
         let pending = self.dict(py)?.set(&encode_key(key)?, encode(value)?);
-        wait(py, pending).map(drop)
+        wait(py, pending)?;
+        self.replaced(key)
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = key.py();
         let (was_there, _) = wait(py, self.dict(py)?.delete(&encode_key(key)?))?;
+        self.replaced(key)?;
         if was_there { Ok(()) } else { Err(missing(key)) }
     }
 
@@ -189,19 +229,25 @@ impl Handle {
         ScanIterator::new(py, self.dict(py)?, KeyRange::default(), true, What::Keys)
     }
 
-    /// Entries of a range: `what` is "keys", "values" or "items".
-    #[pyo3(signature = (what, start=None, stop=None, prefix=None, reverse=false))]
+    /// Entries of a range: `what` is "keys", "values" or "items"; containers as live objects or not.
+    #[pyo3(signature = (what, start=None, stop=None, prefix=None, reverse=false, live=false))]
     fn _scan(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         what: &str,
         start: Option<&Bound<'_, PyAny>>,
         stop: Option<&Bound<'_, PyAny>>,
         prefix: Option<&Bound<'_, PyAny>>,
         reverse: bool,
+        live: bool,
     ) -> PyResult<ScanIterator> {
+        let (py, handle) = (slf.py(), slf.get());
         let range = range_of(start, stop, prefix)?;
-        ScanIterator::new(py, self.dict(py)?, range, reverse, What::read(py, what)?)
+        let scan = ScanIterator::new(py, handle.dict(py)?, range, reverse, What::read(py, what)?)?;
+        Ok(if live {
+            scan.live(slf.clone().unbind())
+        } else {
+            scan
+        })
     }
 
     /// Whether an encoded key lies in a range.
@@ -258,7 +304,9 @@ impl Handle {
         lease: Option<&Lease>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let pending = leases::put(self, key, value, ttl, lease)?;
-        records::ack(key.py(), wait(key.py(), pending)?)
+        let ack = wait(key.py(), pending)?;
+        self.replaced(key)?;
+        records::ack(key.py(), ack)
     }
 
     /// Adds to the end of a list and returns its new length; a missing key counts as an empty one.
@@ -334,7 +382,8 @@ impl Handle {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
-        writes::set_default(py, self.dict(py)?, key, &default)
+        let value = writes::set_default(py, self.dict(py)?, key, &default)?;
+        self.live(key, value)
     }
 
     /// `pop`, with the default in a tuple, empty for none.
@@ -345,7 +394,10 @@ impl Handle {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         match writes::pop(py, self.dict(py)?, key)? {
-            Some(value) => Ok(value),
+            Some(value) => {
+                self.replaced(key)?;
+                Ok(value)
+            }
             None => default.get_item(0).map_err(|_| missing(key)),
         }
     }

@@ -9,6 +9,7 @@
 //! | [`batch`], [`pipeline`] | one transaction; many writes in flight |
 //! | [`scan`], [`watch`] | iteration; changes as they happen |
 //! | [`transaction`] | several reads and writes as one |
+//! | [`live`] | containers that write through: `objsync._nested` |
 //! | [`leases`], [`patches`] | leases, locks and presence; changes of a part of a value |
 //! | [`past`] | a dictionary as it was at a revision; what a key was |
 //! | [`reads`] | how old a read may be, snapshots, lost writes, conflicts |
@@ -25,6 +26,7 @@ mod errors;
 mod handle;
 mod interrupt;
 mod leases;
+mod live;
 mod options;
 mod past;
 mod patches;
@@ -91,6 +93,20 @@ mod _objsync {
         #[pymodule_init]
         fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
             crate::importable(module, "leases")
+        }
+    }
+
+    /// Live values.
+    #[pymodule]
+    mod live {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::live::{Place, fresh, same_items};
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "live")
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn patch(
 }
 
 /// Refuses what no set of Python holds, by its own word: every reader would fail.
-fn hashable(item: &Object<'_>) -> PyResult<()> {
+pub(crate) fn hashable(item: &Object<'_>) -> PyResult<()> {
     let Err(error) = item.hash() else {
         return Ok(());
     };

@@ -6,6 +6,8 @@ use pyo3::types::PyTuple;
 
 use crate::codec::{decode, decode_key};
 use crate::errors;
+use crate::handle::Handle;
+use crate::live::is_container;
 use crate::waiting::{blocking, wait};
 
 /// What an iterator yields of each entry.
@@ -87,6 +89,8 @@ pub(crate) struct ScanIterator {
     is_done: bool,
     /// Keeps the handle open: `for key in DiskObject(path)` has no other one.
     _open: Option<Dict>,
+    /// Whose live objects it yields for containers.
+    live: Option<Py<Handle>>,
 }
 
 impl ScanIterator {
@@ -117,6 +121,33 @@ impl ScanIterator {
             page: Vec::new().into_iter(),
             is_done: false,
             _open: None,
+            live: None,
+        }
+    }
+
+    /// Yields live objects of a handle for containers.
+    pub(crate) fn live(self, handle: Py<Handle>) -> Self {
+        let live = (self.what != What::Keys).then_some(handle);
+        Self { live, ..self }
+    }
+
+    fn object<'py>(
+        &self,
+        py: Python<'py>,
+        (key, payload): (Bytes, Bytes),
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(handle) = &self.live else {
+            return self.what.object(py, (key, payload));
+        };
+        let value = decode(py, &payload)?.object;
+        if self.what == What::Values && !is_container(&value) {
+            return Ok(value);
+        }
+        let key = decode_key(py, &key)?;
+        let value = handle.get().live(&key, value)?;
+        match self.what {
+            What::Values => Ok(value),
+            _ => Ok(PyTuple::new(py, [key, value])?.into_any()),
         }
     }
 }
@@ -129,7 +160,7 @@ impl ScanIterator {
 
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if let Some(entry) = self.page.next() {
-            return self.what.object(py, entry).map(Some);
+            return self.object(py, entry).map(Some);
         }
         if self.is_done {
             return Ok(None);
@@ -139,7 +170,7 @@ impl ScanIterator {
         self.is_done = self.page.len() == 0;
         self.page
             .next()
-            .map(|entry| self.what.object(py, entry))
+            .map(|entry| self.object(py, entry))
             .transpose()
     }
 }

@@ -21,7 +21,7 @@ use objsync_proto::limits::{
     EXPIRY_TURN_COUNT_MAX, IDLE_TIMEOUT_MS, LEASED_KEY_BYTES_MAX, LEASES_MAX,
     TRANSACTION_BYTES_MAX, TTL_MS_MAX,
 };
-use objsync_proto::operation::{Fence, Operation, Outcome, Patch};
+use objsync_proto::operation::{Edit, Fence, Operation, Outcome};
 use objsync_store::{FeedRead, LogRead, Published, Step, Store, StoreError, StoreOptions};
 
 /// A store without threads, whose time a test moves.
@@ -257,7 +257,7 @@ fn what_replaces_a_value_takes_its_time_away_and_what_changes_a_part_keeps_it() 
         },
     );
     let items = vec![payload_of("a")];
-    let patch = Patch::Append { items };
+    let patch = Edit::Append { items }.into();
     run(
         &store,
         Operation::Patch {

@@ -13,7 +13,7 @@ use harness::{NS, change, execute, get, key_of, open, options_on, payload_of, pu
 use objsync_proto::effect::{Cause, Change};
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, Origin, PeerKey, Revision, Sequence};
-use objsync_proto::operation::{KeyRead, Operation, Outcome, Patch};
+use objsync_proto::operation::{Edit, KeyRead, Operation, Outcome};
 use objsync_proto::stored::{self, Compression};
 use objsync_proto::value::int_payload;
 use objsync_proto::wire::KeyRange;
@@ -367,9 +367,10 @@ fn followers_see_a_patch_as_one() {
     let before = store.position().revision;
     let patch = Operation::Patch {
         key: key_of("list"),
-        patch: Patch::Append {
+        patch: Edit::Append {
             items: vec![payload_of("a")],
-        },
+        }
+        .into(),
     };
     assert_eq!(outcome(&store, patch), Outcome::Number(1));
     set(&store, "other", "");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use objsync_proto::ids::Revision;
 use objsync_proto::wire::KeyRange;
 
 use super::{Dict, Stamp};
@@ -43,6 +44,22 @@ impl Dict {
             None => {
                 let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
                 Pending::call("a value", read::get(core, key))
+            }
+        }
+    }
+
+    /// As [`Dict::get`], with the revision that wrote the value: what a [`Patch`](crate::Patch) is
+    /// conditional on. There is none for a value that waits in this client's own queue.
+    pub fn fetch_entry(&self, key: &[u8]) -> Pending<Option<(Bytes, Option<Revision>)>> {
+        let core = match self.core() {
+            Ok(core) => core,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        match read::entry_at_once(core, key).transpose() {
+            Some(known) => Pending::ready(known),
+            None => {
+                let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
+                Pending::call("a value", read::entry(core, key))
             }
         }
     }

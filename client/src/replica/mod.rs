@@ -11,6 +11,8 @@
 //!   takes the lock, and before anybody is told that it was applied.
 //! * A reader who was acknowledged a write waits until the map has it.
 
+mod entry;
+
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -8,10 +8,11 @@ use crate::error::Failure;
 use crate::ids::NamespaceId;
 use crate::key;
 use crate::limits::{
-    LEASED_KEY_BYTES_MAX, PATCH_ITEMS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX,
-    TRANSACTION_FENCES_MAX, TRANSACTION_RANGES_MAX, TRANSACTION_READS_MAX, TTL_MS_MAX,
+    LEASED_KEY_BYTES_MAX, PATCH_ITEMS_MAX, PATCH_STEPS_MAX, TRANSACTION_BYTES_MAX,
+    TRANSACTION_EFFECTS_MAX, TRANSACTION_FENCES_MAX, TRANSACTION_RANGES_MAX, TRANSACTION_READS_MAX,
+    TTL_MS_MAX,
 };
-use crate::operation::{Fence, KeyRead, Operation, Patch};
+use crate::operation::{Edit, Fence, KeyRead, Operation, Patch, Step};
 use crate::stored;
 use crate::value;
 use crate::wire::KeyRange;
@@ -121,21 +122,77 @@ fn check_reads(reads: &[KeyRead], ranges: &[KeyRange], fences: &[Fence]) -> Resu
 }
 
 fn check_patch(key: &[u8], patch: &Patch) -> Result<(), Failure> {
-    let items = patch.items();
-    bounded("patch", "items", items.len(), PATCH_ITEMS_MAX)?;
-    let is_set = !matches!(patch, Patch::Append { .. });
-    for item in items {
-        let described = || key::describe(key);
-        value::check_element(item)
-            .map_err(|error| invalid(format!("item for key {}: {error}", described())))?;
-        if is_set && !value::elements::is_hashable(item) {
-            let (name, of) = (described(), value::type_name(item));
-            return Err(invalid(format!(
-                "item for key {name} is a {of}, which no set holds"
-            )));
+    bounded("patch", "steps", patch.path.len(), PATCH_STEPS_MAX)?;
+    if patch.needs_revision() && patch.revision.is_none() {
+        let name = key::describe(key);
+        return Err(invalid(format!(
+            "patch of key {name} names an index or an order, and no revision that it is meant for"
+        )));
+    }
+    for step in &patch.path {
+        if let Step::Field { key: field } = step {
+            check_field(key, field)?;
         }
     }
-    Ok(())
+    let depth = patch.path.len();
+    match &patch.edit {
+        Edit::Append { items } | Edit::Splice { items, .. } => {
+            bounded("patch", "items", items.len(), PATCH_ITEMS_MAX)?;
+            items
+                .iter()
+                .try_for_each(|item| check_item(key, item, depth + 1))
+        }
+        Edit::Add { items } | Edit::Discard { items } => {
+            bounded("patch", "items", items.len(), PATCH_ITEMS_MAX)?;
+            items
+                .iter()
+                .try_for_each(|item| check_member(key, item, depth + 1))
+        }
+        Edit::SetField { field, value } => {
+            check_field(key, field)?;
+            check_item(key, value, depth + 1)
+        }
+        Edit::Merge { fields } => {
+            bounded("patch", "items", fields.len(), PATCH_ITEMS_MAX)?;
+            fields.iter().try_for_each(|(field, value)| {
+                check_field(key, field)?;
+                check_item(key, value, depth + 1)
+            })
+        }
+        Edit::DeleteField { field } => check_field(key, field),
+        Edit::Remove { item } => check_item(key, item, depth + 1),
+        Edit::Replace { value } => check_item(key, value, depth),
+        Edit::AddNumber { .. } | Edit::Clear => Ok(()),
+    }
+}
+
+fn check_item(key: &[u8], item: &[u8], depth: usize) -> Result<(), Failure> {
+    value::check_element(item, depth)
+        .map_err(|error| invalid(format!("item for key {}: {error}", key::describe(key))))
+}
+
+/// An item of a set.
+fn check_member(key: &[u8], item: &[u8], depth: usize) -> Result<(), Failure> {
+    check_item(key, item, depth)?;
+    if value::elements::is_hashable(item) {
+        return Ok(());
+    }
+    let (name, of) = (key::describe(key), value::type_name(item));
+    Err(invalid(format!(
+        "item for key {name} is a {of}, which no set holds"
+    )))
+}
+
+/// A key of a dict.
+fn check_field(key: &[u8], field: &[u8]) -> Result<(), Failure> {
+    check_item(key, field, 1)?;
+    if value::elements::is_hashable(field) {
+        return Ok(());
+    }
+    let (name, of) = (key::describe(key), value::type_name(field));
+    Err(invalid(format!(
+        "field for key {name} is a {of}, which no dict has as a key"
+    )))
 }
 
 fn check_name(name: &[u8]) -> Result<(), Failure> {

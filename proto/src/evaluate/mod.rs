@@ -8,7 +8,7 @@
 //! | `check.rs` | what can be refused without a look |
 //! | `plain.rs` | puts, removals, counters, batches |
 //! | `transact.rs` | transactions with what they have read |
-//! | `patch.rs` | lists and sets |
+//! | `patch.rs` | changes of a part of a value |
 //! | `leases.rs` | leases, times to live, locks |
 //! | `expiry.rs` | the end of what has had its time |
 

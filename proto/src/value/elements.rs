@@ -1,11 +1,11 @@
-//! Payloads of lists and sets, taken apart into the payloads of their elements and put together
+//! Payloads of lists, sets and dicts, taken apart into the payloads of their elements and put together
 //! again, without decoding these.
 
 use bytes::Bytes;
 use rmp::Marker;
 use rmp::decode as read;
 
-use super::inspect::{int_payload, skip};
+use super::inspect::skip;
 use super::{ext, type_name};
 use crate::limits::VALUE_DEPTH_MAX;
 
@@ -39,11 +39,57 @@ pub fn set(payload: &[u8]) -> Option<Vec<&[u8]>> {
     // Each takes a byte at least.
     let mut elements = Vec::with_capacity((count as usize).min(rest.len()));
     for _ in 0..count {
-        let before = rest;
-        skip(&mut rest, 1).ok()?;
-        elements.push(&before[..before.len() - rest.len()]);
+        elements.push(next(&mut rest, 1)?);
     }
     rest.is_empty().then_some(elements)
+}
+
+/// The next of several payloads that stand one after the other, `depth` containers deep; none where
+/// it is cut or nested too deep.
+pub(crate) fn next<'a>(rest: &mut &'a [u8], depth: usize) -> Option<&'a [u8]> {
+    let before = *rest;
+    skip(rest, depth).ok()?;
+    Some(&before[..before.len() - rest.len()])
+}
+
+/// How many fields a dict has; none for another type.
+#[must_use]
+pub fn dict_len(payload: &[u8]) -> Option<u32> {
+    let mut rest = payload;
+    match Marker::from_u8(*payload.first()?) {
+        Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => read::read_map_len(&mut rest).ok(),
+        _ => None,
+    }
+}
+
+/// The payloads of the keys and values of a dict; none for another type, and for a dict that is cut.
+#[must_use]
+pub fn dict(payload: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let count = dict_len(payload)?;
+    let mut rest = payload;
+    read::read_map_len(&mut rest).ok()?;
+    // Each takes two bytes at least.
+    let mut pairs = Vec::with_capacity((count as usize).min(rest.len() / 2));
+    for _ in 0..count {
+        pairs.push((next(&mut rest, 1)?, next(&mut rest, 1)?));
+    }
+    rest.is_empty().then_some(pairs)
+}
+
+/// The payload of a dict of these keys and values.
+#[must_use]
+pub fn dict_payload(pairs: &[(&[u8], &[u8])]) -> Option<Vec<u8>> {
+    let bytes: usize = pairs
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    let mut payload = Vec::with_capacity(5 + bytes);
+    rmp::encode::write_map_len(&mut payload, u32::try_from(pairs.len()).ok()?).ok()?;
+    for (key, value) in pairs {
+        payload.extend_from_slice(key);
+        payload.extend_from_slice(value);
+    }
+    Some(payload)
 }
 
 /// The payload of a list of what is in `head`, already one after the other, and of `items`.
@@ -74,14 +120,23 @@ pub fn set_payload(mut elements: Vec<&[u8]>) -> Option<Vec<u8>> {
     Some(payload)
 }
 
-/// What two payloads have in common when Python takes them for one element of a set: 1, 1.0 and
-/// `True` are one. Everything else is compared by its bytes.
-#[must_use]
-pub fn identity(payload: &[u8]) -> Bytes {
-    whole_number(payload).map_or_else(
-        || Bytes::copy_from_slice(payload),
-        |number| int_payload(number).into(),
-    )
+/// What two payloads have in common when Python takes them for one element of a set, or one key of
+/// a dict: 1, 1.0 and True are one, and so are 0.0 and -0.0. Others are one when they are the same
+/// bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Identity<'a> {
+    /// A whole number of 64 bits, whatever its type.
+    Number(i64),
+    /// Any other payload.
+    Payload(&'a [u8]),
+}
+
+impl<'a> Identity<'a> {
+    /// That of a payload.
+    #[must_use]
+    pub fn of(payload: &'a [u8]) -> Self {
+        whole_number(payload).map_or(Self::Payload(payload), Self::Number)
+    }
 }
 
 /// Whether it can be an element of a set: no list, dict or set, and no tuple that has one in it.
@@ -144,7 +199,7 @@ fn bytes_of(items: &[Bytes]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Value, decode, encode};
+    use super::super::{Value, decode, encode, int_payload};
     use super::*;
 
     fn payload(value: &Value) -> Bytes {
@@ -197,7 +252,10 @@ mod tests {
 
     #[test]
     fn equal_numbers_are_one_element_and_others_are_not() {
-        let of = |value: Value| identity(&payload(&value));
+        let of = |value: Value| match Identity::of(&payload(&value)) {
+            Identity::Number(number) => Ok(number),
+            Identity::Payload(payload) => Err(payload.to_vec()),
+        };
         assert_eq!(of(1.into()), of(1.0.into()));
         assert_eq!(of(1.into()), of(true.into()));
         assert_eq!(of(0.into()), of((-0.0).into()));

@@ -59,13 +59,13 @@ pub fn check(payload: &[u8]) -> Result<(), ValueError> {
     }
 }
 
-/// As [`check`], of a payload that is to stand in a container.
+/// As [`check`], of a payload that is to stand so many containers deep in a value.
 ///
 /// # Errors
 /// [`ValueError::Malformed`], [`ValueError::TooDeep`].
-pub fn check_element(payload: &[u8]) -> Result<(), ValueError> {
+pub fn check_element(payload: &[u8], depth: usize) -> Result<(), ValueError> {
     let mut rest = payload;
-    skip(&mut rest, 1).map_err(|fault| fault.at(payload.len() - rest.len()))?;
+    skip(&mut rest, depth).map_err(|fault| fault.at(payload.len() - rest.len()))?;
     match rest {
         [] => Ok(()),
         _ => Err(Fault::Malformed("bytes after the value").at(payload.len() - rest.len())),

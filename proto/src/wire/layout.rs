@@ -14,7 +14,7 @@ use crate::ids::{
     Ack, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position,
     Revision, Sequence, SessionId, StoreId,
 };
-use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
+use crate::operation::{Edit, Fence, KeyRead, Operation, Outcome, Patch, Step};
 
 /// A number or bytes with a type of its own is written as the number or bytes.
 macro_rules! transparent {
@@ -79,6 +79,7 @@ record! {
     Event { revision, time_ms, origin, cause, changes }
     KeyRead { key, revision }
     Fence { name, fence }
+    Patch { path, revision, create, edit }
     LeaseStatus { ttl_ms, left_ms, presence }
     Version { revision, time_ms, value, is_oldest_known }
     Digest { through, count, hash }
@@ -158,10 +159,23 @@ numbered!(Operation {
     13 => Settle {},
 });
 
-numbered!(Patch {
+numbered!(Step {
+    0 => Field { key: key },
+    1 => Index { index: index },
+});
+
+numbered!(Edit {
     0 => Append { items: items },
     1 => Add { items: items },
     2 => Discard { items: items },
+    3 => SetField { field: field, value: value },
+    4 => DeleteField { field: field },
+    5 => Remove { item: item },
+    6 => AddNumber { by: by },
+    7 => Merge { fields: fields },
+    8 => Clear {},
+    9 => Splice { start: start, delete_count: delete_count, items: items },
+    10 => Replace { value: value },
 });
 
 numbered!(Outcome {

@@ -35,6 +35,7 @@ from objsync._objects import (
     Pipeline,
     Presence,
 )
+from objsync._nested import LiveDict, LiveList, LiveSet
 from objsync._past import Past
 from objsync._reads import Conflicts, Snapshot
 from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
@@ -54,6 +55,9 @@ __all__ = [
     "Error",
     "Event",
     "Lease",
+    "LiveDict",
+    "LiveList",
+    "LiveSet",
     "Lock",
     "Missing",
     "NetworkObject",

@@ -21,6 +21,7 @@ from objsync._objsync import (
 )
 from objsync import _objsync as native
 from objsync._objsync import leases as native_leases
+from objsync._objsync import live as native_live
 from objsync._objsync import transactions as native_transactions
 from objsync._objsync.leases import Lease, Lock, Presence
 from objsync._objsync.transactions import Attempts, TransactionHandle
@@ -41,5 +42,6 @@ __all__ = [
     "__version__",
     "native",
     "native_leases",
+    "native_live",
     "native_transactions",
 ]

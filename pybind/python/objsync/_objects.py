@@ -71,8 +71,9 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
     datetime, date, time, timedelta, UUID, and what is made of those; at most 8 MiB. A bytearray comes
     back as bytes. Another type is a `TypeError` that says where it is; a subclass is another type.
 
-    What a read returns is the caller's own: changing it changes nothing in the dictionary. To change
-    a value, assign it again.
+    A dict, a list or a set comes back as a `LiveDict`, `LiveList` or `LiveSet`: it is one, sees what is
+    there now, and changes of it are stored when they return, each as one step. What else can change comes
+    back as a copy, and so does all that transactions, snapshots and the past return.
 
     Every method that can wait releases the interpreter's lock; Ctrl-C interrupts it. Handles can be
     used from any thread, survive `os.fork` (the child becomes a client of its own), and can be
@@ -105,7 +106,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
     # Views
 
     def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
-        return self._scan(what, reverse=reverse)
+        return self._scan(what, reverse=reverse, live=True)
 
     def keys(self) -> Keys:
         """The keys in order: a view, as of ``dict.keys()``.
@@ -210,7 +211,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
 
     def copy(self) -> dict[Any, Any]:
         """All of it, as it is at one moment, in a plain dict."""
-        return dict(self.items())
+        return dict(self._scan("items"))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):

@@ -123,6 +123,9 @@ class RangeView(RangeReader):
 
     _mapping: Object
 
+    def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
+        return self._mapping._scan(what, **self._bounds, reverse=reverse, live=True)
+
     def clear(self) -> int:
         """Deletes every key of the range; returns how many there were.
 

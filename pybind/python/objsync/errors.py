@@ -19,11 +19,13 @@ from typing import Any, ClassVar
 from objsync._records import Op
 
 __all__ = [
+    "BypassedError",
     "CallInterruptedError",
     "ClosedError",
     "ConflictError",
     "CorruptError",
     "DeniedError",
+    "DetachedError",
     "Error",
     "FencedError",
     "FullError",
@@ -130,6 +132,42 @@ class ConflictError(Error, RuntimeError):
         self.args = (message, key)  # pickle rebuilds from args
         self.key = key
         """The key that others changed; ``None`` where it is not known or there is none."""
+
+
+class DetachedError(ConflictError, LookupError):
+    """The value that a live object stood for was replaced or removed: read it again. Nothing was done.
+
+    Reading the object goes on to give what it was last.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": {"b": 1}}) as d:
+    ...     old = d["a"]
+    ...     del d["a"]
+    ...     try:
+    ...         old["b"] = 2
+    ...     except LookupError as error:
+    ...         print(error.key, old)
+    a {'b': 1}
+    """
+
+
+class BypassedError(ConflictError):
+    """A live object was changed past its methods, by C code that takes it for a plain container.
+
+    That change was not stored, and is taken back: the object holds again what is stored. ``docs/nesting.md``
+    lists such code; give it a copy.
+
+    >>> import heapq
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"heap": [1, 3]}) as d:
+    ...     heap = d["heap"]
+    ...     heapq.heappush(heap, 2)
+    ...     try:
+    ...         len(heap)
+    ...     except RuntimeError as error:
+    ...         print(type(error).__name__, heap)
+    BypassedError [1, 3]
+    """
 
 
 class FencedError(ConflictError):

@@ -91,6 +91,9 @@ fn write_rare(out: &mut Vec<u8>, object: &Bound<'_, PyAny>, depth: usize) -> Enc
             Ok(())
         });
     }
+    if let Some(plain) = crate::live::plain_of(object)? {
+        return write_value(out, &plain, depth);
+    }
     let py = object.py();
     let types = ValueTypes::get(py)?;
     let class = object.get_type();

@@ -5,7 +5,7 @@ use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{LeaseId, NamespaceId, Revision};
 use objsync_proto::lease::{self, EntryKey, HeldLock, Hold, Lease, Member};
-use objsync_proto::operation::{Fence, KeyRead, Operation, Outcome, Patch};
+use objsync_proto::operation::{Edit, Fence, KeyRead, Operation, Outcome, Patch};
 use objsync_proto::stored::{self, Compression};
 use objsync_proto::value::{self, Value};
 
@@ -188,19 +188,20 @@ impl State {
     fn patch(&self, namespace: NamespaceId, key: &Bytes, patch: &Patch) -> Decided {
         let held = self.content.get(&(namespace, key.clone()));
         let present = held.map(|held| value::decode(&stored::open(&held.value).unwrap()).unwrap());
-        let items = patch
-            .items()
-            .iter()
-            .map(|item| value::decode(item).unwrap());
+        let (Edit::Append { items } | Edit::Add { items } | Edit::Discard { items }) = &patch.edit
+        else {
+            panic!("the model does not do {patch:?}");
+        };
+        let items = items.iter().map(|item| value::decode(item).unwrap());
         let items: Vec<Value> = items.collect();
         let invalid = || (Err(ErrorKind::Invalid), Vec::new());
-        let (count, new) = match (patch, present.clone()) {
-            (Patch::Append { .. }, Some(Value::List(list))) => {
+        let (count, new) = match (&patch.edit, present.clone()) {
+            (Edit::Append { .. }, Some(Value::List(list))) => {
                 let all: Vec<_> = list.into_iter().chain(items).collect();
                 (all.len(), Value::List(all))
             }
-            (Patch::Append { .. }, None) => (items.len(), Value::List(items)),
-            (Patch::Append { .. }, Some(_)) => return invalid(),
+            (Edit::Append { .. }, None) => (items.len(), Value::List(items)),
+            (Edit::Append { .. }, Some(_)) => return invalid(),
             (_, Some(Value::Set(_)) | None) => {
                 let before = match present {
                     Some(Value::Set(set)) => set,
@@ -209,7 +210,7 @@ impl State {
                 let count = before.len();
                 let mut all = before;
                 all.retain(|one| !items.contains(one));
-                if matches!(patch, Patch::Add { .. }) {
+                if matches!(patch.edit, Edit::Add { .. }) {
                     all.extend(items.into_iter().fold(Vec::new(), |mut all, item| {
                         if !all.contains(&item) {
                             all.push(item);
@@ -222,8 +223,8 @@ impl State {
             _ => return invalid(),
         };
         let outcome = Ok(Outcome::Number(count as i64));
-        let is_same = match patch {
-            Patch::Append { items } => items.is_empty(),
+        let is_same = match &patch.edit {
+            Edit::Append { items } => items.is_empty(),
             _ => count == 0,
         };
         if is_same {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use objsync_proto::ids::{LeaseId, NamespaceId, Revision};
-use objsync_proto::operation::{Fence, KeyRead, Operation, Patch};
+use objsync_proto::operation::{Edit, Fence, KeyRead, Operation, Patch};
 
 use crate::harness::random::Random;
 use crate::harness::{key_of, payload_of, value_of};
@@ -105,8 +105,9 @@ fn patch(random: &mut Random) -> Patch {
     let item = |random: &mut Random| payload_of(&format!("item {}", random.below(5)));
     let items: Vec<Bytes> = (0..random.below(4)).map(|_| item(random)).collect();
     match random.below(4) {
-        0 => Patch::Append { items },
-        1 => Patch::Discard { items },
-        _ => Patch::Add { items },
+        0 => Edit::Append { items },
+        1 => Edit::Discard { items },
+        _ => Edit::Add { items },
     }
+    .into()
 }

@@ -10,7 +10,7 @@ use crate::effect::Change;
 use crate::evaluate::Due;
 use crate::ids::{LeaseId, NamespaceId, Revision};
 use crate::lease::{EntryKey, HeldLock, Hold, Lease, Member};
-use crate::operation::{Operation, Outcome, Patch};
+use crate::operation::{Edit, Operation, Outcome, Patch};
 use crate::stored::{self, Compression};
 use crate::value::{self, Value};
 
@@ -216,19 +216,22 @@ impl Model {
         let present = self.keys.get(key);
         let present =
             present.map(|kept| value::decode(&stored::open(&kept.value).unwrap()).unwrap());
-        let items: Vec<Value> = patch
-            .items()
+        let (Edit::Append { items } | Edit::Add { items } | Edit::Discard { items }) = &patch.edit
+        else {
+            panic!("the model does not do {patch:?}");
+        };
+        let items: Vec<Value> = items
             .iter()
             .map(|item| value::decode(item).unwrap())
             .collect();
         let is_same = |one: &Value, other: &Value| number(one) == number(other);
-        let (count, new) = match (patch, present) {
-            (Patch::Append { .. }, None) => (items.len(), Value::List(items.clone())),
-            (Patch::Append { .. }, Some(Value::List(mut list))) => {
+        let (count, new) = match (&patch.edit, present) {
+            (Edit::Append { .. }, None) => (items.len(), Value::List(items.clone())),
+            (Edit::Append { .. }, Some(Value::List(mut list))) => {
                 list.extend(items.iter().cloned());
                 (list.len(), Value::List(list))
             }
-            (Patch::Append { .. }, Some(_)) => return None,
+            (Edit::Append { .. }, Some(_)) => return None,
             (_, Some(Value::Set(_)) | None) => {
                 let mut set = match self.keys.get(key) {
                     Some(kept) => match value::decode(&stored::open(&kept.value).unwrap()).unwrap()
@@ -241,9 +244,9 @@ impl Model {
                 let before = set.len();
                 for item in &items {
                     let is_there = set.iter().any(|one| is_same(one, item));
-                    match patch {
-                        Patch::Add { .. } if !is_there => set.push(item.clone()),
-                        Patch::Discard { .. } => set.retain(|one| !is_same(one, item)),
+                    match patch.edit {
+                        Edit::Add { .. } if !is_there => set.push(item.clone()),
+                        Edit::Discard { .. } => set.retain(|one| !is_same(one, item)),
                         _ => {}
                     }
                 }
@@ -251,8 +254,8 @@ impl Model {
             }
             _ => return None,
         };
-        let is_change = match patch {
-            Patch::Append { .. } => !items.is_empty(),
+        let is_change = match patch.edit {
+            Edit::Append { .. } => !items.is_empty(),
             _ => count > 0,
         };
         if is_change {

@@ -5,7 +5,7 @@ use super::{int, key, text};
 use crate::effect::Change;
 use crate::evaluate::{Changed, Due, Ranges, View};
 use crate::ids::{LeaseId, NamespaceId, Revision};
-use crate::operation::{Fence, KeyRead, Operation, Patch};
+use crate::operation::{Edit, Fence, KeyRead, Operation};
 use crate::stored::{self, Compression};
 use crate::value::{self, Value};
 use crate::wire::KeyRange;
@@ -129,16 +129,17 @@ pub(super) fn operation(random: &mut Random, world: &World) -> Operation {
         13..=15 => Operation::Patch {
             key: random.key(),
             patch: match random.below(3) {
-                0 => Patch::Append {
+                0 => Edit::Append {
                     items: random.items(),
                 },
-                1 => Patch::Add {
+                1 => Edit::Add {
                     items: random.items(),
                 },
-                _ => Patch::Discard {
+                _ => Edit::Discard {
                     items: random.items(),
                 },
-            },
+            }
+            .into(),
         },
         16..=18 => {
             let ttl_ms = (!random.chance(3)).then(|| 1 + random.below(40));

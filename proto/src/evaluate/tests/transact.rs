@@ -8,9 +8,9 @@ use crate::effect::{Cause, Change};
 use crate::error::ErrorKind;
 use crate::evaluate::{Decision, View};
 use crate::ids::Revision;
-use crate::limits::{TRANSACTION_RANGES_MAX, VALUE_DEPTH_MAX};
-use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
-use crate::stored::{self, Codec, Compression, PAYLOAD_BYTES_MAX};
+use crate::limits::{CONTAINER_BYTES_MAX, TRANSACTION_RANGES_MAX, VALUE_DEPTH_MAX};
+use crate::operation::{Edit, Fence, KeyRead, Operation, Outcome, Patch};
+use crate::stored::{self, Codec, Compression};
 use crate::value::{self, Value};
 use crate::wire::KeyRange;
 
@@ -150,7 +150,8 @@ fn transaction_with_too_many_ranges_is_refused() {
     );
 }
 
-fn patch(world: &mut World, patch: Patch) -> Decision {
+fn patch(world: &mut World, patch: impl Into<Patch>) -> Decision {
+    let patch = patch.into();
     world.run(&Operation::Patch { key: key(1), patch })
 }
 
@@ -167,13 +168,13 @@ fn present(world: &World) -> Value {
 fn patch_is_told_as_one_and_nothing_changes_when_there_is_nothing_to_do() {
     let mut world = World::default();
     let items = vec![payload(1), payload("a")];
-    let appended = patch(&mut world, Patch::Append { items }).unwrap();
+    let appended = patch(&mut world, Edit::Append { items }).unwrap();
     assert_eq!(
         (appended.outcome, appended.cause),
         (Outcome::Number(2), Cause::Patch)
     );
     assert_eq!(present(&world), Value::List(vec![1.into(), "a".into()]));
-    let nothing = patch(&mut world, Patch::Append { items: vec![] }).unwrap();
+    let nothing = patch(&mut world, Edit::Append { items: vec![] }).unwrap();
     assert_eq!(nothing.outcome, Outcome::Number(2));
     assert!(nothing.changes.is_empty());
 }
@@ -184,18 +185,18 @@ fn patch_of_another_type_is_refused_with_key_and_type() {
     let items = vec![payload(1)];
     for (change, needed) in [
         (
-            Patch::Append {
+            Edit::Append {
                 items: items.clone(),
             },
             "appending needs a list",
         ),
         (
-            Patch::Add {
+            Edit::Add {
                 items: items.clone(),
             },
             "adding and discarding need a set",
         ),
-        (Patch::Discard { items }, "adding and discarding need a set"),
+        (Edit::Discard { items }, "adding and discarding need a set"),
     ] {
         let failure = patch(&mut world, change).unwrap_err();
         assert_eq!(failure.kind, ErrorKind::Invalid);
@@ -206,19 +207,21 @@ fn patch_of_another_type_is_refused_with_key_and_type() {
 #[test]
 fn patch_over_the_limit_of_a_value_is_refused_and_changes_nothing() {
     let mut world = World::default();
-    let half = Bytes::from(vec![0; PAYLOAD_BYTES_MAX / 2]);
+    let half = Bytes::from(vec![0; CONTAINER_BYTES_MAX / 2]);
     let items = vec![payload(half)];
     patch(
         &mut world,
-        Patch::Append {
+        Edit::Append {
             items: items.clone(),
         },
     )
     .unwrap();
-    let failure = patch(&mut world, Patch::Append { items }).unwrap_err();
+    let failure = patch(&mut world, Edit::Append { items }).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Invalid);
     assert!(
-        failure.message.starts_with("value of key 1: value is "),
+        failure.message.ends_with(
+            "the limit of a value that grows by parts is 1048576 bytes: use one key per item"
+        ),
         "{failure}"
     );
 }
@@ -235,14 +238,14 @@ fn item_that_is_no_value_or_is_nested_too_deep_or_unhashable_is_refused() {
         deep.into(),
     ] {
         let items = vec![bad];
-        let failure = patch(&mut world, Patch::Append { items }).unwrap_err();
+        let failure = patch(&mut world, Edit::Append { items }).unwrap_err();
         assert_eq!(failure.kind, ErrorKind::Invalid);
     }
     let items = vec![shallow.into()];
-    patch(&mut world, Patch::Append { items }).unwrap();
+    patch(&mut world, Edit::Append { items }).unwrap();
     value::check(&stored::open(&world.entries(SPACE).next().unwrap().1).unwrap()).unwrap();
     let items = vec![payload(Value::List(vec![]))];
-    let failure = patch(&mut world, Patch::Add { items }).unwrap_err();
+    let failure = patch(&mut world, Edit::Add { items }).unwrap_err();
     assert_eq!(
         failure.message,
         "item for key 1 is a list, which no set holds"
@@ -255,7 +258,7 @@ fn value_that_was_compressed_is_compressed_after_a_patch() {
     let stored = stored::seal(&value::encode(&list).unwrap(), Compression::Zstd(3)).unwrap();
     let mut world = World::with([(key(1), stored)]);
     let items = vec![payload(1)];
-    let appended = patch(&mut world, Patch::Append { items }).unwrap();
+    let appended = patch(&mut world, Edit::Append { items }).unwrap();
     let value = appended.changes[0].1.value.clone().unwrap();
     assert!(matches!(stored::check(&value), Ok(Codec::Zstd { .. })));
 }

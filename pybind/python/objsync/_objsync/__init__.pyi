@@ -102,6 +102,7 @@ class Handle:
         stop: Any = None,
         prefix: Any = None,
         reverse: bool = False,
+        live: bool = False,
     ) -> ScanIterator: ...
     @staticmethod
     def _in_range(key: Any, start: Any = None, stop: Any = None, prefix: Any = None) -> bool: ...

@@ -12,7 +12,7 @@ use crate::ids::{
     Ack, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position,
     Revision, Sequence, SessionId, StoreId,
 };
-use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
+use crate::operation::{Edit, Fence, KeyRead, Operation, Outcome, Patch, Step};
 use crate::wire::{
     CopyPlace, Digest, Entry, Event, Feed, FollowStatus, Gap, Grant, Held, Hello, IndexBuild,
     InstallStart, KeyRange, LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply, Request,
@@ -137,11 +137,52 @@ fn transact() -> BoxedStrategy<Operation> {
         .boxed()
 }
 
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        bytes().prop_map(|key| Step::Field { key }),
+        any::<u32>().prop_map(|index| Step::Index { index }),
+    ]
+}
+
+pub(super) fn edit() -> impl Strategy<Value = Edit> {
+    let numbers = (any::<u32>(), any::<u32>(), any::<i64>());
+    let fields = vec((bytes(), bytes()), 0..5);
+    (0..11, vec(bytes(), 0..5), bytes(), numbers, fields).prop_map(
+        |(which, items, item, (start, delete_count, by), fields)| match which {
+            0 => Edit::Append { items },
+            1 => Edit::Add { items },
+            2 => Edit::Discard { items },
+            3 => Edit::SetField {
+                value: items.concat().into(),
+                field: item,
+            },
+            4 => Edit::DeleteField { field: item },
+            5 => Edit::Remove { item },
+            6 => Edit::AddNumber { by },
+            7 => Edit::Merge { fields },
+            8 => Edit::Clear,
+            9 => Edit::Splice {
+                start,
+                delete_count,
+                items,
+            },
+            _ => Edit::Replace { value: item },
+        },
+    )
+}
+
 pub(super) fn patch() -> impl Strategy<Value = Patch> {
-    (0..3, vec(bytes(), 0..5)).prop_map(|(which, items)| match which {
-        0 => Patch::Append { items },
-        1 => Patch::Add { items },
-        _ => Patch::Discard { items },
+    let fields = (
+        vec(step(), 0..4),
+        option::of(revision()),
+        any::<bool>(),
+        edit(),
+    );
+    fields.prop_map(|(path, revision, create, edit)| Patch {
+        path,
+        revision,
+        create,
+        edit,
     })
 }
 

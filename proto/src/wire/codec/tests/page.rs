@@ -18,7 +18,7 @@ use crate::limits::{
     FRAME_BYTES_MAX, HELLO_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_LOG_BYTES, HISTORY_VERSIONS_MAX,
     SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
 };
-use crate::operation::{Operation, Outcome, Patch};
+use crate::operation::{Edit, Operation, Outcome, Step};
 use crate::wire::codec::{feed_type, to_owner_type, to_peer_type};
 use crate::wire::fields::Field;
 use crate::wire::{
@@ -107,7 +107,8 @@ fn numbers_of_variants_are_those_of_the_page() {
         variants::<Operation>(any::operation())
     );
     assert_eq!(numbers("### Outcome"), variants::<Outcome>(any::outcome()));
-    assert_eq!(numbers("### Patch"), variants::<Patch>(any::patch()));
+    assert_eq!(numbers("### Step"), variants::<Step>(any::step()));
+    assert_eq!(numbers("### Edit"), variants::<Edit>(any::edit()));
     assert_eq!(
         numbers("### Request and its reply"),
         variants::<Request>(any::request())
@@ -195,13 +196,14 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("Failure", fields(&sample(any::failure()))),
         ("KeyRead", fields(&sample(any::key_read()))),
         ("Fence", fields(&sample(any::fence()))),
+        ("Patch", fields(&sample(any::patch()))),
         ("LeaseStatus", fields(&sample(any::lease_status()))),
         ("Digest", fields(&sample(any::digest()))),
         ("Gap", fields(&sample(any::gap()))),
     ] {
         assert_eq!(found, on_page(name), "{name}");
     }
-    assert_eq!(rows.len(), 27, "every struct of the page is compared");
+    assert_eq!(rows.len(), 28, "every struct of the page is compared");
 }
 
 #[test]

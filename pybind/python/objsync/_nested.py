@@ -1,0 +1,137 @@
+"""Live values: what a dict, a list or a set of a dictionary comes back as.
+
+They are subclasses, so all that takes a dict, a list or a set takes them; each method that changes them is
+one patch, durable when it returns, and each that reads them sees what is there now. What all three have in
+common is here; `_nested_root` keeps them current, `_nested_dict`, `_nested_list` and `_nested_set` are the
+classes.
+
+Invariants
+* What C holds of an object (its "raw" content) is a copy of `_base`, the plain container that was read, with
+  the same items. Where it is not, something has changed it past its methods.
+* A plain container in it is given out as a live object of its own; other items that can change, as copies.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+
+from objsync._native import native_live
+from objsync._nested_root import Index, Path, Root
+from objsync.errors import BypassedError
+
+if TYPE_CHECKING:
+    from objsync._nested_root import Source
+
+__all__ = ["KINDS", "SIMPLE", "Index", "Live", "LiveDict", "LiveList", "LiveSet", "attach", "released"]
+
+KINDS: Final = frozenset({dict, list, set})
+"""The types that are live inside a value. In a tuple they are plain: it cannot change."""
+SIMPLE: Final = frozenset({str, int, float, bool, type(None), bytes, complex, Index})
+"""Types that are given out as they are."""
+WORD_MAX: Final = 2**63
+"""Numbers below this are one key of a dict if they are equal, to the owner of the store too."""
+
+
+class Live:
+    """What the three have in common."""
+
+    __slots__ = ()
+
+    PLAIN: ClassVar[type]
+    _root: Root
+    _path: Path
+    _base: Any
+
+    def __new__(cls, *_: object, **__: object) -> NoReturn:
+        """Refuses: a live value comes out of a dictionary."""
+        raise TypeError(f"a {cls.__name__} comes out of a dictionary, and is not made directly")
+
+    def _fill(self, path: Path, base: Any) -> None:
+        raise NotImplementedError
+
+    def _ready(self) -> Any:
+        """Brings it up to date; returns the plain container, which nobody may change."""
+        root = self._root
+        if not root.is_current():
+            root.refresh()
+        base = self._base
+        if self.PLAIN.__len__(self) != len(base):
+            self._bypassed()
+        return base
+
+    def _check(self) -> Any:
+        """As `_ready`, before a change: all of it is compared."""
+        base = self._ready()
+        if not native_live.same_items(self, base):
+            self._bypassed()
+        return base
+
+    def _bypassed(self) -> NoReturn:
+        self._fill(self._path, self._base)
+        name, key = type(self).__name__, self._root.source.key
+        raise BypassedError(
+            f"a {name} in the value of {key!r} was changed past its methods; that was not stored and is "
+            "taken back: give such code a copy",
+            key,
+        )
+
+    def _given(self, step: Any, value: Any) -> Any:
+        """An item as it is given out."""
+        kind = type(value)
+        if kind in SIMPLE:
+            return value
+        if kind in KINDS:
+            return self._root.node((*self._path, step), value)
+        return native_live.fresh(value)
+
+    def _is_own(self, step: Any, value: Any) -> bool:
+        """Whether `value` is the live object at that very place: putting it there changes nothing."""
+        return (
+            isinstance(value, Live)
+            and value._root is self._root
+            and value._path == (*self._path, step)
+        )
+
+    def _plain(self) -> Any:
+        """What it holds, for reading only: no copy."""
+        return self._ready()
+
+    def __copy__(self) -> Any:
+        return self.copy()  # type: ignore[attr-defined]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self._ready(), memo)
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        # Plain, so that it can be read where there is no such dictionary. A set has no order to keep.
+        base = self._ready()
+        return (self.PLAIN, (list(base.items()) if type(base) is dict else list(base),))
+
+
+def released(value: Any) -> Any:
+    """A value that has left its container: plain, and the caller's own."""
+    return value if type(value) in SIMPLE else native_live.fresh(value)
+
+
+def is_simple_key(key: Any) -> bool:
+    """Whether the owner of the store takes two such keys for one exactly where Python does."""
+    kind = type(key)
+    if kind is str or kind is bytes or kind is bool or key is None:
+        return True
+    if kind is int:
+        return -WORD_MAX <= key < WORD_MAX
+    return kind is float and (abs(key) < WORD_MAX / 2 or not key.is_integer())
+
+
+def attach(source: Source, value: Any) -> Any:
+    """The live object of a whole value of which nobody holds one yet."""
+    root = Root(source, value)
+    node = root.node((), value)
+    source.held(root, node)
+    return node
+
+
+from objsync._nested_dict import LiveDict  # noqa: E402
+from objsync._nested_list import LiveList  # noqa: E402
+from objsync._nested_set import LiveSet  # noqa: E402

@@ -1,0 +1,294 @@
+"""A dict of a dictionary that other programs share."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from objsync._nested import KINDS, SIMPLE, Live, is_simple_key, released
+from objsync._nested_root import Path, Root
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsKeysAndGetItem
+
+__all__ = ["LiveDict"]
+
+_MISSING = object()
+_clear, _getitem, _update = dict.clear, dict.__getitem__, dict.update
+
+
+class LiveDict(Live, dict[Any, Any]):
+    """A dict inside a dictionary: reads see what is there now, changes are stored when they return.
+
+    Setting, updating and deleting fields is done by the owner of the store on what is there then, so what
+    others do to other fields meanwhile is kept. Iteration walks a copy. It is made by reading, never by
+    calling the class.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"cfg": {"x": {"y": 1}}}) as d:
+    ...     d["cfg"]["x"]["y"] += 1
+    ...     d["cfg"]["tags"] = ["a"]
+    ...     d["cfg"]["tags"].append("b")
+    ...     d["cfg"], d["cfg"] is d["cfg"]
+    ({'x': {'y': 2}, 'tags': ['a', 'b']}, True)
+    """
+
+    __slots__ = ("__weakref__", "_base", "_path", "_root")
+    __hash__ = None  # type: ignore[assignment]
+
+    PLAIN: ClassVar[type] = dict
+
+    def _fill(self, path: Path, base: dict[Any, Any]) -> None:
+        self._path, self._base = path, base
+        _clear(self)
+        _update(self, base)
+
+    def _stored(self, key: Any) -> tuple[Any, bool]:
+        """The key as it is stored, and whether that holds whatever others do meanwhile."""
+        if is_simple_key(key):
+            return key, True
+        return next((known for known in self._base if known == key), key), False
+
+    def _drop(self, keys: Iterable[Any], base: dict[Any, Any]) -> None:
+        """Ends the objects of containers that were under these keys."""
+        for key in keys:
+            if type(base.get(key)) in KINDS:
+                self._root.drop((*self._path, key))
+
+    # Reads
+
+    def __getitem__(self, key: Any) -> Any:
+        root = self._root
+        if not root.is_current() or len(self._base) != dict.__len__(self):
+            self._ready()
+        value = _getitem(self, key)
+        return value if type(value) in SIMPLE else self._given(key, value)
+
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        """The value of `key`; `default` when there is none."""
+        base = self._ready()
+        return self._given(key, base[key]) if key in base else default
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._ready()
+
+    def __len__(self) -> int:
+        return len(self._ready())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._ready()))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(list(self._ready()))
+
+    def keys(self) -> Any:
+        """The keys, as a view."""
+        return Keys(self)
+
+    def values(self) -> Any:
+        """The values, as a view."""
+        return Values(self)
+
+    def items(self) -> Any:
+        """The (key, value) pairs, as a view."""
+        return Items(self)
+
+    def copy(self) -> dict[Any, Any]:
+        """A plain dict with the same items: containers in it are live, as in any shallow copy."""
+        return {key: self._given(key, value) for key, value in self._ready().items()}
+
+    @classmethod
+    def fromkeys(cls, iterable: Iterable[Any], value: Any = None, /) -> Any:
+        """A plain dict."""
+        return dict.fromkeys(iterable, value)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Live):
+            other = other._ready()
+        return self._ready() == other if isinstance(other, dict) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy() if isinstance(other, dict) else NotImplemented
+
+    def __repr__(self) -> str:
+        return repr(self._ready())
+
+    # Changes
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if self._is_own(key, value):
+            return
+        base = self._check()
+        self._set({key: value})
+        self._drop([key], base)
+
+    def _set(self, fields: dict[Any, Any]) -> None:
+        if all(map(is_simple_key, fields)):
+            if len(fields) == 1:
+                self._root.patch(self, "set", next(iter(fields.items())))
+            else:
+                self._root.patch(self, "merge", (fields,))
+            return
+
+        def plan() -> tuple[str, tuple[Any, ...], None, None]:
+            self._check()
+            return "merge", ({self._stored(key)[0]: value for key, value in fields.items()},), None, None
+
+        self._root.decide(self, plan, again=True)
+
+    def __delitem__(self, key: Any) -> None:
+        base = self._check()
+        if key not in base or not self._delete(key):
+            raise KeyError(key)
+        self._drop([key], base)
+
+    def _delete(self, key: Any) -> bool:
+        field, simple = self._stored(key)
+        if simple:
+            return self._root.patch(self, "delete", (field,)) > 0
+
+        def plan() -> tuple[str, tuple[Any, ...], bool, None] | None:
+            base = self._check()
+            return ("delete", (self._stored(key)[0],), True, None) if key in base else None
+
+        return bool(self._root.decide(self, plan, again=True))
+
+    def pop(self, key: Any, /, *default: Any) -> Any:
+        """Removes `key` and returns its value, which no other process then gets."""
+        if len(default) > 1:
+            raise TypeError(f"pop expected at most 2 arguments, got {1 + len(default)}")
+
+        def plan() -> tuple[str, tuple[Any, ...], tuple[Any], None] | None:
+            base = self._check()
+            if key not in base:
+                return None
+            return "delete", (self._stored(key)[0],), (base[key],), None
+
+        popped = self._root.decide(self, plan, again=True)
+        if popped is not None:
+            self._drop([key], {key: popped[0]})
+            return released(popped[0])
+        if default:
+            return default[0]
+        raise KeyError(key)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Removes the last item and returns it, which no other process then gets."""
+
+        def plan() -> tuple[str, tuple[Any, ...], tuple[Any, Any], None]:
+            base = self._check()
+            if not base:
+                raise KeyError("popitem(): dictionary is empty")
+            key = next(reversed(base))
+            return "delete", (key,), (key, base[key]), None
+
+        key, value = self._root.decide(self, plan, again=True)
+        self._drop([key], {key: value})
+        return key, released(value)
+
+    def setdefault(self, key: Any, default: Any = None, /) -> Any:
+        """The value of `key`; if there is none, `default`, which is put there."""
+
+        def plan() -> tuple[str, tuple[Any, ...], None, None] | None:
+            return None if key in self._check() else ("set", (key, default), None, None)
+
+        self._root.decide(self, plan, again=True)
+        return self.get(key, default)
+
+    def update(
+        self,
+        other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]] = (),
+        /,
+        **named: Any,
+    ) -> None:
+        """Puts many fields at once."""
+        fields = dict(other, **named)
+        fields = {key: value for key, value in fields.items() if not self._is_own(key, value)}
+        base = self._check()
+        if fields:
+            self._set(fields)
+            self._drop(fields, base)
+
+    def __ior__(self, other: Any) -> Any:
+        if not isinstance(other, Mapping) and not hasattr(other, "__iter__"):
+            return NotImplemented
+        self.update(other)
+        return self
+
+    def clear(self) -> None:
+        """Removes every item."""
+        base = self._check()
+        self._root.patch(self, "clear")
+        self._drop(base, base)
+
+    def incr(self, key: Any, by: int = 1) -> int:
+        """Adds to an integer and returns its new value; a missing field counts as 0.
+
+        Decided by the owner of the store, so no count is lost between processes.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj", {"hits": {}}) as d:
+        ...     d["hits"].incr("home"), d["hits"].incr("home", 10)
+        (1, 11)
+        """
+        self._check()
+        return self._root.patch(self, "incr", (by,), (self._stored(key)[0],))
+
+
+class Keys(KeysView[Any]):
+    """The keys of a `LiveDict`."""
+
+    _mapping: LiveDict
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(self._mapping)
+
+    def __repr__(self) -> str:
+        return f"dict_keys({list(self)!r})"
+
+
+class Values(ValuesView[Any]):
+    """The values of a `LiveDict`."""
+
+    _mapping: LiveDict
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._mapping.copy().values()))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(list(self))
+
+    def __repr__(self) -> str:
+        return f"dict_values({list(self)!r})"
+
+
+class Items(ItemsView[Any, Any]):
+    """The items of a `LiveDict`."""
+
+    _mapping: LiveDict
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return iter(list(self._mapping.copy().items()))
+
+    def __reversed__(self) -> Iterator[tuple[Any, Any]]:
+        return reversed(list(self))
+
+    def __repr__(self) -> str:
+        return f"dict_items({list(self)!r})"
+
+
+def _make(root: Root, path: Path, base: dict[Any, Any]) -> LiveDict:
+    node: LiveDict = dict.__new__(LiveDict)
+    node._root, node._path, node._base = root, path, base
+    _update(node, base)
+    return node
+
+
+Root.classes[dict] = _make

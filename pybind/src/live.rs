@@ -1,0 +1,452 @@
+//! Live values: the containers that a handle has given to Python, and what they ask of it.
+//!
+//! A container comes out of a dictionary as an object of `objsync._nested`, which knows its [`Place`]:
+//! the key. All its methods, also those of the containers in it, ask the place whether what they hold
+//! is current, read it anew if not, and change it by patches. Nothing here runs in a thread of its own.
+//!
+//! Invariants
+//! * One [`Place`] per key of a handle, for as long as somebody holds an object of it: so a key that
+//!   is read twice gives the same object.
+//! * Places know the dictionary and not the handle: the handle's table of places makes no cycle.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use objsync::{Bytes, Dict, Edit, Patch, PatchStep, Revision, Stamp};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyTuple, PyType, PyWeakrefMethods,
+    PyWeakrefReference,
+};
+
+use crate::codec::{Fresh, decode, encode, encode_key, is_cacheable};
+use crate::errors;
+use crate::patches::hashable;
+use crate::waiting::{wait, wait_for_read};
+
+type Object<'py> = Bound<'py, PyAny>;
+
+/// Places that may be forgotten before the table is looked through for them.
+const SWEEP_COUNT_MIN: usize = 64;
+
+/// Where a value lies: a key of a dictionary, and what of it was read last.
+#[pyclass(frozen, weakref, module = "objsync._objsync.live")]
+pub(crate) struct Place {
+    dict: Dict,
+    key: Py<PyAny>,
+    encoded: Bytes,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was read is good for as long as this is current; none before the first read.
+    stamp: Option<Stamp>,
+    /// The revision that wrote it; none where it is not known.
+    revision: Option<Revision>,
+    /// The revision of the newest conditional patch from here: the value as it wrote it is the one
+    /// that was read, with that change and no other.
+    own: Option<Revision>,
+    /// Weak references to the root of the objects, and to the object of the whole value.
+    root: Option<Py<PyWeakrefReference>>,
+    top: Option<Py<PyWeakrefReference>>,
+}
+
+impl Place {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object of the whole value, if somebody holds it.
+    pub(crate) fn top<'py>(&self, py: Python<'py>) -> Option<Object<'py>> {
+        let state = self.state();
+        state.top.as_ref()?.bind(py).upgrade()
+    }
+
+    fn root<'py>(&self, py: Python<'py>) -> Option<Object<'py>> {
+        let state = self.state();
+        state.root.as_ref()?.bind(py).upgrade()
+    }
+
+    /// Whether somebody holds an object of it.
+    fn is_held(&self, py: Python<'_>) -> bool {
+        self.root(py).is_some()
+    }
+}
+
+#[pymethods]
+impl Place {
+    /// The key, as it was first asked for.
+    #[getter]
+    fn key(&self, py: Python<'_>) -> Py<PyAny> {
+        self.key.clone_ref(py)
+    }
+
+    /// Whether what was read last is what a read would give now.
+    fn is_current(&self) -> bool {
+        let state = self.state();
+        state
+            .stamp
+            .as_ref()
+            .is_some_and(|stamp| self.dict.is_current(stamp))
+    }
+
+    /// Reads the value: `(changed, there, value, own)`. `own`: since the last read nothing but the
+    /// newest conditional patch from here has changed it.
+    fn read<'py>(&self, py: Python<'py>) -> PyResult<(bool, bool, Option<Object<'py>>, bool)> {
+        let stamp = self.dict.stamp(&self.encoded);
+        let found = wait_for_read(py, self.dict.fetch_entry(&self.encoded))?;
+        let Some((payload, revision)) = found else {
+            let mut state = self.state();
+            (state.stamp, state.revision) = (Some(stamp), None);
+            return Ok((true, false, None, false));
+        };
+        let own = {
+            let mut state = self.state();
+            state.stamp = Some(stamp);
+            if revision.is_some() && revision == state.revision {
+                return Ok((false, true, None, false));
+            }
+            revision.is_some() && revision == state.own
+        };
+        let value = decode(py, &payload)?.object;
+        self.state().revision = revision;
+        Ok((true, true, Some(value), own))
+    }
+
+    /// Changes a part of the value; returns the number of the edit.
+    ///
+    /// `path` has a field of a dict, or an `Index`, for each step; `conditional`: only if the value
+    /// is still what was read last.
+    fn patch(
+        &self,
+        py: Python<'_>,
+        path: &Bound<'_, PyTuple>,
+        conditional: bool,
+        what: &str,
+        arguments: &Bound<'_, PyTuple>,
+    ) -> PyResult<i64> {
+        let path = path
+            .iter()
+            .map(|step| step_of(&step))
+            .collect::<PyResult<_>>()?;
+        let edit = edit_of(py, what, arguments)?;
+        let revision = if conditional {
+            let revision = self.state().revision;
+            if revision.is_none() {
+                let text = "the value waits in this machine's queue for the owner of the store: \
+                            until then only a change that names no index and no order can be made";
+                let kind = objsync::ErrorKind::Unavailable;
+                return Err(errors::of_kind(py, kind, text.to_owned()));
+            }
+            revision
+        } else {
+            None
+        };
+        let patch = Patch {
+            path,
+            revision,
+            // A counter begins with 0; what else is changed is what somebody holds, and is there.
+            create: matches!(edit, Edit::AddNumber { .. }),
+            edit,
+        };
+        let (number, ack) = wait(py, self.dict.patch(&self.encoded, patch))?;
+        if conditional {
+            self.state().own = Some(ack.revision);
+        }
+        Ok(number)
+    }
+
+    /// Nobody gets the object of the whole value any more: it has ended.
+    fn ended(&self) {
+        self.state().top = None;
+    }
+
+    /// Remembers, without holding them, the root of the objects and the object of the whole value.
+    fn held(&self, root: &Object<'_>, top: Option<&Object<'_>>) -> PyResult<()> {
+        let root = PyWeakrefReference::new(root)?.unbind();
+        let top = top
+            .map(PyWeakrefReference::new)
+            .transpose()?
+            .map(Bound::unbind);
+        let mut state = self.state();
+        state.root = Some(root);
+        state.top = top;
+        Ok(())
+    }
+}
+
+fn step_of(step: &Object<'_>) -> PyResult<PatchStep> {
+    if step
+        .get_type()
+        .is(Types::get(step.py())?.index.bind(step.py()))
+    {
+        return Ok(PatchStep::Index {
+            index: step.extract()?,
+        });
+    }
+    let key = encode(step)?.into();
+    Ok(PatchStep::Field { key })
+}
+
+fn edit_of(py: Python<'_>, what: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<Edit> {
+    let payload = |value: Object<'_>| encode(&value).map(Bytes::from);
+    let at = |place: usize| arguments.get_item(place);
+    let one = |place: usize| at(place).and_then(payload);
+    let from = |place: usize| -> PyResult<Vec<Bytes>> {
+        arguments.iter().skip(place).map(payload).collect()
+    };
+    let members = || {
+        arguments.iter().try_for_each(|item| hashable(&item))?;
+        from(0)
+    };
+    Ok(match what {
+        "append" => Edit::Append { items: from(0)? },
+        "add" => Edit::Add { items: members()? },
+        "discard" => Edit::Discard { items: members()? },
+        "set" => {
+            hashable(&at(0)?)?;
+            Edit::SetField {
+                field: one(0)?,
+                value: one(1)?,
+            }
+        }
+        "delete" => Edit::DeleteField { field: one(0)? },
+        "remove" => Edit::Remove { item: one(0)? },
+        "incr" => Edit::AddNumber {
+            by: at(0)?.extract()?,
+        },
+        "merge" => Edit::Merge {
+            fields: fields(&at(0)?)?,
+        },
+        "clear" => Edit::Clear,
+        "splice" => Edit::Splice {
+            start: at(0)?.extract()?,
+            delete_count: at(1)?.extract()?,
+            items: from(2)?,
+        },
+        "replace" => Edit::Replace { value: one(0)? },
+        _ => {
+            let text = format!("there is no change of a part named {what:?}");
+            return Err(errors::invalid(py, text));
+        }
+    })
+}
+
+fn fields(pairs: &Object<'_>) -> PyResult<Vec<(Bytes, Bytes)>> {
+    let pair = |(field, value): (Object<'_>, Object<'_>)| {
+        hashable(&field)?;
+        Ok((encode(&field)?.into(), encode(&value)?.into()))
+    };
+    pairs.cast::<PyDict>()?.iter().map(pair).collect()
+}
+
+/// The classes of `objsync._nested`.
+struct Types {
+    dict: Py<PyType>,
+    list: Py<PyType>,
+    set: Py<PyType>,
+    index: Py<PyType>,
+    /// `attach(place, value)`: the object of a whole value that nobody holds yet.
+    attach: Py<PyAny>,
+}
+
+impl Types {
+    fn get(py: Python<'_>) -> PyResult<&Self> {
+        static TYPES: PyOnceLock<Types> = PyOnceLock::new();
+        TYPES.get_or_try_init(py, || {
+            let module = py.import("objsync._nested")?;
+            let class = |name: &str| -> PyResult<Py<PyType>> {
+                Ok(module.getattr(name)?.cast_into::<PyType>()?.unbind())
+            };
+            Ok(Self {
+                dict: class("LiveDict")?,
+                list: class("LiveList")?,
+                set: class("LiveSet")?,
+                index: class("Index")?,
+                attach: module.getattr("attach")?.unbind(),
+            })
+        })
+    }
+}
+
+/// Whether an object is one of a live value.
+pub(crate) fn is_live(object: &Object<'_>) -> PyResult<bool> {
+    let py = object.py();
+    let class = object.get_type();
+    // Nobody has one before the module was loaded, and loading it for every odd value is slow.
+    let types = Types::get(py)?;
+    Ok(class.is(types.dict.bind(py))
+        || class.is(types.list.bind(py))
+        || class.is(types.set.bind(py)))
+}
+
+/// What a live value holds now, to be read only; none for another object.
+pub(crate) fn plain_of<'py>(object: &Object<'py>) -> PyResult<Option<Object<'py>>> {
+    if !is_live(object)? {
+        return Ok(None);
+    }
+    object
+        .call_method0(intern!(object.py(), "_plain"))
+        .map(Some)
+}
+
+/// Whether a value is one that comes out of a dictionary as a live one.
+pub(crate) fn is_container(value: &Object<'_>) -> bool {
+    value.cast_exact::<PyDict>().is_ok()
+        || value.cast_exact::<PyList>().is_ok()
+        || value.cast_exact::<PySet>().is_ok()
+}
+
+/// A value inside a live one, free to change where it can be changed at all.
+#[pyfunction]
+pub(crate) fn fresh<'py>(value: &Object<'py>) -> PyResult<Object<'py>> {
+    Fresh::plan(value).copy(value)
+}
+
+/// Whether two containers hold the very same objects, in the same order; a set: as many.
+#[pyfunction]
+pub(crate) fn same_items(one: &Object<'_>, other: &Object<'_>) -> PyResult<bool> {
+    if let (Ok(one), Ok(other)) = (one.cast::<PyList>(), other.cast::<PyList>()) {
+        let pairs = one.iter().zip(other.iter());
+        return Ok(one.len() == other.len() && pairs.into_iter().all(|(a, b)| a.is(&b)));
+    }
+    if let (Ok(one), Ok(other)) = (one.cast::<PyDict>(), other.cast::<PyDict>()) {
+        if one.len() != other.len() {
+            return Ok(false);
+        }
+        for (key, value) in other.iter() {
+            if !one.get_item(key)?.is_some_and(|found| found.is(&value)) {
+                return Ok(false);
+            }
+        }
+        return Ok(true);
+    }
+    let (one, other) = (one.cast::<PySet>()?, other.cast::<PySet>()?);
+    if one.len() != other.len() {
+        return Ok(false);
+    }
+    for item in other.iter() {
+        if !one.contains(item)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The places of one handle, by key.
+pub(crate) struct Places {
+    table: Py<PyDict>,
+    sweep_at: AtomicUsize,
+}
+
+impl Places {
+    pub(crate) fn new(py: Python<'_>) -> Self {
+        Self {
+            table: PyDict::new(py).unbind(),
+            sweep_at: SWEEP_COUNT_MIN.into(),
+        }
+    }
+
+    /// The place of a key; a new one if nobody holds an object of it.
+    pub(crate) fn get<'py>(
+        &self,
+        dict: &Dict,
+        key: &Object<'py>,
+        encoded: &[u8],
+    ) -> PyResult<Bound<'py, Place>> {
+        if let Some(place) = self.find(key)? {
+            return Ok(place);
+        }
+        let py = key.py();
+        let place = Place {
+            dict: dict.clone(),
+            key: key.clone().unbind(),
+            encoded: Bytes::copy_from_slice(encoded),
+            state: Mutex::default(),
+        };
+        let place = Bound::new(py, place)?;
+        let table = self.table.bind(py);
+        let limit = &self.sweep_at;
+        if table.len() >= limit.load(Ordering::Relaxed) {
+            self.sweep(py)?;
+            let next = (table.len() * 2).max(SWEEP_COUNT_MIN);
+            limit.store(next, Ordering::Relaxed);
+        }
+        table.set_item(name_of(key)?, &place)?;
+        Ok(place)
+    }
+
+    fn find<'py>(&self, key: &Object<'py>) -> PyResult<Option<Bound<'py, Place>>> {
+        let found = self.table.bind(key.py()).get_item(name_of(key)?)?;
+        Ok(found.map(|found| found.cast_into::<Place>()).transpose()?)
+    }
+
+    fn sweep(&self, py: Python<'_>) -> PyResult<()> {
+        let table = self.table.bind(py);
+        for (key, place) in table.copy()?.iter() {
+            if !place.cast::<Place>()?.get().is_held(py) {
+                table.del_item(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `value` is the live object of this very key: assigning it changes nothing.
+    pub(crate) fn is_own(&self, key: &Object<'_>, value: &Object<'_>) -> PyResult<bool> {
+        let py = key.py();
+        if self.table.bind(py).is_empty() || !is_live(value)? {
+            return Ok(false);
+        }
+        let top = self.find(key)?.and_then(|place| place.get().top(py));
+        Ok(top.is_some_and(|top| top.is(value)))
+    }
+
+    /// The value of a key was replaced, or removed: objects of the old one end.
+    pub(crate) fn replaced(&self, key: &Object<'_>) -> PyResult<()> {
+        let py = key.py();
+        if self.table.bind(py).is_empty() {
+            return Ok(());
+        }
+        let place = self.find(key)?;
+        if let Some(root) = place.and_then(|place| place.get().root(py)) {
+            root.call_method0(intern!(py, "replaced"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The live object of a value; `read`: the stamp that was taken before, and the revision.
+pub(crate) fn attach<'py>(
+    place: &Bound<'py, Place>,
+    value: &Object<'py>,
+    read: Option<(Stamp, Option<Revision>)>,
+) -> PyResult<Object<'py>> {
+    let py = place.py();
+    if let Some(root) = place.get().root(py) {
+        // Somebody holds objects of it: they see to it themselves that they are current.
+        let top = root.call_method0(intern!(py, "top"))?;
+        if !top.is_none() {
+            return Ok(top);
+        }
+    }
+    {
+        let mut state = place.get().state();
+        let (stamp, revision) = read.unzip();
+        (state.stamp, state.revision, state.own) = (stamp, revision.flatten(), None);
+    }
+    Types::get(py)?.attach.bind(py).call1((place, value))
+}
+
+/// What a key is called in the table: itself, if keys that are equal are one key of the dictionary.
+fn name_of<'py>(key: &Object<'py>) -> PyResult<Object<'py>> {
+    if is_cacheable(key) {
+        return Ok(key.clone());
+    }
+    // No key is a frozenset.
+    let encoded = PyBytes::new(key.py(), &encode_key(key)?);
+    Ok(PyFrozenSet::new(key.py(), [encoded])?.into_any())
+}
