@@ -135,7 +135,7 @@ def test_container_that_was_replaced_or_removed_says_so(m: Memory) -> None:
     old, inner = m["a"], m["a"]["b"]
     m["a"] = {"b": []}
     for write in (lambda: old.update(x=1), lambda: inner.append(1)):
-        with pytest.raises(errors.InvalidError, match="was replaced or removed"):
+        with pytest.raises(errors.DetachedError, match="was replaced or removed"):
             write()
     popped = m.pop("a")
     popped["b"].append(1)  # what was taken out is the caller's own
@@ -265,7 +265,7 @@ def test_close_reload_and_context_manager(m: Memory) -> None:
         m.stored = {"a": 5}
         m.sync()
         assert m == {"a": 5}
-        with pytest.raises(errors.InvalidError):
+        with pytest.raises(errors.DetachedError, match="loaded again"):
             old["x"] = 1
     m.close()
     for call in (lambda: m["a"], lambda: m.update(a=1), lambda: len(m), lambda: m.copy()):

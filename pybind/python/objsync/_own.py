@@ -1,6 +1,6 @@
 """The faces of `Object` over a storage of the user's own, which loads and saves one value as a whole.
 
-Trail: `m["a"]["b"] = 1` -> `OwnDict.__setitem__` -> `Tree.change` -> `Kept.save` -> the user's `save`.
+Trail: `m["a"]["b"] = 1` -> `LiveDict.__setitem__` -> `Held.patch` -> `Kept.save` -> the user's `save`.
 
 A class that gives `load` and `save` gets `_FACES`, of `OwnStorage`, in the place of `Object`: see `adopt`. What is
 kept in memory is a dict, a list, a set, or the attributes of an object; what the user's methods see is
@@ -15,10 +15,10 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from objsync._containers import Tree, plain
 from objsync._dict import DictLike, Hooks
 from objsync._objects import MISSING, CompressedDiskObject, DiskObject, NetworkObject, Object
-from objsync.errors import ClosedError
+from objsync._own_source import Held
+from objsync.errors import ClosedError, DetachedError, Error
 
 __all__ = ["OwnStorage", "adopt"]
 
@@ -46,34 +46,37 @@ def adopt(kind: type[Any]) -> None:
 
 
 class Kept:
-    """A value as the user's methods know it, and the tree in which it is held and changed."""
+    """A value as the user's methods know it, and the source of its live objects."""
 
-    def __init__(self, value: Any, save: Callable[[Any], object]) -> None:
+    def __init__(self, name: str, value: Any, save: Callable[[Any], object]) -> None:
         self._save = save
         self._template: Any = None
-        if not isinstance(value, dict | list | set):
+        kind = next((kind for kind in (dict, list, set) if isinstance(value, kind)), None)
+        if kind is not None:
+            value = kind(value)  # what is live is exactly one of these
+        else:
             self._template, value = value, _attributes(value)
-        self.tree = Tree(value, self.save)
+        self.held = Held(name, value, self.save)
 
     @property
     def is_object(self) -> bool:
-        """Whether the value is an object with attributes, and the tree holds these."""
+        """Whether the value is an object with attributes, and what is held are these."""
         return self._template is not None
 
     def value(self) -> Any:
         """The plain value, new."""
-        return self._built(plain(self.tree.root))
+        return self._built(self.held.value())
 
     def save(self, content: Any) -> None:
-        """Has the user's `save` keep what the tree is about to hold."""
+        """Has the user's `save` keep what is about to be held."""
         self._save(self._built(content))
 
     def call(self, name: str, *arguments: Any, **named: Any) -> Any:
         """Calls a method of the object, and saves what has become of it."""
-        with self.tree.lock:
+        with self.held.lock:
             value = self.value()
             result = getattr(value, name)(*arguments, **named)
-            self.tree.replace(_attributes(value))
+            self.held.replace(_attributes(value))
             return result
 
     def _built(self, content: Any) -> Any:
@@ -131,29 +134,29 @@ class OwnStorage(Object):
 
     def _loaded(self) -> Kept:
         if self._is_closed:
-            raise ClosedError(f"this {type(self).__name__} is closed")
-        load, save = self.load, self.save
+            raise self._closed()
+        name, load, save = type(self).__name__, self.load, self.save
         try:
             value = load()
         except FileNotFoundError:
             value = MISSING
         if value is not MISSING:
-            return Kept(value, save)
+            return Kept(name, value, save)
         default = self.__dict__.get("_default_value")
-        kept = Kept({} if default is None else default, save)
+        kept = Kept(name, {} if default is None else default, save)
         if default is not None:
-            kept.save(plain(kept.tree.root))
+            kept.save(kept.held.value())
         return kept
 
     def _read(self) -> Any:
         kept = self._begin()
-        return kept.value() if kept.is_object else kept.tree.root
+        return kept.value() if kept.is_object else kept.held.top()
 
     def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
         kept = self._begin()
         if kept.is_object:
             return kept.call(name, *arguments, **named)
-        return getattr(kept.tree.root, name)(*arguments, **named)
+        return getattr(kept.held.top(), name)(*arguments, **named)
 
     # Attributes
 
@@ -162,9 +165,9 @@ class OwnStorage(Object):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         kept = self._begin()
         if not kept.is_object:
-            return getattr(kept.tree.root, name)
-        if name in kept.tree.root:
-            return kept.tree.root[name]
+            return getattr(kept.held.top(), name)
+        if name in kept.held.top():
+            return kept.held.top()[name]
         found = getattr(kept.value(), name)
         if not callable(found):
             return found
@@ -177,7 +180,7 @@ class OwnStorage(Object):
         elif isinstance(getattr(type(kept.value()), name, None), property):
             kept.call("__setattr__", name, value)
         else:
-            kept.tree.root[name] = value
+            kept.held.top()[name] = value
 
     def __delattr__(self, name: str) -> None:
         kept = self._kept
@@ -201,19 +204,22 @@ class OwnStorage(Object):
         Returns 0: a storage of its own counts no revisions.
         """
         with self.__dict__.setdefault("_beginning", threading.RLock()):
-            self._let_go()
+            self._let_go(DetachedError(f"{type(self).__name__} was loaded again: read it again"))
             self._begin()
         return 0
 
     def close(self) -> None:
         """Lets go of what is in memory; any other call then raises `ClosedError`."""
         self._is_closed = True
-        self._let_go()
+        self._let_go(self._closed())
 
-    def _let_go(self) -> None:
+    def _let_go(self, why: Error) -> None:
         kept, self._kept = self._kept, None
         if kept is not None:
-            kept.tree.root = None  # so that containers which are still held cannot be changed
+            kept.held.end(why)  # so that containers which are still held cannot be changed
+
+    def _closed(self) -> ClosedError:
+        return ClosedError(f"this {type(self).__name__} is closed")
 
     def __bool__(self) -> bool:
         return bool(self._read())
