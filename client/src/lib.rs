@@ -88,7 +88,7 @@ pub use objsync_proto::operation::{Edit, Outcome, Patch, Step as PatchStep};
 pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
 pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{FollowStatus, Gap, Grant, IndexBuild, KeyRange, OwnerStatus};
-pub use objsync_proto::{bigint, key, limits, value};
+pub use objsync_proto::{bigint, key, limits, patch, value};
 pub use objsync_store::backup::{BackupPart, BackupProgress, BackupReport};
 pub use objsync_store::check::{CheckPart, CheckProgress, CheckReport, Problem};
 pub use objsync_store::repair::{Loss, RepairPart, RepairProgress, RepairReport};

@@ -102,7 +102,7 @@ mod _objsync {
         use pyo3::prelude::*;
 
         #[pymodule_export]
-        use crate::live::{Place, fresh, same_items};
+        use crate::live::{Place, fresh, patched, same_items};
 
         #[pymodule_init]
         fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

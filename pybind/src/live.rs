@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use objsync::{Bytes, Dict, Edit, Patch, PatchStep, Revision, Stamp};
+use objsync::{Bytes, Dict, Edit, Patch, PatchStep, Revision, Stamp, patch};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -129,10 +129,7 @@ impl Place {
         what: &str,
         arguments: &Bound<'_, PyTuple>,
     ) -> PyResult<i64> {
-        let path = path
-            .iter()
-            .map(|step| step_of(&step))
-            .collect::<PyResult<_>>()?;
+        let path = steps_of(path)?;
         let edit = edit_of(py, what, arguments)?;
         let revision = if conditional {
             let revision = self.state().revision;
@@ -177,6 +174,10 @@ impl Place {
         state.top = top;
         Ok(())
     }
+}
+
+fn steps_of(path: &Bound<'_, PyTuple>) -> PyResult<Vec<PatchStep>> {
+    path.iter().map(|step| step_of(&step)).collect()
 }
 
 fn step_of(step: &Object<'_>) -> PyResult<PatchStep> {
@@ -305,6 +306,33 @@ pub(crate) fn is_container(value: &Object<'_>) -> bool {
 #[pyfunction]
 pub(crate) fn fresh<'py>(value: &Object<'py>) -> PyResult<Object<'py>> {
     Fresh::plan(value).copy(value)
+}
+
+/// What a patch makes of a value that lies elsewhere: the number of the edit, and the value after it.
+#[pyfunction]
+pub(crate) fn patched<'py>(
+    value: &Object<'py>,
+    path: &Bound<'py, PyTuple>,
+    what: &str,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<(i64, Object<'py>)> {
+    let py = value.py();
+    let edit = edit_of(py, what, arguments)?;
+    let patch = Patch {
+        path: steps_of(path)?,
+        revision: None,
+        create: matches!(edit, Edit::AddNumber { .. }),
+        edit,
+    };
+    let payload = encode(value)?;
+    let applied = patch::apply(Some(&payload), &patch).map_err(|error| {
+        let failure = error.failure(&[]);
+        errors::of_kind(py, failure.kind, failure.message)
+    })?;
+    match applied.payload {
+        Some(payload) => Ok((applied.number, decode(py, &payload)?.object)),
+        None => Ok((applied.number, value.clone())),
+    }
 }
 
 /// Whether two containers hold the very same objects, in the same order; a set: as many.

@@ -28,7 +28,7 @@ class LiveSet(Live, set[Any]):
     ['b', 'c']
     """
 
-    __slots__ = ("__weakref__", "_base", "_path", "_root")
+    __slots__ = ("_base", "_path", "_root")
     __hash__ = None  # type: ignore[assignment]
 
     PLAIN: ClassVar[type] = set

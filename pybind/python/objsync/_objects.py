@@ -9,7 +9,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
-from objsync import _registry, _settings
+from objsync import _registry, _roots, _settings
 from objsync._dict import DictLike
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
@@ -98,6 +98,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         else:
             self._connect(place, settings)
         _registry.add(self)
+        _roots.give_face(self, settings.get("content"))
 
     def __reduce__(self) -> tuple[Any, ...]:
         others = {name: value for name, value in vars(self).items() if name not in UNPICKLED}
@@ -359,14 +360,14 @@ class DiskObject(Object):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         *,
         durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
         settings = {
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "namespace": namespace,
             "readonly": readonly,
@@ -394,7 +395,7 @@ class CompressedDiskObject(Object):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         compression_level: int = 5,
         *,
         durability: Literal["sync", "buffered"] = "sync",
@@ -403,7 +404,7 @@ class CompressedDiskObject(Object):
     ) -> None:
         settings = {
             "compression": compression_level,
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "namespace": namespace,
             "readonly": readonly,
@@ -443,7 +444,7 @@ class NetworkObject(Object):
         self,
         host: str,
         port: int | None = None,
-        default_value: Mapping[Any, Any] | None = None,
+        default_value: Any = None,
         *,
         namespace: str = "default",
         link: str | None = None,
@@ -455,7 +456,7 @@ class NetworkObject(Object):
         offline: Literal["wait", "queue"] = "wait",
     ) -> None:
         settings = {
-            "content": _settings.content(default_value),
+            "content": _roots.content(default_value),
             "durability": durability,
             "link": link,
             "namespace": namespace,

@@ -7,6 +7,9 @@ from objsync._nested_root import Node, Path, Root
 Value = TypeVar("Value")
 
 def fresh(value: Value) -> Value: ...
+def patched(
+    value: Value, path: Path, what: str, arguments: tuple[Any, ...]
+) -> tuple[int, Value]: ...
 def same_items(one: Any, other: Any) -> bool: ...
 @final
 class Place:
