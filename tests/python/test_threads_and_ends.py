@@ -10,11 +10,13 @@ import pickle
 import random
 import signal
 import subprocess
+import sys
 import textwrap
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import pytest
 
 from conftest import Maker
-from objsync import MISSING, DiskObject, NetworkObject, Object
+from objsync import MISSING, DiskObject, NetworkObject, Object, errors
 from programs import Program, Told, program, stop_all
 
 DEADLINE_S = 60.0
@@ -100,18 +102,50 @@ def test_threads_on_one_handle_are_each_like_a_dict(make: Maker, seed: int) -> N
 def test_threads_that_close_and_read_end_well(make: Maker) -> None:
     for _ in range(10):
         d = make({"a": 1}, durability="buffered")
-        errors: list[str] = []
+        raised: list[str] = []
 
-        def use(d: Object = d, errors: list[str] = errors) -> None:
+        def use(d: Object = d, raised: list[str] = raised) -> None:
             try:
                 while True:
                     d["a"], d.get("b"), list(d.items())
                     d.set("a", 1)
             except Exception as error:
-                errors.append(type(error).__name__)
+                raised.append(type(error).__name__)
 
         together(use, use, d.close, d.close)
-        assert errors == ["ClosedError", "ClosedError"]
+        assert raised == ["ClosedError", "ClosedError"]
+
+
+def test_threads_that_change_one_live_list_lose_and_double_nothing(make: Maker) -> None:
+    """A plan of one thread is not taken for one of what another has read meanwhile."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with make({"l": [], "d": {}}, durability="buffered") as d:
+            shared, fields = d["l"], d["d"]
+
+            def work(number: int) -> tuple[list[Any], list[Any]]:
+                put, taken = [], []
+                for turn in range(60):
+                    with suppress(errors.ConflictError):
+                        shared.insert(0, (number, turn))
+                        put.append((number, turn))
+                    shared.append((number, turn, "end"))
+                    put.append((number, turn, "end"))
+                    if turn % 3 == 0:
+                        with suppress(IndexError):
+                            taken.append(shared.pop())
+                    fields[number] = turn
+                    assert fields[number] == turn
+                return put, taken
+
+            done = together(*[lambda number=number: work(number) for number in range(4)])
+            put = [entry for entries, _ in done for entry in entries]
+            taken = [entry for _, entries in done for entry in entries]
+            assert sorted(put) == sorted(taken + list(d["l"]))
+            assert d["d"] == dict.fromkeys(range(4), 59)
+    finally:
+        sys.setswitchinterval(before)
 
 
 # Processes that hammer one key

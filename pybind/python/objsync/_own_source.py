@@ -63,9 +63,9 @@ class Held:
     def top(self) -> Any:
         """The live object of the whole."""
         assert self._root is not None, "it was made by attach()"
-        with self.lock:
-            self._top = self._root.top()
-            return self._top
+        # Not under `lock`: a root holds its own while it asks this source to change.
+        self._top = top = self._root.top()
+        return top
 
     def replace(self, value: Any) -> None:
         """Saves another value in place of the whole."""
