@@ -329,7 +329,7 @@ def test_value_that_cannot_be_stored_leaves_all_as_it_was(make: Maker) -> None:
         calls = [
             lambda: d.__setitem__("a", wrong), lambda: d.setdefault("new", wrong), lambda: d.update(a=2, b=wrong),
             lambda: d.__ior__({"b": wrong}), lambda: d.compare_and_set("a", [1], wrong),
-            lambda: d.list_append("a", wrong), lambda: d.set_add("s", wrong), lambda: d.update([("a", 2), ("b", wrong)]),
+            lambda: d.list_append("a", wrong), lambda: d.set_add("s", object()), lambda: d.update([("a", 2), ("b", wrong)]),
             lambda: d.transact(lambda t: t.__setitem__("a", wrong)), lambda: d.set("a", wrong, ttl=5),
         ]  # fmt: skip
         before = d.status.revision
