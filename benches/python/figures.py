@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import nesting
 from objsync import CompressedDiskObject, DiskObject, NetworkObject
 
 
@@ -157,6 +158,8 @@ def main() -> None:
     scale = 10 if args.quick else 1
     with tempfile.TemporaryDirectory(dir=args.directory) as folder:
         local(Path(folder), scale)
+        nesting.reads(Path(folder), scale)
+        nesting.changes(Path(folder), scale)
         network(Path(folder), args.program, scale)
 
 

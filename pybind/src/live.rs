@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use objsync::{Bytes, Dict, Edit, Patch, PatchStep, Revision, Stamp, patch};
+use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
-    PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyTuple, PyType, PyWeakrefMethods,
+    PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType, PyWeakrefMethods,
     PyWeakrefReference,
 };
 
@@ -66,14 +67,26 @@ impl Place {
         state.top.as_ref()?.bind(py).upgrade()
     }
 
-    fn root<'py>(&self, py: Python<'py>) -> Option<Object<'py>> {
-        let state = self.state();
-        state.root.as_ref()?.bind(py).upgrade()
+    /// What the objects of the value ask: their root, or this place where only one has been made.
+    fn root<'py>(&self, py: Python<'py>) -> PyResult<Option<Object<'py>>> {
+        let root = {
+            let state = self.state();
+            state.root.as_ref().and_then(|root| root.bind(py).upgrade())
+        };
+        match (root, self.top(py)) {
+            (Some(root), _) => Ok(Some(root)),
+            (None, Some(top)) => top.getattr(intern!(py, "_root")).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Whether somebody holds an object of it.
     fn is_held(&self, py: Python<'_>) -> bool {
-        self.root(py).is_some()
+        let state = self.state();
+        let held = [&state.root, &state.top];
+        held.into_iter()
+            .flatten()
+            .any(|weak| weak.bind(py).upgrade().is_some())
     }
 }
 
@@ -121,7 +134,7 @@ impl Place {
     ///
     /// `path` has a field of a dict, or an `Index`, for each step; `conditional`: only if the value
     /// is still what was read last.
-    fn patch(
+    fn apply(
         &self,
         py: Python<'_>,
         path: &Bound<'_, PyTuple>,
@@ -163,16 +176,26 @@ impl Place {
     }
 
     /// Remembers, without holding them, the root of the objects and the object of the whole value.
-    fn held(&self, root: &Object<'_>, top: Option<&Object<'_>>) -> PyResult<()> {
+    fn held(&self, root: &Object<'_>, top: &Object<'_>) -> PyResult<()> {
         let root = PyWeakrefReference::new(root)?.unbind();
-        let top = top
-            .map(PyWeakrefReference::new)
-            .transpose()?
-            .map(Bound::unbind);
+        let top = PyWeakrefReference::new(top)?.unbind();
         let mut state = self.state();
-        state.root = Some(root);
-        state.top = top;
+        (state.root, state.top) = (Some(root), Some(top));
         Ok(())
+    }
+
+    // What a root has and a place has not: an object is made without a root, which most never need.
+    fn __getattr__<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Object<'py>> {
+        let py = slf.py();
+        let Some(top) = slf.get().top(py) else {
+            return Err(PyAttributeError::new_err(name.to_string()));
+        };
+        let root = Types::get(py)?.root.bind(py);
+        let root = root.call_method1(intern!(py, "of"), (slf, top))?;
+        root.getattr(name)
     }
 }
 
@@ -251,8 +274,12 @@ struct Types {
     list: Py<PyType>,
     set: Py<PyType>,
     index: Py<PyType>,
-    /// `attach(place, value)`: the object of a whole value that nobody holds yet.
-    attach: Py<PyAny>,
+    root: Py<PyType>,
+    /// `dict.__new__` and its like: the classes refuse to be made.
+    make_dict: Py<PyAny>,
+    make_list: Py<PyAny>,
+    make_set: Py<PyAny>,
+    update_set: Py<PyAny>,
 }
 
 impl Types {
@@ -268,7 +295,11 @@ impl Types {
                 list: class("LiveList")?,
                 set: class("LiveSet")?,
                 index: class("Index")?,
-                attach: module.getattr("attach")?.unbind(),
+                root: class("Root")?,
+                make_dict: py.get_type::<PyDict>().getattr("__new__")?.unbind(),
+                make_list: py.get_type::<PyList>().getattr("__new__")?.unbind(),
+                make_set: py.get_type::<PySet>().getattr("__new__")?.unbind(),
+                update_set: py.get_type::<PySet>().getattr("update")?.unbind(),
             })
         })
     }
@@ -439,8 +470,10 @@ impl Places {
         if self.table.bind(py).is_empty() {
             return Ok(());
         }
-        let place = self.find(key)?;
-        if let Some(root) = place.and_then(|place| place.get().root(py)) {
+        let Some(place) = self.find(key)? else {
+            return Ok(());
+        };
+        if let Some(root) = place.get().root(py)? {
             root.call_method0(intern!(py, "replaced"))?;
         }
         Ok(())
@@ -454,7 +487,7 @@ pub(crate) fn attach<'py>(
     read: Option<(Stamp, Option<Revision>)>,
 ) -> PyResult<Object<'py>> {
     let py = place.py();
-    if let Some(root) = place.get().root(py) {
+    if let Some(root) = place.get().root(py)? {
         // Somebody holds objects of it: they see to it themselves that they are current.
         let top = root.call_method0(intern!(py, "top"))?;
         if !top.is_none() {
@@ -465,8 +498,36 @@ pub(crate) fn attach<'py>(
         let mut state = place.get().state();
         let (stamp, revision) = read.unzip();
         (state.stamp, state.revision, state.own) = (stamp, revision.flatten(), None);
+        (state.root, state.top) = (None, None);
     }
-    Types::get(py)?.attach.bind(py).call1((place, value))
+    let top = made(place, value)?;
+    place.get().state().top = Some(PyWeakrefReference::new(&top)?.unbind());
+    Ok(top)
+}
+
+/// A live object with this content, which asks its place until it needs a root.
+fn made<'py>(place: &Bound<'py, Place>, value: &Object<'py>) -> PyResult<Object<'py>> {
+    let py = place.py();
+    let types = Types::get(py)?;
+    let (class, make) = if value.cast_exact::<PyDict>().is_ok() {
+        (&types.dict, &types.make_dict)
+    } else if value.cast_exact::<PyList>().is_ok() {
+        (&types.list, &types.make_list)
+    } else {
+        (&types.set, &types.make_set)
+    };
+    let top = make.bind(py).call1((class.bind(py),))?;
+    top.setattr(intern!(py, "_root"), place)?;
+    top.setattr(intern!(py, "_path"), PyTuple::empty(py))?;
+    top.setattr(intern!(py, "_base"), value)?;
+    if let (Ok(top), Ok(value)) = (top.cast::<PyDict>(), value.cast::<PyDict>()) {
+        top.update(value.as_mapping())?;
+    } else if let Ok(top) = top.cast::<PyList>() {
+        top.set_slice(0, 0, value)?;
+    } else {
+        types.update_set.bind(py).call1((&top, value))?;
+    }
+    Ok(top)
 }
 
 /// What a key is called in the table: itself, if keys that are equal are one key of the dictionary.

@@ -17,6 +17,8 @@ BUILTINS = {
     errors.ConflictError: RuntimeError,
     errors.CorruptError: OSError,
     errors.DeniedError: PermissionError,
+    errors.DetachedError: LookupError,
+    errors.BypassedError: RuntimeError,
     errors.FencedError: RuntimeError,
     errors.FullError: OSError,
     errors.HistoryGapError: LookupError,

@@ -367,6 +367,7 @@ def test_what_names_a_place_is_a_conflict_when_others_changed_the_list(
             assert raised.value.key == "l"
         assert live == [1, 2, 3, 4, 5, 6, 7, 8, 9]
         assert overtaken(live.pop, "d['l'].append(10)") == 10, "the last there is"
+        live.reverse()
         overtaken(live.sort, "d['l'].insert(0, 99)")
         assert live == [1, 2, 3, 4, 5, 6, 7, 8, 9, 99]
         inner = d["m"]["l"]

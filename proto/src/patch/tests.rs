@@ -48,136 +48,101 @@ fn sample() -> Value {
     dict(&[("d", inner), ("l", list), ("s", set), ("n", 41.into())])
 }
 
-#[test]
-fn each_edit_changes_its_part_and_nothing_else() {
-    let one = || payload(&1.into());
-    let edit = |path: &[Step], edit: Edit| patched(&sample(), &at(path.to_vec(), edit)).unwrap();
-    let part = |value: Option<Value>, name: &str| {
-        let Some(Value::Dict(pairs)) = value else {
-            panic!("it is a dict and changed");
-        };
-        let others = |(key, value): &&(Value, Value)| {
-            let Value::Dict(before) = sample() else {
-                unreachable!()
-            };
-            *key != Value::from(name) && !before.contains(&(key.clone(), value.clone()))
-        };
-        assert_eq!(pairs.iter().find(others), None, "only {name} changes");
-        pairs
-            .into_iter()
-            .find(|(key, _)| *key == name.into())
-            .unwrap()
-            .1
+fn edit(path: &[Step], edit: Edit) -> (i64, Option<Value>) {
+    patched(&sample(), &at(path.to_vec(), edit)).unwrap()
+}
+
+/// The part of a changed sample, of which nothing else has changed.
+fn part(value: Option<Value>, name: &str) -> Value {
+    let (Some(Value::Dict(pairs)), Value::Dict(before)) = (value, sample()) else {
+        panic!("it is a dict and changed");
     };
-    let (number, new) = edit(&[field("l")], Edit::Append { items: vec![one()] });
+    for pair in &pairs {
+        assert!(pair.0 == name.into() || before.contains(pair), "{pair:?}");
+    }
+    let mut pairs = pairs.into_iter();
+    pairs.find(|(key, _)| *key == name.into()).unwrap().1
+}
+
+fn one() -> Bytes {
+    payload(&1.into())
+}
+
+fn key(name: &str) -> Bytes {
+    payload(&name.into())
+}
+
+#[test]
+fn edit_of_a_list_changes_it_and_nothing_else() {
+    let path = [field("l")];
+    let (number, new) = edit(&path, Edit::Append { items: vec![one()] });
     assert_eq!(number, 4);
     assert!(matches!(part(new, "l"), Value::List(all) if all.len() == 4 && all[3] == 1.into()));
 
-    let (number, new) = edit(
-        &[field("l")],
-        Edit::Remove {
-            item: payload(&true.into()),
-        },
-    );
+    let item = payload(&true.into());
+    let (number, new) = edit(&path, Edit::Remove { item });
     assert_eq!(number, 1, "True is 1, as in Python");
     assert!(matches!(part(new, "l"), Value::List(all) if all.len() == 2 && all[1] == 1.0.into()));
+    let item = payload(&7.into());
+    assert_eq!(edit(&path, Edit::Remove { item }), (0, None));
 
     let splice = Edit::Splice {
         start: 1,
         delete_count: 9,
         items: vec![one(), one()],
     };
-    let (number, new) = edit(&[field("l")], splice);
+    let (number, new) = edit(&path, splice);
     assert_eq!(number, 3);
     assert_eq!(part(new, "l"), Value::List(vec![1.into(); 3]));
 
-    let set = Edit::SetField {
-        field: payload(&"x".into()),
-        value: one(),
-    };
-    assert_eq!(
-        edit(&[field("d")], set.clone()),
-        (0, None),
-        "it is 1 already"
-    );
-    let (number, new) = edit(
-        &[field("d")],
-        Edit::SetField {
-            field: one(),
-            value: one(),
-        },
-    );
+    let (number, new) = edit(&path, Edit::Clear);
+    assert_eq!((number, part(new, "l")), (3, Value::List(vec![])));
+}
+
+#[test]
+fn edit_of_a_dict_changes_it_and_nothing_else_and_keeps_its_order() {
+    let path = [field("d")];
+    let set = |field: Bytes, value: Bytes| edit(&path, Edit::SetField { field, value });
+    assert_eq!(set(key("x"), one()), (0, None), "it is 1 already");
+    let (number, new) = set(one(), one());
     assert_eq!(number, 1);
     assert!(matches!(part(new, "d"), Value::Dict(pairs) if pairs.len() == 3));
-    let (_, new) = edit(
-        &[field("d")],
-        Edit::SetField {
-            field: payload(&"x".into()),
-            value: payload(&9.into()),
-        },
-    );
-    assert_eq!(
-        part(new, "d"),
-        dict(&[("x", 9.into()), ("y", "two".into())]),
-        "the order stays"
-    );
+    let (_, new) = set(key("x"), payload(&9.into()));
+    let expected = dict(&[("x", 9.into()), ("y", "two".into())]);
+    assert_eq!(part(new, "d"), expected);
 
-    let deep = vec![field("l"), Step::Index { index: 1 }];
-    let (number, new) = edit(
-        &deep,
-        Edit::DeleteField {
-            field: payload(&"x".into()),
-        },
-    );
+    let deep = [field("l"), Step::Index { index: 1 }];
+    let (number, new) = edit(&deep, Edit::DeleteField { field: key("x") });
     assert_eq!(number, 1);
     assert!(matches!(part(new, "l"), Value::List(all) if all[1] == dict(&[("y", "two".into())])));
-    let (number, new) = edit(
-        &deep,
-        Edit::DeleteField {
-            field: payload(&"z".into()),
-        },
-    );
-    assert_eq!((number, new), (0, None));
+    let missing = Edit::DeleteField { field: key("z") };
+    assert_eq!(edit(&deep, missing), (0, None));
 
-    let fields = vec![
-        (payload(&"y".into()), one()),
-        (payload(&"z".into()), one()),
-        (payload(&"z".into()), payload(&2.into())),
-    ];
-    let (number, new) = edit(&[field("d")], Edit::Merge { fields });
+    let two = payload(&2.into());
+    let fields = vec![(key("y"), one()), (key("z"), one()), (key("z"), two)];
+    let (number, new) = edit(&path, Edit::Merge { fields });
     assert_eq!(number, 1, "z is new, once");
-    assert_eq!(
-        part(new, "d"),
-        dict(&[("x", 1.into()), ("y", 1.into()), ("z", 2.into())])
-    );
+    let expected = dict(&[("x", 1.into()), ("y", 1.into()), ("z", 2.into())]);
+    assert_eq!(part(new, "d"), expected);
 
-    let (number, new) = edit(
-        &[field("s")],
-        Edit::Add {
-            items: vec![payload(&1.0.into()), payload(&"b".into())],
-        },
-    );
-    assert_eq!(number, 1);
+    let (number, new) = edit(&path, Edit::Clear);
+    assert_eq!((number, part(new, "d")), (2, dict(&[])));
+}
+
+#[test]
+fn edit_of_a_set_or_a_number_changes_it_and_nothing_else() {
+    let path = [field("s")];
+    let items = vec![payload(&1.0.into()), key("b")];
+    let (number, new) = edit(&path, Edit::Add { items });
+    assert_eq!(number, 1, "1.0 is there");
     assert!(matches!(part(new, "s"), Value::Set(all) if all.len() == 3));
-    let (number, new) = edit(
-        &[field("s")],
-        Edit::Discard {
-            items: vec![one(), payload(&7.into())],
-        },
-    );
-    assert_eq!(number, 1);
-    assert_eq!(part(new, "s"), Value::Set(vec!["a".into()]));
 
-    for (name, count) in [("d", 2), ("l", 3), ("s", 2)] {
-        let (number, new) = edit(&[field(name)], Edit::Clear);
-        assert_eq!(number, count);
-        assert!(
-            matches!(part(new, name),
-            Value::Dict(all) if all.is_empty())
-                || count == 3
-                || name == "s"
-        );
-    }
+    let items = vec![one(), payload(&7.into())];
+    let (number, new) = edit(&path, Edit::Discard { items });
+    assert_eq!((number, part(new, "s")), (1, Value::Set(vec!["a".into()])));
+
+    let (number, new) = edit(&path, Edit::Clear);
+    assert_eq!((number, part(new, "s")), (2, Value::Set(vec![])));
     let (number, new) = edit(&[field("n")], Edit::AddNumber { by: 1 });
     assert_eq!((number, part(new, "n")), (42, 42.into()));
     let (_, new) = edit(&[], Edit::Replace { value: one() });

@@ -38,7 +38,7 @@ class Live:
 
     __slots__ = ()
 
-    PLAIN: ClassVar[type]
+    PLAIN: ClassVar[Any]
     _root: Root
     _path: Path
     _base: Any

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveDict"]
 
-_MISSING = object()
 _clear, _getitem, _update = dict.clear, dict.__getitem__, dict.update
+_new: Any = dict.__new__
 
 
 class LiveDict(Live, dict[Any, Any]):
@@ -36,7 +36,7 @@ class LiveDict(Live, dict[Any, Any]):
     __slots__ = ("__weakref__", "_base", "_path", "_root")
     __hash__ = None  # type: ignore[assignment]
 
-    PLAIN: ClassVar[type] = dict
+    PLAIN: ClassVar[Any] = dict
 
     def _fill(self, path: Path, base: dict[Any, Any]) -> None:
         self._path, self._base = path, base
@@ -103,9 +103,8 @@ class LiveDict(Live, dict[Any, Any]):
         return dict.fromkeys(iterable, value)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Live):
-            other = other._ready()
-        return self._ready() == other if isinstance(other, dict) else NotImplemented
+        theirs = _ready(other)
+        return bool(self._ready() == theirs) if isinstance(theirs, dict) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
         equal = self.__eq__(other)
@@ -242,6 +241,10 @@ class LiveDict(Live, dict[Any, Any]):
         return self._root.patch(self, "incr", (by,), (self._stored(key)[0],))
 
 
+def _ready(other: Any) -> Any:
+    return other._ready() if isinstance(other, Live) else other
+
+
 class Keys(KeysView[Any]):
     """The keys of a `LiveDict`."""
 
@@ -285,7 +288,7 @@ class Items(ItemsView[Any, Any]):
 
 
 def _make(root: Root, path: Path, base: dict[Any, Any]) -> LiveDict:
-    node: LiveDict = dict.__new__(LiveDict)
+    node: LiveDict = _new(LiveDict)
     node._root, node._path, node._base = root, path, base
     _update(node, base)
     return node

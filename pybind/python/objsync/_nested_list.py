@@ -14,6 +14,7 @@ __all__ = ["LiveList"]
 Planned = tuple[str, tuple[Any, ...], Any, dict[int, int] | None]
 
 _getitem, _setitem = list.__getitem__, list.__setitem__
+_new: Any = list.__new__
 _ALL = slice(None)
 
 
@@ -36,7 +37,7 @@ class LiveList(Live, list[Any]):
     __slots__ = ("__weakref__", "_base", "_path", "_root")
     __hash__ = None  # type: ignore[assignment]
 
-    PLAIN: ClassVar[type] = list
+    PLAIN: ClassVar[Any] = list
 
     def _fill(self, path: Path, base: list[Any]) -> None:
         self._path, self._base = path, base
@@ -134,7 +135,7 @@ class LiveList(Live, list[Any]):
         if added:
             self._root.patch(self, "append", added)
 
-    def __iadd__(self, items: Iterable[Any]) -> Any:
+    def __iadd__(self, items: Iterable[Any]) -> Any:  # type: ignore[misc]
         self.extend(items)
         return self
 
@@ -222,7 +223,7 @@ class LiveList(Live, list[Any]):
         """Turns the order round."""
         self._change(list.reverse)
 
-    def __imul__(self, count: SupportsIndex) -> Any:
+    def __imul__(self, count: SupportsIndex) -> Any:  # type: ignore[misc]
         self._change(lambda elements: elements.__imul__(count), again=True)
         return self
 
@@ -301,7 +302,7 @@ def _ready(other: Any) -> Any:
 
 
 def _make(root: Root, path: Path, base: list[Any]) -> LiveList:
-    node: LiveList = list.__new__(LiveList)
+    node: LiveList = _new(LiveList)
     node._root, node._path, node._base = root, path, base
     _setitem(node, _ALL, base)
     return node

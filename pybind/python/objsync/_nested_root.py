@@ -57,11 +57,11 @@ class Source(Protocol):
     def read(self) -> tuple[bool, bool, Any, bool]:
         """``(changed, there, value, own)``, compared with the last `read`.
 
-        Without a change the value is not looked at. ``own``: the newest conditional `patch` from here is
+        Without a change the value is not looked at. ``own``: the newest conditional `apply` from here is
         all that has changed it. The value is a plain one that nobody changes afterwards.
         """
 
-    def patch(
+    def apply(
         self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...], /
     ) -> int:
         """Changes a part of the value in one step, durable when it returns; returns what the edit says.
@@ -84,7 +84,7 @@ class Source(Protocol):
             InvalidError: It is of another type, or gets too large.
         """
 
-    def held(self, root: Root, top: Node | None, /) -> None:
+    def held(self, root: Root, top: Node, /) -> None:
         """Somebody holds objects now: the root, and the one of the whole value. To be kept weakly."""
 
     def ended(self) -> None:
@@ -94,7 +94,7 @@ class Source(Protocol):
 class Node(Protocol):
     """A live object, as its root sees it."""
 
-    PLAIN: ClassVar[type]
+    PLAIN: ClassVar[Any]
     _root: Root
     _path: Path
     _base: Any
@@ -115,10 +115,10 @@ class Gone:
     def read(self) -> tuple[bool, bool, Any, bool]:
         return False, True, None, False
 
-    def patch(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
+    def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
         raise DetachedError(self._why, self.key)
 
-    def held(self, root: Root, top: Node | None) -> None:
+    def held(self, root: Root, top: Node) -> None:
         pass
 
     def ended(self) -> None:
@@ -145,6 +145,15 @@ class Root:
         self._moves: tuple[Path, dict[int, int]] | None = None
 
     # Objects
+
+    @classmethod
+    def of(cls, source: Source, top: Node) -> Root:
+        """The root of an object that did without one until now: only its source was asked."""
+        root = cls(source, top._base)
+        root._nodes[()] = weakref.ref(top)
+        top._root = root
+        source.held(root, top)
+        return root
 
     def node(self, path: Path, value: Any) -> Any:
         """The object for the container `value` at `path`: the same for as long as somebody holds it."""
@@ -283,13 +292,13 @@ class Root:
     ) -> int:
         self._moves = None
         try:
-            return self.source.patch(path, conditional, what, arguments)
+            return self.source.apply(path, conditional, what, arguments)
         except (NotFoundError, InvalidError) as error:
             # The place is gone, or holds another type: that is what is to be told.
             if not self.is_current():
                 self.refresh()
             if node._root is not self:
-                node._root.source.patch((), False, what, arguments)
+                node._root.source.apply((), False, what, arguments)
             raise error
 
     def _retry(self, node: Node, conflict: ConflictError) -> None:

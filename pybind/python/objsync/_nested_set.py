@@ -12,6 +12,7 @@ from objsync._nested_root import Path, Root
 __all__ = ["LiveSet"]
 
 _clear, _update = set.clear, set.update
+_new: Any = set.__new__
 
 
 class LiveSet(Live, set[Any]):
@@ -31,7 +32,7 @@ class LiveSet(Live, set[Any]):
     __slots__ = ("_base", "_path", "_root")
     __hash__ = None  # type: ignore[assignment]
 
-    PLAIN: ClassVar[type] = set
+    PLAIN: ClassVar[Any] = set
 
     def _fill(self, path: Path, base: set[Any]) -> None:
         self._path, self._base = path, base
@@ -228,7 +229,7 @@ def _ready(other: Any) -> Any:
 
 
 def _make(root: Root, path: Path, base: set[Any]) -> LiveSet:
-    node: LiveSet = set.__new__(LiveSet)
+    node: LiveSet = _new(LiveSet)
     node._root, node._path, node._base = root, path, base
     _update(node, base)
     return node

@@ -60,7 +60,7 @@ def give_face(handle: Object, wanted: list[tuple[Any, Any]] | None) -> None:
                 f"{handle._recipe[0]!r} holds {len(handle)} keys: it is a mapping, and default_value is a "
                 f"{type(wanted[0][1]).__name__}"
             )
-        native.Handle._compare_and_set(handle, ROOT, (), (wanted[0][1],))
+        _compare_and_set(handle, ROOT, (), (wanted[0][1],))
         value = read(handle, ROOT)
     if value is None:
         return
@@ -69,6 +69,8 @@ def give_face(handle: Object, wanted: list[tuple[Any, Any]] | None) -> None:
 
 
 _made: dict[tuple[type, type], type] = {}
+_read: Any = native.Handle.__getitem__
+_compare_and_set: Any = native.Handle._compare_and_set
 
 
 def _faced(cls: type, face: type) -> type:
@@ -92,10 +94,11 @@ class Face:
     KIND: ClassVar[str] = "object"
 
     def _whole(self) -> Any:
-        return native.Handle.__getitem__(self, ROOT)  # type: ignore[arg-type]
+        return _read(self, ROOT)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        reopen, (_, *rest), *state = super().__reduce__()  # type: ignore[misc]
+        reduced: Any = super().__reduce__()
+        reopen, (_, *rest), *state = reduced
         return (reopen, (self._plain_class, *rest), *state)
 
     def __repr__(self) -> str:
@@ -215,8 +218,7 @@ class ValueFace(Face):
                 return
 
     def _swap(self, before: Any, after: Any) -> bool:
-        swap = native.Handle._compare_and_set
-        return swap(self, ROOT, (before,), (after,))  # type: ignore[arg-type]
+        return bool(_compare_and_set(self, ROOT, (before,), (after,)))
 
 
 class Attribute:
@@ -237,7 +239,7 @@ class Attribute:
         self._read = whole
         return True, hasattr(whole, self.key), getattr(whole, self.key, None), False
 
-    def patch(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
+    def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
         while True:
             before = self._face._whole()
             if conditional and before != self._read:
@@ -251,7 +253,7 @@ class Attribute:
             if self._face._swap(before, after):
                 return number
 
-    def held(self, root: Root, top: Node | None) -> None:
+    def held(self, root: Root, top: Node) -> None:
         pass
 
     def ended(self) -> None:
