@@ -31,6 +31,7 @@ Path = tuple[Any, ...]
 
 ATTEMPTS_MAX: Final = 1000
 """How often one change is decided anew because others were faster."""
+_beginning: Final = threading.RLock()
 SWEEP_COUNT_MIN: Final = 16
 """Objects that may be gone before a root forgets them."""
 
@@ -149,11 +150,15 @@ class Root:
     @classmethod
     def of(cls, source: Source, top: Node) -> Root:
         """The root of an object that did without one until now: only its source was asked."""
-        root = cls(source, top._base)
-        root._nodes[()] = weakref.ref(top)
-        top._root = root
-        source.held(root, top)
-        return root
+        with _beginning:
+            known = top._root
+            if type(known) is cls:  # another thread was faster
+                return known
+            root = cls(source, top._base)
+            root._nodes[()] = weakref.ref(top)
+            top._root = root
+            source.held(root, top)
+            return root
 
     def node(self, path: Path, value: Any) -> Any:
         """The object for the container `value` at `path`: the same for as long as somebody holds it."""

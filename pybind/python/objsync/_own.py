@@ -1,6 +1,6 @@
 """The faces of `Object` over a storage of the user's own, which loads and saves one value as a whole.
 
-Trail: `m["a"]["b"] = 1` -> `LiveDict.__setitem__` -> `Held.patch` -> `Kept.save` -> the user's `save`.
+Trail: `m["a"]["b"] = 1` -> `LiveDict.__setitem__` -> `Held.apply` -> `Kept.save` -> the user's `save`.
 
 A class that gives `load` and `save` gets `_FACES`, of `OwnStorage`, in the place of `Object`: see `adopt`. What is
 kept in memory is a dict, a list, a set, or the attributes of an object; what the user's methods see is

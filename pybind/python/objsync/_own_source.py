@@ -69,7 +69,7 @@ class Held:
 
     def replace(self, value: Any) -> None:
         """Saves another value in place of the whole."""
-        self.patch((), False, "replace", (value,))
+        self.apply((), False, "replace", (value,))
 
     def end(self, why: Error) -> None:
         """Has every later change of a live object raise `why`."""
@@ -87,7 +87,7 @@ class Held:
             self._heard = self._changes
             return changed, True, self._value, own
 
-    def patch(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...], /) -> int:
+    def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...], /) -> int:
         with self.lock:
             if self._end is not None:
                 raise self._end
@@ -101,7 +101,7 @@ class Held:
                 self._conditional = self._changes
             return answer
 
-    def held(self, root: Root, top: Node | None, /) -> None:
+    def held(self, root: Root, top: Node, /) -> None:
         self._root = root
 
     def ended(self) -> None:
