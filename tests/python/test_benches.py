@@ -16,7 +16,9 @@ def test_every_python_figure_is_measured() -> None:
     )
     assert done.returncode == 0, done.stderr
     figures = {line["figure"]: line for line in map(json.loads, done.stdout.splitlines())}
-    for name in ("local get", "local set sync p50", "network seen p99", "nested read, held", "append p50"):
+    for name in ("local get", "local set sync p50", "network seen p99", "network set pipelined"):
+        assert figures[name]["value"] > 0, figures
+    for name in ("nested read, first", "nested read, held", "append p50"):
         assert figures[name]["value"] > 0, figures
     # What the client read at the end is what was written before.
     assert figures["network join keys"]["value"] == 200 + 1 + 50 + 2_000

@@ -16,6 +16,7 @@ import pytest
 
 from conftest import Maker
 from objsync import DiskObject, LiveDict, LiveList, LiveSet, Object, errors
+from objsync._nested_root import Root
 from programs import Told
 
 Change = Callable[[Any], Any]
@@ -341,9 +342,9 @@ def test_what_names_a_place_is_a_conflict_when_others_changed_the_list(
         d.sync()
         live = d["l"]
 
-        def overtaken(change: Callable[[], Any], by: str, place: Any = live) -> Any:
+        def overtaken(change: Callable[[], Any], by: str) -> Any:
             """A change that others come before, after it was planned."""
-            send, once = type(place._root).send, iter([by])
+            send, once = Root.send, iter([by])
 
             def late(*arguments: Any) -> int:
                 for told in once:
@@ -351,7 +352,7 @@ def test_what_names_a_place_is_a_conflict_when_others_changed_the_list(
                 return send(*arguments)
 
             with monkeypatch.context() as patched:
-                patched.setattr(type(place._root), "send", late)
+                patched.setattr(Root, "send", late)
                 return change()
 
         for change in (
@@ -371,9 +372,9 @@ def test_what_names_a_place_is_a_conflict_when_others_changed_the_list(
         overtaken(live.sort, "d['l'].insert(0, 99)")
         assert live == [1, 2, 3, 4, 5, 6, 7, 8, 9, 99]
         inner = d["m"]["l"]
-        overtaken(lambda: inner.insert(0, 0), "d['m']['n'] = 1", inner)
+        overtaken(lambda: inner.insert(0, 0), "d['m']['n'] = 1")
         assert d["m"] == {"l": [0, 1], "n": 1}, "something else has changed"
-        assert overtaken(lambda: d["m"].pop("n"), "d['m']['n'] = 2", inner) == 2
+        assert overtaken(lambda: d["m"].pop("n"), "d['m']['n'] = 2") == 2
 
 
 def test_change_past_the_methods_is_told_and_taken_back(d: Object) -> None:

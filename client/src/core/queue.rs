@@ -42,6 +42,10 @@ impl Core {
     }
 
     /// Hands a write over. Gives it back when too many are unanswered.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it goes back to who asked, and is moved once"
+    )]
     pub(crate) fn submit(
         &self,
         operation: Operation,

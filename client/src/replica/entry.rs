@@ -1,21 +1,16 @@
 //! A value of the replica with the revision that wrote it.
 
-use bytes::Bytes;
-use objsync_proto::ids::Revision;
 use objsync_proto::replica::Lookup;
 
 use super::{Extent, Replica};
 use crate::error::Result;
 use crate::operations::open;
+use crate::read::Entry;
 
 impl Replica {
     /// The payload of a key and the revision that wrote it, as somebody may see it who was
     /// acknowledged revision `acked`; none when that is not known here, or not yet.
-    pub(crate) fn entry(
-        &self,
-        key: &[u8],
-        acked: u64,
-    ) -> Result<Option<Option<(Bytes, Option<Revision>)>>> {
+    pub(crate) fn entry(&self, key: &[u8], acked: u64) -> Result<Option<Option<Entry>>> {
         if !matches!(self.extent(), Extent::Whole | Extent::Partial) || self.applied() < acked {
             return Ok(None);
         }

@@ -190,6 +190,10 @@ impl ClientSession {
     /// # Errors
     /// The operation itself when the window is full ([`SESSION_RESULTS_MAX`] operations or
     /// [`SESSION_BYTES_MAX`] bytes in flight): offer it again after a completion.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it goes back to who asked, and is moved once"
+    )]
     pub fn submit(
         &mut self,
         call: CallId,

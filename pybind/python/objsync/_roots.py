@@ -73,14 +73,15 @@ _read: Any = native.Handle.__getitem__
 _compare_and_set: Any = native.Handle._compare_and_set
 
 
-def _faced(cls: type, face: type) -> type:
+def _faced(cls: type, face: type[Face]) -> type:
     """A subclass of `cls` with a face."""
     if issubclass(cls, Face):
         return cls
     made = _made.get((cls, face))
     if made is None:
         body = {"__doc__": cls.__doc__, "__module__": cls.__module__, "_plain_class": cls}
-        made = _made[cls, face] = type(cls.__name__, (face, cls), body)
+        made = type(cls.__name__, (face, cls), body | _members(face.LIVE))
+        _made[cls, face] = made
     return made
 
 
@@ -92,6 +93,7 @@ class Face:
 
     _plain_class: ClassVar[type]
     KIND: ClassVar[str] = "object"
+    LIVE: ClassVar[type | None] = None
 
     def _whole(self) -> Any:
         return _read(self, ROOT)
@@ -124,10 +126,6 @@ def _refused(name: str) -> Callable[..., Any]:
     return refuse
 
 
-for _name in ("keys", "values", "items", "get", "setdefault", "popitem", "range", "prefix", "fromkeys"):
-    setattr(Face, _name, _refused(_name))
-
-
 def _handed_on(name: str) -> Callable[..., Any]:
     def hand_on(self: Face, *arguments: Any, **named: Any) -> Any:
         return getattr(self._whole(), name)(*arguments, **named)
@@ -150,6 +148,7 @@ class ListFace(Face):
 
     __slots__ = ()
     KIND: ClassVar[str] = "list"
+    LIVE: ClassVar[type | None] = LiveList
 
 
 class SetFace(Face):
@@ -157,26 +156,27 @@ class SetFace(Face):
 
     __slots__ = ()
     KIND: ClassVar[str] = "set"
-
-
-def _give(face: type[Face], live: type) -> None:
-    """Has a face hand on all that a live class has."""
-    own = {"copy", "get", "_fill", "PLAIN"}
-    for name in vars(live):
-        dunder = name.startswith("__")
-        if name in own or (name.startswith("_") and not dunder) or name in UNSHARED:
-            continue
-        in_place = dunder and name[2] == "i" and name[2:-2] in IN_PLACE
-        setattr(face, name, _in_place(name) if in_place else _handed_on(name))
+    LIVE: ClassVar[type | None] = LiveSet
 
 
 UNSHARED: Final = frozenset(
     {"__module__", "__doc__", "__slots__", "__weakref__", "__hash__", "__repr__", "__eq__", "__ne__"}
 )
-IN_PLACE: Final = frozenset({"iadd", "imul", "ior", "iand", "isub", "ixor"})
-_give(ListFace, LiveList)
-_give(SetFace, LiveSet)
-setattr(ListFace, "update", _refused("update"))  # noqa: B010
+IN_PLACE: Final = frozenset({"__iadd__", "__imul__", "__ior__", "__iand__", "__isub__", "__ixor__"})
+OF_A_MAPPING: Final = (
+    *("keys", "values", "items", "get", "setdefault", "popitem", "update", "range", "prefix", "fromkeys"),
+)
+
+
+def _members(live: type | None) -> dict[str, Any]:
+    """What a face has that hands on what a live class has, and refuses what only a mapping has."""
+    members: dict[str, Any] = {name: _refused(name) for name in OF_A_MAPPING}
+    for name in vars(live) if live else ():
+        dunder = name.startswith("__")
+        if name in ("copy", "PLAIN") or (name.startswith("_") and not dunder) or name in UNSHARED:
+            continue
+        members[name] = _in_place(name) if name in IN_PLACE else _handed_on(name)
+    return members
 
 
 class ValueFace(Face):

@@ -33,6 +33,7 @@ struct Inner {
 }
 
 /// What a thread that came with a request is to do.
+#[expect(clippy::large_enum_variant, reason = "made and matched in one place")]
 pub(crate) enum Lead {
     /// Lead, with this request alone.
     Alone(Request),

@@ -9,8 +9,7 @@ from typing import Any, Literal, Self, final
 
 from typing_extensions import disjoint_base
 
-from objsync._objsync import leases as leases
-from objsync._objsync import transactions as transactions
+from objsync._objsync import leases as leases, live as live, transactions as transactions
 from objsync._objsync.leases import Lease
 from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
 
@@ -41,6 +40,7 @@ __all__ = [
     "history",
     "incr",
     "leases",
+    "live",
     "next_event",
     "open",
     "outcome",

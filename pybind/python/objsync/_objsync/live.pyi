@@ -4,6 +4,8 @@ from typing import Any, TypeVar, final
 
 from objsync._nested_root import Node, Path, Root
 
+__all__ = ["Place", "fresh", "patched", "same_items"]
+
 _Value = TypeVar("_Value")
 
 def fresh(value: _Value) -> _Value:
