@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from programs import Told, stop_all
 DEADLINE_S = 60.0
 SEEDS = range(int(os.environ.get("OBJSYNC_SEEDS", "2")))
 NOTHING = "nothing is there"
+STANDING = threading.Event()
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +60,7 @@ async def cancelled(chance: random.Random, start: Callable[[], Coroutine[Any, An
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         # The answer comes while the loop stands still; then it is read and the task cancelled in one turn.
-        time.sleep(0.001)
+        STANDING.wait(0.001)
         asyncio.get_running_loop().call_later(0, task.cancel)
     try:
         return False, await task
