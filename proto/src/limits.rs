@@ -8,6 +8,8 @@ pub const KEY_BYTES_MAX: usize = 4 << 10;
 pub const VALUE_BYTES_MAX: usize = 8 << 20;
 /// Deepest nesting of containers inside a value, and of tuples inside a key.
 pub const VALUE_DEPTH_MAX: usize = 200;
+/// Longest name of a registered class, in bytes of UTF-8.
+pub const CLASS_NAME_BYTES_MAX: usize = 255;
 /// Largest transaction: the encoded effects of one operation.
 pub const TRANSACTION_BYTES_MAX: usize = 16 << 20;
 /// Most effects in one transaction.

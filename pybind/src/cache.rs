@@ -104,7 +104,7 @@ impl Cache {
         stamp: Stamp,
         value: Decoded<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if value.weight_bytes > self.generation_bytes_max / ENTRY_SHARE {
+        if value.is_single || value.weight_bytes > self.generation_bytes_max / ENTRY_SHARE {
             return Ok(value.object);
         }
         let fresh = Fresh::plan(&value.object);

@@ -12,93 +12,27 @@ use std::sync::OnceLock;
 use objsync::{Dict, KeyRange, Revision};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyGenericAlias, PyList, PyTuple, PyType};
 
 use crate::batch::Batch;
 use crate::cache::Cache;
-use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
+use crate::codec::{encode, encode_key, prefix_range};
 use crate::leases::Lease;
-use crate::live::{Places, attach, is_container};
+use crate::live::Places;
 use crate::past::PastHandle;
 use crate::patches::patch;
 use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
-use crate::{errors, leases, options, past, reads, records, watch, writes};
+use crate::{leases, options, past, reads, records, watch, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
 #[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
 pub(crate) struct Handle {
-    dict: OnceLock<Dict>,
-    cache: Cache,
-    places: Places,
-}
-
-impl Handle {
-    /// The dictionary, once the handle was opened.
-    pub(crate) fn dict(&self, py: Python<'_>) -> PyResult<&Dict> {
-        self.dict
-            .get()
-            .ok_or_else(|| errors::closed(py, String::from("this object was never opened")))
-    }
-
-    /// Takes the dictionary that was opened for this handle.
-    pub(crate) fn opened(&self, py: Python<'_>, dict: Dict) -> PyResult<()> {
-        self.dict
-            .set(dict)
-            .map_err(|_| errors::invalid(py, String::from("this object is open already")))
-    }
-
-    /// The value under a key: live if it is a container, else free to change.
-    fn read<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = key.py();
-        let dict = self.dict(py)?;
-        let cacheable = is_cacheable(key);
-        if cacheable && let Some(hit) = self.cache.get(dict, key)? {
-            return Ok(Some(hit));
-        }
-        let encoded = encode_key(key)?;
-        let stamp = dict.stamp(&encoded);
-        let Some((payload, revision)) = wait_for_read(py, dict.fetch_entry(&encoded))? else {
-            return Ok(None);
-        };
-        let value = decode(py, &payload)?;
-        if is_container(&value.object) {
-            let place = self.places.get(dict, key, &encoded)?;
-            let read = (stamp, revision);
-            let live = attach(&place, &value.object, Some(read))?;
-            if cacheable {
-                self.cache.put_live(key, read, value, place.unbind())?;
-            }
-            return Ok(Some(live));
-        }
-        if cacheable {
-            self.cache.put(key, stamp, value).map(Some)
-        } else {
-            Ok(Some(value.object))
-        }
-    }
-
-    /// A value that was read without a stamp, as of some moment: live if it is a container.
-    pub(crate) fn live<'py>(
-        &self,
-        key: &Bound<'py, PyAny>,
-        value: Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if !is_container(&value) {
-            return Ok(value);
-        }
-        let place = self
-            .places
-            .get(self.dict(key.py())?, key, &encode_key(key)?)?;
-        attach(&place, &value, None)
-    }
-
-    /// The value of a key was replaced through this handle, or removed.
-    pub(crate) fn replaced(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.places.replaced(key)
-    }
+    pub(crate) dict: OnceLock<Dict>,
+    pub(crate) cache: Cache,
+    pub(crate) places: Places,
 }
 
 pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
@@ -125,6 +59,16 @@ pub(crate) fn range_of(
 
 #[pymethods]
 impl Handle {
+    /// `Handle[str, int]`: for those who declare types; it changes nothing.
+    #[classmethod]
+    #[pyo3(signature = (item, /))]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyGenericAlias>> {
+        PyGenericAlias::new(cls.py(), cls, item)
+    }
+
     /// Takes any arguments: they are for `__init__` of the subclass, which opens the handle.
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]

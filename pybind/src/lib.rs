@@ -3,6 +3,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`handle`] | the class under every object: reads, writes, iteration |
+//! | [`handle_reads`] | what it reads, live where that is a container |
 //! | [`codec`] | Python objects and their bytes |
 //! | [`cache`] | decoded values, so that a hot read is a look into Python's memory |
 //! | [`writes`] | pop, setdefault, compare-and-set, update: writes that look first |
@@ -13,6 +14,7 @@
 //! | [`leases`], [`patches`] | leases, locks and presence; changes of a part of a value |
 //! | [`past`] | a dictionary as it was at a revision; what a key was |
 //! | [`reads`] | how old a read may be, snapshots, lost writes, conflicts |
+//! | [`values`] | values in parts, and files of values |
 //! | [`calls`], [`awaitable`] | the same calls for an event loop |
 //! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
 //! | [`errors`], [`records`], [`options`] | exceptions, results and settings, to and from Python |
@@ -24,6 +26,7 @@ mod calls;
 mod codec;
 mod errors;
 mod handle;
+mod handle_reads;
 mod interrupt;
 mod leases;
 mod live;
@@ -35,14 +38,16 @@ mod reads;
 mod records;
 mod scan;
 mod transaction;
+mod values;
 mod waiting;
 mod watch;
 mod writes;
 
 use pyo3::prelude::*;
 
-/// The extension module `objsync._objsync`.
-#[pymodule]
+/// The extension module `objsync._objsync`. It relies on the interpreter's lock: `_native.py` refuses
+/// a Python without one, before this is loaded.
+#[pymodule(gil_used = true)]
 mod _objsync {
     use pyo3::prelude::*;
 
@@ -127,6 +132,20 @@ mod _objsync {
         }
     }
 
+    /// Values in parts, and files of values.
+    #[pymodule]
+    mod values {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::values::{join_value, split_value, unpack_zstd};
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "values")
+        }
+    }
+
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         objsync::set_interrupt_check(super::interrupt::check);
@@ -152,7 +171,7 @@ fn encode_value<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, pyo3::typ
 /// The value of stored bytes.
 #[pyfunction]
 fn decode_value<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    Ok(codec::decode(py, payload)?.object)
+    Ok(codec::decode(py, &objsync::Bytes::copy_from_slice(payload))?.object)
 }
 
 /// The stored bytes of a key, whose order is the order of keys.

@@ -9,23 +9,27 @@
 //!   is read twice gives the same object.
 //! * Places know the dictionary and not the handle: the handle's table of places makes no cycle.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use objsync::{Bytes, Dict, Edit, Patch, PatchStep, Revision, Stamp, patch};
+use objsync::{Bytes, Dict, Edit, Patch, Revision, Stamp};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
-    PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple, PyType, PyWeakrefMethods,
-    PyWeakrefReference,
+    PyDict, PyList, PySet, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
 };
 
-use crate::codec::{Fresh, decode, encode, encode_key, is_cacheable};
+use crate::codec::{Fresh, decode, encode};
 use crate::errors;
-use crate::patches::hashable;
 use crate::waiting::{wait, wait_for_read};
+
+mod edits;
+mod places;
+
+pub(crate) use edits::patched;
+use edits::{edit_of, steps_of};
+pub(crate) use places::{Places, attach};
 
 type Object<'py> = Bound<'py, PyAny>;
 
@@ -199,75 +203,6 @@ impl Place {
     }
 }
 
-fn steps_of(path: &Bound<'_, PyTuple>) -> PyResult<Vec<PatchStep>> {
-    path.iter().map(|step| step_of(&step)).collect()
-}
-
-fn step_of(step: &Object<'_>) -> PyResult<PatchStep> {
-    if step
-        .get_type()
-        .is(Types::get(step.py())?.index.bind(step.py()))
-    {
-        return Ok(PatchStep::Index {
-            index: step.extract()?,
-        });
-    }
-    let key = encode(step)?.into();
-    Ok(PatchStep::Field { key })
-}
-
-fn edit_of(py: Python<'_>, what: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<Edit> {
-    let payload = |value: Object<'_>| encode(&value).map(Bytes::from);
-    let at = |place: usize| arguments.get_item(place);
-    let one = |place: usize| at(place).and_then(payload);
-    let from = |place: usize| -> PyResult<Vec<Bytes>> {
-        arguments.iter().skip(place).map(payload).collect()
-    };
-    let members = || {
-        arguments.iter().try_for_each(|item| hashable(&item))?;
-        from(0)
-    };
-    Ok(match what {
-        "append" => Edit::Append { items: from(0)? },
-        "add" => Edit::Add { items: members()? },
-        "discard" => Edit::Discard { items: members()? },
-        "set" => {
-            hashable(&at(0)?)?;
-            Edit::SetField {
-                field: one(0)?,
-                value: one(1)?,
-            }
-        }
-        "delete" => Edit::DeleteField { field: one(0)? },
-        "remove" => Edit::Remove { item: one(0)? },
-        "incr" => Edit::AddNumber {
-            by: at(0)?.extract()?,
-        },
-        "merge" => Edit::Merge {
-            fields: fields(&at(0)?)?,
-        },
-        "clear" => Edit::Clear,
-        "splice" => Edit::Splice {
-            start: at(0)?.extract()?,
-            delete_count: at(1)?.extract()?,
-            items: from(2)?,
-        },
-        "replace" => Edit::Replace { value: one(0)? },
-        _ => {
-            let text = format!("there is no change of a part named {what:?}");
-            return Err(errors::invalid(py, text));
-        }
-    })
-}
-
-fn fields(pairs: &Object<'_>) -> PyResult<Vec<(Bytes, Bytes)>> {
-    let pair = |(field, value): (Object<'_>, Object<'_>)| {
-        hashable(&field)?;
-        Ok((encode(&field)?.into(), encode(&value)?.into()))
-    };
-    pairs.cast::<PyDict>()?.iter().map(pair).collect()
-}
-
 /// The classes of `objsync._nested`.
 struct Types {
     dict: Py<PyType>,
@@ -336,34 +271,12 @@ pub(crate) fn is_container(value: &Object<'_>) -> bool {
 /// A value inside a live one, free to change where it can be changed at all.
 #[pyfunction]
 pub(crate) fn fresh<'py>(value: &Object<'py>) -> PyResult<Object<'py>> {
-    Fresh::plan(value).copy(value)
-}
-
-/// What a patch makes of a value that lies elsewhere: the number of the edit, and the value after it.
-#[pyfunction]
-pub(crate) fn patched<'py>(
-    value: &Object<'py>,
-    path: &Bound<'py, PyTuple>,
-    what: &str,
-    arguments: &Bound<'py, PyTuple>,
-) -> PyResult<(i64, Object<'py>)> {
-    let py = value.py();
-    let edit = edit_of(py, what, arguments)?;
-    let patch = Patch {
-        path: steps_of(path)?,
-        revision: None,
-        create: matches!(edit, Edit::AddNumber { .. }),
-        edit,
-    };
-    let payload = encode(value)?;
-    let applied = patch::apply(Some(&payload), &patch).map_err(|error| {
-        let failure = error.failure(&[]);
-        errors::of_kind(py, failure.kind, failure.message)
-    })?;
-    match applied.payload {
-        Some(payload) => Ok((applied.number, decode(py, &payload)?.object)),
-        None => Ok((applied.number, value.clone())),
+    let plan = Fresh::plan(value);
+    if matches!(plan, Fresh::Array) {
+        return plan.copy(value);
     }
+    // Objects of users' classes can change too, and nobody but their codec knows how to copy them.
+    Ok(decode(value.py(), &encode(value)?.into())?.object)
 }
 
 /// Whether two containers hold the very same objects, in the same order; a set: as many.
@@ -394,148 +307,4 @@ pub(crate) fn same_items(one: &Object<'_>, other: &Object<'_>) -> PyResult<bool>
         }
     }
     Ok(true)
-}
-
-/// The places of one handle, by key.
-pub(crate) struct Places {
-    table: Py<PyDict>,
-    sweep_at: AtomicUsize,
-}
-
-impl Places {
-    pub(crate) fn new(py: Python<'_>) -> Self {
-        Self {
-            table: PyDict::new(py).unbind(),
-            sweep_at: SWEEP_COUNT_MIN.into(),
-        }
-    }
-
-    /// The place of a key; a new one if nobody holds an object of it.
-    pub(crate) fn get<'py>(
-        &self,
-        dict: &Dict,
-        key: &Object<'py>,
-        encoded: &[u8],
-    ) -> PyResult<Bound<'py, Place>> {
-        if let Some(place) = self.find(key)? {
-            return Ok(place);
-        }
-        let py = key.py();
-        let place = Place {
-            dict: dict.clone(),
-            key: key.clone().unbind(),
-            encoded: Bytes::copy_from_slice(encoded),
-            state: Mutex::default(),
-        };
-        let place = Bound::new(py, place)?;
-        let table = self.table.bind(py);
-        let limit = &self.sweep_at;
-        if table.len() >= limit.load(Ordering::Relaxed) {
-            self.sweep(py)?;
-            let next = (table.len() * 2).max(SWEEP_COUNT_MIN);
-            limit.store(next, Ordering::Relaxed);
-        }
-        table.set_item(name_of(key)?, &place)?;
-        Ok(place)
-    }
-
-    fn find<'py>(&self, key: &Object<'py>) -> PyResult<Option<Bound<'py, Place>>> {
-        let found = self.table.bind(key.py()).get_item(name_of(key)?)?;
-        Ok(found.map(|found| found.cast_into::<Place>()).transpose()?)
-    }
-
-    fn sweep(&self, py: Python<'_>) -> PyResult<()> {
-        let table = self.table.bind(py);
-        for (key, place) in table.copy()?.iter() {
-            if !place.cast::<Place>()?.get().is_held(py) {
-                table.del_item(key)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether `value` is the live object of this very key: assigning it changes nothing.
-    pub(crate) fn is_own(&self, key: &Object<'_>, value: &Object<'_>) -> PyResult<bool> {
-        let py = key.py();
-        if self.table.bind(py).is_empty() || !is_live(value)? {
-            return Ok(false);
-        }
-        let top = self.find(key)?.and_then(|place| place.get().top(py));
-        Ok(top.is_some_and(|top| top.is(value)))
-    }
-
-    /// The value of a key was replaced, or removed: objects of the old one end.
-    pub(crate) fn replaced(&self, key: &Object<'_>) -> PyResult<()> {
-        let py = key.py();
-        if self.table.bind(py).is_empty() {
-            return Ok(());
-        }
-        let Some(place) = self.find(key)? else {
-            return Ok(());
-        };
-        if let Some(root) = place.get().root(py)? {
-            root.call_method0(intern!(py, "replaced"))?;
-        }
-        Ok(())
-    }
-}
-
-/// The live object of a value; `read`: the stamp that was taken before, and the revision.
-pub(crate) fn attach<'py>(
-    place: &Bound<'py, Place>,
-    value: &Object<'py>,
-    read: Option<(Stamp, Option<Revision>)>,
-) -> PyResult<Object<'py>> {
-    let py = place.py();
-    if let Some(root) = place.get().root(py)? {
-        // Somebody holds objects of it: they see to it themselves that they are current.
-        let top = root.call_method0(intern!(py, "top"))?;
-        if !top.is_none() {
-            return Ok(top);
-        }
-    }
-    {
-        let mut state = place.get().state();
-        let (stamp, revision) = read.unzip();
-        (state.stamp, state.revision, state.own) = (stamp, revision.flatten(), None);
-        (state.root, state.top) = (None, None);
-    }
-    let top = made(place, value)?;
-    place.get().state().top = Some(PyWeakrefReference::new(&top)?.unbind());
-    Ok(top)
-}
-
-/// A live object with this content, which asks its place until it needs a root.
-fn made<'py>(place: &Bound<'py, Place>, value: &Object<'py>) -> PyResult<Object<'py>> {
-    let py = place.py();
-    let types = Types::get(py)?;
-    let (class, make) = if value.cast_exact::<PyDict>().is_ok() {
-        (&types.dict, &types.make_dict)
-    } else if value.cast_exact::<PyList>().is_ok() {
-        (&types.list, &types.make_list)
-    } else {
-        (&types.set, &types.make_set)
-    };
-    let top = make.bind(py).call1((class.bind(py),))?;
-    top.setattr(intern!(py, "_root"), place)?;
-    top.setattr(intern!(py, "_path"), PyTuple::empty(py))?;
-    top.setattr(intern!(py, "_base"), value)?;
-    if let (Ok(top), Ok(value)) = (top.cast::<PyDict>(), value.cast::<PyDict>()) {
-        top.update(value.as_mapping())?;
-    } else if let Ok(top) = top.cast::<PyList>() {
-        top.set_slice(0, 0, value)?;
-    } else {
-        types.update_set.bind(py).call1((&top, value))?;
-    }
-    Ok(top)
-}
-
-/// What a key is called in the table: itself, if keys that are equal are one key of the dictionary.
-fn name_of<'py>(key: &Object<'py>) -> PyResult<Object<'py>> {
-    if is_cacheable(key) {
-        return Ok(key.clone());
-    }
-    // No key is a frozenset.
-    let encoded = PyBytes::new(key.py(), &encode_key(key)?);
-    Ok(PyFrozenSet::new(key.py(), [encoded])?.into_any())
 }

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use objsync::{Ack, Bytes, Dict};
 use pyo3::prelude::*;
+use pyo3::types::{PyGenericAlias, PyType};
 
 use crate::codec::{encode, encode_key};
 use crate::waiting::blocking;
@@ -15,6 +16,14 @@ const HANDED_OVER_MAX: usize = 64;
 const HANDED_OVER_BYTES_MAX: usize = 256 << 10;
 
 /// Writes sent in order without waiting for each answer; made by `Object.pipeline`.
+///
+/// >>> from objsync import DiskObject
+/// >>> with DiskObject("data.obj") as d, d.pipeline() as p:
+/// ...     p["a"] = 1
+/// ...     p["b"] = 2
+/// ...     p.finish()
+/// ...     d.copy(), p.ack == d.last_ack
+/// ({'a': 1, 'b': 2}, True)
 #[pyclass(module = "objsync._objsync")]
 pub(crate) struct Pipeline {
     /// In a mutex only because Python may ask from any thread; it is never contended.
@@ -75,6 +84,16 @@ impl Pipeline {
 
 #[pymethods]
 impl Pipeline {
+    /// `Pipeline[str, int]`: for those who declare types; it changes nothing.
+    #[classmethod]
+    #[pyo3(signature = (item, /))]
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyGenericAlias>> {
+        PyGenericAlias::new(cls.py(), cls, item)
+    }
+
     fn __setitem__(&mut self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (encoded, payload) = (encode_key(key)?.into(), encode(value)?.into());
         self.push(key.py(), encoded, Some(payload))

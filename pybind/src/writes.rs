@@ -2,6 +2,7 @@
 
 use objsync::limits::TRANSACTION_BYTES_MAX;
 use objsync::{Ack, Bytes, Dict, KeyRange};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -99,10 +100,13 @@ pub(crate) fn compare_and_set<'py>(
         let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
             return Ok(false);
         };
-        if !decode(py, &payload)?.object.eq(expected)? {
-            return Ok(false);
+        match decode(py, &payload)?.object.eq(expected) {
+            Ok(true) => guess = Some(payload),
+            Ok(false) => return Ok(false),
+            // Arrays have no single truth: of them the bytes decide, and these differ.
+            Err(error) if error.is_instance_of::<PyValueError>(py) => return Ok(false),
+            Err(error) => return Err(error),
         }
-        guess = Some(payload);
     }
 }
 

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,45 @@ def test_public_thing_has_a_docstring(name: str, thing: Any) -> None:
     assert doc.partition("\n\n")[0].endswith((".", ";")), f"{name}: the first line is no sentence"
 
 
+WITHOUT_EXAMPLE = {
+    "objsync.Missing": "the type of MISSING, whose examples are those of compare_and_set",
+    "objsync.Object": "not made directly: its methods have examples, on DiskObject",
+    "objsync.Lease.close": "what the end of the with block calls",
+    "objsync.Presence.close": "what the end of the with block calls",
+    "objsync.Lock.release": "what the end of the with block calls",
+    **dict.fromkeys(
+        (f"objsync.errors.{name}" for name in (
+            "CallInterruptedError", "ClosedError", "CorruptError", "DeniedError", "FencedError", "FullError",
+            "InvalidError", "LeaseExpiredError", "LockTimeoutError", "NotFoundError", "UnavailableError",
+            "UnsupportedError")),
+        "a message and a name or less: test_failures.py raises what can be raised",
+    ),
+}  # fmt: skip
+"""Public things that need no example, and why."""
+OBJECTS = ("Object", "DiskObject", "CompressedDiskObject", "NetworkObject")
+
+
+def shown(name: str) -> bool:
+    """Whether an example shows it: its own, that of its class, or that of the same thing that blocks."""
+    docs = {known: inspect.getdoc(thing) or "" for known, thing in public()}
+    if ">>>" in docs.get(name, ""):
+        return True
+    module, _, rest = name.removeprefix("objsync.").rpartition("aio.")
+    owner, _, member = rest.partition(".")
+    prefix = "objsync.aio" if name.startswith("objsync.aio.") else "objsync"
+    kind = getattr(errors if module == "errors." else aio if prefix == "objsync.aio" else objsync, owner, None)
+    owners = OBJECTS if owner in OBJECTS else [base.__name__ for base in getattr(kind, "__mro__", ())]
+    used = re.compile(rf"(>>>|\.\.\.) .*\.{member}\(")
+    if member and any(used.search(docs.get(f"{prefix}.{one}", "")) for one in owners):
+        return True
+    return prefix != "objsync" and (f"objsync.{rest}" in WITHOUT_EXAMPLE or shown(f"objsync.{rest}"))
+
+
+@pytest.mark.parametrize("name", [name for name, _ in public()])
+def test_public_thing_has_an_example_or_says_why_not(name: str) -> None:
+    assert shown(name) != (name in WITHOUT_EXAMPLE), f"{name}: an example, or a reason in WITHOUT_EXAMPLE"
+
+
 STUBS = sorted((Path(objsync.__file__).parent / "_objsync").glob("*.pyi"))
 
 
@@ -92,3 +132,11 @@ def test_docstrings_of_the_stub_are_those_of_the_module(path: Path) -> None:
 def test_every_part_of_the_compiled_module_has_a_stub() -> None:
     parts = {name for name, part in inspect.getmembers(native) if inspect.ismodule(part)}
     assert {path.stem for path in STUBS} == {"__init__"} | parts
+
+
+def test_programs_on_the_page_of_values_run_in_its_order(folder: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "values.md"
+    programs = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(programs) == 4
+    for program in programs:
+        exec(compile(program, str(page), "exec", dont_inherit=True), {"__name__": "page"})

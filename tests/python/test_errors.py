@@ -19,6 +19,7 @@ BUILTINS = {
     errors.DeniedError: PermissionError,
     errors.DetachedError: LookupError,
     errors.BypassedError: RuntimeError,
+    errors.DependencyError: ImportError,
     errors.FencedError: RuntimeError,
     errors.FullError: OSError,
     errors.HistoryGapError: LookupError,
@@ -28,6 +29,7 @@ BUILTINS = {
     errors.NotFoundError: KeyError,
     errors.OutcomeUnknownError: TimeoutError,
     errors.PastRetentionError: LookupError,
+    errors.RebuildError: ValueError,
     errors.SnapshotExpiredError: LookupError,
     errors.UnavailableError: ConnectionError,
     errors.UnserialisableError: TypeError,
@@ -38,6 +40,10 @@ BUILTINS = {
 def example(kind: type[errors.Error]) -> errors.Error:
     if kind is errors.UnserialisableError:
         return errors.UnserialisableError("what happened", "value[0]", "Thing")
+    if kind is errors.RebuildError:
+        return errors.RebuildError("what happened", "app.User", {"id": [7]})
+    if kind is errors.DependencyError:
+        return errors.DependencyError("what happened", "numpy")
     if kind is errors.PastRetentionError:
         return errors.PastRetentionError("what happened", 3, 7)
     if kind is errors.HistoryGapError:
@@ -53,7 +59,9 @@ def example(kind: type[errors.Error]) -> errors.Error:
 def test_error_survives_pickling_and_copying(kind: type[errors.Error]) -> None:
     error = example(kind)
     error.add_note("a note")
-    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert vars(pickle.loads(pickle.dumps(error, protocol))) == vars(error)
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is kind
         assert vars(again) == vars(error)
         assert again.args == error.args

@@ -27,3 +27,8 @@ except ImportError as error:
 
 def test_asyncio_is_not_imported_for_those_who_block() -> None:
     assert run("import sys, objsync; print('asyncio' in sys.modules)") == "False"
+
+
+def test_nothing_is_imported_that_few_need() -> None:
+    few = "asyncio dataclasses inspect pickle shutil html pathlib decimal uuid logging numpy zstandard".split()
+    assert run(f"import sys, objsync; print([name for name in {few} if name in sys.modules])") == "[]"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from objsync import Object
 from objsync import _objsync as native
@@ -36,6 +37,28 @@ IN_ORDER: list[Any] = [
 @given(keys)
 def test_key_comes_back_equal(key: Any) -> None:
     assert native.decode_key(native.encode_key(key)) == key
+
+
+def kinds_of_keys() -> st.SearchStrategy[tuple[Any, Any]]:
+    """Two keys of one kind, or of tuples of the same kinds, which Python can compare."""
+    numbers = st.integers() | st.integers(-(2**300), 2**300) | st.floats(allow_nan=False) | st.booleans()
+    aware = st.datetimes(timezones=st.just(datetime.timezone.utc))
+    kinds = [numbers, st.text(max_size=8), st.binary(max_size=8), st.uuids(), st.datetimes(), aware]
+    one = st.sampled_from(kinds)
+    several = st.lists(one, max_size=3).map(lambda parts: st.tuples(*parts))
+    return (one | several).flatmap(lambda kind: st.tuples(kind, kind))
+
+
+@given(kinds_of_keys())
+def test_order_of_bytes_is_the_order_that_python_gives(pair: tuple[Any, Any]) -> None:
+    one, other = pair
+    low, high = native.encode_key(one), native.encode_key(other)
+    assert (low < high, low == high) == (one < other, one == other)
+
+
+@given(keys, keys)
+def test_keys_have_one_encoding_exactly_if_they_are_equal(one: Any, other: Any) -> None:
+    assert (native.encode_key(one) == native.encode_key(other)) == (one == other)
 
 
 def test_order_of_bytes_is_the_order_of_keys() -> None:

@@ -98,12 +98,11 @@ class WholeMappingTest(Opened, mapping_tests.TestHashMappingProtocol):
 
     def test_repr(self) -> None:
         d = self._full_mapping({1: 2, "a": [3]})
-        self.assertRegex(repr(d), r"^Temporary\('.*', \{1: 2, 'a': \[3\]\}\)$")
+        self.assertRegex(repr(d), r"^<Temporary \S+ owner rev \d+, 2 keys>$")
 
     def test_repr_deep(self) -> None:
-        d = self._full_mapping(dict.fromkeys(range(100)))
-        self.assertIn("19: None, ...})", repr(d))
-        self.assertNotIn("20: None", repr(d))
+        d = self._full_mapping({"deep": "x" * 100_000})
+        self.assertLess(len(repr(d)), 200)
 
     def test_eq(self) -> None:
         self.assertEqual(self._empty_mapping(), self._empty_mapping())

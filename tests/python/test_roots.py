@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
 
 import pytest
 
+import objsync
 from conftest import Maker
 from objsync import DiskObject, errors
 from objsync._roots import ROOT
@@ -84,3 +86,55 @@ def test_mapping_does_not_become_a_list_and_other_types_are_refused(folder: Path
         pass
     with DiskObject("new.obj", [1]) as d:
         assert d == [1], "a dictionary that has nothing in it takes what it is to start with"
+
+
+@objsync.value(name="test.Config")
+@dataclasses.dataclass
+class Config:
+    port: int = 80
+    name: str = "web"
+    tags: list[str] = dataclasses.field(default_factory=list)
+    limits: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def test_object_of_a_registered_class_has_its_attributes(make: Maker) -> None:
+    d = make(Config(limits={"cpu": 1}))
+    assert (d.port, d.name, d.tags) == (80, "web", [])
+    d.port = 8080
+    d.port += 1
+    d.tags.append("a")
+    d.tags += ["b"]
+    d.limits["cpu"] = 2
+    d.limits |= {"ram": 3}
+    tags = d.tags
+    d.tags.append("c")
+    expected = Config(8081, "web", ["a", "b", "c"], {"cpu": 2, "ram": 3})
+    assert d == expected and d.copy() == expected and tags == ["a", "b", "c"]
+    assert type(d.copy()) is Config and "port" in dir(d) and d.status.role == "owner"
+    with pytest.raises(AttributeError):
+        d.nothing  # noqa: B018
+    with pytest.raises(TypeError, match="is an object of a class, not a mapping"):
+        d.items()
+
+
+def test_two_who_set_two_attributes_both_succeed(folder: Path) -> None:
+    with DiskObject("data.obj", Config()) as one, DiskObject("data.obj") as two:
+        for number in range(20):
+            one.port, two.name = number, str(number)
+            one.tags.append(f"one {number}")
+            two.tags.append(f"two {number}")
+            assert (two.port, one.name) == (number, str(number))
+        assert len(one.tags) == 40
+    with DiskObject("data.obj") as d:
+        assert d.port == 19 and d.tags[-1] == "two 19"
+
+
+def test_objects_of_registered_classes_inside_are_copies(make: Maker) -> None:
+    d = make({"a": {"c": Config(), "t": (Config(),)}, "l": [Config()]})
+    for given in (d["a"]["c"], d["a"]["t"][0], d["l"][0], d["l"].copy()[0], d["a"].get("c")):
+        given.port = 1
+    assert d["a"] == {"c": Config(), "t": (Config(),)} and d["l"] == [Config()]
+    changed = d["a"]["c"]
+    changed.port = 2
+    d["a"]["c"] = changed
+    assert d["a"]["c"].port == 2

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 
 import objsync
+from objsync import aio
 
 SAMPLE = '''
 import asyncio
@@ -90,6 +93,21 @@ DiskObject("a").incr("n", "1")
 '''
 
 
+WRONG_TYPES = '''
+from objsync import DiskObject, Event, NetworkObject
+d: DiskObject[str, int] = DiskObject("a")
+d[1] = 1
+d["a"] = "text"
+d.update({"a": "text"})
+d.compare_and_set("a", 1, "text")
+with d.batch() as b:
+    b["a"] = None
+def seen(event: Event[str, str]) -> None: ...
+d.watch(seen)
+text: str = d["a"]
+'''
+
+
 def mypy(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "MYPY_CACHE_DIR": str(Path("mypy-cache").resolve())}
     return subprocess.run(
@@ -111,6 +129,40 @@ def test_program_that_uses_it_wrong_is_told_so(folder: Path) -> None:
     Path("wrong.py").write_text(WRONG)
     checked = mypy("mypy", "--strict", "wrong.py")
     assert checked.stdout.count("error: Argument") == 3, checked.stdout
+
+
+PROGRAM = Path(__file__).with_name("typed_program.py")
+
+
+def test_typed_program_passes_and_each_type_is_the_one_that_stands_there(folder: Path) -> None:
+    checked = mypy("mypy", "--strict", str(PROGRAM))
+    assert checked.returncode == 0, checked.stdout
+    revealed = re.findall(r":(\d+): note: Revealed type is \"(.*)\"", checked.stdout)
+    found = {int(line): text.replace("builtins.", "") for line, text in revealed}
+    lines = enumerate(PROGRAM.read_text().splitlines(), 1)
+    wanted = {number: line.split("  # ")[1] for number, line in lines if "reveal_type(" in line and "  # " in line}
+    assert found == wanted
+    assert len(wanted) > 40
+
+
+def test_wrong_keys_and_values_of_a_declared_object_are_told(folder: Path) -> None:
+    Path("wrong.py").write_text(WRONG_TYPES)
+    checked = mypy("mypy", "--strict", "wrong.py")
+    told = {int(line) for line in re.findall(r"wrong.py:(\d+): error", checked.stdout)}
+    assert told == {4, 5, 6, 7, 9, 11, 12}, checked.stdout
+
+
+def test_declared_object_is_the_same_class_when_it_runs(folder: Path) -> None:
+    with objsync.DiskObject[str, int]("data.obj") as d:
+        assert type(d) is objsync.DiskObject
+    for kind in (objsync.NetworkObject, objsync.Object, objsync.Batch, objsync.Pipeline, objsync.Watch, objsync.Event,
+                 objsync.Transaction, objsync.Past, objsync.RangeView, aio.NetworkObject, aio.Transaction, aio.Watch):  # fmt: skip
+        assert get_origin(kind[str, int]) is kind and get_args(kind[str, int]) == (str, int)
+
+
+def test_package_itself_passes_strict_mypy(folder: Path) -> None:
+    checked = mypy("mypy", "--strict", "-p", "objsync")
+    assert checked.returncode == 0, checked.stdout
 
 
 @pytest.mark.timeout(240)

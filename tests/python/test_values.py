@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
 import datetime
 import decimal
 import enum
+import fractions
 import math
+import pathlib
 import uuid
 import zoneinfo
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import Maker
+from objsync import DiskObject
 from objsync import _objsync as native
 from objsync.errors import CorruptError, InvalidError, UnserialisableError
 from value_strategies import values
@@ -95,6 +101,18 @@ def test_names_of_many_dicts_share_one_object() -> None:
     assert next(iter(first)) is next(iter(second))
 
 
+class Text(str):
+    pass
+
+
+class Number(int):
+    pass
+
+
+class Time(datetime.datetime):
+    pass
+
+
 class Colour(enum.Enum):
     RED = 1
 
@@ -125,6 +143,18 @@ Point = collections.namedtuple("Point", "x y")
         ({"f": print}, "value['f']", "dict"),
         ({"t": int}, "value['t']", "name"),
         (iter([]), "value", "list()"),
+        ([Text("a")], "value[0]", "str()"),
+        ({"n": Number(1)}, "value['n']", "int()"),
+        ({Text("k"): 1}, "list(value)[0]", "str()"),
+        ([collections.Counter("a")], "value[0]", "dict()"),
+        ([Time(2020, 1, 1)], "value[0]", "register()"),
+        ([range(3)], "value[0]", "list()"),
+        ([memoryview(b"a")], "value[0]", "bytes()"),
+        ([array.array("d", [1.0])], "value[0]", "bytes()"),
+        ([pathlib.Path("a")], "value[0]", "str()"),
+        ([fractions.Fraction(1, 3)], "value[0]", "objsync.register()"),
+        ([...], "value[0]", "register()"),
+        ([User("ada")], "value[0]", "@objsync.value"),
         (object(), "value", "dict"),
     ],
     ids=lambda part: part if isinstance(part, str) else "",
@@ -238,3 +268,40 @@ def test_malformed_payload_is_corrupt(payload: bytes) -> None:
 def test_uuid_comes_back() -> None:
     name = uuid.uuid4()
     assert stored(name) == name and isinstance(stored(name), uuid.UUID)
+
+
+def test_refused_value_changes_nothing_by_any_way_of_writing(make: Maker) -> None:
+    bad = {"a": [object()]}
+    with make({"a": 1, "l": [1], "s": {1}}) as d:
+        before, revision = d.copy(), d.status.revision
+        ways: list[Callable[[], Any]] = [
+            lambda: d.set("a", bad), lambda: d.update(b=2, c=bad), lambda: d.setdefault("z", bad),
+            lambda: d.compare_and_set("a", 1, bad), lambda: d.list_append("l", 2, bad),
+            lambda: d.transact(lambda t: t.update(a=bad)), lambda: d.presence("p", bad).__enter__(),
+        ]  # fmt: skip
+        for write in ways:
+            with pytest.raises(TypeError, match=r"value\['a'\]\[0\]"):
+                write()
+        with pytest.raises(TypeError), d.batch() as batch:
+            batch["b"] = 2
+            batch["c"] = bad
+        with pytest.raises(TypeError), d.pipeline() as pipeline:
+            pipeline["c"] = bad
+        assert (d.copy(), d.status.revision) == (before, revision)
+
+
+def test_values_of_every_type_survive_the_store_being_opened_again(folder: pathlib.Path) -> None:
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    everything = {
+        "scalars": [None, True, -(2**70), 1.5, -0.0, math.inf, 2j, "text", b"bytes", decimal.Decimal("1.50")],
+        "times": (datetime.datetime(2020, 10, 25, 2, 30, tzinfo=berlin, fold=1), datetime.date.min,
+                  datetime.time(1, tzinfo=datetime.timezone.utc), datetime.timedelta.min),
+        "sets": {frozenset({1, (2, "x")}), uuid.UUID(int=7)},
+        (1, None): {1: {2.5: {b"k": []}}},
+    }  # fmt: skip
+    with DiskObject("data.obj") as d:
+        d["all"] = everything
+    with DiskObject("data.obj") as d:
+        back = d["all"]
+    assert back == everything and types_of(back) == types_of(everything)
+    assert back["times"][0].tzinfo is berlin and back["times"][0].fold == 1

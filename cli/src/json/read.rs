@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use objsync::bigint::BigInt;
 use objsync::key::Key;
 use objsync::limits::VALUE_DEPTH_MAX;
-use objsync::value::{Date, DateTime, Decimal, Time, TimeDelta, Value, Zone};
+use objsync::value::{Date, DateTime, Decimal, Time, TimeDelta, Value, Zone, object as object_of};
 use serde_json::{Number, Value as Json};
 
 use super::moment::{self, DAY_US};
@@ -56,6 +56,7 @@ fn special(name: &str, content: &Json, depth: usize) -> Result<Value, String> {
         "$timedelta" => timedelta(content).ok_or_else(|| wrong(name, content))?,
         "$uuid" => Value::Uuid(parsed(name, content)?),
         "$ext" => extension(name, content)?,
+        "$object" => object(name, content, depth)?,
         _ => {
             return Err(format!(
                 "{name:?} is no type known here; docs/cli.md lists them"
@@ -227,6 +228,15 @@ fn extension(name: &str, content: &Json) -> Result<Value, String> {
         number.ok_or_else(|| wrong(name, content))?,
         bytes(name, body)?.into(),
     ))
+}
+
+/// An object of a class: the class's name and the content.
+fn object(name: &str, content: &Json, depth: usize) -> Result<Value, String> {
+    let [class, inner] = array(name, content)? else {
+        return Err(wrong(name, content));
+    };
+    let inner = value(inner, depth + 1)?;
+    object_of(text(name, class)?, &inner).map_err(|error| error.to_string())
 }
 
 /// A text of a date or time, and the name of its zone behind it in brackets.

@@ -34,6 +34,8 @@ fn every_form_comes_back_as_it_went_in() {
         "{\"$datetime_fold\":\"2026-10-25T02:30:00+01:00[Europe/Berlin]\"}",
         "{\"$time_fold\":\"02:30:00\"}",
         "{\"$ext\":[99,\"AAE=\"]}",
+        "{\"$ext\":[17,\"AAE=\"]}",
+        "{\"$object\":[\"shop.Item\",{\"level\":{\"$object\":[\"shop.Level\",\"LOW\"]},\"price\":3}]}",
         "{\"$timedelta\":[-999999999,0,0]}",
         "{\"$dict\":[]}",
         "{\"$dict\":[[null,1],[{\"$frozenset\":[1]},2]]}",
@@ -74,6 +76,8 @@ fn what_is_no_value_is_refused_by_its_name() {
         json!({"$decimal": "one"}),
         json!({"$float": 1}),
         json!({"$set": [[1]]}),
+        json!({"$object": ["$", 1, 2]}),
+        json!({"$object": [1, 2]}),
     ] {
         let Err(Failure::Usage(text)) = value_from_json(&json) else {
             panic!("{json} was taken");

@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 use objsync::bigint::BigInt;
 use objsync::key::Key;
-use objsync::value::{DateTime, Time, Value, Zone};
+use objsync::value::{DateTime, Time, Value, Zone, object_parts};
 use serde_json::{Map, Number, Value as Json, json};
 
 use super::moment::{self, DAY_US};
@@ -32,7 +32,10 @@ pub(super) fn value(value: &Value) -> Json {
             json!({ "$timedelta": [delta.days, delta.seconds, delta.micros] })
         }
         Value::Uuid(uuid) => json!({ "$uuid": uuid.to_string() }),
-        Value::Ext(number, body) => json!({ "$ext": [number, BASE64.encode(body)] }),
+        Value::Ext(number, body) => match object_parts(value) {
+            Some((name, content)) => json!({ "$object": [name, self::value(&content)] }),
+            None => json!({ "$ext": [number, BASE64.encode(body)] }),
+        },
     }
 }
 

@@ -149,11 +149,18 @@ pub fn is_hashable(payload: &[u8]) -> bool {
 fn is_hashable_at(payload: &[u8], depth: usize) -> bool {
     match type_name(payload) {
         "list" | "dict" | "set" => false,
+        "ndarray" => is_scalar(payload),
         "tuple" | "frozenset" => {
             depth < VALUE_DEPTH_MAX && inner(payload).is_some_and(|body| are_hashable(body, depth))
         }
         _ => true,
     }
+}
+
+/// Whether it is a scalar of numpy: their form is 2, that of arrays less.
+fn is_scalar(payload: &[u8]) -> bool {
+    let mut body = payload;
+    read::read_ext_meta(&mut body).is_ok() && body.first() == Some(&2)
 }
 
 /// The elements of a tuple or a frozenset, as a list.
@@ -245,6 +252,11 @@ mod tests {
             Value::Tuple(vec![Value::Set(vec![])]),
             1.into()
         ])));
+        assert!(of(Value::Ext(ext::NDARRAY, Bytes::from_static(&[2, 0, 0]))));
+        assert!(!of(Value::Ext(
+            ext::NDARRAY,
+            Bytes::from_static(&[0, 0, 0])
+        )));
         assert!(!of(Value::FrozenSet(vec![Value::Tuple(vec![list()])])));
         let whole = payload(&Value::Tuple(vec![1.into(), "text".into()]));
         assert!(!is_hashable(&whole[..whole.len() - 1]), "it is cut");

@@ -24,9 +24,10 @@ pub const TIME: i8 = 9;
 pub const TIMEDELTA: i8 = 10;
 /// UUID: its 16 bytes.
 pub const UUID: i8 = 11;
-/// Kept for numpy arrays: dtype, shape and raw bytes.
+/// numpy array or scalar: form, shape, dtype, then its elements as raw bytes.
 pub const NDARRAY: i8 = 16;
-/// Kept for registered classes: name and fields.
+/// Object of a registered class: the class's name as a str, then one payload, such as a dict of its
+/// fields.
 pub const OBJECT: i8 = 17;
 
 /// The Python name of an extension type.

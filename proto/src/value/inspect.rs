@@ -4,7 +4,7 @@ use rmp::Marker;
 use rmp::decode as read;
 
 use super::{ValueError, ext};
-use crate::limits::VALUE_DEPTH_MAX;
+use crate::limits::{CLASS_NAME_BYTES_MAX, VALUE_DEPTH_MAX};
 
 /// The payload of an integer.
 #[must_use]
@@ -45,7 +45,7 @@ fn ext_name(payload: &[u8]) -> &'static str {
 }
 
 /// Checks that a payload is one whole value within the limit of nesting. Text and what
-/// extensions hold are not looked into, except for containers.
+/// extensions hold are not looked into, except for containers and objects of classes.
 ///
 /// # Errors
 /// [`ValueError::Malformed`], [`ValueError::TooDeep`].
@@ -140,6 +140,9 @@ fn skip_several(rest: &mut &[u8], count: u64, depth: usize) -> Result<(), Fault>
 fn skip_ext(rest: &mut &[u8], depth: usize) -> Result<(), Fault> {
     let meta = read::read_ext_meta(rest).map_err(|_| CUT)?;
     let mut body = skip_bytes(rest, meta.size)?;
+    if meta.typeid == ext::OBJECT {
+        return skip_object(body, depth);
+    }
     if !matches!(meta.typeid, ext::TUPLE | ext::SET | ext::FROZENSET) {
         return Ok(());
     }
@@ -148,6 +151,27 @@ fn skip_ext(rest: &mut &[u8], depth: usize) -> Result<(), Fault> {
         Ok(())
     } else {
         Err(Fault::Malformed("bytes after the elements"))
+    }
+}
+
+/// The name of a class, then what was stored of its object: one level deeper.
+fn skip_object(mut body: &[u8], depth: usize) -> Result<(), Fault> {
+    let no_name = Fault::Malformed("an object without the name of its class");
+    let Ok(length) = read::read_str_len(&mut body) else {
+        return Err(no_name);
+    };
+    if length as usize > CLASS_NAME_BYTES_MAX {
+        return Err(Fault::Malformed("the name of a class is too long"));
+    }
+    if depth >= VALUE_DEPTH_MAX {
+        return Err(Fault::TooDeep);
+    }
+    skip_bytes(&mut body, length)?;
+    skip(&mut body, depth + 1)?;
+    if body.is_empty() {
+        Ok(())
+    } else {
+        Err(Fault::Malformed("bytes after the content of an object"))
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `encode.rs` | a value, or any serde type, to a payload |
 //! | `decode.rs` | a payload to a value: every length is checked, nesting is bounded |
 //! | `elements.rs` | lists and sets taken apart and put together without decoding |
+//! | `object.rs` | objects of registered classes: a name and a value |
 //! | `inspect.rs` | what can be told of a payload without decoding it |
 
 mod decode;
@@ -19,6 +20,7 @@ mod encode;
 pub mod ext;
 mod inspect;
 mod moment;
+mod object;
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,6 +37,7 @@ pub use decode::{decode, from_payload};
 pub use encode::{encode, to_payload};
 pub use inspect::{check, check_element, int_payload, type_name};
 pub use moment::{Date, DateTime, Time, TimeDelta, Zone};
+pub use object::{object, object_parts};
 
 /// Anything that can be stored.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ use super::{
     from_payload, to_payload, type_name,
 };
 use crate::bigint::BigInt;
-use crate::limits::VALUE_DEPTH_MAX;
+use crate::limits::{CLASS_NAME_BYTES_MAX, VALUE_DEPTH_MAX};
 use crate::stored::PAYLOAD_BYTES_MAX;
 
 fn zone() -> impl Strategy<Value = Option<Zone>> {
@@ -222,7 +222,35 @@ fn golden() -> Vec<(&'static str, Value, &'static str)> {
             "d80b00112233445566778899aabbccddeeff",
         ),
     ]);
+    rows.extend(golden_of_python());
     rows
+}
+
+/// What this crate keeps as it is, and Python makes something of.
+fn golden_of_python() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        (
+            "numpy.array([1, 2], '<i2')",
+            Value::Ext(
+                ext::NDARRAY,
+                Bytes::from_static(b"\0\x01\0\0\0\0\0\0\0\0\x02\xa3<i2\x01\0\x02\0"),
+            ),
+            "c713100001000000000000000002a33c693201000200",
+        ),
+        (
+            "numpy.float32(1.5)",
+            Value::Ext(
+                ext::NDARRAY,
+                Bytes::from_static(b"\x02\0\0\xa3<f4\0\0\xc0\x3f"),
+            ),
+            "c70b10020000a33c66340000c03f",
+        ),
+        (
+            "Unregistered('app.P', {'x': 1})",
+            Value::Ext(ext::OBJECT, Bytes::from_static(b"\xa5app.P\x81\xa1x\x01")),
+            "c70a11a56170702e5081a17801",
+        ),
+    ]
 }
 
 fn golden_of_messagepack() -> Vec<(&'static str, Value, &'static str)> {
@@ -323,6 +351,49 @@ fn deepest_value_is_taken_and_a_deeper_one_is_refused_both_ways() {
     let endless = vec![0x91; 1 << 20];
     assert!(matches!(decode(&endless), Err(ValueError::TooDeep)));
     assert!(from_payload::<Value>(&endless).is_err());
+}
+
+/// The payload of an object of a class with this name and content.
+fn object(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut body = to_payload(name).unwrap().to_vec();
+    body.extend_from_slice(content);
+    encode(&Value::Ext(ext::OBJECT, body.into())).map_or_else(
+        |error| error.to_string().into_bytes(),
+        |payload| payload.to_vec(),
+    )
+}
+
+#[test]
+fn objects_are_looked_into_for_their_depth_and_their_name() {
+    let nested = |depth| (0..depth).fold(vec![0xC0], |inner, _| object("a", &inner));
+    check(&nested(VALUE_DEPTH_MAX)).unwrap();
+    let one_more = Value::Ext(
+        ext::OBJECT,
+        [&[0xA1, b'a'][..], &nested(VALUE_DEPTH_MAX)]
+            .concat()
+            .into(),
+    );
+    assert!(matches!(encode(&one_more), Err(ValueError::TooDeep)));
+    check(&object(&"a".repeat(CLASS_NAME_BYTES_MAX), &[0xC0])).unwrap();
+    for body in [
+        vec![],
+        vec![0x01],
+        vec![0xA2, b'a'],
+        vec![0xA1, b'a'],
+        vec![0xA1, b'a', 0xC1],
+        vec![0xA1, b'a', 0x01, 0x01],
+        [&[0xDA, 0x01, 0x00][..], &[b'a'; 256], &[0xC0]].concat(),
+    ] {
+        let mut payload = vec![0xC8];
+        payload.extend_from_slice(&u16::try_from(body.len()).unwrap().to_be_bytes());
+        payload.push(ext::OBJECT.to_be_bytes()[0]);
+        payload.extend_from_slice(&body);
+        let checked = check(&payload);
+        assert!(
+            matches!(checked, Err(ValueError::Malformed { .. })),
+            "{body:?}: {checked:?}"
+        );
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ Whoever opens a store first owns it and serves the others; when it goes, another
 """
 
 from objsync import errors
+from objsync._classes import Unregistered, register, value
 from objsync._native import __version__
 from objsync._objects import (
     MISSING,
@@ -37,6 +38,7 @@ from objsync._objects import (
 )
 from objsync._nested import LiveDict, LiveList, LiveSet
 from objsync._past import Past
+from objsync._pickles import import_pickle
 from objsync._reads import Conflicts, Snapshot
 from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
 from objsync._transaction import Transaction
@@ -72,8 +74,12 @@ __all__ = [
     "Snapshot",
     "Status",
     "Transaction",
+    "Unregistered",
     "Version",
     "Watch",
     "__version__",
     "errors",
+    "import_pickle",
+    "register",
+    "value",
 ]

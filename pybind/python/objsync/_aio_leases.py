@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from objsync import _loop, _native
 from objsync._aio_parts import Opened
 from objsync._native import Handle, native_leases
+from objsync._types import K, V
 from objsync.errors import InvalidError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["Lease", "Lock", "Presence"]
+__all__ = ["Lease", "Leases", "Lock", "Presence"]
 
 
 class Lease(Opened):
@@ -185,3 +186,29 @@ class Lock:
             if error is None:
                 raise
             error.add_note(str(failure))
+
+
+class Leases(Generic[K, V]):
+    """What `Object` can do with what ends by itself."""
+
+    _handle: Handle
+
+    def lease(self, ttl: float | timedelta = 10) -> Lease:
+        """A lease, to open with ``await`` or ``async with`` (see `objsync.Object.lease`)."""
+        return Lease(self._handle, ttl)
+
+    def presence(self, key: K, value: V) -> Presence:
+        """``async with d.presence(k, v)``: the key is there for as long as this is connected.
+
+        See `objsync.Object.presence`.
+        """
+        return Presence(self._handle, key, value)
+
+    def lock(
+        self,
+        name: Any,
+        ttl: float | timedelta = 10,
+        timeout: float | timedelta | None = None,
+    ) -> Lock:
+        """A lock by name, for ``async with`` (see `objsync.Object.lock`)."""
+        return Lock(native_leases.lock(self._handle, name, ttl, timeout))

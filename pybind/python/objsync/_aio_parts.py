@@ -1,17 +1,15 @@
-"""What the objects of `objsync.aio` hand out: iterations, batches, pipelines and watches."""
+"""What the objects of `objsync.aio` hand out: iterations, batches and pipelines."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from objsync import _loop
 from objsync._native import (
-    Events,
     Handle,
     Pages,
     PastHandle,
@@ -19,9 +17,13 @@ from objsync._native import (
     native,
     native_transactions,
 )
-from objsync._records import Ack, Event
+from objsync._records import Ack
+from objsync._types import K, V
 
-__all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView", "Watch"]
+__all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView"]
+
+T = TypeVar("T")
+Item = TypeVar("Item")
 
 UNANSWERED_MAX: Final = 1024
 """Writes of a pipeline in flight before `Pipeline.set` waits for the oldest."""
@@ -77,8 +79,17 @@ class Opened:
             error.add_note(str(failure))
 
 
-class Entries:
-    """Keys, values or items in key order, all of one moment; for ``async for``."""
+class Entries(Generic[Item]):
+    """Keys, values or items in key order, all of one moment; for ``async for``.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1, "b": 2}) as d:
+    ...         return [key async for key in d.keys(reverse=True)]
+    >>> asyncio.run(main())
+    ['b', 'a']
+    """
 
     def __init__(
         self, handle: AnyHandle, what: str, bounds: dict[str, Any], reverse: bool
@@ -87,12 +98,12 @@ class Entries:
         self._scan = (handle, what, tuple(bounds.values()), reverse)
         self._pages: Pages | None = None
         self._answers = _loop.Answers()
-        self._ready: deque[Any] = deque()
+        self._ready: deque[Item] = deque()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Item]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> Item:
         if not self._ready:
             if self._pages is None:
                 self._pages = await _loop.call(self._start, *self._scan)
@@ -102,8 +113,19 @@ class Entries:
         return self._ready.popleft()
 
 
-class RangeReader:
-    """A part of a dictionary, by range or prefix of keys, to iterate."""
+class RangeReader(Generic[K, V]):
+    """A part of a dictionary, by range or prefix of keys, to iterate.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1, "b": 2}) as d, d.snapshot() as s:
+    ...         some = s.range("b")
+    ...         keys, values = [key async for key in some.keys()], [value async for value in some.values()]
+    ...         return keys, values, [item async for item in some.items()]
+    >>> asyncio.run(main())
+    (['b'], [2], [('b', 2)])
+    """
 
     def __init__(
         self,
@@ -116,19 +138,19 @@ class RangeReader:
         self._handle = handle
         self._bounds = {"start": start, "stop": stop, "prefix": prefix}
 
-    def keys(self, *, reverse: bool = False) -> Entries:
+    def keys(self, *, reverse: bool = False) -> Entries[K]:
         """The keys in order, or from the last to the first."""
         return Entries(self._handle, "keys", self._bounds, reverse)
 
-    def values(self, *, reverse: bool = False) -> Entries:
+    def values(self, *, reverse: bool = False) -> Entries[V]:
         """The values, in the order of their keys."""
         return Entries(self._handle, "values", self._bounds, reverse)
 
-    def items(self, *, reverse: bool = False) -> Entries:
+    def items(self, *, reverse: bool = False) -> Entries[tuple[K, V]]:
         """The (key, value) pairs, in the order of their keys."""
         return Entries(self._handle, "items", self._bounds, reverse)
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[K]:
         return self.keys()
 
     def __getitem__(self, key: Any) -> Awaitable[Any]:
@@ -173,8 +195,17 @@ class RangeReader:
         return count
 
 
-class RangeView(RangeReader):
-    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared."""
+class RangeView(RangeReader[K, V]):
+    """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a:1": 1, "a:2": 2, "b": 3}) as d:
+    ...         return await d.prefix("a:").clear(), await d.copy()
+    >>> asyncio.run(main())
+    (2, {'b': 3})
+    """
 
     _handle: Handle
 
@@ -186,7 +217,7 @@ class RangeView(RangeReader):
         return await asyncio.to_thread(self._handle._delete_range, **self._bounds)
 
 
-class Past(RangeReader):
+class Past(RangeReader[K, V]):
     """A dictionary as it was at one revision, to read; made by `Object.at`. As `objsync.Past`.
 
     >>> import asyncio
@@ -196,8 +227,10 @@ class Past(RangeReader):
     ...         first = await d.set("a", 1)
     ...         await d.set("a", 2)
     ...         past = await d.at(first.revision)
+    ...         print(await past.len(), await past.contains("b"))
     ...         return await past["a"], await past.copy(), await d["a"]
     >>> asyncio.run(main())
+    1 False
     (1, {'a': 1}, 2)
     """
 
@@ -211,17 +244,23 @@ class Past(RangeReader):
         """As of when it is read."""
         return self._handle.revision
 
-    def __getitem__(self, key: Any) -> asyncio.Future[Any]:
+    def __getitem__(self, key: K) -> asyncio.Future[V]:
         return _loop.call(native.past_get, self._handle, key, None, True)
 
-    def get(self, key: Any, default: Any = None) -> asyncio.Future[Any]:
+    @overload
+    def get(self, key: K, default: None = None) -> asyncio.Future[V | None]: ...
+    @overload
+    def get(self, key: K, default: V) -> asyncio.Future[V]: ...
+    @overload
+    def get(self, key: K, default: T) -> asyncio.Future[V | T]: ...
+    def get(self, key: K, default: Any = None) -> asyncio.Future[Any]:
         """The value that `key` had; `default` when there was no such key.
 
         Cancelled: nothing happens.
         """
         return _loop.call(native.past_get, self._handle, key, default, False)
 
-    def contains(self, key: Any) -> asyncio.Future[bool]:
+    def contains(self, key: object) -> asyncio.Future[bool]:
         """Whether there was such a key.
 
         Cancelled: nothing happens.
@@ -235,15 +274,15 @@ class Past(RangeReader):
         """
         return _loop.call(native.past_count, self._handle)
 
-    def range(self, start: Any = None, stop: Any = None) -> RangeReader:
+    def range(self, start: K | None = None, stop: K | None = None) -> RangeReader[K, V]:
         """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
         return RangeReader(self._handle, start=start, stop=stop)
 
-    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader:
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader[K, V]:
         """The entries whose keys begin so (see `objsync.Object.prefix`)."""
         return RangeReader(self._handle, prefix=prefix)
 
-    async def copy(self) -> dict[Any, Any]:
+    async def copy(self) -> dict[K, V]:
         """All of it in a plain dict.
 
         Cancelled: nothing happens.
@@ -251,16 +290,28 @@ class Past(RangeReader):
         return {key: value async for key, value in self.items()}
 
 
-class Batch:
-    """Changes collected for one transaction, made when the ``async with`` block ends well."""
+class Batch(Generic[K, V]):
+    """Changes collected for one transaction, made when the ``async with`` block ends well.
 
-    def __init__(self, handle: Handle) -> None:
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"old": 0}) as d:
+    ...         async with d.batch() as b:
+    ...             b["a"] = 1
+    ...             del b["old"]
+    ...         return await d.copy()
+    >>> asyncio.run(main())
+    {'a': 1}
+    """
+
+    def __init__(self, handle: Handle[K, V]) -> None:
         self._batch = handle.batch()
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: K, value: V) -> None:
         self._batch[key] = value
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: K) -> None:
         del self._batch[key]
 
     def __len__(self) -> int:
@@ -297,8 +348,21 @@ class Batch:
             self.clear()
 
 
-class Pipeline:
-    """Writes that are sent in order without waiting for each answer."""
+class Pipeline(Generic[K, V]):
+    """Writes that are sent in order without waiting for each answer.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj") as d, d.pipeline() as p:
+    ...         await p.set("a", 1)
+    ...         await p.set("b", 2)
+    ...         await p.delete("a")
+    ...         await p.finish()
+    ...         return await d.copy()
+    >>> asyncio.run(main())
+    {'b': 2}
+    """
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
@@ -311,7 +375,7 @@ class Pipeline:
         """Where the newest write that was answered stands."""
         return self._ack
 
-    async def set(self, key: Any, value: Any) -> None:
+    async def set(self, key: K, value: V) -> None:
         """Starts a write; waits only when many are unanswered.
 
         Cancelled: the write was handed over all the same, and what it raises is raised at the end.
@@ -319,7 +383,7 @@ class Pipeline:
         self._unanswered.append(_loop.call(native.set, self._handle, key, value))
         await self._answered(UNANSWERED_MAX)
 
-    async def delete(self, key: Any) -> None:
+    async def delete(self, key: K) -> None:
         """Starts a removal; waits only when many are unanswered. A missing key is a `KeyError`.
 
         Cancelled: the write was handed over all the same, and what it raises is raised at the end.
@@ -359,81 +423,3 @@ class Pipeline:
             await self.finish()
         else:
             await self._answered(0)
-
-
-class Watch(Opened):
-    """A stream of changes in order, each once; for ``async for``.
-
-    >>> import asyncio
-    >>> from objsync import aio
-    >>> async def main():
-    ...     async with aio.DiskObject("data.obj") as d, d.watch() as w:
-    ...         await d.set("a", 1)
-    ...         async for event in w:
-    ...             return event.kind, event.key, event.value
-    >>> asyncio.run(main())
-    ('set', 'a', 1)
-    """
-
-    def __init__(
-        self,
-        handle: Handle,
-        callback: Callable[[Event], object] | None,
-        key: tuple[Any, ...],
-        prefix: str | bytes | tuple[Any, ...] | None,
-        since: int | None,
-    ) -> None:
-        self._watch = (handle, key, prefix, since)
-        self._callback = callback
-        self._events: Events | None = None
-        self._answers = _loop.Answers()
-        self._task: asyncio.Task[None] | None = None
-
-    async def _open(self) -> None:
-        self._events = await _loop.call(native.watch, *self._watch)
-        if self._callback is not None:
-            self._task = asyncio.create_task(self._call_back(self._callback))
-
-    async def _close(self) -> None:
-        self.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more can come."""
-        return self._events is not None and self._events.closed
-
-    def close(self) -> None:
-        """Ends the stream. Harmless when repeated."""
-        if self._events is not None:
-            self._events.close()
-
-    async def get(self, timeout: float) -> Event | None:
-        """The next change; ``None`` when there is none within `timeout` seconds, or at the end.
-
-        Cancelled: no change is lost; the next who asks gets it.
-        """
-        try:
-            return await asyncio.wait_for(anext(self), timeout)
-        except (TimeoutError, StopAsyncIteration):
-            return None
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        if self._events is None:
-            await self._open()
-        event: Event | None = await self._answers.ask(native.next_event, self._events)
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def _call_back(self, callback: Callable[[Event], object]) -> None:
-        async for event in self:
-            try:
-                result = callback(event)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception as error:  # one bad event must not end the stream
-                context = {"message": "a watch's callback failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)

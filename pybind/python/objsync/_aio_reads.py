@@ -11,25 +11,26 @@ from objsync import _loop
 from objsync._aio_parts import Opened, Past
 from objsync._native import Handle, PastHandle, native
 from objsync._records import Conflict, Op, Outcome
+from objsync._types import K, V
 
 __all__ = ["Conflicts", "Fresh", "Reads", "Snapshot"]
 
 AnyReads = TypeVar("AnyReads", bound="Reads")
 
 
-class Reads:
+class Reads(Generic[K, V]):
     """What `Object` can do beside plain reads and writes.
 
     Cancelling any of these changes nothing, but that `outcome` may have settled its session.
     """
 
-    _handle: Handle
+    _handle: Handle[K, V]
 
     def fresh(self: AnyReads) -> Fresh[AnyReads]:
         """``async with d.fresh():`` reads in the block see all that was committed before it."""
         return Fresh(self)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> Snapshot[K, V]:
         """All of it as it is at this very moment, to read (see `objsync.Object.snapshot`).
 
         Open it with ``async with``, or with ``await``, and close it then.
@@ -68,7 +69,7 @@ class Fresh(Generic[AnyReads]):
         pass
 
 
-class Snapshot(Opened, Past):
+class Snapshot(Opened, Past[K, V]):
     """A dictionary as it was when it was opened, to read; as `objsync.Snapshot`.
 
     >>> import asyncio
@@ -82,7 +83,7 @@ class Snapshot(Opened, Past):
     (1, {'a': 1}, 2)
     """
 
-    def __init__(self, dictionary: Handle) -> None:
+    def __init__(self, dictionary: Handle[K, V]) -> None:
         self._dictionary = dictionary
 
     async def _open(self) -> None:
@@ -98,7 +99,17 @@ class Snapshot(Opened, Past):
 
 
 class Conflicts:
-    """Queued writes that the owner decided otherwise, the oldest first; as `objsync.Conflicts`."""
+    """Queued writes that the owner decided otherwise, the oldest first; as `objsync.Conflicts`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj") as d:
+    ...         await d.conflicts.clear()
+    ...         return len(d.conflicts)
+    >>> asyncio.run(main())
+    0
+    """
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle

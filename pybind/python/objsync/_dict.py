@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Self
 
 from objsync._native import Handle, native
+from objsync._types import K, V
 
 if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
@@ -38,7 +39,7 @@ class Hooks:
         return native.decode_value(stored)
 
 
-class DictLike(Hooks, Handle, MutableMapping[Any, Any]):
+class DictLike(Hooks, Handle[K, V], MutableMapping[K, V]):
     """What `Object` can do because a dict can."""
 
     def __init_subclass__(cls, **named: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from objsync._native import Handle, Lease, Lock, Presence, native_leases
+from objsync._types import K, V
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Leases"]
 
 
-class Leases(Handle):
+class Leases(Handle[K, V]):
     """What `Object` can do with leases."""
 
     def lease(self, ttl: float | timedelta = 10) -> Lease:
@@ -28,7 +29,7 @@ class Leases(Handle):
         """
         return native_leases.lease(self, ttl)
 
-    def presence(self, key: Any, value: Any) -> Presence:
+    def presence(self, key: K, value: V) -> Presence:
         """Puts `value` under `key` for as long as the block lasts and this process is connected.
 
         When the process ends, is cut off or hangs, the key goes by itself: at once where the owner of

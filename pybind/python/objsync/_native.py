@@ -23,6 +23,7 @@ from objsync import _objsync as native
 from objsync._objsync import leases as native_leases
 from objsync._objsync import live as native_live
 from objsync._objsync import transactions as native_transactions
+from objsync._objsync import values as native_values
 from objsync._objsync.leases import Lease, Lock, Presence
 from objsync._objsync.transactions import Attempts, TransactionHandle
 
@@ -44,4 +45,5 @@ __all__ = [
     "native_leases",
     "native_live",
     "native_transactions",
+    "native_values",
 ]

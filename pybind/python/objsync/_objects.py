@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from enum import Enum
-from itertools import chain, islice
+from itertools import chain
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
-from objsync import _registry, _roots, _settings
+from objsync import _registry, _roots, _settings, _show
 from objsync._dict import DictLike
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
@@ -17,6 +16,7 @@ from objsync._past import Past
 from objsync._reads import Reads
 from objsync._records import Event, Version
 from objsync._transaction import Transactions
+from objsync._types import MISSING, K, Missing, V
 from objsync._views import Items, Keys, RangeView, Values
 from objsync._watch import Watch
 
@@ -37,30 +37,14 @@ __all__ = [
     "Presence",
 ]
 
-SHOWN_ITEMS: Final = 20
-"""Items that `repr` shows; a dictionary can be larger than memory."""
-
-
-class Missing(Enum):
-    """The type of `MISSING`."""
-
-    MISSING = "MISSING"
-
-    def __repr__(self) -> str:
-        return "objsync.MISSING"
-
-
-MISSING: Final = Missing.MISSING
-"""Stands for "no such key" in `Object.compare_and_set`."""
-
+Settings = dict[str, Any]
+AnyObject = TypeVar("AnyObject", bound="Object")
+T = TypeVar("T")
 UNPICKLED: Final = frozenset({"_recipe"})
 """Attributes of a handle that do not go with it: it is opened anew. A subclass's own go along."""
 
-Settings = dict[str, Any]
-AnyObject = TypeVar("AnyObject", bound="Object")
 
-
-class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
+class Object(Transactions[K, V], Leases[K, V], Reads[K, V], DictLike[K, V], MutableMapping[K, V]):
     """A dictionary that is on disk and that other processes share live; the base of all objects.
 
     Keys: str, int, float, bool, bytes, None, UUID, datetime, and tuples of those, at most 4 KiB when
@@ -68,7 +52,8 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
     (None, numbers, str, bytes, datetime, UUID, tuple), and sees one moment of the dictionary.
 
     Values: None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex, Decimal,
-    datetime, date, time, timedelta, UUID, and what is made of those; at most 8 MiB. A bytearray comes
+    datetime, date, time, timedelta, UUID, numpy arrays, objects of classes given to `objsync.value` or
+    `objsync.register`, and what is made of those; at most 8 MiB (docs/values.md). A bytearray comes
     back as bytes. Another type is a `TypeError` that says where it is; a subclass is another type.
 
     A dict, a list or a set comes back as a `LiveDict`, `LiveList` or `LiveSet`: it is one, sees what is
@@ -109,7 +94,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
     def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
         return self._scan(what, reverse=reverse, live=True)
 
-    def keys(self) -> Keys:
+    def keys(self) -> Keys[K]:
         """The keys in order: a view, as of ``dict.keys()``.
 
         >>> with DiskObject("data.obj", {"b": 2, "a": 1, 10: 0}) as d:
@@ -118,11 +103,11 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         """
         return Keys(self)
 
-    def values(self) -> Values:
+    def values(self) -> Values[V]:
         """The values in the order of their keys: a view, as of ``dict.values()``."""
         return Values(self)
 
-    def items(self) -> Items:
+    def items(self) -> Items[K, V]:
         """The (key, value) pairs in the order of keys: a view, as of ``dict.items()``.
 
         >>> with DiskObject("data.obj", {"b": 2, "a": 1}) as d:
@@ -131,7 +116,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         """
         return Items(self)
 
-    def range(self, start: Any = None, stop: Any = None) -> RangeView:
+    def range(self, start: K | None = None, stop: K | None = None) -> RangeView[K, V]:
         """The entries with keys from `start` to before `stop`; ``None`` for no bound.
 
         >>> with DiskObject("data.obj", {1: "a", 2: "b", 3: "c"}) as d:
@@ -140,7 +125,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         """
         return RangeView(self, start, stop)
 
-    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeView:
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeView[K, V]:
         """The entries whose keys begin with a text, with bytes, or with these elements of a tuple.
 
         >>> with DiskObject("data.obj", {("ada", 1): "x", ("ada", 2): "y", ("bob", 1): "z"}) as d:
@@ -151,7 +136,13 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
 
     # Writes
 
-    def pop(self, key: Any, /, *default: Any) -> Any:
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: V, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: T, /) -> V | T: ...
+    def pop(self, key: K, /, *default: Any) -> Any:
         """Removes `key` and returns its value, which no other process then gets.
 
         Args:
@@ -172,9 +163,9 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
 
     def update(
         self,
-        other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]] = (),
+        other: SupportsKeysAndGetItem[K, V] | Iterable[tuple[K, V]] = (),
         /,
-        **named: Any,
+        **named: V,
     ) -> None:
         """Puts many pairs: one transaction up to 16 MiB, above that several in order.
 
@@ -189,7 +180,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         """
         self._update(chain(pairs(other), named.items()))
 
-    def compare_and_set(self, key: Any, expected: Any, new: Any) -> bool:
+    def compare_and_set(self, key: K, expected: V | Missing, new: V | Missing) -> bool:
         """Puts `new` if the value of `key` equals `expected`; returns whether it did.
 
         Decided by the owner of the store: of several processes that try, one succeeds.
@@ -210,7 +201,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
 
     # The whole
 
-    def copy(self) -> dict[Any, Any]:
+    def copy(self) -> dict[K, V]:
         """All of it, as it is at one moment, in a plain dict."""
         return dict(self._scan("items"))
 
@@ -222,25 +213,21 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         return len(self) == len(other) and self.copy() == dict(other.items())
 
     def __repr__(self) -> str:
-        name, place = type(self).__name__, self._recipe[0]
-        try:
-            items = list(islice(self.items(), SHOWN_ITEMS + 1))
-        except Exception as error:  # a repr that raises hides the error it was asked for
-            return f"<{name} {place!r}: {error}>"
-        shown = ", ".join(f"{key!r}: {value!r}" for key, value in items[:SHOWN_ITEMS])
-        more = ", ..." if len(items) > SHOWN_ITEMS else ""
-        return f"{name}({place!r}, {{{shown}{more}}})"
+        return _show.line(self, self, getattr(self, "_recipe", ("",))[0])
+
+    def _repr_html_(self) -> str:
+        return _show.table(self, self, getattr(self, "_recipe", ("",))[0])
 
     # Others
 
     def watch(
         self,
-        callback: Callable[[Event], object] | None = None,
+        callback: Callable[[Event[K, V]], object] | None = None,
         *,
-        key: Any = MISSING,
+        key: K | Missing = MISSING,
         prefix: str | bytes | tuple[Any, ...] | None = None,
         since: int | None = None,
-    ) -> Watch:
+    ) -> Watch[K, V]:
         """Follows the changes that any process makes, in order, each once.
 
         Args:
@@ -265,7 +252,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         """
         return Watch(self._watch(maybe(key), prefix, since), callback)
 
-    def at(self, revision: int) -> Past:
+    def at(self, revision: int) -> Past[K, V]:
         """The dictionary as it was at a revision, to read: a mapping.
 
         Every write has one (`Ack.revision`, `Event.revision`, `Version.revision`). A revision that no
@@ -288,8 +275,8 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         return Past(self, self._at(revision))
 
     def history(
-        self, key: Any, *, limit: int | None = 1000, before: int | None = None
-    ) -> list[Version]:
+        self, key: K, *, limit: int | None = 1000, before: int | None = None
+    ) -> list[Version[K, V]]:
         """What `key` was, newest first, as far back as log and snapshots go (see `at`).
 
         The parts of the log that wrote the key are read for it, so it is not for a hot path.
@@ -329,7 +316,7 @@ class Object(Transactions, Leases, Reads, DictLike, MutableMapping[Any, Any]):
         self.close()
 
 
-class DiskObject(Object):
+class DiskObject(Object[K, V]):
     """A dictionary in a directory.
 
     The first process that opens it owns it; others that open the same path work through the owner,
@@ -355,6 +342,17 @@ class DiskObject(Object):
     >>> with DiskObject("data.obj", {"visits": 0}) as d:
     ...     d["visits"]
     1
+
+    And what a dict does besides, or a store:
+
+    >>> d = DiskObject("other.obj", {"a": 1})
+    >>> d.setdefault("b", 2), list(d.values()), d.popitem(), d.copy()
+    (2, [1, 2], ('b', 2), {'a': 1})
+    >>> d.sync() >= d.last_ack.revision, d.flush() >= d.last_ack.revision
+    (True, True)
+    >>> d.clear()
+    >>> len(d), d.close()
+    (0, None)
     """
 
     def __init__(
@@ -375,7 +373,7 @@ class DiskObject(Object):
         self._start("path", _settings.absolute(path), settings)
 
 
-class CompressedDiskObject(Object):
+class CompressedDiskObject(Object[K, V]):
     """A `DiskObject` that keeps each value as zstd, where that makes it smaller.
 
     Args:
@@ -412,7 +410,7 @@ class CompressedDiskObject(Object):
         self._start("path", _settings.absolute(path), settings)
 
 
-class NetworkObject(Object):
+class NetworkObject(Object[K, V]):
     """The dictionary that is served at an address.
 
     When nobody serves a loopback address, the first that asks becomes its owner and serves it; the
@@ -438,6 +436,11 @@ class NetworkObject(Object):
         InvalidError: An argument is wrong, such as an address without a port.
         UnavailableError: Nobody answers.
         DeniedError: The server is not the one expected, or does not let this process in.
+
+    >>> with DiskObject("data.obj", {"a": 1}) as d, NetworkObject(d.serve()) as n:
+    ...     n["b"] = 2
+    ...     n["a"], d["b"]
+    (1, 2)
     """
 
     def __init__(

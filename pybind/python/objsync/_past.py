@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from objsync._native import PastHandle
+from objsync._types import K, V
 from objsync._views import Items, Keys, RangeReader, Values
 
 if TYPE_CHECKING:
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Past"]
 
+T = TypeVar("T")
+
 SHOWN_ITEMS: Final = 20
 """Items that `repr` shows."""
 
 
-class Past(Mapping[Any, Any]):
+class Past(Mapping[K, V]):
     """A dictionary as it was at one revision: a mapping to read, made by `Object.at`.
 
     Keys, values and the order of iteration are as of the dictionary. Each read goes to the files of
@@ -35,9 +38,12 @@ class Past(Mapping[Any, Any]):
     ...     d["b"] = 3
     ...     before["a"], "b" in before, dict(before), d["a"]
     (1, False, {'a': 1}, 2)
+    >>> with DiskObject("data.obj") as d, d.snapshot() as s:
+    ...     s.get("c", 0), list(s.keys()), list(s.values()), list(s.items()), s.copy() == dict(s.range("a"))
+    (0, ['a', 'b'], [2, 3], [('a', 2), ('b', 3)], True)
     """
 
-    def __init__(self, mapping: Object, handle: PastHandle) -> None:
+    def __init__(self, mapping: Object[K, V], handle: PastHandle) -> None:
         self._mapping = mapping
         self._handle = handle
 
@@ -62,10 +68,17 @@ class Past(Mapping[Any, Any]):
     def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
         return self._scan(what, reverse=reverse)
 
-    def __getitem__(self, key: Any) -> Any:
-        return self._handle[key]
+    def __getitem__(self, key: K) -> V:
+        value: V = self._handle[key]
+        return value
 
-    def get(self, key: Any, default: Any = None, /) -> Any:
+    @overload
+    def get(self, key: K, default: None = None, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V, /) -> V: ...
+    @overload
+    def get(self, key: K, default: T, /) -> V | T: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
         """The value that `key` had; `default` when there was no such key."""
         return self._handle.get(key, default)
 
@@ -75,29 +88,29 @@ class Past(Mapping[Any, Any]):
     def __len__(self) -> int:
         return len(self._handle)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[K]:
         return self._entries("keys")
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[K]:
         return self._entries("keys", reverse=True)
 
-    def keys(self) -> Keys:
+    def keys(self) -> Keys[K]:
         """The keys in order: a view, as of ``dict.keys()``."""
         return Keys(self)
 
-    def values(self) -> Values:
+    def values(self) -> Values[V]:
         """The values in the order of their keys: a view, as of ``dict.values()``."""
         return Values(self)
 
-    def items(self) -> Items:
+    def items(self) -> Items[K, V]:
         """The (key, value) pairs in the order of keys: a view, as of ``dict.items()``."""
         return Items(self)
 
-    def range(self, start: Any = None, stop: Any = None) -> RangeReader:
+    def range(self, start: K | None = None, stop: K | None = None) -> RangeReader[K, V]:
         """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
         return RangeReader(self, start, stop)
 
-    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader:
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader[K, V]:
         """The entries whose keys begin so (see `Object.prefix`).
 
         >>> from objsync import DiskObject
@@ -107,7 +120,7 @@ class Past(Mapping[Any, Any]):
         """
         return RangeReader(self, prefix=prefix)
 
-    def copy(self) -> dict[Any, Any]:
+    def copy(self) -> dict[K, V]:
         """All of it in a plain dict."""
         return dict(self.items())
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from objsync._native import Handle, native
 from objsync._past import Past
 from objsync._records import Conflict, Op, Outcome
+from objsync._types import K, V
 
 if TYPE_CHECKING:
     from objsync._objects import Object
@@ -18,7 +19,7 @@ __all__ = ["Conflicts", "Fresh", "Reads", "Snapshot"]
 AnyReads = TypeVar("AnyReads", bound="Reads")
 
 
-class Reads(Handle):
+class Reads(Handle[K, V]):
     """What `Object` can do beside plain reads and writes."""
 
     def fresh(self) -> Fresh[Self]:
@@ -33,7 +34,7 @@ class Reads(Handle):
         """
         return Fresh(self)
 
-    def snapshot(self: Object) -> Snapshot:  # type: ignore[misc]
+    def snapshot(self: Object[K, V]) -> Snapshot[K, V]:  # type: ignore[misc]
         """``with d.snapshot() as s:`` all of it as it is at this very moment, to read: a mapping.
 
         It sees everything that was committed before. One round trip, and memory for what changes
@@ -100,11 +101,18 @@ class Fresh(Generic[AnyReads]):
         pass
 
 
-class Snapshot(Past):
+class Snapshot(Past[K, V]):
     """A dictionary as it was when `Object.snapshot` was called: a mapping to read.
 
     Closed at the end of the ``with`` block, or by `close`; then a read raises `ClosedError`. Pickled,
     it is read as of `Object.at`.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": 1}) as d:
+    ...     s = d.snapshot()
+    ...     d["a"] = 2
+    ...     s["a"], s.close()
+    (1, None)
     """
 
     def close(self) -> None:
@@ -127,6 +135,12 @@ class Conflicts:
     """Queued writes that the owner decided otherwise than their callers were told, the oldest first.
 
     Kept on disk until `clear`.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d:
+    ...     d.conflicts.clear()
+    ...     len(d.conflicts)
+    0
     """
 
     def __init__(self, handle: Handle) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from types import GenericAlias
+from typing import Any, Final, Generic, Literal, NamedTuple
+
+from objsync._types import K, V
 
 __all__ = ["Ack", "Conflict", "Event", "Op", "Outcome", "Status", "Version"]
 
@@ -48,7 +51,12 @@ class Op(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a write, as `Object.outcome` tells it."""
+    """What came of a write, as `Object.outcome` tells it.
+
+    >>> outcome = Outcome(7, Ack(12, 1, "sync"))
+    >>> outcome.value, outcome.ack.revision
+    (7, 12)
+    """
 
     value: Any
     """What the call would have returned: a number, or whether; ``None`` for a plain write."""
@@ -57,7 +65,12 @@ class Outcome(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """A queued write that the owner decided otherwise than its caller was told."""
+    """A queued write that the owner decided otherwise than its caller was told.
+
+    >>> lost = Conflict("a", "compare_and_set", 1, 2, 5, "the value is another one", EPOCH)
+    >>> lost.key, lost.wanted, lost.actual
+    ('a', 2, 5)
+    """
 
     key: Any
     """The key; ``None`` where a whole range was to be deleted."""
@@ -83,14 +96,22 @@ def conflict(
     return Conflict(key, operation, expected, wanted, actual, reason, time)
 
 
-class Event(NamedTuple):
-    """One change of one key, as `Object.watch` tells it."""
+class Event(NamedTuple, Generic[K, V]):
+    """One change of one key, as `Object.watch` tells it.
 
-    key: Any
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": 1}) as d, d.watch() as w:
+    ...     d["a"] = 2
+    ...     event = next(w)
+    >>> event.key, event.value, event.old_value, event.kind, event.origin
+    ('a', 2, 1, 'set', 'self')
+    """
+
+    key: K
     """The key."""
-    value: Any
+    value: V | None
     """The value it has now; ``None`` when it was deleted (see `kind`)."""
-    old_value: Any
+    old_value: V | None
     """The value it had before, where this process holds a replica that had it; else ``None``."""
     kind: Literal["set", "delete", "expire", "patch"]
     """What happened: ``"expire"`` when it was removed by itself (a time to live, a lease or a presence
@@ -101,8 +122,12 @@ class Event(NamedTuple):
     """``"self"`` for a write of this handle, or, where this process owns the store, of any handle in
     it; else the writer's session. ``None`` also for what nobody asked for."""
 
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias:
+        return GenericAlias(cls, item)
 
-class Version(NamedTuple):
+
+class Version(NamedTuple, Generic[K, V]):
     """What a key was from one revision on, as `Object.history` lists it.
 
     >>> from objsync import DiskObject
@@ -113,9 +138,9 @@ class Version(NamedTuple):
     (1, 'set', 'UTC')
     """
 
-    key: Any
+    key: K
     """The key."""
-    value: Any
+    value: V | None
     """The value it had; ``None`` when it was deleted (see `kind`)."""
     revision: int
     """The transaction that did it: `Object.at` reads all as of then."""
@@ -125,6 +150,11 @@ class Version(NamedTuple):
     """What happened."""
     is_oldest_known: bool
     """What came before is no longer kept: so the key was at the oldest revision kept."""
+
+    @classmethod
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias:
+        return GenericAlias(cls, item)
+
 
 
 def version(

@@ -92,7 +92,7 @@ class Face:
     __hash__ = None  # type: ignore[assignment]
 
     _plain_class: ClassVar[type]
-    KIND: ClassVar[str] = "object"
+    KIND: ClassVar[str] = "an object of a class"
     LIVE: ClassVar[type | None] = None
 
     def _whole(self) -> Any:
@@ -120,7 +120,7 @@ class Face:
 
 def _refused(name: str) -> Callable[..., Any]:
     def refuse(self: Face, *_: Any, **__: Any) -> Any:
-        raise TypeError(f"this object is a {self.KIND}, not a mapping: it has no {name}()")
+        raise TypeError(f"this object is {self.KIND}, not a mapping: it has no {name}()")
 
     refuse.__name__ = name
     return refuse
@@ -147,7 +147,7 @@ class ListFace(Face):
     """An object that is a list."""
 
     __slots__ = ()
-    KIND: ClassVar[str] = "list"
+    KIND: ClassVar[str] = "a list"
     LIVE: ClassVar[type | None] = LiveList
 
 
@@ -155,7 +155,7 @@ class SetFace(Face):
     """An object that is a set."""
 
     __slots__ = ()
-    KIND: ClassVar[str] = "set"
+    KIND: ClassVar[str] = "a set"
     LIVE: ClassVar[type | None] = LiveSet
 
 

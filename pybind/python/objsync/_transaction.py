@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from objsync._native import Attempts, Handle, TransactionHandle
+from objsync._types import K, V
 from objsync._views import Items, Keys, RangeReader, Values
 from objsync.errors import Error, InvalidError
 
@@ -20,7 +21,7 @@ __all__ = ["Transaction", "Transactions", "end", "refuse_nested", "running", "tr
 T = TypeVar("T")
 
 
-class Transaction(MutableMapping[Any, Any]):
+class Transaction(MutableMapping[K, V]):
     """A dictionary at one moment, with changes on top; what the function of `Object.transact` gets.
 
     It reads as the dictionary does, and sees what it has itself changed. What is read is noted, ranges
@@ -37,6 +38,15 @@ class Transaction(MutableMapping[Any, Any]):
     ...         return t["bob"], dict(t.prefix("a")), "carl" in t
     ...     d.transact(move)
     (50, {'ann': 50}, False)
+    >>> with DiskObject("data.obj") as d, d.lock("accounts") as lock:
+    ...     def close_all(t):
+    ...         t.require(lock)
+    ...         seen = t.get("carl"), list(t.keys()), list(t.values()), list(t.items()), dict(t.range("b"))
+    ...         last = t.popitem(), t.copy()
+    ...         t.clear()
+    ...         return seen, last
+    ...     d.transact(close_all)
+    ((None, ['ann', 'bob'], [50, 50], [('ann', 50), ('bob', 50)], {'bob': 50}), (('bob', 50), {'ann': 50}))
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -62,10 +72,17 @@ class Transaction(MutableMapping[Any, Any]):
     def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
         return self._scan(what, reverse=reverse)
 
-    def __getitem__(self, key: Any) -> Any:
-        return self._handle[key]
+    def __getitem__(self, key: K) -> V:
+        value: V = self._handle[key]
+        return value
 
-    def get(self, key: Any, default: Any = None, /) -> Any:
+    @overload
+    def get(self, key: K, default: None = None, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V, /) -> V: ...
+    @overload
+    def get(self, key: K, default: T, /) -> V | T: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
         """The value of `key`; `default` when there is no such key."""
         return self._handle.get(key, default)
 
@@ -78,19 +95,19 @@ class Transaction(MutableMapping[Any, Any]):
     def __bool__(self) -> bool:
         return any(True for _ in self)  # reads up to the first key, where len reads all
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[K]:
         return self._entries("keys")
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[K]:
         return self._entries("keys", reverse=True)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: K, value: V) -> None:
         self._handle[key] = value
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: K) -> None:
         del self._handle[key]
 
-    def popitem(self) -> tuple[Any, Any]:
+    def popitem(self) -> tuple[K, V]:
         """Removes the last entry in key order and returns it; `KeyError` when there is none."""
         for key, value in self._entries("items", reverse=True):
             self._handle.discard(key)
@@ -102,27 +119,27 @@ class Transaction(MutableMapping[Any, Any]):
         for key in list(self):
             self._handle.discard(key)
 
-    def keys(self) -> Keys:
+    def keys(self) -> Keys[K]:
         """The keys in order: a view, as of ``dict.keys()``."""
         return Keys(self)
 
-    def values(self) -> Values:
+    def values(self) -> Values[V]:
         """The values in the order of their keys: a view, as of ``dict.values()``."""
         return Values(self)
 
-    def items(self) -> Items:
+    def items(self) -> Items[K, V]:
         """The (key, value) pairs in the order of keys: a view, as of ``dict.items()``."""
         return Items(self)
 
-    def range(self, start: Any = None, stop: Any = None) -> RangeReader:
+    def range(self, start: K | None = None, stop: K | None = None) -> RangeReader[K, V]:
         """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
         return RangeReader(self, start, stop)
 
-    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader:
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeReader[K, V]:
         """The entries whose keys begin so (see `Object.prefix`)."""
         return RangeReader(self, prefix=prefix)
 
-    def copy(self) -> dict[Any, Any]:
+    def copy(self) -> dict[K, V]:
         """All of it in a plain dict."""
         return dict(self.items())
 
@@ -177,7 +194,7 @@ def end(attempts: Attempts, transaction: TransactionHandle) -> None:
         attempts.give_up(transaction)
 
 
-def transact(handle: Handle, run: Callable[[Transaction], T]) -> T:
+def transact(handle: Handle[K, V], run: Callable[[Transaction[K, V]], T]) -> T:
     """Runs a function until nothing that it read has changed meanwhile."""
     refuse_nested()
     attempts = Attempts(handle)
@@ -204,10 +221,10 @@ def transact(handle: Handle, run: Callable[[Transaction], T]) -> T:
             return result
 
 
-class Transactions(Handle):
+class Transactions(Handle[K, V]):
     """What `Object` can do with transactions."""
 
-    def transact(self, fn: Callable[[Transaction], T]) -> T:
+    def transact(self, fn: Callable[[Transaction[K, V]], T]) -> T:
         """Runs `fn` on one moment of the dictionary, and makes what it changes: all of it or nothing.
 
         If anything that it read has changed by then, ranges with their missing keys included, nothing

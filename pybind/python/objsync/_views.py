@@ -6,6 +6,7 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
 from objsync._native import native
+from objsync._types import K, V
 
 if TYPE_CHECKING:
     from objsync._objects import Object
@@ -15,27 +16,27 @@ if TYPE_CHECKING:
 __all__ = ["Items", "Keys", "RangeReader", "RangeView", "Values"]
 
 
-class Keys(KeysView[Any]):
+class Keys(KeysView[K]):
     """The keys, in order; a set-like view as ``dict.keys()`` is."""
 
     _mapping: Object | Past | Transaction | RangeReader
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[K]:
         return self._mapping._entries("keys")
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[K]:
         return self._mapping._entries("keys", reverse=True)
 
 
-class Values(ValuesView[Any]):
+class Values(ValuesView[V]):
     """The values, in the order of their keys."""
 
     _mapping: Object | Past | Transaction | RangeReader
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[V]:
         return self._mapping._entries("values")
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[V]:
         return self._mapping._entries("values", reverse=True)
 
     def __contains__(self, value: object) -> bool:
@@ -43,28 +44,34 @@ class Values(ValuesView[Any]):
         return any(found is value or found == value for found in self)
 
 
-class Items(ItemsView[Any, Any]):
+class Items(ItemsView[K, V]):
     """The (key, value) pairs, in the order of their keys."""
 
     _mapping: Object | Past | Transaction | RangeReader
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> Iterator[tuple[K, V]]:
         return self._mapping._entries("items")
 
-    def __reversed__(self) -> Iterator[tuple[Any, Any]]:
+    def __reversed__(self) -> Iterator[tuple[K, V]]:
         return self._mapping._entries("items", reverse=True)
 
 
-class RangeReader(Mapping[Any, Any]):
+class RangeReader(Mapping[K, V]):
     """The part of a dictionary whose keys lie in a range: a mapping to read.
 
     Made by `range` and `prefix` of `Past` and `Transaction`; `RangeView` is that of a dictionary as it is now. `len`
     counts, and so costs one pass over the keys of the range.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {1: "a", 2: "b", 3: "c"}) as d:
+    ...     some = d.at(d.status.revision).range(2)
+    ...     list(some.keys()), list(some.values()), list(some.items())
+    ([2, 3], ['b', 'c'], [(2, 'b'), (3, 'c')])
     """
 
     def __init__(
         self,
-        mapping: Object | Past | Transaction,
+        mapping: Object[K, V] | Past[K, V] | Transaction[K, V],
         start: Any = None,
         stop: Any = None,
         prefix: Any = None,
@@ -75,7 +82,7 @@ class RangeReader(Mapping[Any, Any]):
     def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
         return self._mapping._scan(what, **self._bounds, reverse=reverse)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: K) -> V:
         if not native.Handle._in_range(key, **self._bounds):
             raise KeyError(key)
         return self._mapping[key]
@@ -83,24 +90,24 @@ class RangeReader(Mapping[Any, Any]):
     def __contains__(self, key: object) -> bool:
         return native.Handle._in_range(key, **self._bounds) and key in self._mapping
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[K]:
         return self._entries("keys")
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[K]:
         return self._entries("keys", reverse=True)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def keys(self) -> Keys:
+    def keys(self) -> Keys[K]:
         """The keys of the range, in order."""
         return Keys(self)
 
-    def values(self) -> Values:
+    def values(self) -> Values[V]:
         """The values of the range, in the order of their keys."""
         return Values(self)
 
-    def items(self) -> Items:
+    def items(self) -> Items[K, V]:
         """The (key, value) pairs of the range, in the order of their keys."""
         return Items(self)
 
@@ -109,7 +116,7 @@ class RangeReader(Mapping[Any, Any]):
         return f"<{type(self).__name__} of {type(self._mapping).__name__}, {bounds or 'all keys'}>"
 
 
-class RangeView(RangeReader):
+class RangeView(RangeReader[K, V]):
     """The part of a dictionary whose keys lie in a range: a mapping that is read as it is now.
 
     Made by `Object.range` and `Object.prefix`. Each iteration sees one moment; `len` counts, and so
@@ -119,9 +126,13 @@ class RangeView(RangeReader):
     >>> with DiskObject("data.obj", {"a": 1, "b:1": 2, "b:2": 3, "c": 4}) as d:
     ...     dict(d.prefix("b:")), list(reversed(d.range("b", "z")))
     ({'b:1': 2, 'b:2': 3}, ['c', 'b:2', 'b:1'])
+    >>> with DiskObject("data.obj") as d:
+    ...     view = d.prefix("b:")
+    ...     list(view.keys()), list(view.values()), list(view.items())
+    (['b:1', 'b:2'], [2, 3], [('b:1', 2), ('b:2', 3)])
     """
 
-    _mapping: Object
+    _mapping: Object[K, V]
 
     def _entries(self, what: str, reverse: bool = False) -> Iterator[Any]:
         return self._mapping._scan(what, **self._bounds, reverse=reverse, live=True)

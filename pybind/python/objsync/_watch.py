@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Self
 
 from objsync import _registry
 from objsync._native import Events, native
 from objsync._records import Event
+from objsync._types import K, V
 from objsync.errors import HistoryGapError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Watch"]
 
 
-class Watch:
+class Watch(Generic[K, V]):
     """A stream of changes in order, each once, over reconnects and changes of owner.
 
     Made by `Object.watch`. It holds a bounded number of changes for a reader that is slow; then the
@@ -31,9 +32,10 @@ class Watch:
     ...     event = next(w)
     >>> event.key, event.value, event.kind
     ('job:1', 'new', 'set')
+    >>> w.close()  # harmless when repeated
     """
 
-    def __init__(self, events: Events, callback: Callable[[Event], object] | None = None) -> None:
+    def __init__(self, events: Events[K, V], callback: Callable[[Event[K, V]], object] | None = None) -> None:
         self._events = events
         self._answers: Answers | None = None
         self._thread: threading.Thread | None = None
@@ -56,7 +58,7 @@ class Watch:
         """
         self._events.close()
 
-    def get(self, timeout: float) -> Event | None:
+    def get(self, timeout: float) -> Event[K, V] | None:
         """The next change; ``None`` when there is none within `timeout` seconds, or at the end.
 
         >>> from objsync import DiskObject
@@ -66,26 +68,26 @@ class Watch:
         """
         return self._events.get(timeout)
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[Event[K, V]]:
         return self
 
-    def __next__(self) -> Event:
+    def __next__(self) -> Event[K, V]:
         return next(self._events)
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[Event[K, V]]:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> Event[K, V]:
         from objsync import _loop  # asyncio takes longer to import than all of this package
 
         if self._answers is None:
             self._answers = _loop.Answers()
-        event: Event | None = await self._answers.ask(native.next_event, self._events)
+        event: Event[K, V] | None = await self._answers.ask(native.next_event, self._events)
         if event is None:
             raise StopAsyncIteration
         return event
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -97,7 +99,7 @@ class Watch:
         self.close()
 
 
-def _call_back(events: Events, callback: Callable[[Event], object]) -> None:
+def _call_back(events: Events[K, V], callback: Callable[[Event[K, V]], object]) -> None:
     while True:
         try:
             for event in events:

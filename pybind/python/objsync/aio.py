@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from objsync import _aio_transaction, _loop, _objects, _registry, _settings
-from objsync._aio_leases import Lease, Lock, Presence
+from objsync import _loop, _objects, _registry, _settings, _show
+from objsync._aio_leases import Lease, Leases, Lock, Presence
 from objsync._aio_parts import (
     Batch,
     Entries,
@@ -32,18 +32,17 @@ from objsync._aio_parts import (
     Pipeline,
     RangeReader,
     RangeView,
-    Watch,
 )
-from objsync._aio_transaction import Transaction
+from objsync._aio_transaction import Transaction, Transactions
 from objsync._aio_reads import Conflicts, Reads, Snapshot
+from objsync._aio_watch import Watch
 from objsync._native import Handle, native, native_leases
-from objsync._objects import MISSING, Settings
+from objsync._objects import MISSING, Missing, Settings
 from objsync._records import Ack, Event, Status, Version
+from objsync._types import K, V
 
 if TYPE_CHECKING:
     from datetime import timedelta
-
-    import objsync
 
 __all__ = [
     "MISSING",
@@ -69,7 +68,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Object(Opened, RangeView, Reads):
+class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K, V]):
     """A shared dictionary for an event loop; the base of all objects of this module.
 
     Open it with ``await`` or ``async with``. What keys and values can be, what a write means and
@@ -77,6 +76,18 @@ class Object(Opened, RangeView, Reads):
     method; a write that was handed over is never taken back. A handle that was pickled is to be opened.
 
     Cancelled: opening leaves no store open; the same handle can be opened again.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     d = await aio.DiskObject("data.obj", {"a": 1})
+    ...     print(await d.contains("a"), (await d.delete("a")).durability, await d.len())
+    ...     async with d.fresh():
+    ...         print(await d.get("a"))
+    ...     await d.close()
+    >>> asyncio.run(main())
+    True sync 0
+    None
     """
 
     def __init__(self, kind: Literal["path", "target"], place: str, settings: Settings) -> None:
@@ -117,13 +128,31 @@ class Object(Opened, RangeView, Reads):
                 self._is_open = True
                 _registry.add(self._handle)
 
+    def __repr__(self) -> str:
+        return _show.line(self, self._handle, self._opening[1])
+
+    def _repr_html_(self) -> str:
+        return _show.table(self, self._handle, self._opening[1])
+
     # Reads
 
-    def __getitem__(self, key: Any) -> asyncio.Future[Any]:
+    def __getitem__(self, key: K) -> asyncio.Future[V]:
         return _loop.call(native.get, self._handle, key, None, True)
 
+    @overload
     def get(
-        self, key: Any, default: Any = None, *, max_stale: float | timedelta | None = None
+        self, key: K, default: None = None, *, max_stale: float | timedelta | None = None
+    ) -> asyncio.Future[V | None]: ...
+    @overload
+    def get(
+        self, key: K, default: V, *, max_stale: float | timedelta | None = None
+    ) -> asyncio.Future[V]: ...
+    @overload
+    def get(
+        self, key: K, default: T, *, max_stale: float | timedelta | None = None
+    ) -> asyncio.Future[V | T]: ...
+    def get(
+        self, key: K, default: Any = None, *, max_stale: float | timedelta | None = None
     ) -> asyncio.Future[Any]:
         """The value of `key`; `default` when there is no such key.
 
@@ -135,7 +164,7 @@ class Object(Opened, RangeView, Reads):
             return _loop.call(native.read_within, self._handle, key, default, max_stale)
         return _loop.call(native.get, self._handle, key, default, False)
 
-    def contains(self, key: Any) -> asyncio.Future[bool]:
+    def contains(self, key: object) -> asyncio.Future[bool]:
         """Whether there is such a key.
 
         Cancelled: nothing happens.
@@ -149,15 +178,15 @@ class Object(Opened, RangeView, Reads):
         """
         return _loop.call(native.count, self._handle)
 
-    def range(self, start: Any = None, stop: Any = None) -> RangeView:
+    def range(self, start: K | None = None, stop: K | None = None) -> RangeView[K, V]:
         """The entries with keys from `start` to before `stop`; ``None`` for no bound."""
         return RangeView(self._handle, start=start, stop=stop)
 
-    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeView:
+    def prefix(self, prefix: str | bytes | tuple[Any, ...]) -> RangeView[K, V]:
         """The entries whose keys begin so (see `objsync.Object.prefix`)."""
         return RangeView(self._handle, prefix=prefix)
 
-    async def copy(self) -> dict[Any, Any]:
+    async def copy(self) -> dict[K, V]:
         """All of it, as it is at one moment, in a plain dict.
 
         Cancelled: nothing happens.
@@ -168,8 +197,8 @@ class Object(Opened, RangeView, Reads):
 
     def set(
         self,
-        key: Any,
-        value: Any,
+        key: K,
+        value: V,
         ttl: float | timedelta | None = None,
         lease: Lease | None = None,
     ) -> asyncio.Future[Ack]:
@@ -184,42 +213,42 @@ class Object(Opened, RangeView, Reads):
         under = None if lease is None else lease.native
         return _loop.call(native_leases.set_leased, self._handle, key, value, ttl, under)
 
-    def list_append(self, key: Any, *items: Any) -> asyncio.Future[int]:
+    def list_append(self, key: K, *items: Any) -> asyncio.Future[int]:
         """Adds to the end of a list; its new length.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "list_append", key, items)
 
-    def set_add(self, key: Any, *items: Any) -> asyncio.Future[int]:
+    def set_add(self, key: K, *items: Any) -> asyncio.Future[int]:
         """Adds to a set; how many were not there.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "set_add", key, items)
 
-    def set_discard(self, key: Any, *items: Any) -> asyncio.Future[int]:
+    def set_discard(self, key: K, *items: Any) -> asyncio.Future[int]:
         """Removes from a set; how many were there.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "set_discard", key, items)
 
-    def delete(self, key: Any) -> asyncio.Future[Ack]:
+    def delete(self, key: K) -> asyncio.Future[Ack]:
         """Deletes `key`; `KeyError` when it is not there.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native.delete, self._handle, key)
 
-    def incr(self, key: Any, by: int = 1) -> asyncio.Future[int]:
+    def incr(self, key: K, by: int = 1) -> asyncio.Future[int]:
         """Adds to an integer, a missing one counting as 0; the new value.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native.incr, self._handle, key, by)
 
-    async def compare_and_set(self, key: Any, expected: Any, new: Any) -> bool:
+    async def compare_and_set(self, key: K, expected: V | Missing, new: V | Missing) -> bool:
         """Puts `new` if the value of `key` equals `expected`; whether it did.
 
         `MISSING` stands for "no such key", as for `objsync.Object.compare_and_set`.
@@ -229,21 +258,31 @@ class Object(Opened, RangeView, Reads):
         pair = _objects.maybe(expected), _objects.maybe(new)
         return await asyncio.to_thread(self._handle._compare_and_set, key, *pair)
 
-    async def setdefault(self, key: Any, default: Any = None) -> Any:
+    @overload
+    async def setdefault(self: Object[K, T | None], key: K, default: None = None) -> T | None: ...
+    @overload
+    async def setdefault(self, key: K, default: V) -> V: ...
+    async def setdefault(self, key: K, default: Any = None) -> Any:
         """The value of `key`, which is put there if the key is missing.
 
         Cancelled: the write may still happen, as a whole.
         """
         return await asyncio.to_thread(self._handle.setdefault, key, default)
 
-    async def pop(self, key: Any, /, *default: Any) -> Any:
+    @overload
+    async def pop(self, key: K, /) -> V: ...
+    @overload
+    async def pop(self, key: K, default: V, /) -> V: ...
+    @overload
+    async def pop(self, key: K, default: T, /) -> V | T: ...
+    async def pop(self, key: K, /, *default: Any) -> Any:
         """Removes `key` and returns its value, which no other process then gets.
 
         Cancelled: the entry may still be removed; its value is then found by `history` alone.
         """
         return await asyncio.to_thread(self._handle._pop, key, default)
 
-    async def popitem(self) -> tuple[Any, Any]:
+    async def popitem(self) -> tuple[K, V]:
         """Removes the last entry in key order and returns it; `KeyError` when there is none.
 
         Cancelled: the entry may still be removed; its value is then found by `history` alone.
@@ -251,7 +290,7 @@ class Object(Opened, RangeView, Reads):
         return await asyncio.to_thread(self._handle.popitem)
 
     async def update(
-        self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **named: Any
+        self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **named: V
     ) -> None:
         """Puts many pairs: one transaction up to 16 MiB, above that several in order.
 
@@ -260,73 +299,24 @@ class Object(Opened, RangeView, Reads):
         pairs = [*_objects.pairs(other), *named.items()]
         await asyncio.to_thread(self._handle._update, pairs)
 
-    def batch(self) -> Batch:
+    def batch(self) -> Batch[K, V]:
         """``async with d.batch() as b: b[k] = v``: one transaction, all of it or nothing."""
         return Batch(self._handle)
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self) -> Pipeline[K, V]:
         """``async with d.pipeline() as p: await p.set(k, v)``: many writes in flight."""
         return Pipeline(self._handle)
-
-    async def transact(
-        self,
-        fn: Callable[[Transaction], Awaitable[T]] | Callable[[objsync.Transaction], T],
-    ) -> T:
-        """Runs `fn` on one moment of the dictionary, and makes what it changes, all or nothing.
-
-        As `objsync.Object.transact`. An async function is run here, with a `Transaction` of this
-        module; any other function in a thread, with an `objsync.Transaction`.
-
-        Cancelled: while an async function runs, nothing is changed; later, its changes may still
-        happen, all or nothing. A function in a thread is not stopped, and its changes happen.
-
-        >>> import asyncio
-        >>> from objsync import aio
-        >>> async def move(t):
-        ...     t["ann"] = await t["ann"] - 30
-        ...     t["bob"] = await t.get("bob", 0) + 30
-        ...     return await t["bob"]
-        >>> async def main():
-        ...     async with aio.DiskObject("data.obj", {"ann": 100}) as d:
-        ...         return await d.transact(move), await d.transact(lambda t: t["ann"])
-        >>> asyncio.run(main())
-        (30, 70)
-        """
-        result: T = await _aio_transaction.transact(self._handle, fn)
-        return result
-
-    # What ends by itself
-
-    def lease(self, ttl: float | timedelta = 10) -> Lease:
-        """A lease, to open with ``await`` or ``async with`` (see `objsync.Object.lease`)."""
-        return Lease(self._handle, ttl)
-
-    def presence(self, key: Any, value: Any) -> Presence:
-        """``async with d.presence(k, v)``: the key is there for as long as this is connected.
-
-        See `objsync.Object.presence`.
-        """
-        return Presence(self._handle, key, value)
-
-    def lock(
-        self,
-        name: Any,
-        ttl: float | timedelta = 10,
-        timeout: float | timedelta | None = None,
-    ) -> Lock:
-        """A lock by name, for ``async with`` (see `objsync.Object.lock`)."""
-        return Lock(native_leases.lock(self._handle, name, ttl, timeout))
 
     # Others
 
     def watch(
         self,
-        callback: Callable[[Event], object] | None = None,
+        callback: Callable[[Event[K, V]], object] | None = None,
         *,
-        key: Any = MISSING,
+        key: K | Missing = MISSING,
         prefix: str | bytes | tuple[Any, ...] | None = None,
         since: int | None = None,
-    ) -> Watch:
+    ) -> Watch[K, V]:
         """Follows the changes that any process makes, in order, each once.
 
         Open it with ``await`` or ``async with``, then iterate with ``async for``. A callback is
@@ -334,7 +324,7 @@ class Object(Opened, RangeView, Reads):
         """
         return Watch(self._handle, callback, _objects.maybe(key), prefix, since)
 
-    async def at(self, revision: int) -> Past:
+    async def at(self, revision: int) -> Past[K, V]:
         """The dictionary as it was at a revision, to read (see `objsync.Object.at`).
 
         Cancelled: nothing happens.
@@ -342,8 +332,8 @@ class Object(Opened, RangeView, Reads):
         return Past(await _loop.call(native.at, self._handle, revision))
 
     def history(
-        self, key: Any, *, limit: int | None = 1000, before: int | None = None
-    ) -> asyncio.Future[list[Version]]:
+        self, key: K, *, limit: int | None = 1000, before: int | None = None
+    ) -> asyncio.Future[list[Version[K, V]]]:
         """What `key` was, newest first (see `objsync.Object.history`).
 
         Cancelled: nothing happens.
@@ -393,8 +383,17 @@ class Object(Opened, RangeView, Reads):
         await self.close()
 
 
-class DiskObject(Object):
-    """A dictionary in a directory; arguments and errors as for `objsync.DiskObject`."""
+class DiskObject(Object[K, V]):
+    """A dictionary in a directory; arguments and errors as for `objsync.DiskObject`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1}) as d:
+    ...         return await d["a"]
+    >>> asyncio.run(main())
+    1
+    """
 
     def __init__(
         self,
@@ -414,8 +413,17 @@ class DiskObject(Object):
         super().__init__("path", _settings.absolute(path), settings)
 
 
-class CompressedDiskObject(Object):
-    """A `DiskObject` whose values are zstd; as `objsync.CompressedDiskObject`."""
+class CompressedDiskObject(Object[K, V]):
+    """A `DiskObject` whose values are zstd; as `objsync.CompressedDiskObject`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.CompressedDiskObject("text.zst", {"page": "words " * 1000}) as d:
+    ...         return len(await d["page"])
+    >>> asyncio.run(main())
+    6000
+    """
 
     def __init__(
         self,
@@ -437,8 +445,18 @@ class CompressedDiskObject(Object):
         super().__init__("path", _settings.absolute(path), settings)
 
 
-class NetworkObject(Object):
-    """The dictionary served at an address; as `objsync.NetworkObject`."""
+class NetworkObject(Object[K, V]):
+    """The dictionary served at an address; as `objsync.NetworkObject`.
+
+    >>> import asyncio
+    >>> from objsync import aio
+    >>> async def main():
+    ...     async with aio.DiskObject("data.obj", {"a": 1}) as d:
+    ...         async with aio.NetworkObject(await d.serve()) as n:
+    ...             return await n["a"], await n.len()
+    >>> asyncio.run(main())
+    (1, 1)
+    """
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ __all__ = [
     "ConflictError",
     "CorruptError",
     "DeniedError",
+    "DependencyError",
     "DetachedError",
     "Error",
     "FencedError",
@@ -36,6 +37,7 @@ __all__ = [
     "NotFoundError",
     "OutcomeUnknownError",
     "PastRetentionError",
+    "RebuildError",
     "SnapshotExpiredError",
     "UnavailableError",
     "UnserialisableError",
@@ -91,6 +93,23 @@ class UnserialisableError(InvalidError, TypeError):
         """Where it is, as a Python expression such as ``value['a'][3]``."""
         self.type_name = type_name
         """Its type, with the module unless that is builtins."""
+
+
+class RebuildError(InvalidError):
+    """A stored object's class does not take what was stored: it has changed since.
+
+    >>> error = RebuildError("stored object of class 'app.User' cannot be built", "app.User", {"id": 7})
+    >>> error.name, error.value
+    ('app.User', {'id': 7})
+    """
+
+    def __init__(self, message: str, name: str, value: Any) -> None:
+        super().__init__(message)
+        self.args = (message, name, value)  # pickle rebuilds from args
+        self.name = name
+        """The name of the class, as it stands in the store."""
+        self.value = value
+        """What was stored of the object."""
 
 
 class PastRetentionError(InvalidError, LookupError):
@@ -300,6 +319,20 @@ class UnsupportedError(Error, RuntimeError):
     """A format or protocol version that this version of objsync does not know: upgrade it."""
 
     number: ClassVar[int] = 10
+
+
+class DependencyError(UnsupportedError, ImportError):
+    """A value needs a package that is not installed here: install it, and read again.
+
+    >>> DependencyError("the value has a numpy array in it: pip install numpy", "numpy").package
+    'numpy'
+    """
+
+    def __init__(self, message: str, package: str) -> None:
+        super().__init__(message)
+        self.args = (message, package)  # pickle rebuilds from args
+        self.package = package
+        """Its name, as ``pip install`` takes it."""
 
 
 class CallInterruptedError(Error, InterruptedError):

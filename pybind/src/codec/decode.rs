@@ -3,7 +3,8 @@
 //! Payloads come from disk and from peers, so nothing in them is believed: a length is compared
 //! with the bytes that are there before memory is taken for it.
 
-use objsync::limits::VALUE_DEPTH_MAX;
+use bytes::Bytes;
+use objsync::limits::{CLASS_NAME_BYTES_MAX, VALUE_DEPTH_MAX};
 use objsync::value::ext;
 use pyo3::prelude::*;
 use pyo3::types::{
@@ -11,9 +12,10 @@ use pyo3::types::{
     PyTuple,
 };
 
-use super::moment;
+use super::array::{self, Head};
 use super::names::Names;
 use super::types::ValueTypes;
+use super::{class, moment};
 use crate::errors;
 
 /// Bytes that a Python object takes besides its content, roughly: what the cache counts with.
@@ -25,15 +27,20 @@ const ENTRY_BYTES: usize = 32;
 pub(crate) struct Decoded<'py> {
     pub(crate) object: Bound<'py, PyAny>,
     pub(crate) weight_bytes: usize,
+    /// Whether `Fresh` cannot make another like it, so that each reader needs it decoded anew.
+    pub(crate) is_single: bool,
 }
 
-/// The Python object of a payload; `CorruptError` when there is none.
-pub(crate) fn decode<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Decoded<'py>> {
+/// The Python object of a payload; `CorruptError` when there is none. Large arrays lie on the
+/// payload's memory, which then lives as long as they do.
+pub(crate) fn decode<'py>(py: Python<'py>, payload: &Bytes) -> PyResult<Decoded<'py>> {
     let mut reader = Reader {
         py,
+        owner: payload,
         payload,
         at: 0,
         weight_bytes: 0,
+        is_single: false,
     };
     let object = match reader.value(0) {
         Ok(object) if reader.at == payload.len() => Ok(object),
@@ -44,6 +51,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Decoded<'
         Ok(object) => Ok(Decoded {
             object,
             weight_bytes: reader.weight_bytes,
+            is_single: reader.is_single,
         }),
         Err(Malformed::Raised(error)) => Err(error),
         Err(Malformed::At(reason)) => Err(errors::corrupt(
@@ -74,9 +82,11 @@ type Read<T> = Result<T, Malformed>;
 
 struct Reader<'a, 'py> {
     py: Python<'py>,
+    owner: &'a Bytes,
     payload: &'a [u8],
     at: usize,
     weight_bytes: usize,
+    is_single: bool,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
@@ -208,6 +218,8 @@ impl<'a, 'py> Reader<'a, 'py> {
             ext::TUPLE => PyTuple::new(self.py, self.ext_array(depth)?)?.into_any(),
             ext::SET => PySet::new(self.py, self.ext_array(depth)?)?.into_any(),
             ext::FROZENSET => PyFrozenSet::new(self.py, self.ext_array(depth)?)?.into_any(),
+            ext::NDARRAY => self.ndarray(end, depth)?,
+            ext::OBJECT => self.object(depth)?,
             _ => {
                 let body = self.take(count)?;
                 self.weight_bytes += count;
@@ -230,6 +242,43 @@ impl<'a, 'py> Reader<'a, 'py> {
             _ => return Err(Malformed::At("the body of the extension is no array")),
         };
         self.elements(count, depth)
+    }
+
+    fn ndarray(&mut self, end: usize, depth: usize) -> Read<Bound<'py, PyAny>> {
+        let cut = Malformed::At("a numpy array is cut");
+        let Some((head, dtype_at)) = Head::read(&self.payload[self.at..end]) else {
+            return Err(cut);
+        };
+        self.at += dtype_at;
+        let dtype = self.value(depth)?;
+        let Some(raw) = self.payload[..end].get(self.at + head.padding..) else {
+            return Err(cut);
+        };
+        let elements = array::buffer(self.py, raw, self.owner)?;
+        self.weight_bytes += raw.len();
+        let array = head.build(&dtype, &elements)?.ok_or(Malformed::At(
+            "dtype, shape and bytes of a numpy array do not fit together",
+        ))?;
+        self.at = end;
+        Ok(array)
+    }
+
+    fn object(&mut self, depth: usize) -> Read<Bound<'py, PyAny>> {
+        self.check_container(1, 1, depth)?;
+        let marker = self.byte()?;
+        let count = match marker {
+            0xa0..=0xbf => usize::from(marker & 0x1f),
+            0xd9..=0xdb => self.length(marker - 0xd9)?,
+            _ => return Err(Malformed::At("an object without the name of its class")),
+        };
+        if count > CLASS_NAME_BYTES_MAX {
+            return Err(Malformed::At("the name of a class is too long"));
+        }
+        let name = self.text(count)?;
+        let content = self.value(depth + 1)?;
+        let rebuilt = class::rebuild(self.py, name, &content)?;
+        self.is_single |= !rebuilt.is_shareable;
+        Ok(rebuilt.object)
     }
 
     fn ext_scalar(&self, kind: i8, body: &[u8]) -> Read<Bound<'py, PyAny>> {

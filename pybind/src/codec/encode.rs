@@ -13,10 +13,11 @@ use pyo3::types::{
     PyString, PyTuple, PyType,
 };
 
+use super::array::{self, Taken};
 use super::fault::Fault;
-use super::{moment, types::ValueTypes};
+use super::{class, moment, types::ValueTypes};
 
-type Encoded = Result<(), Box<Fault>>;
+pub(super) type Encoded = Result<(), Box<Fault>>;
 
 /// Payload bytes that most values fit into.
 const PAYLOAD_BYTES_USUAL: usize = 256;
@@ -43,7 +44,7 @@ fn check_size(out: &[u8]) -> Encoded {
     )))
 }
 
-fn write_value(out: &mut Vec<u8>, object: &Bound<'_, PyAny>, depth: usize) -> Encoded {
+pub(super) fn write_value(out: &mut Vec<u8>, object: &Bound<'_, PyAny>, depth: usize) -> Encoded {
     if let Ok(text) = object.cast_exact::<PyString>() {
         write_str(out, text)
     } else if let Ok(number) = object.cast_exact::<PyInt>() {
@@ -118,11 +119,23 @@ fn write_rare(out: &mut Vec<u8>, object: &Bound<'_, PyAny>, depth: usize) -> Enc
         let text = object.str()?;
         write_ext_bytes(out, ext::DECIMAL, text.to_str()?.as_bytes())
     } else {
+        write_of_others(out, object, depth)
+    }
+}
+
+/// Arrays of numpy and objects of registered classes.
+fn write_of_others(out: &mut Vec<u8>, object: &Bound<'_, PyAny>, depth: usize) -> Encoded {
+    let class = object.get_type();
+    if let Some(taker) = class::taker(&class)? {
+        class::write(out, object, &taker, depth)
+    } else if array::is_of_numpy(&class) {
+        Taken::new(object)?.write(out)
+    } else {
         Err(Fault::unknown_type(object))
     }
 }
 
-fn deeper(depth: usize) -> Result<usize, Box<Fault>> {
+pub(super) fn deeper(depth: usize) -> Result<usize, Box<Fault>> {
     if depth < VALUE_DEPTH_MAX {
         return Ok(depth + 1);
     }
@@ -131,12 +144,16 @@ fn deeper(depth: usize) -> Result<usize, Box<Fault>> {
     )))
 }
 
-fn write_str(out: &mut Vec<u8>, text: &Bound<'_, PyString>) -> Encoded {
-    let Ok(text) = text.to_str() else {
-        return Err(Fault::invalid(
+pub(super) fn text_of<'a>(text: &'a Bound<'_, PyString>) -> Result<&'a str, Box<Fault>> {
+    text.to_str().map_err(|_| {
+        Fault::invalid(
             "has half of a surrogate pair, which is no character: decode with errors='replace'",
-        ));
-    };
+        )
+    })
+}
+
+pub(super) fn write_str(out: &mut Vec<u8>, text: &Bound<'_, PyString>) -> Encoded {
+    let text = text_of(text)?;
     let count = length(text.len())?;
     match count {
         0..=31 => out.push(0xa0 | low_byte(count)),
@@ -223,10 +240,7 @@ fn write_tuple(out: &mut Vec<u8>, tuple: &Bound<'_, PyTuple>, depth: usize) -> E
 
 fn write_dict(out: &mut Vec<u8>, dict: &Bound<'_, PyDict>, depth: usize) -> Encoded {
     let count = dict.len();
-    match length(count)? {
-        few @ 0..=15 => out.push(0x80 | low_byte(few)),
-        many => push_length(out, many, 0xde, 0xdf),
-    }
+    push_dict_length(out, length(count)?);
     // PyO3's iterator panics when the dict changes under it: look before each step.
     let mut entries = dict.iter();
     for place in 0..count {
@@ -272,7 +286,7 @@ fn write_ext_bytes(out: &mut Vec<u8>, kind: i8, body: &[u8]) -> Encoded {
 }
 
 /// Writes the body first, then the header before it, whose length depends on that of the body.
-fn write_ext(
+pub(super) fn write_ext(
     out: &mut Vec<u8>,
     kind: i8,
     write_body: impl FnOnce(&mut Vec<u8>) -> Encoded,
@@ -293,6 +307,13 @@ fn push_array_length(out: &mut Vec<u8>, count: u32) {
     }
 }
 
+pub(super) fn push_dict_length(out: &mut Vec<u8>, count: u32) {
+    match count {
+        0..=15 => out.push(0x80 | low_byte(count)),
+        _ => push_length(out, count, 0xde, 0xdf),
+    }
+}
+
 fn push_length(out: &mut Vec<u8>, count: u32, marker_16: u8, marker_32: u8) {
     if let Ok(short) = u16::try_from(count) {
         out.push(marker_16);
@@ -304,7 +325,7 @@ fn push_length(out: &mut Vec<u8>, count: u32, marker_16: u8, marker_32: u8) {
 }
 
 /// Lengths over the limit are refused here, before their bytes are written.
-fn length(count: usize) -> Result<u32, Box<Fault>> {
+pub(super) fn length(count: usize) -> Result<u32, Box<Fault>> {
     match u32::try_from(count) {
         Ok(fits) if count <= PAYLOAD_BYTES_MAX => Ok(fits),
         _ => Err(Fault::invalid(format!(

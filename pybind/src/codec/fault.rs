@@ -1,7 +1,7 @@
 //! Why a Python object cannot be a value, and where in it the trouble lies.
 
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyMemoryView, PyType};
 
 use crate::errors;
 
@@ -18,6 +18,10 @@ enum Step {
     Key(String),
     /// `list(container)[2]`: a key of a dict, or an element of a set.
     Nth(usize),
+    /// `object.name`: a field of a registered class.
+    Field(String),
+    /// `encode(object)`: what the function that was registered for its class made of it.
+    Encoded,
 }
 
 enum Problem {
@@ -39,12 +43,17 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn unknown_type(object: &Bound<'_, PyAny>) -> Box<Self> {
+        let remedy = remedy(object, &object.get_type());
+        Self::refused(object, remedy)
+    }
+
+    /// An object of a type that is not stored, and what to do about it.
+    pub(crate) fn refused(object: &Bound<'_, PyAny>, remedy: String) -> Box<Self> {
         let class = object.get_type();
         let type_name = match class.fully_qualified_name() {
             Ok(name) => name.to_string(),
             Err(_) => String::from("object"),
         };
-        let remedy = remedy(object, &class);
         Box::new(Self {
             steps: Vec::new(),
             problem: Problem::Type { type_name, remedy },
@@ -79,6 +88,16 @@ impl Fault {
         self
     }
 
+    pub(crate) fn at_field(mut self: Box<Self>, name: String) -> Box<Self> {
+        self.steps.push(Step::Field(name));
+        self
+    }
+
+    pub(crate) fn at_encoded(mut self: Box<Self>) -> Box<Self> {
+        self.steps.push(Step::Encoded);
+        self
+    }
+
     /// The path from `value` to the trouble, as a Python expression.
     fn path(&self) -> String {
         let mut path = String::from("value");
@@ -94,6 +113,8 @@ impl Fault {
                 Step::Index(index) => format!("{path}[{index}]"),
                 Step::Key(key) => format!("{path}[{key}]"),
                 Step::Nth(place) => format!("list({path})[{place}]"),
+                Step::Field(name) => format!("{path}.{name}"),
+                Step::Encoded => format!("encode({path})"),
             };
         }
         path
@@ -130,13 +151,23 @@ fn remedy(object: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> String {
         return String::from("store its name");
     }
     if has("_member_map_") {
-        return String::from("store its .value");
+        return String::from("decorate its class with @objsync.value, or store its .value");
     }
     if has("__dataclass_fields__") {
-        return String::from("store dataclasses.asdict() of it");
+        return String::from(
+            "decorate its class with @objsync.value, or store dataclasses.asdict() of it",
+        );
     }
     if has("_asdict") {
-        return String::from("store tuple() or ._asdict() of it");
+        return String::from(
+            "decorate its class with @objsync.value, or store tuple() or ._asdict() of it",
+        );
+    }
+    if has("__array_interface__") {
+        return String::from("the subclass would be lost, so store numpy.asarray() of it");
+    }
+    if object.is_instance_of::<PyMemoryView>() || class.name().is_ok_and(|name| name == "array") {
+        return String::from("store bytes() of it");
     }
     if has("tolist") {
         return String::from("store its .tolist()");
@@ -156,7 +187,9 @@ fn remedy(object: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> String {
         (object.is_instance_of::<pyo3::types::PyFloat>(), "float"),
     ] {
         if base {
-            return format!("the subclass would be lost, so store {name}() of it");
+            return format!(
+                "the subclass would be lost, so store {name}() of it, or register it with objsync.register()"
+            );
         }
     }
     if has("keys") && has("__getitem__") {
@@ -165,5 +198,8 @@ fn remedy(object: &Bound<'_, PyAny>, class: &Bound<'_, PyType>) -> String {
     if has("__iter__") {
         return String::from("store list() of it");
     }
-    String::from("store its fields as a dict")
+    if has("__fspath__") {
+        return String::from("store str() of it");
+    }
+    String::from("register its class with objsync.register(), or store its fields as a dict")
 }

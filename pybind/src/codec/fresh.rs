@@ -8,6 +8,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySet, PyTuple};
 
+use super::array;
+
 /// How to copy one decoded object.
 pub(crate) enum Fresh {
     /// Nothing in it can change: everybody gets the object itself.
@@ -20,6 +22,8 @@ pub(crate) enum Fresh {
     Set,
     /// A tuple with something in it that can change: built anew.
     Tuple(Vec<(usize, Fresh)>),
+    /// An array of numpy: its elements cannot change, but its shape can, so each reader gets a view.
+    Array,
 }
 
 impl Fresh {
@@ -43,8 +47,19 @@ impl Fresh {
             }
         } else if object.cast_exact::<PySet>().is_ok() {
             Self::Set
+        } else if is_array(object) {
+            Self::Array
         } else {
             Self::Shared
+        }
+    }
+
+    /// Whether all that a container holds can be shared, and it itself is left aside.
+    pub(crate) fn holds_nothing_that_changes(object: &Bound<'_, PyAny>) -> bool {
+        match Self::plan(object) {
+            Self::Shared => true,
+            Self::Dict(values) => values.is_empty(),
+            _ => false,
         }
     }
 
@@ -95,6 +110,7 @@ impl Fresh {
                 let set = object.cast::<PySet>()?;
                 set.call_method0(pyo3::intern!(object.py(), "copy"))
             }
+            Self::Array => object.call_method0(pyo3::intern!(object.py(), "view")),
             Self::Tuple(elements) => {
                 let mut copy: Vec<_> = object.cast::<PyTuple>()?.iter().collect();
                 for (index, fresh) in elements {
@@ -104,4 +120,13 @@ impl Fresh {
             }
         }
     }
+}
+
+/// Whether `decode` made an array of numpy of it; scalars of numpy cannot change.
+fn is_array(object: &Bound<'_, PyAny>) -> bool {
+    let class = object.get_type();
+    array::is_of_numpy(&class)
+        && class
+            .name()
+            .is_ok_and(|name| name.to_str().is_ok_and(|name| name == "ndarray"))
 }

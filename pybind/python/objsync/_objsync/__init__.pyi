@@ -4,76 +4,49 @@ import asyncio
 import os
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Literal, Self, final
+from types import GenericAlias, TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
-from objsync._objsync import leases as leases, live as live, transactions as transactions
+from objsync._objsync import leases as leases
+from objsync._objsync import live as live
+from objsync._objsync import transactions as transactions
+from objsync._objsync import values as values
 from objsync._objsync.leases import Lease
 from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
+from objsync._types import K, V
 
 __all__ = [
-    "Batch",
-    "Calls",
-    "Events",
-    "Handle",
-    "Pages",
-    "PastHandle",
-    "Pipeline",
-    "ScanIterator",
-    "__version__",
-    "at",
-    "clear_conflicts",
-    "conflicts",
-    "conflicts_clear",
-    "connect",
-    "contains",
-    "count",
-    "decode_key",
-    "decode_value",
-    "delete",
-    "encode_key",
-    "encode_value",
-    "flush",
-    "get",
-    "history",
-    "incr",
-    "leases",
-    "live",
-    "next_event",
-    "open",
-    "outcome",
-    "outcome_of",
-    "pages",
-    "past_contains",
-    "past_count",
-    "past_get",
-    "past_pages",
-    "read_within",
-    "set",
-    "snapshot",
-    "snapshot_begin",
-    "sync",
-    "transactions",
-    "watch",
-]
+    "Batch", "Calls", "Events", "Handle", "Pages", "PastHandle", "Pipeline", "ScanIterator",
+    "__version__", "at", "clear_conflicts", "conflicts", "conflicts_clear", "connect",
+    "contains", "count", "decode_key", "decode_value", "delete", "encode_key", "encode_value",
+    "flush", "get", "history", "incr", "leases", "live", "next_event", "open", "outcome",
+    "outcome_of", "pages", "past_contains", "past_count", "past_get", "past_pages", "read_within",
+    "set", "snapshot", "snapshot_begin", "sync", "transactions", "values", "watch",
+]  # fmt: skip
 
 __version__: str
 
+_T = TypeVar("_T")
 _What = Literal["keys", "values", "items"]
+_Seconds = float | timedelta
 
 @disjoint_base
-class Handle:
+class Handle(Generic[K, V]):
     """A handle on a dictionary; Python's objects are subclasses of it."""
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _open(self, path: str | os.PathLike[str], settings: dict[str, Any]) -> None: ...
     def _connect(self, target: str, settings: dict[str, Any]) -> None: ...
-    def __getitem__(self, key: Any, /) -> Any: ...
-    def get(
-        self, key: Any, default: Any = None, /, *, max_stale: float | timedelta | None = None
-    ) -> Any:
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def __getitem__(self, key: K, /) -> V: ...
+    @overload
+    def get(self, key: K, default: None = None, /, *, max_stale: _Seconds | None = None) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V, /, *, max_stale: _Seconds | None = None) -> V: ...
+    @overload
+    def get(self, key: K, default: _T, /, *, max_stale: _Seconds | None = None) -> V | _T:
         """The value of `key`; `default` when there is no such key.
 
         Args:
@@ -91,10 +64,10 @@ class Handle:
 
     def __contains__(self, key: object, /) -> bool: ...
     def __len__(self) -> int: ...
-    def __setitem__(self, key: Any, value: Any, /) -> None: ...
-    def __delitem__(self, key: Any, /) -> None: ...
-    def __iter__(self) -> ScanIterator: ...
-    def __reversed__(self) -> ScanIterator: ...
+    def __setitem__(self, key: K, value: V, /) -> None: ...
+    def __delitem__(self, key: K, /) -> None: ...
+    def __iter__(self) -> Iterator[K]: ...
+    def __reversed__(self) -> Iterator[K]: ...
     def _scan(
         self,
         what: _What | str,
@@ -109,8 +82,8 @@ class Handle:
     def _delete_range(self, start: Any = None, stop: Any = None, prefix: Any = None) -> int: ...
     def set(
         self,
-        key: Any,
-        value: Any,
+        key: K,
+        value: V,
         ttl: float | timedelta | None = None,
         lease: Lease | None = None,
     ) -> Ack:
@@ -133,7 +106,7 @@ class Handle:
         ('sync', 'sync')
         """
 
-    def list_append(self, key: Any, *items: Any) -> int:
+    def list_append(self, key: K, *items: Any) -> int:
         """Adds to the end of a list and returns its new length; a missing key counts as an empty one.
 
         Decided by the owner of the store, so nothing is lost between processes.
@@ -144,7 +117,7 @@ class Handle:
         (2, 3, ['sweep', 'wash', 'dry'])
         """
 
-    def set_add(self, key: Any, *items: Any) -> int:
+    def set_add(self, key: K, *items: Any) -> int:
         """Adds to a set and returns how many were not there; a missing key counts as an empty one.
 
         >>> from objsync import DiskObject
@@ -153,7 +126,7 @@ class Handle:
         (2, 0, ['blue', 'red'])
         """
 
-    def set_discard(self, key: Any, *items: Any) -> int:
+    def set_discard(self, key: K, *items: Any) -> int:
         """Removes from a set and returns how many were there; a missing key counts as an empty one.
 
         >>> from objsync import DiskObject
@@ -162,7 +135,7 @@ class Handle:
         (1, {'blue'})
         """
 
-    def incr(self, key: Any, by: int = 1) -> int:
+    def incr(self, key: K, by: int = 1) -> int:
         """Adds to an integer and returns its new value; a missing key counts as 0.
 
         Decided by the owner of the store, so no count is lost between processes.
@@ -174,15 +147,18 @@ class Handle:
         """
 
     def _compare_and_set(self, key: Any, expected: tuple[Any, ...], new: tuple[Any, ...]) -> bool: ...
-    def setdefault(self, key: Any, default: Any = None, /) -> Any:
+    @overload
+    def setdefault(self: Handle[K, _T | None], key: K, default: None = None, /) -> _T | None: ...
+    @overload
+    def setdefault(self, key: K, default: V, /) -> V:
         """The value of `key`; if there is none, `default`, which is put there."""
 
     def _pop(self, key: Any, default: tuple[Any, ...]) -> Any: ...
-    def popitem(self) -> tuple[Any, Any]:
+    def popitem(self) -> tuple[K, V]:
         """Removes the last entry in key order and returns it; `KeyError` when there is none."""
 
     def _update(self, pairs: Iterable[tuple[Any, Any]]) -> Ack | None: ...
-    def batch(self) -> Batch:
+    def batch(self) -> Batch[K, V]:
         """``with d.batch() as b: b[k] = v``: one transaction, all of it or nothing.
 
         At most 16 MiB. If the block raises, nothing is written.
@@ -196,7 +172,7 @@ class Handle:
         {'b': 2}
         """
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self) -> Pipeline[K, V]:
         """``with d.pipeline() as p: p[k] = v``: many acknowledged writes in flight.
 
         Sent in order, each a transaction of its own; the end of the block waits for all answers and
@@ -213,11 +189,11 @@ class Handle:
 
     def _watch(
         self, key: tuple[Any, ...], prefix: Any = None, since: int | None = None
-    ) -> Events: ...
+    ) -> Events[K, V]: ...
     def _at(self, revision: int) -> PastHandle: ...
     def _history(
         self, key: Any, before: int | None = None, limit: int | None = None
-    ) -> list[Version]: ...
+    ) -> list[Version[K, V]]: ...
     @property
     def last_ack(self) -> Ack | None:
         """The acknowledgement of this handle's newest answered write; ``None`` before the first."""
@@ -277,11 +253,22 @@ class ScanIterator:
     def __next__(self) -> Any: ...
 
 @final
-class Batch:
-    """Changes collected for one transaction; made by `Object.batch`."""
+class Batch(Generic[K, V]):
+    """Changes collected for one transaction; made by `Object.batch`.
 
-    def __setitem__(self, key: Any, value: Any, /) -> None: ...
-    def __delitem__(self, key: Any, /) -> None: ...
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d, d.batch() as b:
+    ...     b["a"] = 1
+    ...     b.commit()
+    ...     b["b"] = 2
+    ...     b.clear()
+    ...     d.copy(), b.ack == d.last_ack
+    ({'a': 1}, True)
+    """
+
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def __setitem__(self, key: K, value: V, /) -> None: ...
+    def __delitem__(self, key: K, /) -> None: ...
     def __len__(self) -> int: ...
     @property
     def ack(self) -> Ack | None:
@@ -303,11 +290,21 @@ class Batch:
     ) -> None: ...
 
 @final
-class Pipeline:
-    """Writes sent in order without waiting for each answer; made by `Object.pipeline`."""
+class Pipeline(Generic[K, V]):
+    """Writes sent in order without waiting for each answer; made by `Object.pipeline`.
 
-    def __setitem__(self, key: Any, value: Any, /) -> None: ...
-    def __delitem__(self, key: Any, /) -> None: ...
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d, d.pipeline() as p:
+    ...     p["a"] = 1
+    ...     p["b"] = 2
+    ...     p.finish()
+    ...     d.copy(), p.ack == d.last_ack
+    ({'a': 1, 'b': 2}, True)
+    """
+
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def __setitem__(self, key: K, value: V, /) -> None: ...
+    def __delitem__(self, key: K, /) -> None: ...
     @property
     def ack(self) -> Ack | None:
         """Where the last write stands, once the pipeline is finished."""
@@ -325,12 +322,12 @@ class Pipeline:
     ) -> None: ...
 
 @final
-class Events:
+class Events(Generic[K, V]):
     """A stream of changes; `objsync.Watch` is its public face."""
 
     def __iter__(self) -> Self: ...
-    def __next__(self) -> Event: ...
-    def get(self, timeout: float) -> Event | None:
+    def __next__(self) -> Event[K, V]: ...
+    def get(self, timeout: float) -> Event[K, V] | None:
         """The next event within `timeout` seconds, or none."""
 
     @property

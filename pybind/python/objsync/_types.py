@@ -1,0 +1,33 @@
+"""The types of keys and values, by which an object is declared: ``NetworkObject[str, int]``; and `MISSING`.
+
+The two default to Any, so an object that is not declared takes and gives what is there.
+"""
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # the default is not in Python before 3.13
+
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
+else:
+    from typing import TypeVar
+
+    K = TypeVar("K")
+    V = TypeVar("V")
+
+__all__ = ["MISSING", "K", "Missing", "V"]
+
+
+class Missing(Enum):
+    """The type of `MISSING`."""
+
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return "objsync.MISSING"
+
+
+MISSING: Final = Missing.MISSING
+"""Stands for "no such key" in `Object.compare_and_set`."""

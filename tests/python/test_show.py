@@ -1,0 +1,92 @@
+"""What an object shows of itself: short, without waiting, whatever state it is in."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from conftest import free_port
+from objsync import CompressedDiskObject, DiskObject, NetworkObject, Object, aio
+
+HOSTILE = "<script>alert('\"&')</script>"
+
+
+def test_repr_tells_role_revision_and_keys(folder: Path) -> None:
+    with DiskObject("data.obj") as d:
+        d["a"], d["b"] = 1, 2
+        revision = d.status.revision
+        assert repr(d) == f"<DiskObject '{folder}/data.obj' owner rev {revision}, 2 keys>"
+        del d["a"]
+        assert repr(d).endswith(", 1 key>")
+        assert str(d) == repr(d)
+    assert repr(d) == f"<DiskObject '{folder}/data.obj' closed>"
+    with CompressedDiskObject("zst.obj", namespace="other") as c:
+        assert re.fullmatch(r"<CompressedDiskObject '.*' owner rev \d+, 0 keys in 'other'>", repr(c))
+
+
+def test_repr_of_a_network_object_tells_its_address_and_what_it_lacks(port: int) -> None:
+    with NetworkObject("127.0.0.1", port, {"a": 1}) as d:
+        assert re.fullmatch(rf"<NetworkObject 127\.0\.0\.1:{port} owner rev \d+, 1 key>", repr(d))
+        peer = NetworkObject("127.0.0.1", port, promote=False, replica="none")
+        assert re.fullmatch(rf"<NetworkObject 127\.0\.0\.1:{port} \w+ rev \d+, .*>", repr(peer))
+        peer.close()
+    assert "closed" in repr(peer)
+
+
+def test_repr_of_an_object_whose_owner_is_gone_does_not_wait_or_raise(port: int) -> None:
+    with NetworkObject("127.0.0.1", port, {"a": 1}) as owner:
+        peer = NetworkObject("127.0.0.1", port, promote=False, timeout=3600)
+        assert peer["a"] == 1
+        owner.close()
+    # With an hour of patience, a call would outlast this test.
+    assert repr(peer).startswith("<NetworkObject 127.0.0.1") and "<table>" in peer._repr_html_()
+    peer.close()
+
+
+def test_repr_of_an_object_that_never_opened_does_not_raise() -> None:
+    for kind in (DiskObject, NetworkObject, CompressedDiskObject):
+        bare = kind.__new__(kind)
+        assert repr(bare) == f"<{kind.__name__} not open>"
+        assert "not open" in bare._repr_html_()
+
+
+def test_secret_of_a_link_is_not_shown() -> None:
+    link = f"objsync://127.0.0.1:{free_port()}/default?server={'a' * 8}&key=sesame"
+    bare = NetworkObject.__new__(NetworkObject)
+    bare._recipe = (link, {})
+    for text in (repr(bare), bare._repr_html_()):
+        assert "sesame" not in text
+
+
+def test_notebook_shows_a_table_with_hostile_keys_escaped(d: Object) -> None:
+    d.update({HOSTILE: 1, "k" * 1000: 2} | {f"z{n}": n for n in range(20)})
+    shown = d._repr_html_()
+    assert "<script" not in shown and "&lt;script&gt;alert(" in shown
+    for row in ("role", "address", "namespace", "revision", "keys", "size", "first keys"):
+        assert f">{row}</th>" in shown
+    assert ">22</td>" in shown and "MiB on disk" in shown
+    assert ", ...<" in shown and len(shown) < 4000
+    d.close()
+    assert "closed" in d._repr_html_()
+
+
+def test_object_of_an_event_loop_shows_the_same(folder: Path) -> None:
+    async def main() -> None:
+        d = aio.DiskObject("data.obj")
+        assert repr(d) == "<DiskObject not open>" or "closed" in repr(d)
+        async with d:
+            await d.set(HOSTILE, 1)
+            assert re.fullmatch(r"<DiskObject '.*' owner rev \d+, 1 key>", repr(d))
+            assert "<script" not in d._repr_html_()
+        assert "closed" in repr(d)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["new\nline", "quo'te", "\u2028"])
+def test_repr_of_an_odd_path_is_one_line(folder: Path, name: str) -> None:
+    with DiskObject(name) as d:
+        assert len(repr(d).splitlines()) == 1
