@@ -32,7 +32,7 @@ EXCEPTIONS = {
     "test_getitem": STORED_KEYS,
     "test_pop": STORED_KEYS,
     "test_eq": STORED_KEYS,
-    "test_repr": "`repr` tells the class and the place too, and no object holds itself",
+    "test_repr": "`repr` tells what and where an object is, not its content",
     "test_repr_deep": "an object is not a value of another one",
 }
 """Tests of CPython that are not run as they are: name and reason, as docs/mapping.md has them."""

@@ -270,7 +270,7 @@ def test_close_reload_and_context_manager(m: Memory) -> None:
     for call in (lambda: m["a"], lambda: m.update(a=1), lambda: len(m), lambda: m.copy()):
         with pytest.raises(errors.ClosedError, match="Memory is closed"):
             call()
-    assert "closed" in repr(m) and str(m) == repr(m)
+    assert "closed" in repr(m) and str(m) == repr(m) and "closed" in m._repr_html_()
 
 
 def test_what_only_a_store_has_is_not_there(m: Memory) -> None:

@@ -229,6 +229,11 @@ class OwnStorage(Object):
             return f"<{type(self).__name__}: closed>"
         return f"{type(self).__name__}({self._begin().value()!r})"
 
+    def _repr_html_(self) -> str:
+        import html  # few programs show tables
+
+        return f"<code>{html.escape(repr(self))}</code>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         state = {
             name: value
