@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from figures import each, together
+import figures
 
 from objsync import DiskObject
 
@@ -25,12 +25,12 @@ def reads(folder: Path, scale: int) -> None:
         d.update((f"k{n}", {"x": {"y": n}, "l": [1, 2]}) for n in range(count))
         d["plain"] = 5
         keys = [f"k{n}" for n in range(count)]
-        together("nested read, first", keys, d.__getitem__)
-        together("nested read, not held", keys, d.__getitem__)
+        figures.together("nested read, first", keys, d.__getitem__)
+        figures.together("nested read, not held", keys, d.__getitem__)
         held = d["k1"]
-        together("nested read, held", ["k1"] * count, d.__getitem__)
-        together("immutable read", ["plain"] * count, d.__getitem__)
-        together("field of a held dict", ["l"] * count, held.__getitem__)
+        figures.together("nested read, held", ["k1"] * count, d.__getitem__)
+        figures.together("immutable read", ["plain"] * count, d.__getitem__)
+        figures.together("field of a held dict", ["l"] * count, held.__getitem__)
 
 
 def changes(folder: Path, scale: int) -> None:
@@ -38,10 +38,10 @@ def changes(folder: Path, scale: int) -> None:
     with DiskObject(folder / "changes", durability="buffered") as d:
         d["small"], d["large"], d["log"] = {"n": 0}, {"n": 0, "pad": PAD}, []
         small, large, log = d["small"], d["large"], d["log"]
-        each("patch of a field, small value", range(count), lambda n: small.__setitem__("n", n))
-        each("patch of a field, 92 KB", range(count), lambda n: large.__setitem__("n", n))
-        each("put of the whole, 92 KB", range(count), lambda n: d.__setitem__("whole", {"n": n, "pad": PAD}))
-        each("append", range(count), log.append)
+        figures.each("patch of a field, small value", range(count), lambda n: small.__setitem__("n", n))
+        figures.each("patch of a field, 92 KB", range(count), lambda n: large.__setitem__("n", n))
+        figures.each("put of the whole, 92 KB", range(count), lambda n: d.__setitem__("whole", {"n": n, "pad": PAD}))
+        figures.each("append", range(count), log.append)
 
 
 def main() -> None:

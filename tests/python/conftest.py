@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from objsync import CompressedDiskObject, DiskObject, NetworkObject, Object
+from objsync import CompressedDiskObject, DiskObject, NetworkObject, Object, _classes
 
 KINDS = ("disk", "compressed", "network")
 
@@ -28,6 +28,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OBJSYNC_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """Leaves the classes of the process as they were."""
+    tables = (_classes.takers, _classes._by_name, _classes._by_class)
+    before = [dict(table) for table in tables]
+    yield
+    for table, was in zip(tables, before, strict=True):
+        table.clear()
+        table.update(was)
 
 
 def free_port() -> int:

@@ -149,7 +149,15 @@ def test_array_in_containers_is_cached_as_others_are(d: Object) -> None:
     for _ in range(3):
         value = d["a"]
         assert same(value["x"][0], np.arange(3)) and type(value["s"]) is np.float32
-        value["x"].clear()
+        first, again = value["x"], d["a"]["x"]
+        first.append(0)
+        first.pop()
+        assert first is again and same(first[0], np.arange(3))
+    d["a"]["x"].insert(0, [np.arange(2)])
+    inner = d["a"]["x"][0]
+    d["a"]["x"].append(np.arange(4))
+    inner.append(1)
+    assert same(d["a"]["x"][0][0], np.arange(2)) and inner[1] == 1
 
 
 def test_array_is_compared_by_its_bytes(d: Object) -> None:

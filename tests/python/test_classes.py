@@ -12,7 +12,6 @@ import pickle
 import subprocess
 import sys
 from collections import Counter, OrderedDict, namedtuple
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import attrs
@@ -25,17 +24,6 @@ from objsync import _objsync as native
 from objsync.errors import InvalidError, RebuildError, UnserialisableError
 
 NAME_BYTES_MAX = 255
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """Leaves the classes of the process as they were."""
-    tables = (_classes.takers, _classes._by_name, _classes._by_class)
-    before = [dict(table) for table in tables]
-    yield
-    for table, was in zip(tables, before, strict=True):
-        table.clear()
-        table.update(was)
 
 
 def stored(value: Any) -> Any:
@@ -91,7 +79,6 @@ class Pair(NamedTuple):
 
 for kind in (Colour, Level, Kind, Right, Pair):
     objsync.value(kind)
-MINE = dict(_classes.takers), dict(_classes._by_name), dict(_classes._by_class)
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,6 @@ def test_every_part_of_the_compiled_module_has_a_stub() -> None:
 def test_programs_on_the_page_of_values_run_in_its_order(folder: Path) -> None:
     page = Path(__file__).parents[2] / "docs" / "values.md"
     programs = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert len(programs) == 4
+    assert len(programs) == 5
     for program in programs:
         exec(compile(program, str(page), "exec", dont_inherit=True), {"__name__": "page"})

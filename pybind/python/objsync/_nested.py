@@ -126,8 +126,8 @@ def is_simple_key(key: Any) -> bool:
     if kind is str or kind is bytes or kind is bool or key is None:
         return True
     if kind is int:
-        return -WORD_MAX <= key < WORD_MAX
-    return kind is float and (abs(key) < WORD_MAX / 2 or not key.is_integer())
+        return bool(-WORD_MAX <= key < WORD_MAX)
+    return kind is float and bool(abs(key) < WORD_MAX / 2 or not key.is_integer())
 
 
 def attach(source: Source, value: Any) -> Any:

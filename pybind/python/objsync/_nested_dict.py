@@ -31,10 +31,20 @@ class LiveDict(Live, dict[Any, Any]):
     ...     d["cfg"]["tags"].append("b")
     ...     d["cfg"], d["cfg"] is d["cfg"]
     ({'x': {'y': 2}, 'tags': ['a', 'b']}, True)
+    >>> with DiskObject("more.obj", {"v": {"a": 1, "b": 2, "c": 3, "d": 4}}) as d:
+    ...     v = d["v"]
+    ...     v.pop("a"), v.popitem(), v.setdefault("e", 5), v.get("z", 0), v.copy()
+    ...     v.update(b=0)
+    ...     list(v.keys()), list(v.values()), list(v.items())
+    ...     v.clear()
+    ...     v, v.fromkeys("x")
+    (1, ('d', 4), 5, 0, {'b': 2, 'c': 3, 'e': 5})
+    (['b', 'c', 'e'], [0, 3, 5], [('b', 0), ('c', 3), ('e', 5)])
+    ({}, {'x': None})
     """
 
     __slots__ = ("__weakref__", "_base", "_path", "_root")
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     PLAIN: ClassVar[Any] = dict
 
@@ -79,7 +89,7 @@ class LiveDict(Live, dict[Any, Any]):
         return iter(list(self._ready()))
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(list(self._ready()))
+        return iter(list(self._ready())[::-1])
 
     def keys(self) -> Any:
         """The keys, as a view."""
@@ -266,7 +276,7 @@ class Values(ValuesView[Any]):
         return iter(list(self._mapping.copy().values()))
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(list(self))
+        return iter(list(self)[::-1])
 
     def __repr__(self) -> str:
         return f"dict_values({list(self)!r})"
@@ -281,7 +291,7 @@ class Items(ItemsView[Any, Any]):
         return iter(list(self._mapping.copy().items()))
 
     def __reversed__(self) -> Iterator[tuple[Any, Any]]:
-        return reversed(list(self))
+        return iter(list(self)[::-1])
 
     def __repr__(self) -> str:
         return f"dict_items({list(self)!r})"

@@ -32,10 +32,19 @@ class LiveList(Live, list[Any]):
     ...     d["jobs"] += ["dry"]
     ...     d["jobs"].pop(0), d["jobs"]
     ('sweep', ['wash', 'dry'])
+    >>> with DiskObject("more.obj", {"numbers": [3, 1]}) as d:
+    ...     numbers = d["numbers"]
+    ...     numbers.extend([2, 1]); numbers.insert(0, 9); numbers.remove(9)
+    ...     numbers.sort(); numbers.reverse()
+    ...     numbers.index(2), numbers.count(1), numbers.copy()
+    ...     numbers.clear()
+    ...     numbers
+    (1, 2, [3, 2, 1, 1])
+    []
     """
 
     __slots__ = ("__weakref__", "_base", "_path", "_root")
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     PLAIN: ClassVar[Any] = list
 
@@ -74,7 +83,7 @@ class LiveList(Live, list[Any]):
         return iter(self._all())
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._all())
+        return iter(self._all()[::-1])
 
     def index(self, item: Any, *bounds: SupportsIndex) -> int:
         """The place of the first element that equals `item`; `ValueError` when there is none."""

@@ -19,12 +19,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
+from objsync._native import native
 from objsync.errors import ClosedError, ConflictError, DetachedError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Index", "Node", "Path", "Root", "Source"]
+__all__ = ["Index", "Node", "Path", "Root", "Source", "same"]
 
 Path = tuple[Any, ...]
 """The way from the value of a key to a container in it: fields of dicts, and `Index` for lists."""
@@ -285,7 +286,7 @@ class Root:
                     root.send(node, node._path, True, what, arguments)
                 except ConflictError as conflict:
                     self._retry(node, conflict)
-                    if not again and node._base != before:
+                    if not again and not same(node._base, before):
                         raise
                     continue
                 root._moves = None if moves is None else (node._path, moves)
@@ -360,6 +361,13 @@ def _follow(
     return tuple(place), new
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are the same as they are stored: arrays have no `==` that says so, NaN is none."""
+    return one is other or (
+        type(one) is type(other) and native.encode_value(one) == native.encode_value(other)
+    )
+
+
 def _aligned(old: list[Any], new: list[Any]) -> dict[int, int]:
     """Where the elements of a list are after others changed it, as far as that is beyond doubt.
 
@@ -368,10 +376,10 @@ def _aligned(old: list[Any], new: list[Any]) -> dict[int, int]:
     """
     shorter = min(len(old), len(new))
     head = 0
-    while head < shorter and old[head] == new[head]:
+    while head < shorter and same(old[head], new[head]):
         head += 1
     tail = 0
-    while tail < shorter - head and old[-1 - tail] == new[-1 - tail]:
+    while tail < shorter - head and same(old[-1 - tail], new[-1 - tail]):
         tail += 1
     stayed = {index: index for index in range(head)}
     shift = len(new) - len(old)

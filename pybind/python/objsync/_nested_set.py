@@ -27,10 +27,22 @@ class LiveSet(Live, set[Any]):
     ...     d["tags"] -= {"a"}
     ...     sorted(d["tags"])
     ['b', 'c']
+    >>> with DiskObject("more.obj", {"s": {1, 2, 3}}) as d:
+    ...     s = d["s"]
+    ...     s.union({4}), s.intersection({1}), s.difference({1}), s.symmetric_difference({3, 4})
+    ...     s.isdisjoint({7}), s.issubset({1, 2, 3, 4}), s.issuperset({1}), s.copy()
+    ...     s.update({4, 5, 6, 7}); s.discard(9); s.remove(7); s.add(8)
+    ...     s.difference_update({6}); s.intersection_update({1, 5, 8})
+    ...     s.symmetric_difference_update({8, 9})
+    ...     sorted([s.pop(), s.pop(), s.pop()])
+    ...     s.clear()
+    ({1, 2, 3, 4}, {1}, {2, 3}, {1, 2, 4})
+    (True, True, True, {1, 2, 3})
+    [1, 5, 9]
     """
 
     __slots__ = ("_base", "_path", "_root")
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     PLAIN: ClassVar[Any] = set
 

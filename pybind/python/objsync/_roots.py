@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from objsync import _settings
 from objsync._native import native, native_live
 from objsync._nested import KINDS, LiveList, LiveSet, attach
+from objsync._nested_root import same
 from objsync.errors import ConflictError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -230,11 +231,11 @@ class Attribute:
         self._read: Any = face._whole()
 
     def is_current(self) -> bool:
-        return bool(self._face._whole() == self._read)
+        return same(self._face._whole(), self._read)
 
     def read(self) -> tuple[bool, bool, Any, bool]:
         whole = self._face._whole()
-        if whole == self._read:
+        if same(whole, self._read):
             return False, True, None, False
         self._read = whole
         return True, hasattr(whole, self.key), getattr(whole, self.key, None), False
@@ -242,7 +243,7 @@ class Attribute:
     def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
         while True:
             before = self._face._whole()
-            if conditional and before != self._read:
+            if conditional and not same(before, self._read):
                 raise ConflictError(f"attribute {self.key} was changed by others", self.key)
             value = getattr(before, self.key, None)
             if type(value) not in KINDS:

@@ -262,3 +262,42 @@ fn value_that_was_compressed_is_compressed_after_a_patch() {
     let value = appended.changes[0].1.value.clone().unwrap();
     assert!(matches!(stored::check(&value), Ok(Codec::Zstd { .. })));
 }
+
+#[test]
+fn patch_of_another_revision_is_a_conflict_and_one_of_a_place_needs_a_revision() {
+    let mut world = World::with([(key(1), text("words"))]);
+    let items = vec![payload(1)];
+    world.run(&Operation::Delete { key: key(1) }).unwrap();
+    patch(
+        &mut world,
+        Edit::Append {
+            items: items.clone(),
+        },
+    )
+    .unwrap();
+    let Ok(written) = world.get(SPACE, &key(1));
+    let written = written.unwrap().revision;
+    let splice = |revision| Patch {
+        path: Vec::new(),
+        revision,
+        create: false,
+        edit: Edit::Splice {
+            start: 0,
+            delete_count: 1,
+            items: items.clone(),
+        },
+    };
+    let failure = patch(&mut world, splice(None)).unwrap_err();
+    assert_eq!(
+        failure.message,
+        "patch of key 1 names an index or an order, and no revision that it is meant for"
+    );
+    let refused = patch(&mut world, splice(Some(Revision(written.0 - 1)))).unwrap();
+    let conflict = Outcome::Conflict {
+        key: key(1),
+        revision: written,
+    };
+    assert_eq!((refused.outcome, refused.changes.len()), (conflict, 0));
+    let done = patch(&mut world, splice(Some(written))).unwrap();
+    assert_eq!(done.outcome, Outcome::Number(1));
+}
