@@ -87,6 +87,8 @@ pub(crate) struct ScanIterator {
     what: What,
     page: std::vec::IntoIter<(Bytes, Bytes)>,
     is_done: bool,
+    /// Keeps the handle open: `for key in DiskObject(path)` has no other one.
+    _open: Option<Dict>,
     /// Whose live objects it yields for containers.
     live: Option<Py<Handle>>,
 }
@@ -99,7 +101,11 @@ impl ScanIterator {
         reverse: bool,
         what: What,
     ) -> PyResult<Self> {
-        Self::of(py, what.scan(dict, range, reverse), what)
+        let iterator = Self::of(py, what.scan(dict, range, reverse), what)?;
+        Ok(Self {
+            _open: Some(dict.clone()),
+            ..iterator
+        })
     }
 
     /// Over what was started to be read.
@@ -114,6 +120,7 @@ impl ScanIterator {
             what,
             page: Vec::new().into_iter(),
             is_done: false,
+            _open: None,
             live: None,
         }
     }

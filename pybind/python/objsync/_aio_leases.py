@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from objsync import _loop, _native
 from objsync._aio_parts import Opened
 from objsync._native import Handle, native_leases
+from objsync._types import K, V
 from objsync.errors import InvalidError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["Lease", "Lock", "Presence"]
+__all__ = ["Lease", "Leases", "Lock", "Presence"]
 
 
 class Lease(Opened):
@@ -67,7 +68,10 @@ class Lease(Opened):
         return self._lease is not None and self._lease.is_alive
 
     async def close(self) -> None:
-        """Ends it, and removes what lies under it. Harmless when repeated."""
+        """Ends it, and removes what lies under it. Harmless when repeated.
+
+        Cancelled: it may still end; call it again to be sure.
+        """
         await _loop.call(native_leases.lease_close, self.native)
 
 
@@ -88,7 +92,10 @@ class Presence(Opened):
         await self.close()
 
     async def close(self) -> None:
-        """Removes the key. Harmless when repeated."""
+        """Removes the key. Harmless when repeated.
+
+        Cancelled: it may still end; call it again to be sure.
+        """
         if self._presence is not None:
             await _loop.call(native_leases.presence_close, self._presence)
 
@@ -135,7 +142,10 @@ class Lock:
     async def acquire(
         self, blocking: bool = True, timeout: float | timedelta | None = None
     ) -> bool:
-        """Takes the lock; whether it did. `timeout` is seconds to wait, or a timedelta."""
+        """Takes the lock; whether it did. `timeout` is seconds to wait, or a timedelta.
+
+        Cancelled: the lock is not held; if it was taken just then, it is given back.
+        """
         taken: bool = await self._taken(
             _loop.call(native_leases.lock_acquire, self.native, blocking, timeout)
         )
@@ -153,7 +163,10 @@ class Lock:
             raise
 
     async def release(self) -> None:
-        """Gives it back. `FencedError` when it was lost meanwhile."""
+        """Gives it back. `FencedError` when it was lost meanwhile.
+
+        Cancelled: it may still be given back; `locked` tells, and else it ends with its `ttl`.
+        """
         await _loop.call(native_leases.lock_release, self.native)
 
     async def __aenter__(self) -> Self:
@@ -173,3 +186,29 @@ class Lock:
             if error is None:
                 raise
             error.add_note(str(failure))
+
+
+class Leases(Generic[K, V]):
+    """What `Object` can do with what ends by itself."""
+
+    _handle: Handle
+
+    def lease(self, ttl: float | timedelta = 10) -> Lease:
+        """A lease, to open with ``await`` or ``async with`` (see `objsync.Object.lease`)."""
+        return Lease(self._handle, ttl)
+
+    def presence(self, key: K, value: V) -> Presence:
+        """``async with d.presence(k, v)``: the key is there for as long as this is connected.
+
+        See `objsync.Object.presence`.
+        """
+        return Presence(self._handle, key, value)
+
+    def lock(
+        self,
+        name: Any,
+        ttl: float | timedelta = 10,
+        timeout: float | timedelta | None = None,
+    ) -> Lock:
+        """A lock by name, for ``async with`` (see `objsync.Object.lock`)."""
+        return Lock(native_leases.lock(self._handle, name, ttl, timeout))

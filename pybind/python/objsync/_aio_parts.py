@@ -1,17 +1,15 @@
-"""What the objects of `objsync.aio` hand out: iterations, batches, pipelines and watches."""
+"""What the objects of `objsync.aio` hand out: iterations, batches and pipelines."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from objsync import _loop
 from objsync._native import (
-    Events,
     Handle,
     Pages,
     PastHandle,
@@ -19,10 +17,10 @@ from objsync._native import (
     native,
     native_transactions,
 )
-from objsync._records import Ack, Event
+from objsync._records import Ack
 from objsync._types import K, V
 
-__all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView", "Watch"]
+__all__ = ["Batch", "Entries", "Opened", "Past", "Pipeline", "RangeReader", "RangeView"]
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -33,6 +31,18 @@ UNANSWERED_MAX: Final = 1024
 
 AnyHandle = Handle | PastHandle | TransactionHandle
 """What can be read in key order."""
+
+
+def _of_kind(
+    handle: AnyHandle,
+    now: Callable[..., None],
+    past: Callable[..., None],
+    in_transaction: Callable[..., None],
+) -> Callable[..., None]:
+    """That of three native calls which reads from such a handle."""
+    if isinstance(handle, PastHandle):
+        return past
+    return in_transaction if isinstance(handle, TransactionHandle) else now
 
 
 class Opened:
@@ -84,13 +94,10 @@ class Entries(Generic[Item]):
     def __init__(
         self, handle: AnyHandle, what: str, bounds: dict[str, Any], reverse: bool
     ) -> None:
-        self._start: Callable[..., None] = native.pages
-        if isinstance(handle, PastHandle):
-            self._start = native.past_pages
-        elif isinstance(handle, TransactionHandle):
-            self._start = native_transactions.transact_pages
+        self._start = _of_kind(handle, native.pages, native.past_pages, native_transactions.transact_pages)
         self._scan = (handle, what, tuple(bounds.values()), reverse)
         self._pages: Pages | None = None
+        self._answers = _loop.Answers()
         self._ready: deque[Item] = deque()
 
     def __aiter__(self) -> AsyncIterator[Item]:
@@ -100,7 +107,7 @@ class Entries(Generic[Item]):
         if not self._ready:
             if self._pages is None:
                 self._pages = await _loop.call(self._start, *self._scan)
-            self._ready.extend(await _loop.call(self._pages.next_page))
+            self._ready.extend(await self._answers.ask(self._pages.next_page))
         if not self._ready:
             raise StopAsyncIteration
         return self._ready.popleft()
@@ -146,6 +153,47 @@ class RangeReader(Generic[K, V]):
     def __aiter__(self) -> AsyncIterator[K]:
         return self.keys()
 
+    def __getitem__(self, key: Any) -> Awaitable[Any]:
+        return self._get(key, None, True)
+
+    def get(self, key: Any, default: Any = None) -> Awaitable[Any]:
+        """The value of `key` if it lies in the range; `default` when there is no such key.
+
+        Cancelled: nothing happens.
+        """
+        return self._get(key, default, False)
+
+    def contains(self, key: Any) -> Awaitable[bool]:
+        """Whether there is such a key in the range.
+
+        Cancelled: nothing happens.
+        """
+        return self._contains(key)
+
+    def len(self) -> Awaitable[int]:
+        """How many keys there are: one pass over the keys of the range.
+
+        Cancelled: nothing happens.
+        """
+        return self._count()
+
+    async def _get(self, key: Any, default: Any, is_required: bool) -> Any:
+        if Handle._in_range(key, **self._bounds):
+            start = _of_kind(self._handle, native.get, native.past_get, native_transactions.transact_get)
+            return await _loop.call(start, self._handle, key, default, is_required)
+        if is_required:
+            raise KeyError(key)
+        return default
+
+    async def _contains(self, key: Any) -> bool:
+        return await self._get(key, self, False) is not self
+
+    async def _count(self) -> int:
+        count = 0
+        async for _ in self.keys():
+            count += 1
+        return count
+
 
 class RangeView(RangeReader[K, V]):
     """A part of a dictionary, by range or prefix of keys: it can be iterated and cleared.
@@ -162,7 +210,10 @@ class RangeView(RangeReader[K, V]):
     _handle: Handle
 
     async def clear(self) -> int:
-        """Deletes every key; how many there were."""
+        """Deletes every key; how many there were.
+
+        Cancelled: it may still happen, and then to its end.
+        """
         return await asyncio.to_thread(self._handle._delete_range, **self._bounds)
 
 
@@ -203,15 +254,24 @@ class Past(RangeReader[K, V]):
     @overload
     def get(self, key: K, default: T) -> asyncio.Future[V | T]: ...
     def get(self, key: K, default: Any = None) -> asyncio.Future[Any]:
-        """The value that `key` had; `default` when there was no such key."""
+        """The value that `key` had; `default` when there was no such key.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native.past_get, self._handle, key, default, False)
 
     def contains(self, key: object) -> asyncio.Future[bool]:
-        """Whether there was such a key."""
+        """Whether there was such a key.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native.past_contains, self._handle, key)
 
     def len(self) -> asyncio.Future[int]:
-        """How many keys there were."""
+        """How many keys there were.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native.past_count, self._handle)
 
     def range(self, start: K | None = None, stop: K | None = None) -> RangeReader[K, V]:
@@ -223,7 +283,10 @@ class Past(RangeReader[K, V]):
         return RangeReader(self._handle, prefix=prefix)
 
     async def copy(self) -> dict[K, V]:
-        """All of it in a plain dict."""
+        """All of it in a plain dict.
+
+        Cancelled: nothing happens.
+        """
         return {key: value async for key, value in self.items()}
 
 
@@ -259,6 +322,17 @@ class Batch(Generic[K, V]):
         """Where the transaction stands, once it was made."""
         return self._batch.ack
 
+    def clear(self) -> None:
+        """Forgets what was collected."""
+        self._batch.clear()
+
+    async def commit(self) -> None:
+        """Makes the transaction now; what is collected later is for another one.
+
+        Cancelled: it may still happen, as a whole.
+        """
+        await asyncio.to_thread(self._batch.commit)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -269,9 +343,9 @@ class Batch(Generic[K, V]):
         traceback: TracebackType | None,
     ) -> None:
         if kind is None:
-            await asyncio.to_thread(self._batch.commit)
+            await self.commit()
         else:
-            self._batch.clear()
+            self.clear()
 
 
 class Pipeline(Generic[K, V]):
@@ -294,19 +368,34 @@ class Pipeline(Generic[K, V]):
         self._handle = handle
         self._unanswered: deque[asyncio.Future[Ack]] = deque()
         self._failure: BaseException | None = None
+        self._ack: Ack | None = None
+
+    @property
+    def ack(self) -> Ack | None:
+        """Where the newest write that was answered stands."""
+        return self._ack
 
     async def set(self, key: K, value: V) -> None:
-        """Starts a write; waits only when many are unanswered."""
+        """Starts a write; waits only when many are unanswered.
+
+        Cancelled: the write was handed over all the same, and what it raises is raised at the end.
+        """
         self._unanswered.append(_loop.call(native.set, self._handle, key, value))
         await self._answered(UNANSWERED_MAX)
 
     async def delete(self, key: K) -> None:
-        """Starts a removal; waits only when many are unanswered. A missing key is a `KeyError`."""
+        """Starts a removal; waits only when many are unanswered. A missing key is a `KeyError`.
+
+        Cancelled: the write was handed over all the same, and what it raises is raised at the end.
+        """
         self._unanswered.append(_loop.call(native.delete, self._handle, key))
         await self._answered(UNANSWERED_MAX)
 
     async def finish(self) -> None:
-        """Waits for every answer and raises the first failure."""
+        """Waits for every answer and raises the first failure.
+
+        Cancelled: every write still happens, or is refused; call it again to hear of failures.
+        """
         await self._answered(0)
         failure, self._failure = self._failure, None
         if failure is not None:
@@ -315,9 +404,11 @@ class Pipeline(Generic[K, V]):
     async def _answered(self, rest: int) -> None:
         while len(self._unanswered) > rest:
             try:
-                await self._unanswered.popleft()
+                # Shielded: a task that is cancelled here still hears of the failure at the end.
+                self._ack = await asyncio.shield(self._unanswered[0])
             except Exception as error:  # later writes go on; the first failure is raised at the end
                 self._failure = self._failure or error
+            self._unanswered.popleft()
 
     async def __aenter__(self) -> Self:
         return self
@@ -332,66 +423,3 @@ class Pipeline(Generic[K, V]):
             await self.finish()
         else:
             await self._answered(0)
-
-
-class Watch(Opened, Generic[K, V]):
-    """A stream of changes in order, each once; for ``async for``.
-
-    >>> import asyncio
-    >>> from objsync import aio
-    >>> async def main():
-    ...     async with aio.DiskObject("data.obj") as d, d.watch() as w:
-    ...         await d.set("a", 1)
-    ...         async for event in w:
-    ...             w.close()
-    ...             return event.kind, event.key, event.value
-    >>> asyncio.run(main())
-    ('set', 'a', 1)
-    """
-
-    def __init__(
-        self,
-        handle: Handle,
-        callback: Callable[[Event[K, V]], object] | None,
-        key: tuple[Any, ...],
-        prefix: str | bytes | tuple[Any, ...] | None,
-        since: int | None,
-    ) -> None:
-        self._watch = (handle, key, prefix, since)
-        self._callback = callback
-        self._events: Events[K, V] | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    async def _open(self) -> None:
-        self._events = await _loop.call(native.watch, *self._watch)
-        if self._callback is not None:
-            self._task = asyncio.create_task(self._call_back(self._callback))
-
-    async def _close(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the stream. Harmless when repeated."""
-        if self._events is not None:
-            self._events.close()
-
-    def __aiter__(self) -> AsyncIterator[Event[K, V]]:
-        return self
-
-    async def __anext__(self) -> Event[K, V]:
-        if self._events is None:
-            await self._open()
-        event: Event[K, V] | None = await _loop.call(native.next_event, self._events)
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def _call_back(self, callback: Callable[[Event[K, V]], object]) -> None:
-        async for event in self:
-            try:
-                result = callback(event)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception as error:  # one bad event must not end the stream
-                context = {"message": "a watch's callback failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)

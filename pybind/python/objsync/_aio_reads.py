@@ -38,7 +38,10 @@ class Reads(Generic[K, V]):
         return Snapshot(self._handle)
 
     def outcome(self, op: Op) -> asyncio.Future[Outcome | None]:
-        """What came of a write that raised `OutcomeUnknownError` (see `objsync.Object.outcome`)."""
+        """What came of a write that raised `OutcomeUnknownError` (see `objsync.Object.outcome`).
+
+        Cancelled: the answer may be settled all the same; ask again.
+        """
         return _loop.call(native.outcome_of, self._handle, op)
 
     @property
@@ -121,6 +124,9 @@ class Conflicts:
         return self._handle.status.conflicts > 0
 
     def clear(self) -> asyncio.Future[None]:
-        """Forgets those so far; makes room in the queue."""
+        """Forgets those so far; makes room in the queue.
+
+        Cancelled: they may be forgotten all the same.
+        """
         future: asyncio.Future[Any] = _loop.call(native.conflicts_clear, self._handle)
         return future

@@ -57,14 +57,20 @@ class Live:
             root.refresh()
         base = self._base
         if self.PLAIN.__len__(self) != len(base):
-            self._bypassed()
+            with self._root.lock:  # another thread may have been filling it
+                base = self._base
+                if self.PLAIN.__len__(self) != len(base):
+                    self._bypassed()
         return base
 
     def _check(self) -> Any:
         """As `_ready`, before a change: all of it is compared."""
         base = self._ready()
         if not native_live.same_items(self, base):
-            self._bypassed()
+            with self._root.lock:
+                base = self._base
+                if not native_live.same_items(self, base):
+                    self._bypassed()
         return base
 
     def _intact(self) -> Any:

@@ -15,6 +15,7 @@ Not here: what a method does (`_nested`), how bytes change (the owner of the sto
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
@@ -31,6 +32,7 @@ Path = tuple[Any, ...]
 
 ATTEMPTS_MAX: Final = 1000
 """How often one change is decided anew because others were faster."""
+_beginning: Final = threading.RLock()
 SWEEP_COUNT_MIN: Final = 16
 """Objects that may be gone before a root forgets them."""
 
@@ -128,7 +130,7 @@ class Gone:
 class Root:
     """The live objects of one value, and what was read of it last."""
 
-    __slots__ = ("__weakref__", "_moves", "_nodes", "_sweep_at", "is_current", "source", "value")
+    __slots__ = ("__weakref__", "_moves", "_nodes", "_sweep_at", "is_current", "lock", "source", "value")
 
     classes: ClassVar[dict[type, Callable[[Root, Path, Any], Node]]] = {}
     """How an object for a plain container is made."""
@@ -137,6 +139,9 @@ class Root:
         self.source = source
         self.value = value
         self.is_current = source.is_current
+        # Held from a plan to what comes of it: another thread that reads in between would have the source
+        # take the plan for one of what it read.
+        self.lock = threading.RLock()
         self._nodes: dict[Path, weakref.ref[Any]] = {}
         self._sweep_at = SWEEP_COUNT_MIN
         self._moves: tuple[Path, dict[int, int]] | None = None
@@ -146,11 +151,15 @@ class Root:
     @classmethod
     def of(cls, source: Source, top: Node) -> Root:
         """The root of an object that did without one until now: only its source was asked."""
-        root = cls(source, top._base)
-        root._nodes[()] = weakref.ref(top)
-        top._root = root
-        source.held(root, top)
-        return root
+        with _beginning:
+            known = top._root
+            if type(known) is cls:  # another thread was faster
+                return known
+            root = cls(source, top._base)
+            root._nodes[()] = weakref.ref(top)
+            top._root = root
+            source.held(root, top)
+            return root
 
     def node(self, path: Path, value: Any) -> Any:
         """The object for the container `value` at `path`: the same for as long as somebody holds it."""
@@ -206,12 +215,13 @@ class Root:
 
     def refresh(self) -> None:
         """Reads the value anew, and has all objects take it."""
-        try:
-            changed, there, value, own = self.source.read()
-        except ClosedError:
-            return  # What was known can still be read; a change is refused by the source.
-        if changed:
-            self._renew(value if there else None, own)
+        with self.lock:
+            try:
+                changed, there, value, own = self.source.read()
+            except ClosedError:
+                return  # What was known can still be read; a change is refused by the source.
+            if changed:
+                self._renew(value if there else None, own)
 
     def _renew(self, new: Any, own: bool) -> None:
         old, self.value = self.value, new
@@ -239,11 +249,12 @@ class Root:
     ) -> int:
         """A change that means the same whatever others do meanwhile; `steps`: from the node on."""
         for _ in range(ATTEMPTS_MAX):
-            # A path through a list is the right one only as of what was read.
-            path = node._path + steps
-            through_list = Index in map(type, path)
             try:
-                return node._root.send(node, path, through_list, what, arguments)
+                with self.lock:
+                    # A path through a list is the right one only as of what was read.
+                    path = node._path + steps
+                    through_list = Index in map(type, path)
+                    return node._root.send(node, path, through_list, what, arguments)
             except ConflictError as conflict:
                 self._retry(node, conflict)
         raise self._overtaken()
@@ -264,21 +275,22 @@ class Root:
                 that has changed.
         """
         for _ in range(ATTEMPTS_MAX):
-            planned = plan()
-            before = node._base
-            if planned is None:
-                return None
-            what, arguments, result, moves = planned
-            root = node._root
-            try:
-                root.send(node, node._path, True, what, arguments)
-            except ConflictError as conflict:
-                self._retry(node, conflict)
-                if not again and not same(node._base, before):
-                    raise
-                continue
-            root._moves = None if moves is None else (node._path, moves)
-            return result
+            with self.lock:
+                planned = plan()
+                before = node._base
+                if planned is None:
+                    return None
+                what, arguments, result, moves = planned
+                root = node._root
+                try:
+                    root.send(node, node._path, True, what, arguments)
+                except ConflictError as conflict:
+                    self._retry(node, conflict)
+                    if not again and not same(node._base, before):
+                        raise
+                    continue
+                root._moves = None if moves is None else (node._path, moves)
+                return result
         raise self._overtaken()
 
     def send(

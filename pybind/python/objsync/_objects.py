@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from itertools import chain
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
 from objsync import _registry, _roots, _settings, _show
+from objsync._dict import DictLike
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
 from objsync._past import Past
@@ -38,9 +40,11 @@ __all__ = [
 Settings = dict[str, Any]
 AnyObject = TypeVar("AnyObject", bound="Object")
 T = TypeVar("T")
+UNPICKLED: Final = frozenset({"_recipe"})
+"""Attributes of a handle that do not go with it: it is opened anew. A subclass's own go along."""
 
 
-class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]):
+class Object(Transactions[K, V], Leases[K, V], Reads[K, V], DictLike[K, V], MutableMapping[K, V]):
     """A dictionary that is on disk and that other processes share live; the base of all objects.
 
     Keys: str, int, float, bool, bytes, None, UUID, datetime, and tuples of those, at most 4 KiB when
@@ -60,14 +64,19 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
     used from any thread, survive `os.fork` (the child becomes a client of its own), and can be
     pickled: the other process opens the same dictionary.
 
-    Not made directly: see `DiskObject`, `CompressedDiskObject` and `NetworkObject`.
+    Not made directly: see `DiskObject`, `CompressedDiskObject` and `NetworkObject`. A subclass with
+    ``load(self)`` and ``save(self, value)`` keeps one value on a storage of its own (docs/mapping.md).
     """
 
     __hash__ = None  # type: ignore[assignment]
 
     _recipe: tuple[str, Settings]
 
-    def __init__(self, kind: Literal["path", "target"], place: str, settings: Settings) -> None:
+    def __init__(self, default_value: Any = None) -> None:
+        what = "is not made directly" if type(self) is Object else "gives no load() and save(value)"
+        raise TypeError(f"{type(self).__name__} {what}: see the documentation of objsync.Object")
+
+    def _start(self, kind: Literal["path", "target"], place: str, settings: Settings) -> None:
         self._recipe = (place, {k: v for k, v in settings.items() if k != "content"})
         if kind == "path":
             self._open(place, settings)
@@ -77,7 +86,8 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
         _roots.give_face(self, settings.get("content"))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (type(self), *self._recipe))
+        others = {name: value for name, value in vars(self).items() if name not in UNPICKLED}
+        return (_reopen, (type(self), *self._recipe), others or None)
 
     # Views
 
@@ -168,9 +178,7 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
         ...     d.copy()
         {'a': 1, 'b': 2, 'c': 3}
         """
-        self._update(pairs(other))
-        if named:
-            self._update(named.items())
+        self._update(chain(pairs(other), named.items()))
 
     def compare_and_set(self, key: K, expected: V | Missing, new: V | Missing) -> bool:
         """Puts `new` if the value of `key` equals `expected`; returns whether it did.
@@ -190,18 +198,6 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], MutableMapping[K, V]
         True
         """
         return self._compare_and_set(key, maybe(expected), maybe(new))
-
-    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
-
-    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
-
-    def __ior__(
-        self, other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]]
-    ) -> Self:
-        self.update(other)
-        return self
 
     # The whole
 
@@ -374,7 +370,7 @@ class DiskObject(Object[K, V]):
             "namespace": namespace,
             "readonly": readonly,
         }
-        super().__init__("path", _settings.absolute(path), settings)
+        self._start("path", _settings.absolute(path), settings)
 
 
 class CompressedDiskObject(Object[K, V]):
@@ -411,7 +407,7 @@ class CompressedDiskObject(Object[K, V]):
             "namespace": namespace,
             "readonly": readonly,
         }
-        super().__init__("path", _settings.absolute(path), settings)
+        self._start("path", _settings.absolute(path), settings)
 
 
 class NetworkObject(Object[K, V]):
@@ -473,13 +469,13 @@ class NetworkObject(Object[K, V]):
             "replica": replica,
             "timeout": timeout,
         }
-        super().__init__("target", _settings.target(host, port), settings)
+        self._start("target", _settings.target(host, port), settings)
 
 
 def _reopen(kind: type[AnyObject], place: str, settings: Settings) -> AnyObject:
     """Opens a handle as the pickled one was opened."""
     handle = kind.__new__(kind)
-    Object.__init__(handle, "target" if issubclass(kind, NetworkObject) else "path", place, settings)
+    handle._start("target" if issubclass(kind, NetworkObject) else "path", place, settings)
     return handle
 
 

@@ -39,6 +39,10 @@ class Values(ValuesView[V]):
     def __reversed__(self) -> Iterator[V]:
         return self._mapping._entries("values", reverse=True)
 
+    def __contains__(self, value: object) -> bool:
+        # One pass, of one moment; the inherited form asks for each key by itself.
+        return any(found is value or found == value for found in self)
+
 
 class Items(ItemsView[K, V]):
     """The (key, value) pairs, in the order of their keys."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Generic, Self
+from typing import TYPE_CHECKING, Generic, Self
 
 from objsync import _registry
 from objsync._native import Events, native
 from objsync._records import Event
 from objsync._types import K, V
 from objsync.errors import HistoryGapError
+
+if TYPE_CHECKING:
+    from objsync._loop import Answers
 
 __all__ = ["Watch"]
 
@@ -34,6 +37,7 @@ class Watch(Generic[K, V]):
 
     def __init__(self, events: Events[K, V], callback: Callable[[Event[K, V]], object] | None = None) -> None:
         self._events = events
+        self._answers: Answers | None = None
         self._thread: threading.Thread | None = None
         if callback is not None:
             self._thread = threading.Thread(
@@ -76,7 +80,9 @@ class Watch(Generic[K, V]):
     async def __anext__(self) -> Event[K, V]:
         from objsync import _loop  # asyncio takes longer to import than all of this package
 
-        event: Event[K, V] | None = await _loop.call(native.next_event, self._events)
+        if self._answers is None:
+            self._answers = _loop.Answers()
+        event: Event[K, V] | None = await self._answers.ask(native.next_event, self._events)
         if event is None:
             raise StopAsyncIteration
         return event

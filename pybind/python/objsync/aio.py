@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from objsync import _aio_transaction, _loop, _objects, _registry, _settings, _show
-from objsync._aio_leases import Lease, Lock, Presence
+from objsync import _loop, _objects, _registry, _settings, _show
+from objsync._aio_leases import Lease, Leases, Lock, Presence
 from objsync._aio_parts import (
     Batch,
     Entries,
@@ -32,10 +32,10 @@ from objsync._aio_parts import (
     Pipeline,
     RangeReader,
     RangeView,
-    Watch,
 )
-from objsync._aio_transaction import Transaction
+from objsync._aio_transaction import Transaction, Transactions
 from objsync._aio_reads import Conflicts, Reads, Snapshot
+from objsync._aio_watch import Watch
 from objsync._native import Handle, native, native_leases
 from objsync._objects import MISSING, Missing, Settings
 from objsync._records import Ack, Event, Status, Version
@@ -43,8 +43,6 @@ from objsync._types import K, V
 
 if TYPE_CHECKING:
     from datetime import timedelta
-
-    import objsync
 
 __all__ = [
     "MISSING",
@@ -70,12 +68,14 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Object(Opened, RangeView[K, V], Reads[K, V]):
+class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K, V]):
     """A shared dictionary for an event loop; the base of all objects of this module.
 
     Open it with ``await`` or ``async with``. What keys and values can be, what a write means and
-    what is raised is as for `objsync.Object`. Cancelling a call does not take back a write that was
-    handed over.
+    what is raised is as for `objsync.Object`. What becomes of a call that is cancelled stands in each
+    method; a write that was handed over is never taken back. A handle that was pickled is to be opened.
+
+    Cancelled: opening leaves no store open; the same handle can be opened again.
 
     >>> import asyncio
     >>> from objsync import aio
@@ -93,11 +93,40 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
     def __init__(self, kind: Literal["path", "target"], place: str, settings: Settings) -> None:
         RangeView.__init__(self, Handle())
         self._opening = (native.open if kind == "path" else native.connect, place, settings)
+        self._is_open = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, place, settings = self._opening
+        kept = {name: value for name, value in settings.items() if name != "content"}
+        return _unopened, (type(self), place, kept)
+
+    @classmethod
+    async def fromkeys(cls, keys: Iterable[Any], value: Any = None, /, *place: Any, **options: Any) -> Self:
+        """Opens an object and puts `value` under each of `keys` (see `objsync.Object.fromkeys`).
+
+        Cancelled: it may be filled all the same; the handle is closed.
+        """
+        made = cls(*place, **options)
+        try:
+            await made
+            await made.update((key, value) for key in keys)
+        except BaseException:
+            await made.close()
+            raise
+        return made
 
     async def _open(self) -> None:
+        if self._is_open:
+            return
         start, place, settings = self._opening
-        await _loop.call(start, self._handle, place, settings)
-        _registry.add(self._handle)
+        opened = _loop.call(start, self._handle, place, settings)
+        try:
+            await opened
+        finally:
+            # It can have been opened while this task was being cancelled: then it is, for the next.
+            if opened.done() and not opened.cancelled() and not opened.exception():
+                self._is_open = True
+                _registry.add(self._handle)
 
     def __repr__(self) -> str:
         return _show.line(self, self._handle, self._opening[1])
@@ -128,17 +157,25 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
         """The value of `key`; `default` when there is no such key.
 
         With `max_stale`, no older than so many seconds (see `objsync.Object.get`).
+
+        Cancelled: nothing happens.
         """
         if max_stale is not None:
             return _loop.call(native.read_within, self._handle, key, default, max_stale)
         return _loop.call(native.get, self._handle, key, default, False)
 
     def contains(self, key: object) -> asyncio.Future[bool]:
-        """Whether there is such a key."""
+        """Whether there is such a key.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native.contains, self._handle, key)
 
     def len(self) -> asyncio.Future[int]:
-        """How many keys there are."""
+        """How many keys there are.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native.count, self._handle)
 
     def range(self, start: K | None = None, stop: K | None = None) -> RangeView[K, V]:
@@ -150,7 +187,10 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
         return RangeView(self._handle, prefix=prefix)
 
     async def copy(self) -> dict[K, V]:
-        """All of it, as it is at one moment, in a plain dict."""
+        """All of it, as it is at one moment, in a plain dict.
+
+        Cancelled: nothing happens.
+        """
         return {key: value async for key, value in self.items()}
 
     # Writes
@@ -165,6 +205,8 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
         """Puts `value` under `key`; with `ttl` or `lease`, it is removed by itself.
 
         See `objsync.Object.set`.
+
+        Cancelled: the write may still happen, as a whole.
         """
         if ttl is None and lease is None:
             return _loop.call(native.set, self._handle, key, value)
@@ -172,29 +214,46 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
         return _loop.call(native_leases.set_leased, self._handle, key, value, ttl, under)
 
     def list_append(self, key: K, *items: Any) -> asyncio.Future[int]:
-        """Adds to the end of a list; its new length."""
+        """Adds to the end of a list; its new length.
+
+        Cancelled: the write may still happen, as a whole.
+        """
         return _loop.call(native_leases.patch_value, self._handle, "list_append", key, items)
 
     def set_add(self, key: K, *items: Any) -> asyncio.Future[int]:
-        """Adds to a set; how many were not there."""
+        """Adds to a set; how many were not there.
+
+        Cancelled: the write may still happen, as a whole.
+        """
         return _loop.call(native_leases.patch_value, self._handle, "set_add", key, items)
 
     def set_discard(self, key: K, *items: Any) -> asyncio.Future[int]:
-        """Removes from a set; how many were there."""
+        """Removes from a set; how many were there.
+
+        Cancelled: the write may still happen, as a whole.
+        """
         return _loop.call(native_leases.patch_value, self._handle, "set_discard", key, items)
 
     def delete(self, key: K) -> asyncio.Future[Ack]:
-        """Deletes `key`; `KeyError` when it is not there."""
+        """Deletes `key`; `KeyError` when it is not there.
+
+        Cancelled: the write may still happen, as a whole.
+        """
         return _loop.call(native.delete, self._handle, key)
 
     def incr(self, key: K, by: int = 1) -> asyncio.Future[int]:
-        """Adds to an integer, a missing one counting as 0; the new value."""
+        """Adds to an integer, a missing one counting as 0; the new value.
+
+        Cancelled: the write may still happen, as a whole.
+        """
         return _loop.call(native.incr, self._handle, key, by)
 
     async def compare_and_set(self, key: K, expected: V | Missing, new: V | Missing) -> bool:
         """Puts `new` if the value of `key` equals `expected`; whether it did.
 
         `MISSING` stands for "no such key", as for `objsync.Object.compare_and_set`.
+
+        Cancelled: the write may still happen, as a whole.
         """
         pair = _objects.maybe(expected), _objects.maybe(new)
         return await asyncio.to_thread(self._handle._compare_and_set, key, *pair)
@@ -204,7 +263,10 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
     @overload
     async def setdefault(self, key: K, default: V) -> V: ...
     async def setdefault(self, key: K, default: Any = None) -> Any:
-        """The value of `key`, which is put there if the key is missing."""
+        """The value of `key`, which is put there if the key is missing.
+
+        Cancelled: the write may still happen, as a whole.
+        """
         return await asyncio.to_thread(self._handle.setdefault, key, default)
 
     @overload
@@ -214,17 +276,26 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
     @overload
     async def pop(self, key: K, default: T, /) -> V | T: ...
     async def pop(self, key: K, /, *default: Any) -> Any:
-        """Removes `key` and returns its value, which no other process then gets."""
+        """Removes `key` and returns its value, which no other process then gets.
+
+        Cancelled: the entry may still be removed; its value is then found by `history` alone.
+        """
         return await asyncio.to_thread(self._handle._pop, key, default)
 
     async def popitem(self) -> tuple[K, V]:
-        """Removes the last entry in key order and returns it; `KeyError` when there is none."""
+        """Removes the last entry in key order and returns it; `KeyError` when there is none.
+
+        Cancelled: the entry may still be removed; its value is then found by `history` alone.
+        """
         return await asyncio.to_thread(self._handle.popitem)
 
     async def update(
         self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **named: V
     ) -> None:
-        """Puts many pairs: one transaction up to 16 MiB, above that several in order."""
+        """Puts many pairs: one transaction up to 16 MiB, above that several in order.
+
+        Cancelled: it may still happen, and then to its end.
+        """
         pairs = [*_objects.pairs(other), *named.items()]
         await asyncio.to_thread(self._handle._update, pairs)
 
@@ -235,55 +306,6 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
     def pipeline(self) -> Pipeline[K, V]:
         """``async with d.pipeline() as p: await p.set(k, v)``: many writes in flight."""
         return Pipeline(self._handle)
-
-    async def transact(
-        self,
-        fn: Callable[[Transaction[K, V]], Awaitable[T]] | Callable[[objsync.Transaction[K, V]], T],
-    ) -> T:
-        """Runs `fn` on one moment of the dictionary, and makes what it changes, all or nothing.
-
-        As `objsync.Object.transact`. An async function is run here, with a `Transaction` of this
-        module; any other function in a thread, with an `objsync.Transaction`.
-
-        Cancelled while an async function runs, nothing is changed; cancelled later, its changes may
-        still happen. A function in a thread is not stopped, and its changes happen.
-
-        >>> import asyncio
-        >>> from objsync import aio
-        >>> async def move(t):
-        ...     t["ann"] = await t["ann"] - 30
-        ...     t["bob"] = await t.get("bob", 0) + 30
-        ...     return await t["bob"]
-        >>> async def main():
-        ...     async with aio.DiskObject("data.obj", {"ann": 100}) as d:
-        ...         return await d.transact(move), await d.transact(lambda t: t["ann"])
-        >>> asyncio.run(main())
-        (30, 70)
-        """
-        result: T = await _aio_transaction.transact(self._handle, fn)
-        return result
-
-    # What ends by itself
-
-    def lease(self, ttl: float | timedelta = 10) -> Lease:
-        """A lease, to open with ``await`` or ``async with`` (see `objsync.Object.lease`)."""
-        return Lease(self._handle, ttl)
-
-    def presence(self, key: K, value: V) -> Presence:
-        """``async with d.presence(k, v)``: the key is there for as long as this is connected.
-
-        See `objsync.Object.presence`.
-        """
-        return Presence(self._handle, key, value)
-
-    def lock(
-        self,
-        name: Any,
-        ttl: float | timedelta = 10,
-        timeout: float | timedelta | None = None,
-    ) -> Lock:
-        """A lock by name, for ``async with`` (see `objsync.Object.lock`)."""
-        return Lock(native_leases.lock(self._handle, name, ttl, timeout))
 
     # Others
 
@@ -303,21 +325,33 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
         return Watch(self._handle, callback, _objects.maybe(key), prefix, since)
 
     async def at(self, revision: int) -> Past[K, V]:
-        """The dictionary as it was at a revision, to read (see `objsync.Object.at`)."""
+        """The dictionary as it was at a revision, to read (see `objsync.Object.at`).
+
+        Cancelled: nothing happens.
+        """
         return Past(await _loop.call(native.at, self._handle, revision))
 
     def history(
         self, key: K, *, limit: int | None = 1000, before: int | None = None
     ) -> asyncio.Future[list[Version[K, V]]]:
-        """What `key` was, newest first (see `objsync.Object.history`)."""
+        """What `key` was, newest first (see `objsync.Object.history`).
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native.history, self._handle, key, before, limit)
 
     def sync(self) -> asyncio.Future[int]:
-        """Waits until this process has all that was committed before; how far that is."""
+        """Waits until this process has all that was committed before; how far that is.
+
+        Cancelled: nothing happens.
+        """
         return _loop.call(native.sync, self._handle)
 
     def flush(self) -> asyncio.Future[int]:
-        """Makes what this handle wrote survive a power cut; up to which revision."""
+        """Makes what this handle wrote survive a power cut; up to which revision.
+
+        Cancelled: the disk may be synced all the same.
+        """
         return _loop.call(native.flush, self._handle)
 
     @property
@@ -331,12 +365,18 @@ class Object(Opened, RangeView[K, V], Reads[K, V]):
         return self._handle.last_ack
 
     async def serve(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Makes the store reachable at another address too; returns that address."""
+        """Makes the store reachable at another address too; returns that address.
+
+        Cancelled: it may be served all the same, until the object is closed.
+        """
         host = f"[{host}]" if ":" in host else host
         return await asyncio.to_thread(self._handle._serve, f"{host}:{port}")
 
     async def close(self) -> None:
-        """Closes the handle: started writes are finished, watches end."""
+        """Closes the handle: started writes are finished, watches end.
+
+        Cancelled: it may be closed all the same; call it again to be sure.
+        """
         await asyncio.to_thread(self._handle.close)
 
     async def _close(self) -> None:
@@ -445,3 +485,10 @@ class NetworkObject(Object[K, V]):
             "timeout": timeout,
         }
         super().__init__("target", _settings.target(host, port), settings)
+
+
+def _unopened(kind: type[Object], place: str, settings: Settings) -> Object:
+    """A handle to open as the pickled one was opened."""
+    handle = kind.__new__(kind)
+    Object.__init__(handle, "target" if issubclass(kind, NetworkObject) else "path", place, settings)
+    return handle
