@@ -25,6 +25,13 @@ from programs import DEADLINE_S
 PORTS = ("8080", "8081", "8082", "6379")
 """Each is a free one, the same on all of a page."""
 MACHINES = {"server.example": "127.0.0.1", "0.0.0.0": "127.0.0.1"}
+REDIS = """
+import sys
+from fakeredis import TcpFakeServer
+server = TcpFakeServer(("127.0.0.1", int(sys.argv[1])))
+print("ready")
+server.serve_forever()
+"""
 
 
 class PageError(AssertionError):
@@ -47,12 +54,15 @@ class Page:
         }
         self._python: subprocess.Popen[str] | None = None
         self._shell: Shell | None = None
+        self._redis: subprocess.Popen[str] | None = None
         self.printed: dict[str, str] = {}
         """What each file that was run has printed."""
 
     def run(self, all_of_it: list[Block]) -> None:
         """Runs the blocks in their order."""
         shell = "".join(block.code for block in all_of_it if block.language in ("sh", "console"))
+        if any("redis.Redis(" in block.code for block in all_of_it):
+            self.serve_redis()
         for block in all_of_it:
             if block.not_run is not None:
                 continue
@@ -94,6 +104,14 @@ class Page:
             compare(block, "\n".join(shown), printed)
         return printed
 
+    def serve_redis(self) -> None:
+        """Serves what a page takes for a Redis server."""
+        command = [sys.executable, "-u", "-c", REDIS, self.ports["6379"]]
+        self._redis = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._redis.stdout
+        if self._redis.stdout.readline() != "ready\n":
+            raise PageError("fakeredis does not serve")
+
     def run_python(self, block: Block) -> None:
         if self._python is None:
             self._python = subprocess.Popen(
@@ -123,12 +141,13 @@ class Page:
 
     def close(self) -> None:
         """Ends whatever the page has started."""
-        if self._python is not None:
-            self._python.kill()
-            self._python.wait()
-            for pipe in (self._python.stdin, self._python.stdout):
-                assert pipe
-                pipe.close()
+        for process in (self._python, self._redis):
+            if process is not None:
+                process.kill()
+                process.wait()
+                for pipe in (process.stdin, process.stdout):
+                    if pipe is not None:
+                        pipe.close()
         if self._shell is not None:
             self._shell.close()
 
@@ -138,6 +157,7 @@ class Shell:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
+        self.runs = 0
         self.process = subprocess.Popen(
             ["bash", "-s"], cwd=folder, env=environment, text=True, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -151,7 +171,9 @@ class Shell:
 
     def run(self, code: str, place: str) -> str:
         """Runs commands; what they print, errors too. One that fails is a `PageError`."""
-        script, output = self.folder / ".commands", self.folder / ".output"
+        # What a job prints later goes to the output of the block that started it.
+        self.runs += 1
+        script, output = self.folder / f".commands-{self.runs}", self.folder / f".output-{self.runs}"
         script.write_text(code)
         self._say(f"source '{script}' >'{output}' 2>&1 </dev/null; echo done")
         assert self.process.stdout
