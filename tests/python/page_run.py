@@ -92,6 +92,7 @@ class Page:
 
     def run_file(self, block: Block) -> str:
         """Runs a file by itself, and compares what it prints with the `# ->` in it."""
+        assert block.title
         done = subprocess.run(
             [sys.executable, block.title], cwd=self.folder, env=self.environment,
             capture_output=True, text=True, timeout=DEADLINE_S,
