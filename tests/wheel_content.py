@@ -57,12 +57,13 @@ def main(wheel: Path) -> None:
     assert floors, f"{wheel.name} is for this machine's own Linux alone"
     with zipfile.ZipFile(wheel) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-        program = next(info for info in archive.infolist() if info.filename.endswith("scripts/objsync"))
+        modes = {info.filename: info.external_attr >> 16 for info in archive.infolist()}
     for wanted in WANTED:
         assert any(re.fullmatch(wanted, name) for name in files), f"no {wanted} in {sorted(files)}"
     strays = [name for name in files if re.search(r"\.rs$|__pycache__|\.pyc$|/tests?/", name)]
     assert not strays, f"these are for nobody who installs it: {strays}"
-    assert (program.external_attr >> 16) & 0o111, "the program cannot be run"
+    program = next(name for name in files if name.endswith("scripts/objsync"))
+    assert modes[program] & 0o111, "the program cannot be run"
 
     licences = next(data.decode() for name, data in files.items() if name.endswith("/THIRD-PARTY"))
     missing = [crate for crate in CRATES if not re.search(rf"^{crate} \d", licences, re.M)]
