@@ -17,13 +17,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX
 
-.PHONY: help run test test-rust test-python campaign sim simnet mutations compat-store bench install-dist \
-    install-dev tools clean
+.PHONY: help run test test-rust test-python campaign sim simnet mutations compat-store bench docs wheel \
+    wheel-test install-dist install-dev tools clean
 
 help:
 	@echo "make run     build everything into $(VENV) and serve on port $(PORT)"
 	@echo "make test    build everything and pass every test"
 	@echo "make bench   our own figures, as a table and JSON"
+	@echo "make docs    the documentation as a site, in $(TARGET)/site"
+	@echo "make wheel   the Python package for any Linux, with the program in it, in $(TARGET)/wheels/manylinux"
+	@echo "make wheel-test    that, installed and run where there is nothing else"
 	@echo "make campaign      processes killed, stopped and cut off, ROUNDS=$(ROUNDS) times"
 	@echo "make sim           stores simulated with faults, SEEDS=$(SEEDS) of them"
 	@echo "make simnet        peers simulated over a bad network, PEER_SEEDS=$(PEER_SEEDS) of each kind"
@@ -66,6 +69,25 @@ mutations:
 bench: install-dist
 	cargo build --locked --profile dist -p objsync-benches
 	PATH="$(CURDIR)/$(BIN):$$PATH" benches/run $(BENCH_ARGS)
+
+docs: $(BIN)/.docs
+	docs/build $(BIN)/python $(TARGET)/site
+
+$(BIN)/.docs: docs/requirements.txt | tools
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+# One wheel for every Python from 3.11 on and every Linux with a glibc of 2.17 or later: zig links it
+# against that one's symbols.
+wheel: $(BIN)/.wheel
+	pybind/wheel $(BIN) $(TARGET)
+
+wheel-test: wheel
+	tests/wheel $(BIN) $(TARGET)/wheels/manylinux
+
+$(BIN)/.wheel: pybind/requirements.txt | tools
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r $<
+	touch $@
 
 # The program and the wheel as users get them, and as tests get them. Both kinds go to the same
 # place; whichever is asked for last is there.

@@ -14,3 +14,8 @@ pub mod tree;
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]
 pub struct Readme;
+
+/// The Rust of the page on Rust, run as documentation tests.
+#[doc = include_str!("../../docs/how-to/rust.md")]
+#[cfg(doctest)]
+pub struct HowToRust;
