@@ -12,6 +12,7 @@
 //! | [`key`] | what may be a key, and its bytes, whose order is key order |
 //! | [`value`] | what may be a value, and its MessagePack payload |
 //! | [`bigint`] | integers of any size |
+//! | [`cut`] | where a large value is cut into chunks |
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
@@ -23,6 +24,7 @@
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
+pub mod cut;
 pub mod digest;
 pub mod effect;
 pub mod error;

@@ -11,8 +11,10 @@
 //! | `encode.rs` | a value, or any serde type, to a payload |
 //! | `decode.rs` | a payload to a value: every length is checked, nesting is bounded |
 //! | `elements.rs` | lists and sets taken apart and put together without decoding |
+//! | `content.rs` | where the raw content of a payload begins |
 //! | `inspect.rs` | what can be told of a payload without decoding it |
 
+mod content;
 mod decode;
 pub mod elements;
 mod encode;
@@ -33,6 +35,7 @@ use crate::stored::PAYLOAD_BYTES_MAX;
 
 pub use decode::{decode, from_payload};
 pub use encode::{encode, to_payload};
+pub use content::content_start;
 pub use inspect::{check, check_element, int_payload, type_name};
 pub use moment::{Date, DateTime, Time, TimeDelta, Zone};
 
