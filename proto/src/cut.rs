@@ -13,12 +13,15 @@ use std::str::FromStr;
 
 use fastcdc::v2020::FastCDC;
 
-/// Bytes of a chunk that is cut without looking at its content.
-pub const CUT_BYTES: usize = 64 << 10;
+use crate::chunk::Cutter;
+use crate::limits::CHUNK_BYTES;
+
 /// Least bytes of a chunk that is cut by its content, unless it is the last.
-pub const CUT_BYTES_MIN: usize = 16 << 10;
+const CUT_BYTES_MIN: usize = 16 << 10;
 /// Most bytes of a chunk that is cut by its content.
-pub const CUT_BYTES_MAX: usize = 256 << 10;
+const CUT_BYTES_MAX: usize = 256 << 10;
+/// The variant of the algorithm: `v2020` of `fastcdc`, normalization 1.
+const VARIANT: u8 = 1;
 
 /// How a large value is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -41,11 +44,28 @@ impl Chunking {
         }
     }
 
+    /// How a root says it.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "all are below 1 MiB")]
+    pub fn cutter(self) -> Cutter {
+        match self {
+            Self::Fixed => Cutter::Fixed {
+                bytes: CHUNK_BYTES as u32,
+            },
+            Self::Content => Cutter::FastCdc {
+                variant: VARIANT,
+                bytes_min: CUT_BYTES_MIN as u32,
+                bytes_average: CHUNK_BYTES as u32,
+                bytes_max: CUT_BYTES_MAX as u32,
+            },
+        }
+    }
+
     /// Most bytes of one chunk.
     #[must_use]
     pub fn bytes_max(self) -> usize {
         match self {
-            Self::Fixed => CUT_BYTES,
+            Self::Fixed => CHUNK_BYTES,
             Self::Content => CUT_BYTES_MAX,
         }
     }
@@ -60,7 +80,7 @@ impl Chunking {
         let window = &bytes[..bytes.len().min(self.bytes_max())];
         Some(match self {
             Self::Fixed => window.len(),
-            Self::Content => FastCDC::new(window, CUT_BYTES_MIN, CUT_BYTES, CUT_BYTES_MAX)
+            Self::Content => FastCDC::new(window, CUT_BYTES_MIN, CHUNK_BYTES, CUT_BYTES_MAX)
                 .next()
                 .map_or(window.len(), |chunk| chunk.length),
         })

@@ -14,6 +14,8 @@
 //! | [`bigint`] | integers of any size |
 //! | [`cut`] | where a large value is cut into chunks |
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
+//! | [`chunk`] | the pieces of a large value, and the tree over them |
+//! | [`stored_chunks`] | how the store keeps a value whose content lies in chunks |
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
 //! | [`lease`] | how leases, times to live and locks stand in the store |
@@ -25,6 +27,7 @@
 
 pub mod bigint;
 pub mod cut;
+pub mod chunk;
 pub mod digest;
 pub mod effect;
 pub mod error;
@@ -39,5 +42,6 @@ pub mod operation;
 pub mod replica;
 pub mod session;
 pub mod stored;
+pub mod stored_chunks;
 pub mod value;
 pub mod wire;

@@ -176,6 +176,35 @@ pub const PAST_READS_IN_FLIGHT_MAX: usize = 4;
 /// Most revisions of the past that are being opened for peers at once; more wait for their turn.
 pub const PASTS_OPENING_MAX: usize = 2;
 
+/// Bytes of content from which on it is put into chunks, and of each chunk but the last, unless the
+/// content is cut by what it holds.
+pub const CHUNK_BYTES: usize = 64 << 10;
+/// Most plain bytes of a chunk, however it is cut.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Most chunks or nodes that a value names itself.
+pub const ROOT_CHILDREN_MAX: usize = 64;
+/// Most chunks or nodes that a node names.
+pub const NODE_CHILDREN_MAX: usize = 1_024;
+/// Most levels of nodes between a value and its chunks.
+pub const CHUNK_DEPTH_MAX: u8 = 3;
+/// Longest content of a value in chunks.
+pub const CONTENT_BYTES_MAX: u64 = 1 << 44;
+/// Longest payload of a value in chunks that is read as one value; a longer one is read in pieces.
+pub const PAYLOAD_BYTES_WHOLE_MAX: u64 = u32::MAX as u64;
+/// Values in chunks up to this many bytes are fetched ahead by a peer that holds the dictionary;
+/// larger ones when they are read.
+pub const CONTENT_BYTES_AHEAD_MAX: u64 = 4 << 20;
+/// Longest part of a value in chunks that stands before its content.
+pub const CHUNK_HEAD_BYTES_MAX: usize = 4 << 10;
+/// Most ids in one request about chunks, and most missing ones that are named in an answer.
+pub const CHUNKS_ASKED_MAX: usize = 1_024;
+/// Longest frame of an upload of chunks, or of chunks that are fetched, unless one alone is longer.
+pub const CHUNK_FRAME_BYTES: usize = 256 << 10;
+/// Longest frame of an upload: one chunk of any size, or several, and room for what stands beside.
+pub const CHUNK_FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX + CHUNK_FRAME_BYTES;
+/// Most uploads of one connection at once.
+pub const UPLOADS_MAX: usize = 8;
+
 /// A peer sends something at least this often.
 pub const KEEP_ALIVE_MS: u64 = 1_000;
 /// A connection on which nothing was heard for this long is dead.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::effect::Change;
 use crate::evaluate::{CHANGE_OVERHEAD_BYTES, change_bytes};
-use crate::ids::{LeaseId, Revision};
+use crate::ids::{ChunkId, LeaseId, Revision};
 use crate::wire::KeyRange;
 
 /// A request to change a dictionary. Keys are encoded keys, values are stored values.
@@ -255,6 +255,11 @@ pub enum Outcome {
         /// The name of the lock, as an encoded key.
         name: Bytes,
     },
+    /// Not done: chunks that its values name are not there.
+    NeedChunks {
+        /// Which, at most `limits::CHUNKS_ASKED_MAX` of them.
+        ids: Vec<ChunkId>,
+    },
 }
 
 crate::numbered::serde_numbered!(Operation {
@@ -290,4 +295,5 @@ crate::numbered::serde_numbered!(Outcome {
     6 => Conflict { key: key, revision: revision },
     7 => Outdated { oldest: oldest },
     8 => Fenced { name: name },
+    16 => NeedChunks { ids: ids },
 });

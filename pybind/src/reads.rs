@@ -125,6 +125,10 @@ fn told(py: Python<'_>, done: Done) -> PyResult<Object<'_>> {
             let text = "the transaction was not done: its lock was lost";
             return Err(errors::of_kind(py, ErrorKind::Conflict, text.to_owned()));
         }
+        Outcome::NeedChunks { .. } => {
+            let text = "the write was not done: chunks of its value had not arrived";
+            return Err(errors::of_kind(py, ErrorKind::Unavailable, text.to_owned()));
+        }
     };
     records::outcome(py, value, done.ack)
 }

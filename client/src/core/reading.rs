@@ -45,6 +45,7 @@ impl Core {
                 | Outcome::Conflict { .. }
                 | Outcome::Outdated { .. }
                 | Outcome::Fenced { .. }
+                | Outcome::NeedChunks { .. }
         );
         if is_quiet {
             self.note_quiet(ack.revision);

@@ -304,7 +304,8 @@ impl Reading {
             | Feed::Body(_)
             | Feed::Install(_)
             | Feed::Piece(_)
-            | Feed::Reached { .. } => {}
+            | Feed::Reached { .. }
+            | Feed::Chunks(_) => {}
         }
         Ok(())
     }

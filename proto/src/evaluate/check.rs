@@ -12,7 +12,7 @@ use crate::limits::{
     TRANSACTION_FENCES_MAX, TRANSACTION_RANGES_MAX, TRANSACTION_READS_MAX, TTL_MS_MAX,
 };
 use crate::operation::{Fence, KeyRead, Operation, Patch};
-use crate::stored;
+use crate::stored_chunks;
 use crate::value;
 use crate::wire::KeyRange;
 
@@ -88,8 +88,7 @@ pub(super) fn ended_fits(ended: &[(NamespaceId, Change)]) -> Result<(), Failure>
 fn check_change(key: &[u8], value: Option<&Bytes>) -> Result<(), Failure> {
     key::check(key).map_err(|error| invalid(error.to_string()))?;
     let Some(value) = value else { return Ok(()) };
-    stored::check(value)
-        .map(drop)
+    stored_chunks::check(value)
         .map_err(|error| invalid(format!("value of key {}: {error}", key::describe(key))))
 }
 

@@ -333,5 +333,6 @@ fn frame_name(frame: &Feed) -> &'static str {
         Feed::Frames(_) | Feed::Body(_) => "frames of the log",
         Feed::Install(_) | Feed::Piece(_) => "a snapshot's file",
         Feed::Reached { .. } => "how far the source is",
+        Feed::Chunks(_) => "chunks",
     }
 }

@@ -26,6 +26,7 @@ impl Recorded {
         let text = match &self.result {
             Err(failure) => failure.message.len(),
             Ok(Outcome::Conflict { key, .. } | Outcome::Fenced { name: key }) => key.len(),
+            Ok(Outcome::NeedChunks { ids }) => size_of_val(&ids[..]),
             Ok(_) => 0,
         };
         size_of::<(Sequence, Self)>() + text

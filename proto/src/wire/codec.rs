@@ -10,7 +10,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
-use super::{Feed, ToOwner, ToPeer, Write};
+use super::{Feed, ToOwner, ToPeer, Upload, Write};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{Durability, Sequence};
 use crate::limits::FRAME_BYTES_MAX;
@@ -51,8 +51,12 @@ types! {
     feed_type {
         START = 0, RESUME = 1, RESET = 2, ENTRIES = 3, COMPLETE = 4, EVENTS = 5, BOOKMARK = 6,
         BARRIER = 7, FAILED = 8, COMPARE = 9, REPLACE = 10, GAP = 11, SKIP = 12, FRAMES = 13,
-        BODY = 14, INSTALL = 15, PIECE = 16, REACHED = 17,
+        BODY = 14, INSTALL = 15, PIECE = 16, REACHED = 17, CHUNKS = 24,
     }
+}
+types! {
+    /// Type bytes of [`Upload`].
+    upload_type { START = 0, CHUNKS = 1 }
 }
 
 /// Why bytes are no frame. The connection they came on cannot go on.
@@ -97,7 +101,7 @@ impl FrameError {
     }
 }
 
-/// A message that is sent as a frame: [`ToOwner`], [`ToPeer`] or [`Feed`].
+/// A message that is sent as a frame: [`ToOwner`], [`ToPeer`], [`Feed`] or [`Upload`].
 pub trait Message: body::Body {}
 
 mod body {
@@ -383,6 +387,7 @@ impl Body for Feed {
             Self::Install(_) => feed_type::INSTALL,
             Self::Piece(_) => feed_type::PIECE,
             Self::Reached { .. } => feed_type::REACHED,
+            Self::Chunks(_) => feed_type::CHUNKS,
         }
     }
 
@@ -398,6 +403,7 @@ impl Body for Feed {
             Self::Frames(frames) => frames.put(out),
             Self::Install(start) => start.put(out),
             Self::Body(bytes) | Self::Piece(bytes) => bytes.put(out),
+            Self::Chunks(records) => records.put(out),
             Self::Events(events) => events.put(out),
             Self::Barrier { id, position } => {
                 put_array(out, 2);
@@ -468,6 +474,36 @@ impl Body for Feed {
             feed_type::REACHED => Self::Reached {
                 position: Field::take(reader)?,
             },
+            feed_type::CHUNKS => Self::Chunks(Field::take(reader)?),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+impl Message for Upload {}
+
+impl Body for Upload {
+    fn frame_type(&self) -> u8 {
+        match self {
+            Self::Start { .. } => upload_type::START,
+            Self::Chunks(_) => upload_type::CHUNKS,
+        }
+    }
+
+    fn put_body(&self, out: &mut BytesMut) {
+        match self {
+            Self::Start { upload } => upload.put(out),
+            Self::Chunks(records) => records.put(out),
+        }
+    }
+
+    #[allow(private_interfaces, reason = "not reachable from outside")]
+    fn take_body(frame_type: u8, reader: &mut Reader) -> Result<Option<Self>, Malformed> {
+        Ok(Some(match frame_type {
+            upload_type::START => Self::Start {
+                upload: Field::take(reader)?,
+            },
+            upload_type::CHUNKS => Self::Chunks(Field::take(reader)?),
             _ => return Ok(None),
         }))
     }

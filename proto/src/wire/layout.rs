@@ -4,15 +4,16 @@ use bytes::{BufMut, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
 use super::{
-    CopyPlace, Digest, Entry, Event, FollowStatus, Gap, Grant, Held, Hello, IndexBuild,
+    ChunkPlace, CopyPlace, Digest, Entry, Event, FollowStatus, Gap, Grant, Held, Hello, IndexBuild,
     InstallStart, KeyRange, LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply, Request,
     Version, Welcome, Write,
 };
+use crate::chunk::record::ChunkRecord;
 use crate::effect::{Cause, Change};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{
-    Ack, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position,
-    Revision, Sequence, SessionId, StoreId,
+    Ack, ChunkId, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey,
+    Position, Revision, Sequence, SessionId, StoreId,
 };
 use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
 
@@ -31,6 +32,7 @@ macro_rules! transparent {
     )*};
 }
 transparent!(
+    ChunkId,
     StoreId,
     EpochName,
     Revision,
@@ -87,6 +89,8 @@ record! {
     PartialSnapshot { revision, total_bytes, head_crc, held_bytes }
     InstallStart { position, segment, next, total_bytes, head_crc, start }
     LogFrame { kind, skippable, index, epoch, first, count, time_ms, body_bytes, body_crc, body }
+    ChunkRecord { id, kind, codec, plain_bytes, payload }
+    ChunkPlace { id, level, offset }
     FollowStatus { source, is_connected, source_revision, revision, behind_ms, trouble }
 }
 
@@ -174,6 +178,7 @@ numbered!(Outcome {
     6 => Conflict { key: key, revision: revision },
     7 => Outdated { oldest: oldest },
     8 => Fenced { name: name },
+    16 => NeedChunks { ids: ids },
 });
 
 numbered!(Request {
@@ -202,6 +207,9 @@ numbered!(Request {
     28 => OnBehalf { peer: peer, session: session },
     29 => Replicate { subscription: subscription, since: since, partial: partial },
     30 => Following {},
+    40 => MissingChunks { key: key, ids: ids },
+    41 => EndUpload { upload: upload, count: count },
+    42 => FetchChunks { subscription: subscription, key: key, revision: revision, places: places },
 } unknown => Unknown);
 
 numbered!(Reply {
@@ -219,6 +227,7 @@ numbered!(Reply {
     11 => Outcome { 0: result },
     24 => Acting { may_write: may_write, session_known: session_known },
     25 => Following { 0: status },
+    40 => MissingChunks { ids: ids },
 });
 
 impl Field for Cause {

@@ -4,6 +4,7 @@
 //! one-way stream from the owner for each subscription; and one-way bulk streams for fetches, both
 //! carrying [`Feed`]. A frame is: length of the rest as a varint, one type byte, a MessagePack body.
 
+mod chunks;
 pub mod codec;
 mod difference;
 pub mod event;
@@ -15,13 +16,16 @@ mod status;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::chunk::record::ChunkRecord;
 use crate::effect::{Cause, Change};
 use crate::error::Failure;
 use crate::ids::{
-    Ack, Durability, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision, Sequence, SessionId,
+    Ack, ChunkId, Durability, LeaseId, NamespaceId, Origin, PeerKey, Position, Revision, Sequence,
+    SessionId,
 };
 use crate::operation::{Operation, Outcome};
 
+pub use chunks::{ChunkPlace, Upload, record_bytes};
 pub use difference::{DIGEST_HASH_BYTES, Digest, Gap, Held};
 pub use replicate::{CopyPlace, FollowStatus, InstallStart, LogFrame, PartialSnapshot};
 pub use status::{IndexBuild, LeaseStatus, OwnerInfo, OwnerStatus};
@@ -232,6 +236,35 @@ pub enum Request {
     },
     /// How far a follower is behind its source; answered by [`Reply::Following`].
     Following,
+    /// Which of these chunks the owner lacks, as far as this peer may know; those that it has are
+    /// kept for this connection. Answered by [`Reply::MissingChunks`].
+    MissingChunks {
+        /// The key that they are meant for: what its present value names is known to who may read
+        /// it.
+        key: Bytes,
+        /// At most `limits::CHUNKS_ASKED_MAX`.
+        ids: Vec<ChunkId>,
+    },
+    /// Answered by [`Reply::Done`] once an upload has brought so many chunks, all of them are
+    /// durable, and they are kept for this connection.
+    EndUpload {
+        /// Which.
+        upload: u64,
+        /// Chunks and nodes that were sent in it.
+        count: u64,
+    },
+    /// Send chunks and nodes of a value, on a bulk stream: [`Feed::Chunks`] with those that are
+    /// there and that this peer may read, and [`Feed::Complete`]. Answered by [`Reply::Done`].
+    FetchChunks {
+        /// Chosen by the client, not in use on this connection; shares numbers with subscriptions.
+        subscription: u64,
+        /// The key of the value.
+        key: Bytes,
+        /// The revision that wrote the value.
+        revision: Revision,
+        /// At most `limits::CHUNKS_ASKED_MAX`.
+        places: Vec<ChunkPlace>,
+    },
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {
@@ -370,6 +403,11 @@ pub enum Reply {
     },
     /// How far a follower is behind its source; none from an owner.
     Following(Option<FollowStatus>),
+    /// Chunks to be uploaded.
+    MissingChunks {
+        /// Those of the ids asked for, in their order.
+        ids: Vec<ChunkId>,
+    },
 }
 
 /// From the owner to a subscriber or fetcher, on a one-way stream.
@@ -450,6 +488,8 @@ pub enum Feed {
         /// How far the source is.
         position: Position,
     },
+    /// Chunks and nodes that were asked for, or that the frames which follow name.
+    Chunks(Vec<ChunkRecord>),
 }
 
 /// A key and its value.

@@ -31,6 +31,7 @@ const NOT_LOCKED: u8 = 8;
 const CONFLICT: u8 = 9;
 const OUTDATED: u8 = 10;
 const FENCED: u8 = 11;
+const NEED_CHUNKS: u8 = 16;
 
 /// Builds one frame in a buffer that is used again for the next.
 pub struct BatchBuilder {
@@ -186,6 +187,11 @@ pub(crate) fn put_result(buffer: &mut Vec<u8>, result: &Result<Outcome, Failure>
             put_varint(buffer, name.len() as u64);
             buffer.extend_from_slice(name);
         }
+        Ok(Outcome::NeedChunks { ids }) => {
+            buffer.push(NEED_CHUNKS);
+            put_varint(buffer, ids.len() as u64);
+            ids.iter().for_each(|id| buffer.extend_from_slice(&id.0));
+        }
         Err(failure) => {
             buffer.push(FAILED);
             buffer.push(failure.kind.number());
@@ -217,6 +223,9 @@ pub(crate) fn take_result(
         },
         FENCED => Outcome::Fenced {
             name: reader.sized()?,
+        },
+        NEED_CHUNKS => Outcome::NeedChunks {
+            ids: take_ids(reader)?,
         },
         FAILED => {
             let kind = ErrorKind::from_number(reader.byte()?);
@@ -288,13 +297,7 @@ fn take_transaction(
 fn take_effect(reader: &mut BytesReader<'_>) -> Result<Effect, Malformed> {
     let surface = SurfaceId(reader.number()?);
     let namespace = NamespaceId(reader.number()?);
-    let count = reader.number::<usize>()?;
-    if count > reader.remaining() / size_of::<ChunkId>() {
-        return Err(Malformed("a length past the end"));
-    }
-    let chunks = (0..count)
-        .map(|_| reader.array().map(ChunkId))
-        .collect::<Result<_, _>>()?;
+    let chunks = take_ids(reader)?;
     let body = reader.sized()?;
     Ok(Effect {
         surface,
@@ -302,4 +305,12 @@ fn take_effect(reader: &mut BytesReader<'_>) -> Result<Effect, Malformed> {
         chunks,
         body,
     })
+}
+
+fn take_ids(reader: &mut BytesReader<'_>) -> Result<Vec<ChunkId>, Malformed> {
+    let count = reader.number::<usize>()?;
+    if count > reader.remaining() / size_of::<ChunkId>() {
+        return Err(Malformed("a length past the end"));
+    }
+    (0..count).map(|_| reader.array().map(ChunkId)).collect()
 }

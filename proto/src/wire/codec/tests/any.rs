@@ -6,17 +6,18 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use crate::chunk::record::ChunkRecord;
 use crate::effect::{Cause, Change};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{
-    Ack, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey, Position,
-    Revision, Sequence, SessionId, StoreId,
+    Ack, ChunkId, Durability, Epoch, EpochName, FrameIndex, LeaseId, NamespaceId, Origin, PeerKey,
+    Position, Revision, Sequence, SessionId, StoreId,
 };
 use crate::operation::{Fence, KeyRead, Operation, Outcome, Patch};
 use crate::wire::{
-    CopyPlace, Digest, Entry, Event, Feed, FollowStatus, Gap, Grant, Held, Hello, IndexBuild,
-    InstallStart, KeyRange, LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply, Request,
-    ToOwner, ToPeer, Version, Welcome, Write,
+    ChunkPlace, CopyPlace, Digest, Entry, Event, Feed, FollowStatus, Gap, Grant, Held, Hello,
+    IndexBuild, InstallStart, KeyRange, LeaseStatus, LogFrame, OwnerStatus, PartialSnapshot, Reply,
+    Request, ToOwner, ToPeer, Upload, Version, Welcome, Write,
 };
 
 pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
@@ -200,6 +201,7 @@ pub(super) fn request() -> BoxedStrategy<Request> {
         follow_request(),
         lease_request(),
         difference_request(),
+        chunk_request(),
     ]
     .boxed()
 }
@@ -409,6 +411,7 @@ pub(super) fn outcome() -> BoxedStrategy<Outcome> {
         (bytes(), revision()).prop_map(|(key, revision)| Outcome::Conflict { key, revision }),
         revision().prop_map(|oldest| Outcome::Outdated { oldest }),
         bytes().prop_map(|name| Outcome::Fenced { name }),
+        vec(chunk(), 0..5).prop_map(|ids| Outcome::NeedChunks { ids }),
     ]
     .boxed()
 }
@@ -473,6 +476,7 @@ pub(super) fn reply() -> BoxedStrategy<Reply> {
             session_known,
         }),
         option::of(follow_status()).prop_map(Reply::Following),
+        vec(chunk(), 0..5).prop_map(|ids| Reply::MissingChunks { ids }),
         lease_reply(),
     ]
     .boxed()
@@ -559,6 +563,52 @@ pub(super) fn entry() -> impl Strategy<Value = Entry> {
     })
 }
 
+fn chunk() -> impl Strategy<Value = ChunkId> {
+    any::<[u8; 32]>().prop_map(ChunkId)
+}
+
+pub(super) fn chunk_record() -> impl Strategy<Value = ChunkRecord> {
+    (chunk(), any::<[u8; 2]>(), any::<u32>(), bytes()).prop_map(
+        |(id, [kind, codec], plain_bytes, payload)| ChunkRecord {
+            id,
+            kind,
+            codec,
+            plain_bytes,
+            payload,
+        },
+    )
+}
+
+pub(super) fn chunk_place() -> impl Strategy<Value = ChunkPlace> {
+    (chunk(), any::<u8>(), number()).prop_map(|(id, level, offset)| ChunkPlace {
+        id,
+        level,
+        offset,
+    })
+}
+
+fn chunk_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        (bytes(), vec(chunk(), 0..5)).prop_map(|(key, ids)| Request::MissingChunks { key, ids }),
+        (number(), number()).prop_map(|(upload, count)| Request::EndUpload { upload, count }),
+        (number(), bytes(), revision(), vec(chunk_place(), 0..5)).prop_map(
+            |(subscription, key, revision, places)| Request::FetchChunks {
+                subscription,
+                key,
+                revision,
+                places,
+            }
+        ),
+    ]
+}
+
+pub(super) fn upload() -> impl Strategy<Value = Upload> {
+    prop_oneof![
+        number().prop_map(|upload| Upload::Start { upload }),
+        vec(chunk_record(), 0..4).prop_map(Upload::Chunks),
+    ]
+}
+
 pub(super) fn feed() -> impl Strategy<Value = Feed> {
     prop_oneof![
         number().prop_map(|subscription| Feed::Start { subscription }),
@@ -586,5 +636,6 @@ pub(super) fn feed() -> impl Strategy<Value = Feed> {
         install_start().prop_map(Feed::Install),
         bytes().prop_map(Feed::Piece),
         position().prop_map(|position| Feed::Reached { position }),
+        vec(chunk_record(), 0..4).prop_map(Feed::Chunks),
     ]
 }

@@ -15,7 +15,7 @@ use crate::operation::Outcome;
 use crate::wire::{Entry, Event, Hello, Reply, Request, event};
 use any::{
     ack, any_event, durability, entry, failure, feed, grant, number, operation, outcome, position,
-    range, status, to_owner, to_peer,
+    range, status, to_owner, to_peer, upload,
 };
 
 fn encoded<M: Message>(message: &M) -> BytesMut {
@@ -58,8 +58,9 @@ proptest! {
     #[test]
     fn messages_come_back_from_pieces_of_any_length(
         to_owner in vec(to_owner(), 0..4), to_peer in vec(to_peer(), 0..4),
-        feed in vec(feed(), 0..4), piece in 1..400_usize,
+        feed in vec(feed(), 0..4), upload in vec(upload(), 0..4), piece in 1..400_usize,
     ) {
+        comes_back(&upload, piece);
         comes_back(&to_owner, piece);
         comes_back(&to_peer, piece);
         comes_back(&feed, piece);
@@ -123,6 +124,7 @@ proptest! {
             let _ = decode::<Feed>(&mut input, FRAME_BYTES_MAX);
         }
         let _ = decode::<Feed>(&mut BytesMut::from(&garbage[..]), FRAME_BYTES_MAX);
+        let _ = decode::<Upload>(&mut BytesMut::from(&garbage[..]), FRAME_BYTES_MAX);
     }
 
     #[test]
@@ -144,7 +146,12 @@ proptest! {
 
 #[test]
 fn types_are_numbered_in_the_order_of_the_variants() {
-    for types in [to_owner_type::ALL, to_peer_type::ALL, feed_type::ALL] {
+    for types in [
+        to_owner_type::ALL,
+        to_peer_type::ALL,
+        feed_type::ALL,
+        upload_type::ALL,
+    ] {
         // Numbers between may be set aside for others.
         assert!(types.is_sorted_by(|before, after| before.0 < after.0));
         for (number, name) in types {

@@ -19,7 +19,7 @@ use crate::limits::{
     SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSION_RESULTS_MAX,
 };
 use crate::operation::{Operation, Outcome, Patch};
-use crate::wire::codec::{feed_type, to_owner_type, to_peer_type};
+use crate::wire::codec::{feed_type, to_owner_type, to_peer_type, upload_type};
 use crate::wire::fields::Field;
 use crate::wire::{
     Digest, Event, Feed, Gap, Hello, IndexBuild, Reply, Request, ToOwner, ToPeer, Version, Welcome,
@@ -91,6 +91,7 @@ fn type_bytes_are_those_of_the_page() {
         ("### Types of `ToOwner`", to_owner_type::ALL),
         ("### Types of `ToPeer`", to_peer_type::ALL),
         ("### Types of `Feed`", feed_type::ALL),
+        ("### Types of `Upload`", upload_type::ALL),
     ] {
         let expected: Vec<_> = types
             .iter()
@@ -198,10 +199,12 @@ fn structs_have_as_many_fields_as_the_page_says() {
         ("LeaseStatus", fields(&sample(any::lease_status()))),
         ("Digest", fields(&sample(any::digest()))),
         ("Gap", fields(&sample(any::gap()))),
+        ("ChunkRecord", fields(&sample(any::chunk_record()))),
+        ("ChunkPlace", fields(&sample(any::chunk_place()))),
     ] {
         assert_eq!(found, on_page(name), "{name}");
     }
-    assert_eq!(rows.len(), 27, "every struct of the page is compared");
+    assert_eq!(rows.len(), 29, "every struct of the page is compared");
 }
 
 #[test]
