@@ -13,6 +13,7 @@
 mod feed_task;
 mod greet;
 mod local;
+mod upload;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::replica::DigestCursor;
 use objsync_proto::wire::codec;
-use objsync_proto::wire::{Held, Reply, Request, ToOwner, ToPeer, Welcome};
+use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Welcome};
 use objsync_server::closing;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -235,6 +236,15 @@ impl Connection<'_> {
         while let Some((wanted, sink)) = self.calls.feeds.pop_front() {
             self.open_feed(wanted, sink);
         }
+        while let Some((records, sent)) = self.calls.uploads.pop_front() {
+            let upload = upload::send(
+                self.quic.clone(),
+                self.core.large.upload_number(),
+                records,
+                sent,
+            );
+            self.tasks.spawn(upload);
+        }
         if self.output.len() < OUTPUT_BYTES_MAX {
             self.calls
                 .transmit(&self.core.replica, &mut self.output, OUTPUT_BYTES_MAX);
@@ -360,29 +370,7 @@ impl Connection<'_> {
     fn open_feed(&mut self, wanted: FeedWanted, sink: FeedSink) {
         self.feed_count += 1;
         let subscription = self.feed_count;
-        let range = wanted.range.clone();
-        let request = match wanted.what {
-            FeedKind::Entries { reverse, at: None } => Request::Fetch {
-                subscription,
-                range,
-                reverse,
-            },
-            FeedKind::Entries {
-                reverse,
-                at: Some(revision),
-            } => Request::FetchAt {
-                subscription,
-                range,
-                reverse,
-                revision,
-            },
-            FeedKind::Changes(since) => Request::Follow {
-                subscription,
-                range,
-                since,
-                held: Held::Nothing,
-            },
-        };
+        let request = wanted.request(subscription);
         lock(&self.feeds).insert(subscription, (sink, wanted));
         self.ask(subscription, request);
     }

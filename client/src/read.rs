@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use objsync_proto::ids::Revision;
 use objsync_proto::wire::{Reply, Request};
 
 use crate::core::Core;
@@ -47,8 +48,8 @@ pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
             Found::Known(value) => return Ok(value),
             Found::Wait => core.readable().await?,
             Found::Ask => {
-                return match core.request(Request::Get { key }).await? {
-                    Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+                return match core.request(Request::Get { key: key.clone() }).await? {
+                    Reply::Entry { entry, .. } => opened(&key, entry),
                     other => Err(unexpected_reply(&other)),
                 };
             }
@@ -77,10 +78,16 @@ pub(crate) async fn get_within(
         // The owner does not have it yet.
         return Ok(queued);
     }
-    match core.request(Request::Get { key }).await? {
-        Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+    match core.request(Request::Get { key: key.clone() }).await? {
+        Reply::Entry { entry, .. } => opened(&key, entry),
         other => Err(unexpected_reply(&other)),
     }
+}
+
+fn opened(key: &[u8], entry: Option<(Bytes, Revision)>) -> Result<Option<Bytes>> {
+    entry
+        .map(|(value, revision)| open(key, revision, value))
+        .transpose()
 }
 
 /// How many keys there are.

@@ -26,8 +26,8 @@
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
-pub mod cut;
 pub mod chunk;
+pub mod cut;
 pub mod digest;
 pub mod effect;
 pub mod error;

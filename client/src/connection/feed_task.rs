@@ -95,7 +95,7 @@ impl FeedTask {
         let wanted = lock(&self.feeds).get(&subscription).cloned();
         if let Some((sink, wanted)) = wanted {
             while let Ok(Some(feed)) = self.next().await {
-                let feed = match (feed, wanted.what) {
+                let feed = match (feed, &wanted.what) {
                     // From here on the positions are those of this owner's epoch.
                     (Feed::Resume, FeedKind::Changes(since)) => Feed::Bookmark {
                         position: Position {

@@ -9,11 +9,11 @@ use objsync_proto::wire::KeyRange;
 use super::{Dict, Stamp};
 use crate::core::Core;
 use crate::error::Result;
+use crate::large::{is_folded, unfolded};
 use crate::past::Past;
 use crate::pending::Pending;
 use crate::read;
 use crate::scan::Scan;
-use crate::wait::block_on;
 
 impl Dict {
     /// The payload under a key. Local memory, or a round trip where the replica does not hold it;
@@ -23,13 +23,10 @@ impl Dict {
     /// `Unavailable` when a round trip is needed and nobody answers, `Closed`, `Interrupted`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let core = self.core()?;
-        if let Some(found) = read::at_once(core, key)? {
-            return Ok(found);
+        match read::at_once(core, key)? {
+            Some(found) if !is_folded(core, found.as_ref()) => Ok(found),
+            _ => self.fetch(key).wait(),
         }
-        block_on(
-            &core.config.what,
-            read::get(Arc::clone(core), Bytes::copy_from_slice(key)),
-        )?
     }
 
     /// As [`Dict::get`], awaitable.
@@ -38,13 +35,7 @@ impl Dict {
             Ok(core) => core,
             Err(error) => return Pending::ready(Err(error)),
         };
-        match read::at_once(core, key).transpose() {
-            Some(known) => Pending::ready(known),
-            None => {
-                let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
-                Pending::call("a value", read::get(core, key))
-            }
-        }
+        unfolded(core, find(core, key))
     }
 
     /// The payload under a key, as it was no longer ago than `max_stale`. From memory if the newest
@@ -66,9 +57,13 @@ impl Dict {
     /// ```
     pub fn get_within(&self, key: &[u8], max_stale: Duration) -> Pending<Option<Bytes>> {
         let key = Bytes::copy_from_slice(key);
-        self.call("a value", move |core| {
-            read::get_within(core, key, max_stale)
-        })
+        match self.core() {
+            Ok(core) => {
+                let read = read::get_within(Arc::clone(core), key, max_stale);
+                unfolded(core, Pending::call("a value", read))
+            }
+            Err(error) => Pending::ready(Err(error)),
+        }
     }
 
     /// Everything as of this very moment, read-only, over many keys: one round trip on a peer.
@@ -114,7 +109,7 @@ impl Dict {
         {
             return Ok(has);
         }
-        self.get(key).map(|value| value.is_some())
+        find(core, key).wait().map(|value| value.is_some())
     }
 
     /// How many keys there are.
@@ -204,6 +199,17 @@ impl Dict {
         match core.owner() {
             Some(owner) => owner.is_current(stamp.inner),
             None => core.replica.is_current(stamp.inner, core.acked()),
+        }
+    }
+}
+
+/// The payload under a key, a large value as its reference.
+fn find(core: &Arc<Core>, key: &[u8]) -> Pending<Option<Bytes>> {
+    match read::at_once(core, key).transpose() {
+        Some(known) => Pending::ready(known),
+        None => {
+            let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
+            Pending::call("a value", read::get(core, key))
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::error::Failure;
 use crate::key;
 use crate::operation::{Outcome, Patch};
 use crate::stored::{self, Codec, Compression};
+use crate::stored_chunks;
 use crate::value::{self, elements};
 
 /// The level at which a value that was compressed is compressed again; the header does not say at
@@ -40,7 +41,9 @@ fn patched(
     present: Option<&Bytes>,
 ) -> Result<(i64, Option<Bytes>), Failure> {
     let payload = match present {
-        Some(value) => Some(stored::open(value).map_err(|error| unreadable(key, &error))?),
+        Some(value) => {
+            Some(stored_chunks::payload_or_head(value).map_err(|error| unreadable(key, &error))?)
+        }
         None => None,
     };
     let applied = match patch {

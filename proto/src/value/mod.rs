@@ -33,9 +33,9 @@ use crate::error::ErrorKind;
 use crate::limits::VALUE_DEPTH_MAX;
 use crate::stored::PAYLOAD_BYTES_MAX;
 
+pub use content::content_start;
 pub use decode::{decode, from_payload};
 pub use encode::{encode, to_payload};
-pub use content::content_start;
 pub use inspect::{check, check_element, int_payload, type_name};
 pub use moment::{Date, DateTime, Time, TimeDelta, Zone};
 
