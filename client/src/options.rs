@@ -56,9 +56,6 @@ pub struct Options {
     pub force_network_fs: bool,
     /// How this handle cuts what it puts into chunks: values above 64 KiB. Fixed unless told otherwise.
     pub chunking: Chunking,
-    /// Give values that lie in chunks as references, not whole: for who reads them in pieces, or
-    /// knows better where their bytes should go. See [`crate::LargeValue`].
-    pub large_as_references: bool,
     /// Where the handle runs; none for this process's own I/O thread and the kernel's UDP. A handle
     /// that is given others never becomes the owner.
     pub surroundings: Option<Surroundings>,
@@ -83,7 +80,6 @@ impl Default for Options {
             memory_bytes: None,
             force_network_fs: false,
             chunking: Chunking::Fixed,
-            large_as_references: false,
             surroundings: None,
         }
     }

@@ -203,6 +203,11 @@ impl<T> Pending<T> {
         self
     }
 
+    /// Whether [`Pending::start`] hands it over.
+    pub(crate) fn is_startable(&self) -> bool {
+        !matches!(self.state, State::Call(..))
+    }
+
     /// Hands it over for nobody to wait for: it is made although nobody holds it, also when it has to
     /// wait for room in the window.
     pub(crate) fn in_background(self, runtime: &Handle)

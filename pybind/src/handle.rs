@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::batch::Batch;
 use crate::cache::Cache;
-use crate::codec::{decode, encode, encode_key, is_cacheable, prefix_range};
+use crate::codec::{decode, encode_key, is_cacheable, prefix_range};
 use crate::leases::Lease;
 use crate::past::PastHandle;
 use crate::patches::patch;
@@ -24,7 +24,7 @@ use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
-use crate::{errors, leases, options, past, reads, records, watch, writes};
+use crate::{errors, large, leases, options, past, reads, records, watch, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
 #[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
@@ -58,9 +58,13 @@ impl Handle {
         }
         let encoded = encode_key(key)?;
         let stamp = dict.stamp(&encoded);
-        let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
+        let Some(payload) = wait_for_read(py, dict.find(&encoded))? else {
             return Ok(None);
         };
+        if large::is_large(&payload) {
+            return large::object(py, dict, payload).map(Some);
+        }
+        let payload = wait_for_read(py, dict.load(payload))?;
         let value = decode(py, &payload)?;
         if cacheable {
             self.cache.put(key, stamp, value).map(Some)
@@ -171,7 +175,7 @@ impl Handle {
 
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = key.py();
-        let pending = self.dict(py)?.set(&encode_key(key)?, encode(value)?);
+        let pending = large::set(self.dict(py)?, &encode_key(key)?, value)?;
         wait(py, pending).map(drop)
     }
 

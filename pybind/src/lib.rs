@@ -13,6 +13,7 @@
 //! | [`past`] | a dictionary as it was at a revision; what a key was |
 //! | [`reads`] | how old a read may be, snapshots, lost writes, conflicts |
 //! | [`calls`], [`awaitable`] | the same calls for an event loop |
+//! | [`large`], [`files`] | values in chunks, whole and in pieces |
 //! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
 //! | [`errors`], [`records`], [`options`] | exceptions, results and settings, to and from Python |
 
@@ -22,8 +23,10 @@ mod cache;
 mod calls;
 mod codec;
 mod errors;
+mod files;
 mod handle;
 mod interrupt;
+mod large;
 mod leases;
 mod options;
 mod past;
@@ -53,6 +56,8 @@ mod _objsync {
     use super::batch::Batch;
     #[pymodule_export]
     use super::calls::Calls;
+    #[pymodule_export]
+    use super::files::{Reader, Writer, open_read, open_write};
     #[pymodule_export]
     use super::handle::Handle;
     #[pymodule_export]

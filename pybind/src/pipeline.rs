@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use objsync::{Ack, Bytes, Dict};
 use pyo3::prelude::*;
 
-use crate::codec::{encode, encode_key};
+use crate::codec::encode_key;
+use crate::large::encode;
 use crate::waiting::blocking;
 use crate::{errors, records};
 

@@ -101,7 +101,7 @@ impl Dict {
             return Ok(LargeReader::chunks(self.clone(), value));
         }
         match content_start(payload) {
-            Some(start) => Ok(LargeReader::whole(self.clone(), payload.slice(start..))),
+            Some(start) => Ok(LargeReader::whole(self.clone(), payload, start)),
             None => {
                 let text = format!(
                     "value of key {} is of type {}: only bytes, str and arrays are read in pieces",

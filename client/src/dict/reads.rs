@@ -9,7 +9,7 @@ use objsync_proto::wire::KeyRange;
 use super::{Dict, Stamp};
 use crate::core::Core;
 use crate::error::Result;
-use crate::large::{is_folded, unfolded};
+use crate::large::{LargeValue, unfolded};
 use crate::past::Past;
 use crate::pending::Pending;
 use crate::read;
@@ -24,8 +24,11 @@ impl Dict {
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let core = self.core()?;
         match read::at_once(core, key)? {
-            Some(found) if !is_folded(core, found.as_ref()) => Ok(found),
-            _ => self.fetch(key).wait(),
+            Some(Some(payload)) if LargeValue::is_reference(&payload) => {
+                self.load(payload).wait().map(Some)
+            }
+            Some(found) => Ok(found),
+            None => self.fetch(key).wait(),
         }
     }
 
@@ -36,6 +39,17 @@ impl Dict {
             Err(error) => return Pending::ready(Err(error)),
         };
         unfolded(core, find(core, key))
+    }
+
+    /// As [`Dict::fetch`], but a large value is not read: its payload is a reference, of which
+    /// [`LargeValue::of`] tells size and type. [`Dict::load`] reads it, [`Dict::read_large`] into a
+    /// buffer. Every write takes a reference in the place of a payload, and `compare_and_set` as what
+    /// is expected: then nothing is sent but the reference.
+    pub fn find(&self, key: &[u8]) -> Pending<Option<Bytes>> {
+        match self.core() {
+            Ok(core) => find(core, key),
+            Err(error) => Pending::ready(Err(error)),
+        }
     }
 
     /// The payload under a key, as it was no longer ago than `max_stale`. From memory if the newest

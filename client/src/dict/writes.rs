@@ -62,6 +62,11 @@ impl Dict {
 
     /// Puts `new` (or removes the key) if its payload is `expected` (or it is missing); tells
     /// whether it was.
+    ///
+    /// A large value is compared by its chunks: equal content that was cut otherwise is another value,
+    /// and so is the other of what was put with a head of its own ([`Dict::set_parts`]). The reference
+    /// that [`Dict::find`] gives is always that of what is there. Cost, of a large `expected` that is no
+    /// reference: it is cut and hashed by the calling thread.
     pub fn compare_and_set(
         &self,
         key: &[u8],
@@ -77,10 +82,13 @@ impl Dict {
             Ok((config.key(key)?, new.into_iter().collect()))
         };
         let key = Bytes::copy_from_slice(key);
-        let build = move |_: &Config, stored: Vec<Bytes>| {
+        let build = move |config: &Config, stored: Vec<Bytes>| {
+            let expected = expected.clone();
             Ok(Operation::CompareAndSet {
                 key: key.clone(),
-                expected: expected.clone().map(large::expected).transpose()?,
+                expected: expected
+                    .map(|expected| large::expected(config, expected))
+                    .transpose()?,
                 new: stored.into_iter().next(),
             })
         };

@@ -37,29 +37,21 @@ pub(crate) async fn whole(core: &Arc<Core>, payload: Bytes) -> Result<Bytes> {
     Ok(whole.freeze())
 }
 
-/// Whether a payload is a reference that this handle does not give to its caller.
-pub(crate) fn is_folded(core: &Core, payload: Option<&Bytes>) -> bool {
-    !core.config.options.large_as_references
-        && payload.is_some_and(|payload| LargeValue::is_reference(payload))
-}
-
-/// What was read as the caller is to see it: whole, unless the handle was told otherwise.
+/// What was read as the caller is to see it: whole.
 pub(crate) fn unfolded(core: &Arc<Core>, read: Pending<Option<Bytes>>) -> Pending<Option<Bytes>> {
-    let is_known = match read.known() {
-        Some(Ok(payload)) => !is_folded(core, payload.as_ref()),
-        Some(Err(_)) => true,
-        None => core.config.options.large_as_references,
+    let is_reference = |payload: &Option<Bytes>| {
+        payload
+            .as_ref()
+            .is_some_and(|payload| LargeValue::is_reference(payload))
     };
-    if is_known {
+    if matches!(read.known(), Some(known) if !known.as_ref().is_ok_and(is_reference)) {
         return read;
     }
     let core = Arc::clone(core);
     Pending::call("a value", async move {
         match read.await? {
-            Some(payload) if is_folded(&core, Some(&payload)) => {
-                whole(&core, payload).await.map(Some)
-            }
-            payload => Ok(payload),
+            Some(payload) => whole(&core, payload).await.map(Some),
+            None => Ok(None),
         }
     })
 }
@@ -78,7 +70,7 @@ impl Unread {
     ) -> Result<Vec<(Bytes, Bytes)>> {
         if !page
             .iter()
-            .any(|(_, payload)| is_folded(core, Some(payload)))
+            .any(|(_, payload)| LargeValue::is_reference(payload))
         {
             return Ok(page);
         }
@@ -92,10 +84,7 @@ impl Unread {
         let mut page = Vec::new();
         let mut bytes = 0;
         for (key, payload) in &self.0 {
-            let payload = match is_folded(core, Some(payload)) {
-                true => whole(core, payload.clone()).await?,
-                false => payload.clone(),
-            };
+            let payload = whole(core, payload.clone()).await?;
             bytes += payload.len();
             page.push((key.clone(), payload));
             if bytes >= PAGE_BYTES {

@@ -34,7 +34,7 @@ use objsync_proto::limits::UPLOADS_MAX;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::cache::ChunkCache;
-pub(crate) use self::load::{Unread, is_folded, unfolded};
+pub(crate) use self::load::{Unread, unfolded, whole};
 pub use self::reader::LargeReader;
 pub use self::reference::LargeValue;
 pub(crate) use self::reference::{expected, reference, stored_of};

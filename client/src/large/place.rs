@@ -98,6 +98,16 @@ pub(super) async fn put(
     }
 }
 
+/// Has all that was put survive a power cut: here, where no operation waits for it yet. A peer's
+/// chunks are durable as each upload ends.
+pub(super) async fn sync(core: &Arc<Core>, hold: &Arc<Hold>) -> Result<()> {
+    if core.owner().is_none() {
+        return Ok(());
+    }
+    let hold = Arc::clone(hold);
+    in_background(core, move || hold.sync()).await
+}
+
 /// The chunks at these places of a value, each with the size that its parent states, in their order.
 pub(super) async fn fetch(
     core: &Arc<Core>,

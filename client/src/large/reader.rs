@@ -4,6 +4,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use objsync_proto::error::ErrorKind;
+use objsync_proto::value;
 
 use super::reference::LargeValue;
 use super::walk::Walk;
@@ -20,6 +22,7 @@ use crate::wait::block_on;
 pub struct LargeReader {
     dict: Dict,
     content: Content,
+    type_name: &'static str,
     position: u64,
 }
 
@@ -36,9 +39,10 @@ enum Content {
 }
 
 impl LargeReader {
-    pub(crate) fn whole(dict: Dict, content: Bytes) -> Self {
-        let content = Content::Whole(content);
+    pub(crate) fn whole(dict: Dict, payload: &Bytes, start: usize) -> Self {
+        let content = Content::Whole(payload.slice(start..));
         Self {
+            type_name: value::type_name(payload),
             dict,
             content,
             position: 0,
@@ -46,12 +50,14 @@ impl LargeReader {
     }
 
     pub(crate) fn chunks(dict: Dict, value: LargeValue) -> Self {
+        let type_name = value.type_name();
         let content = Content::Chunks {
             value: Arc::new(value),
             walk: None,
             rest: Bytes::new(),
         };
         Self {
+            type_name,
             dict,
             content,
             position: 0,
@@ -65,6 +71,12 @@ impl LargeReader {
             Content::Whole(content) => content.len() as u64,
             Content::Chunks { value, .. } => value.content_bytes(),
         }
+    }
+
+    /// What Python calls the type of the value.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        self.type_name
     }
 
     /// Where the next read begins.
@@ -128,6 +140,31 @@ impl LargeReader {
         };
         self.position += piece.len() as u64;
         Ok(piece)
+    }
+}
+
+impl LargeReader {
+    /// Fills a buffer with what comes next. Blocks.
+    ///
+    /// # Errors
+    /// `Invalid` when less is left; as [`LargeReader::next_bytes`].
+    pub fn read_exact_bytes(&mut self, buffer: &mut [u8]) -> Result<()> {
+        let what = self.dict.what().to_owned();
+        let wanted = buffer.len();
+        let filled = async {
+            let mut filled = 0;
+            while filled < wanted {
+                let piece = self.next_bytes(wanted - filled).await?;
+                if piece.is_empty() {
+                    let text = format!("value ends after {filled} of {wanted} bytes");
+                    return Err(ObjectError::new(ErrorKind::Invalid, text));
+                }
+                buffer[filled..filled + piece.len()].copy_from_slice(&piece);
+                filled += piece.len();
+            }
+            Ok(())
+        };
+        block_on(&what, filled)?
     }
 }
 

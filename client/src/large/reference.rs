@@ -5,13 +5,17 @@
 //! and the stored value; numbers are big-endian. Nothing of it is ever stored or sent as it is.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use objsync_proto::chunk::Root;
+use objsync_proto::chunk::tree::TreeBuilder;
+use objsync_proto::chunk::{Child, Root, chunk_id};
+use objsync_proto::cut::Chunking;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Revision;
 use objsync_proto::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_WHOLE_MAX};
 use objsync_proto::stored_chunks::{self, StoredChunks};
 use objsync_proto::value;
 
+use super::split::{Split, split};
+use crate::config::Config;
 use crate::error::{ObjectError, Result};
 
 /// The first byte of a reference, which begins no payload.
@@ -113,16 +117,37 @@ pub(crate) fn stored_of(payload: &Bytes) -> Result<Bytes> {
     parts(payload).map(|(_, _, stored)| stored)
 }
 
-/// What an owner compares a value with: a payload, or for a reference the stored value behind 0xC1.
-pub(crate) fn expected(payload: Bytes) -> Result<Bytes> {
-    if !LargeValue::is_reference(&payload) {
-        return Ok(payload);
-    }
-    let stored = stored_of(&payload)?;
+/// What an owner compares a value with: a payload, or where that lies in chunks the stored value behind
+/// 0xC1.
+pub(crate) fn expected(config: &Config, payload: Bytes) -> Result<Bytes> {
+    let stored = match split(config, &payload) {
+        Some(Split { head, content }) => {
+            let root = root_of(config.options.chunking, &content)?;
+            stored_chunks::seal(&StoredChunks { root, head })?
+        }
+        None if LargeValue::is_reference(&payload) => stored_of(&payload)?,
+        None => return Ok(payload),
+    };
     let mut expected = BytesMut::with_capacity(1 + stored.len());
     expected.put_u8(MARKER);
     expected.put_slice(&stored);
     Ok(expected.freeze())
+}
+
+/// The root of a content, of which nothing is sent.
+fn root_of(chunking: Chunking, content: &Bytes) -> Result<Root> {
+    let (mut tree, mut nodes) = (TreeBuilder::default(), Vec::new());
+    let mut rest = content.clone();
+    while let Some(length) = chunking.cut(&rest, true) {
+        let chunk = rest.split_to(length);
+        let child = Child {
+            id: chunk_id(&chunk),
+            bytes: chunk.len() as u64,
+        };
+        tree.push(child, &mut nodes)?;
+        nodes.clear();
+    }
+    Ok(tree.finish(chunking.cutter(), &mut nodes)?)
 }
 
 fn parts(payload: &Bytes) -> Result<(Bytes, Revision, Bytes)> {

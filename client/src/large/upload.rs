@@ -122,6 +122,7 @@ impl Upload {
         let tree = std::mem::take(&mut self.tree);
         let root = tree.finish(self.chunking.cutter(), &mut nodes)?;
         send((&self.core, &self.hold), &self.key, nodes).await?;
+        place::sync(&self.core, &self.hold).await?;
         Ok(root)
     }
 

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use objsync_proto::chunk::{Child, overlapping};
 use objsync_proto::limits::{CHUNK_BYTES, CHUNKS_ASKED_MAX};
 use objsync_proto::wire::ChunkPlace;
+use objsync_store::ChunkHold;
 use tokio::task::JoinHandle;
 
-use super::place;
+use super::{own, place};
 use super::reference::LargeValue;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
@@ -37,6 +38,8 @@ pub(super) struct Walk {
     ahead: VecDeque<Ahead>,
     ready: VecDeque<(u64, Bytes)>,
     window_bytes: u64,
+    /// What was there when it began stays.
+    _kept: Option<ChunkHold>,
 }
 
 /// A window that was asked for. Dropped, it is not waited for.
@@ -67,6 +70,7 @@ impl Walk {
             end,
             ahead: VecDeque::new(),
             ready: VecDeque::new(),
+            _kept: own::keep(core),
             window_bytes: if is_all { WINDOW_BYTES_MAX } else { 1 },
         }
     }

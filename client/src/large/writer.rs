@@ -75,6 +75,15 @@ impl LargeWriter {
         pushed
     }
 
+    /// As [`LargeWriter::push`]. Blocks.
+    ///
+    /// # Errors
+    /// As [`LargeWriter::push`].
+    pub fn push_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        let what = self.dict.what().to_owned();
+        block_on(&what, self.push(bytes))?
+    }
+
     /// Puts what was written under the key: on disk, at the handle's level, when it is answered.
     ///
     /// # Errors
@@ -127,9 +136,7 @@ async fn put(dict: &Dict, key: &Bytes, value: &Bytes) -> Result<Ack> {
 
 impl Write for LargeWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let what = self.dict.what().to_owned();
-        let pushed = block_on(&what, self.push(bytes)).and_then(|pushed| pushed);
-        pushed.map_err(io_error)?;
+        self.push_bytes(bytes).map_err(io_error)?;
         Ok(bytes.len())
     }
 

@@ -21,6 +21,7 @@ Whoever opens a store first owns it and serves the others; when it goes, another
 """
 
 from objsync import errors
+from objsync._files import ValueReader, ValueWriter
 from objsync._native import __version__
 from objsync._objects import (
     MISSING,
@@ -68,6 +69,8 @@ __all__ = [
     "Snapshot",
     "Status",
     "Transaction",
+    "ValueReader",
+    "ValueWriter",
     "Version",
     "Watch",
     "__version__",

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from objsync import _registry, _settings
+from objsync._files import Files
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
 from objsync._past import Past
@@ -56,7 +57,7 @@ Settings = dict[str, Any]
 AnyObject = TypeVar("AnyObject", bound="Object")
 
 
-class Object(Transactions, Leases, Reads, MutableMapping[Any, Any]):
+class Object(Transactions, Leases, Reads, Files, MutableMapping[Any, Any]):
     """A dictionary that is on disk and that other processes share live; the base of all objects.
 
     Keys: str, int, float, bool, bytes, None, UUID, datetime, and tuples of those, at most 4 KiB when

@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from objsync._objsync import leases as leases
 from objsync._objsync import transactions as transactions
@@ -22,7 +22,9 @@ __all__ = [
     "Pages",
     "PastHandle",
     "Pipeline",
+    "Reader",
     "ScanIterator",
+    "Writer",
     "__version__",
     "at",
     "clear_conflicts",
@@ -43,6 +45,8 @@ __all__ = [
     "leases",
     "next_event",
     "open",
+    "open_read",
+    "open_write",
     "outcome",
     "outcome_of",
     "pages",
@@ -64,6 +68,43 @@ __version__: str
 _What = Literal["keys", "values", "items"]
 
 @disjoint_base
+class Reader:
+    """Bytes that are read in pieces; under `objsync.ValueReader`."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value."""
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+
+    def seek(self, position: int) -> None:
+        """Goes to a place."""
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, at most `count` and 1 MiB of them; none at the end."""
+
+    def read_all(self) -> bytes:
+        """All that is left."""
+
+class Writer:
+    """Bytes that are written in pieces; under `objsync.ValueWriter`."""
+
+    def write(self, data: Buffer) -> int:
+        """Takes the next bytes; returns how many."""
+
+    def commit(self) -> Ack:
+        """Puts what was written under the key; gives its `Ack`."""
+
+    def abort(self) -> None:
+        """Forgets what was written: the key stays as it is."""
+
+def open_read(handle: Handle, key: Any) -> Reader:
+    """Opens the bytes under a key to read them."""
+
+def open_write(handle: Handle, key: Any, chunking: str | None = None) -> Writer:
+    """Begins to write bytes under a key."""
+
 class Handle:
     """A handle on a dictionary; Python's objects are subclasses of it."""
 
