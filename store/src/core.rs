@@ -23,12 +23,14 @@ use crate::lock::Lock;
 use crate::log::{OpenSegment, Place, Segments};
 use crate::manifest::ManifestFile;
 use crate::options::StoreLimits;
+use crate::packs::Packs;
 use crate::poison::Poison;
 use crate::sessions::Sessions;
 use crate::snapshot::Snapshots;
 use crate::stamps::Stamps;
 use crate::state::DictState;
 use crate::status::{Marks, StoreStatus};
+use crate::surfaces::Surfaces;
 use crate::upkeep::Upkeep;
 
 /// An open store.
@@ -54,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) history: Arc<LogHistory>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) poison: Arc<Poison>,
+    pub(crate) packs: Packs,
+    pub(crate) surfaces: Surfaces,
 
     pub(crate) queue: Queue,
     /// None in a store that is open only for reading.
@@ -204,6 +208,10 @@ impl Core {
             true => self.end_log(),
             false => Ok(()),
         };
+        if has_writer && let Err(error) = self.packs.close() {
+            // Whoever opens the store seals it.
+            tracing::warn!(%error, "the open pack is not sealed");
+        }
         self.let_go(ended.is_ok());
         ended
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::effect::{Change, Effect};
 use objsync_proto::ids::{ChunkId, Revision, SurfaceId};
-use objsync_proto::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use objsync_proto::limits::{KEY_BYTES_MAX, ROOT_CHILDREN_MAX, VALUE_BYTES_MAX};
+use objsync_proto::stored_chunks;
 
 use crate::error::StoreError;
 use crate::frame::{BytesReader, Malformed, put_varint, varint_bytes};
@@ -18,7 +19,7 @@ use crate::surfaces::{Surface, SurfaceBounds};
 /// What an effect of the dictionary may be.
 pub const DICT_BOUNDS: SurfaceBounds = SurfaceBounds {
     effect_bytes_max: 1 + 10 + KEY_BYTES_MAX + VALUE_BYTES_MAX,
-    chunk_count_max: 64,
+    chunk_count_max: ROOT_CHILDREN_MAX,
 };
 
 /// The number of the dictionary's section in a snapshot.
@@ -68,7 +69,7 @@ impl Surface for DictSurface {
     }
 
     fn walk_roots(&self, _visit: &mut dyn FnMut(ChunkId)) -> Result<(), StoreError> {
-        // Values of this format name no chunks.
+        // The present state stands whole in log and snapshots, which are walked by themselves.
         Ok(())
     }
 }
@@ -101,6 +102,13 @@ pub fn encode_change(change: &Change, buffer: &mut Vec<u8>) {
     if let Some(value) = &change.value {
         buffer.extend_from_slice(value);
     }
+}
+
+/// The chunks that a change names.
+#[must_use]
+pub fn chunks(change: &Change) -> Vec<ChunkId> {
+    let value = change.value.as_deref();
+    value.map_or(Vec::new(), stored_chunks::ids)
 }
 
 /// The change in the body of a dictionary effect. Key and value share the body's memory.

@@ -32,7 +32,9 @@ impl Core {
             Ok(())
         });
         // What may go does so, whatever else fails: the disk may be full.
-        self.trim().and(made)
+        let trimmed = self.trim();
+        let collected = self.keep_chunks();
+        trimmed.and(collected).and(made)
     }
 
     /// The next snapshot, and whoever opens the store, finds them there.
@@ -126,6 +128,8 @@ impl Core {
                 .snapshots
                 .retain(|revision| !snapshots.contains(revision));
         })?;
+        let gone = closed.iter().filter(|info| segments.contains(&info.id));
+        self.packs.note_trimmed(gone.map(|info| info.bytes).sum());
         for revision in snapshots {
             self.snapshots.forget(revision);
             remove(&*self.disk, &snapshot_path(&self.directory, revision))?;

@@ -20,6 +20,7 @@
 //! | [`state`], `recent`, [`index`], [`reader`] | where values are found, at which revision |
 //! | [`past`], [`versions`] | the state as of an earlier revision; what a key was over time |
 //! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
+//! | [`packs`] | the chunks of large values, each stored once; which of them are dead |
 //! | `leases` | what ends when: leases, times to live, locks |
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
@@ -62,6 +63,7 @@ pub mod log;
 pub mod manifest;
 mod merge;
 pub mod options;
+pub mod packs;
 pub mod past;
 mod pins;
 pub mod poison;
@@ -95,6 +97,7 @@ pub use follow::{
 };
 pub use leases::{FreedLock, Keeper, OnUnlock, UnlockWaker};
 pub use options::{IndexKind, StoreLimits, StoreOptions};
+pub use packs::{ChunkHold, ChunkPins, ChunkStatus, Chunks, Collected};
 pub use past::Past;
 pub use reader::{ENTRY_BYTES as PAGE_ENTRY_BYTES, Reader};
 pub use repair::{Loss, RepairPart, RepairProgress, RepairReport, repair};

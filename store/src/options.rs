@@ -105,6 +105,8 @@ pub struct StoreLimits {
     pub unsynced_ms_max: u64,
     /// Writers wait while more bytes than this are unsynced. Default: 64 MiB.
     pub unsynced_bytes_max: u64,
+    /// Bytes after which a pack of chunks is sealed and the next begun. Default: 64 MiB.
+    pub pack_bytes: u64,
     /// A pinned reader expires after this many milliseconds. Default: 60,000.
     pub reader_ms_max: u64,
 }
@@ -138,6 +140,7 @@ impl Default for StoreLimits {
             flush_delay_ms: 50,
             unsynced_ms_max: 1_000,
             unsynced_bytes_max: 64 << 20,
+            pack_bytes: 64 << 20,
             reader_ms_max: 60_000,
         }
     }

@@ -18,6 +18,7 @@ use objsync_proto::wire::{Entry, KeyRange};
 use crate::error::StoreError;
 use crate::history::LogHistory;
 use crate::index::{Index, LayeredIndex};
+use crate::packs::ChunkHold;
 use crate::reader::ENTRY_BYTES;
 use crate::store::{Store, Stored};
 
@@ -28,6 +29,8 @@ pub struct Past(Arc<Opened>);
 struct Opened {
     index: LayeredIndex,
     position: Position,
+    /// The chunks of what is read stay, whatever is trimmed.
+    _chunks: ChunkHold,
     /// Keys of each dictionary that has any, once they were counted.
     counts: OnceLock<Vec<(NamespaceId, u64)>>,
 }
@@ -45,6 +48,8 @@ impl Store {
     pub fn at(&self, revision: Revision) -> Result<Past, StoreError> {
         let core = self.core();
         core.refuse_if_closed()?;
+        // Before it is looked whether the revision is kept: a collection may follow.
+        let hold = self.chunks().hold();
         let newest = core.committed();
         if revision > newest {
             let text = format!("revision {revision} is not there yet; the newest is {newest}");
@@ -58,6 +63,7 @@ impl Store {
             Some(index) => Ok(Past(Arc::new(Opened {
                 index,
                 position: core.position_at(revision),
+                _chunks: hold,
                 counts: OnceLock::new(),
             }))),
             // Trimmed since it was asked.

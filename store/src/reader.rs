@@ -9,6 +9,7 @@ use objsync_proto::wire::{Entry, KeyRange};
 
 use crate::error::StoreError;
 use crate::index::{Index, is_empty_range};
+use crate::packs::ChunkHold;
 use crate::pins::Pin;
 use crate::recent::{Found, RecentPage};
 use crate::state::DictState;
@@ -29,6 +30,8 @@ pub struct Reader {
     state: Arc<DictState>,
     pin: Pin,
     position: Position,
+    /// The chunks of what is read stay, whatever happens to log and index.
+    _chunks: Option<ChunkHold>,
 }
 
 /// Where a page ends, whichever comes first; it holds at least one entry if there is one.
@@ -40,12 +43,16 @@ pub(crate) struct PageLimits {
 
 impl Reader {
     /// Pins the committed revision; `position` tells the position of a revision.
-    pub(crate) fn new(state: Arc<DictState>, position: impl FnOnce(Revision) -> Position) -> Self {
+    pub(crate) fn new(
+        (state, hold): (Arc<DictState>, Option<ChunkHold>),
+        position: impl FnOnce(Revision) -> Position,
+    ) -> Self {
         let pin = state.pin();
         Self {
             position: position(pin.revision()),
             state,
             pin,
+            _chunks: hold,
         }
     }
 

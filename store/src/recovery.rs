@@ -34,6 +34,7 @@ use crate::lock::Lock;
 use crate::log::{LogWriter, OpenSegment, SegmentHeader, SegmentInfo, Segments};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::StoreOptions;
+use crate::packs::{PackOptions, Packs};
 use crate::poison::Poison;
 use crate::snapshot::Snapshots;
 use crate::stamps::Stamps;
@@ -335,7 +336,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     if !options.readonly {
         state.want_index();
     }
-    replay_surfaces(&state, &history, committed)?;
+    let surfaces = replay_surfaces(&state, &history, committed)?;
+    let packs = open_packs(directory, &options, known.store)?;
     let given = tail.last;
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),
@@ -359,6 +361,8 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         snapshots: history.snapshots.clone(),
         history,
         poison,
+        packs,
+        surfaces,
         queue: Queue::default(),
         writer: Mutex::new(writer),
         appended: AtomicU64::new(committed.0),
@@ -442,10 +446,26 @@ fn replay_surfaces(
     state: &Arc<DictState>,
     history: &LogHistory,
     committed: Revision,
-) -> Result<(), StoreError> {
+) -> Result<Surfaces, StoreError> {
     let mut surfaces = Surfaces::default();
     surfaces.register(Arc::new(DictSurface::new(state.clone())));
-    replay::replay_surfaces(&surfaces, history, committed)
+    replay::replay_surfaces(&surfaces, history, committed)?;
+    Ok(surfaces)
+}
+
+fn open_packs(
+    directory: &Path,
+    options: &StoreOptions,
+    store: StoreId,
+) -> Result<Packs, StoreError> {
+    Packs::open(PackOptions {
+        disk: options.disk.clone(),
+        directory: directory.to_owned(),
+        store,
+        entropy: options.entropy.clone(),
+        pack_bytes: options.limits.pack_bytes,
+        readonly: options.readonly,
+    })
 }
 
 fn authority_of(kind: AuthorityKind, directory: &Path) -> Box<dyn Authority> {

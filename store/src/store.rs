@@ -21,6 +21,7 @@ use crate::grants::{GrantEvent, check_grant};
 use crate::history::{self, Walk};
 use crate::leases::{Keeper, OnUnlock, UnlockWaker};
 use crate::options::StoreOptions;
+use crate::packs::{Chunks, Collected};
 use crate::reader::Reader;
 use crate::recovery;
 use crate::stamps::Stamp;
@@ -225,7 +226,27 @@ impl Store {
     #[must_use]
     pub fn reader(&self) -> Reader {
         let core = self.core();
-        Reader::new(core.state.clone(), |revision| core.position_at(revision))
+        let hold = self.chunks().hold();
+        Reader::new((core.state.clone(), Some(hold)), |revision| {
+            core.position_at(revision)
+        })
+    }
+
+    /// The chunks of large values.
+    #[must_use]
+    pub fn chunks(&self) -> Chunks<'_> {
+        Chunks { core: self.core() }
+    }
+
+    /// Removes chunks that nothing names any more from which a value could still be read, and gives
+    /// back their space. The store does this by itself when it pays.
+    ///
+    /// Cost: all snapshots and all of the retained log are read, while writes go on; then a pack of
+    /// which less than half lives is rewritten.
+    pub fn collect_chunks(&self) -> Result<Collected, StoreError> {
+        let core = self.core();
+        core.refuse_if_closed()?;
+        core.collect_chunks()
     }
 
     /// What a cache keeps beside a decoded value. To be read before the value is.

@@ -76,6 +76,7 @@ fn add(builder: &mut BatchBuilder, changes: &Changes) {
         builder.effect(
             SurfaceId::DICT,
             *namespace,
+            &crate::dict::chunks(change),
             change_bytes(change),
             |buffer| {
                 encode_change(change, buffer);

@@ -11,6 +11,7 @@ use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::session::Recorded;
 
 use super::batch::{Batch, Decision, Event, What};
+use super::chunks::refuse_missing;
 use super::job::{Given, Job, Reply, Request};
 use super::overlay::BatchView;
 use super::{BATCH_BYTES, BATCH_COUNT, Writer};
@@ -122,7 +123,10 @@ impl Core {
             }
         }
         let decision = match self.check_namespace(namespace) {
-            Ok(()) => self.evaluate(writer, batch, namespace, &submission.operation),
+            Ok(()) => {
+                let decided = self.evaluate(writer, batch, namespace, &submission.operation);
+                self.admit_chunks(decided)
+            }
             Err(failure) => Ok(Err(failure)),
         };
         let (result, cause, changes) = match decision {
@@ -283,7 +287,8 @@ impl Core {
             .map_err(StoreError::from)
             .and_then(|(namespace, entry)| {
                 let operation = Operation::Batch { changes: content };
-                let decided = self.evaluate(writer, batch, namespace, &operation)??;
+                let decided = self.evaluate(writer, batch, namespace, &operation);
+                let decided = refuse_missing(self.admit_chunks(decided)??)?;
                 let entry = [(NamespaceId::CATALOG, entry)].into_iter();
                 Ok((namespace, entry.chain(decided.changes).collect()))
             });
@@ -433,11 +438,10 @@ pub(super) fn add_transaction(
     });
     for (namespace, change) in &decision.changes {
         let bytes = dict::change_bytes(change);
-        writer
-            .builder
-            .effect(SurfaceId::DICT, *namespace, bytes, |buffer| {
-                dict::encode_change(change, buffer);
-            });
+        let chunks = dict::chunks(change);
+        let write = |buffer: &mut Vec<u8>| dict::encode_change(change, buffer);
+        let builder = &mut writer.builder;
+        builder.effect(SurfaceId::DICT, *namespace, &chunks, bytes, write);
     }
     batch.push(reply, What::Transaction(decision));
 }

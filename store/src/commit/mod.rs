@@ -14,6 +14,7 @@
 //! On a crash: a write that was not answered may or may not be there; an answered one is.
 
 mod batch;
+mod chunks;
 mod decide;
 mod expiry;
 mod job;

@@ -64,6 +64,7 @@ impl Core {
         }
         self.poison.check()?;
         let checked = self.check_all(writer, frames)?;
+        self.admit_shipped(&checked)?;
         let before = writer.log.next_index();
         let failed = checked
             .iter()
@@ -113,6 +114,25 @@ impl Core {
             checked.push(self.check(frame)?);
         }
         Ok(checked)
+    }
+
+    /// The chunks that frames name came before them.
+    fn admit_shipped(&self, checked: &[Checked]) -> Result<(), StoreError> {
+        for one in checked {
+            let effects = one
+                .transactions
+                .iter()
+                .flat_map(|logged| &logged.transaction.effects);
+            let ids: Vec<_> = effects.flat_map(|effect| &effect.chunks).copied().collect();
+            if ids.is_empty() {
+                continue;
+            }
+            if let Some(id) = self.packs.admit_ids(&ids)?.first() {
+                let what = format!("that names chunk {id}, which did not come before it");
+                return Err(refused(&one.frame, &what));
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, frame: Frame) -> Result<Checked, StoreError> {

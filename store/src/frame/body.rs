@@ -102,18 +102,19 @@ impl BatchBuilder {
         put_varint(buffer, head.effect_count);
     }
 
-    /// Adds an effect of `body_bytes` bytes, which `write` appends.
+    /// Adds an effect of `body_bytes` bytes, which `write` appends, and which needs these chunks.
     pub fn effect(
         &mut self,
         surface: SurfaceId,
         namespace: NamespaceId,
+        chunks: &[ChunkId],
         body_bytes: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let buffer = &mut self.buffer;
         put_varint(buffer, u64::from(surface.0));
         put_varint(buffer, u64::from(namespace.0));
-        put_varint(buffer, 0); // chunks
+        put_ids(buffer, chunks);
         put_varint(buffer, body_bytes as u64);
         let start = buffer.len();
         buffer.reserve(body_bytes);
@@ -189,8 +190,7 @@ pub(crate) fn put_result(buffer: &mut Vec<u8>, result: &Result<Outcome, Failure>
         }
         Ok(Outcome::NeedChunks { ids }) => {
             buffer.push(NEED_CHUNKS);
-            put_varint(buffer, ids.len() as u64);
-            ids.iter().for_each(|id| buffer.extend_from_slice(&id.0));
+            put_ids(buffer, ids);
         }
         Err(failure) => {
             buffer.push(FAILED);
@@ -305,6 +305,11 @@ fn take_effect(reader: &mut BytesReader<'_>) -> Result<Effect, Malformed> {
         chunks,
         body,
     })
+}
+
+fn put_ids(buffer: &mut Vec<u8>, ids: &[ChunkId]) {
+    put_varint(buffer, ids.len() as u64);
+    ids.iter().for_each(|id| buffer.extend_from_slice(&id.0));
 }
 
 fn take_ids(reader: &mut BytesReader<'_>) -> Result<Vec<ChunkId>, Malformed> {

@@ -45,9 +45,15 @@ fn build(
         effect_count: bodies.len() as u64,
     });
     for body in bodies {
-        builder.effect(SurfaceId::DICT, NamespaceId(16), body.len(), |buffer| {
-            buffer.extend_from_slice(body);
-        });
+        builder.effect(
+            SurfaceId::DICT,
+            NamespaceId(16),
+            &[],
+            body.len(),
+            |buffer| {
+                buffer.extend_from_slice(body);
+            },
+        );
     }
 }
 

@@ -123,7 +123,7 @@ impl Rig {
             },
             revision,
         };
-        let reader = Reader::new(Arc::clone(self.state()), position);
+        let reader = Reader::new((Arc::clone(self.state()), None), position);
         assert_eq!(reader.position().revision.0, self.committed);
         self.readers.push(reader);
     }

@@ -1,0 +1,223 @@
+//! Packs: where the chunks of large values lie, each stored once.
+//!
+//! Trail of a chunk: [`Chunks::put`] -> `Packs::append` (open pack) -> [`Chunks::sync`] -> the write that
+//! names it is admitted by `Packs::admit` and logged -> [`Chunks::get`].
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | `layout` | the bytes of a pack |
+//! | `index` | where each chunk lies |
+//! | `scan` | from files to the index, and what a power cut left |
+//! | `writing` | the open pack: append, sync, seal |
+//! | `reading` | a chunk from its pack, and a part of a value from its chunks |
+//! | `pins` | uploads and readers |
+//! | `collect`, `compact` | which chunks are dead, and how their space comes back |
+//!
+//! Invariants
+//! * A frame that names a chunk is logged after the chunk is on disk.
+//! * Where a node is there, all that it lists is there, with the sizes that it says.
+//! * Only the open pack is written to. A pack is removed when what lives of it is on disk elsewhere.
+//! * Locks are taken in this order: the writer's role, `writing`, `index`; nothing waits for the disk
+//!   under `index`.
+//!
+//! On a crash: chunks that no frame names are there or not; the next collection finds them.
+
+mod collect;
+mod compact;
+mod index;
+mod layout;
+mod pins;
+mod reading;
+mod scan;
+mod writing;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use objsync_proto::chunk::record::{CheckedChunk, ChunkRecord};
+use objsync_proto::ids::{ChunkId, StoreId};
+
+use crate::clock::Entropy;
+use crate::core::Core;
+use crate::disk::{Disk, DiskFile};
+use crate::error::StoreError;
+
+use index::PackIndex;
+use layout::PackId;
+use pins::PinTable;
+use writing::Writing;
+
+pub use collect::Collected;
+use collect::Named;
+pub use pins::{ChunkHold, ChunkPins};
+pub use reading::EachPiece;
+pub(crate) use scan::{PackProblem, check_pack};
+
+/// The directory of the packs of a store.
+pub(crate) fn pack_directory(directory: &Path) -> PathBuf {
+    directory.join("packs")
+}
+
+/// Whether a file of that directory is a pack.
+pub(crate) fn is_pack(name: &str) -> bool {
+    PackId::of_name(name).is_some()
+}
+
+/// What packs are opened with.
+pub(crate) struct PackOptions {
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Of the store.
+    pub(crate) directory: PathBuf,
+    pub(crate) store: StoreId,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Bytes after which a pack is sealed.
+    pub(crate) pack_bytes: u64,
+    pub(crate) readonly: bool,
+}
+
+/// All packs of a store.
+pub(crate) struct Packs {
+    options: PackOptions,
+    index: RwLock<PackIndex>,
+    writing: Mutex<Writing>,
+    /// Files that were read last, by slot.
+    files: Mutex<HashMap<u32, Arc<dyn DiskFile>>>,
+    pins: Arc<PinTable>,
+    /// What writes have named since a collection began.
+    named: Named,
+    /// Locked by who collects.
+    collecting: Mutex<()>,
+    /// Bytes of log that were removed since the last collection.
+    trimmed_bytes: AtomicU64,
+}
+
+/// How the packs of a store are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChunkStatus {
+    /// Chunks and nodes.
+    pub chunk_count: u64,
+    /// Files.
+    pub pack_count: u64,
+    /// Bytes of these files.
+    pub pack_bytes: u64,
+    /// Of them, those of chunks that were alive when it was last looked.
+    pub live_bytes: u64,
+}
+
+/// The chunks of an open store.
+#[derive(Clone, Copy)]
+pub struct Chunks<'a> {
+    pub(crate) core: &'a Core,
+}
+
+impl Chunks<'_> {
+    /// Somebody who uploads: what is put or asked for under it stays while it lives.
+    #[must_use]
+    pub fn pins(&self) -> ChunkPins {
+        ChunkPins::new(&self.core.packs.pins)
+    }
+
+    /// Keeps all that can be read now, for as long as it lives.
+    #[must_use]
+    pub fn hold(&self) -> ChunkHold {
+        ChunkHold::new(&self.core.packs.pins)
+    }
+
+    /// Those of `ids` that are not there, in their order. The others are kept by `pins`.
+    #[must_use]
+    pub fn missing(&self, pins: &ChunkPins, ids: &[ChunkId]) -> Vec<ChunkId> {
+        // Pinned before it is looked, so that no collection comes between.
+        pins.add(ids.iter().copied());
+        let _no_collection = self.core.packs.writing();
+        let index = self.core.packs.index();
+        ids.iter().filter(|id| !index.has(id)).copied().collect()
+    }
+
+    /// Stores chunks and nodes that are not there yet, and keeps all of them by `pins`. A node comes
+    /// after what it lists. They are on disk after [`Chunks::sync`].
+    ///
+    /// # Errors
+    /// Of kind `Invalid` for a node that lists what is not there or has another size; or the disk
+    /// refused a call: then nothing that was synced before is lost.
+    pub fn put(&self, pins: &ChunkPins, chunks: &[CheckedChunk]) -> Result<(), StoreError> {
+        self.core.refuse_if_closed()?;
+        pins.add(chunks.iter().map(CheckedChunk::id));
+        self.core.packs.put(chunks)
+    }
+
+    /// Returns when all that was put survives a power cut.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.core.refuse_if_closed()?;
+        self.core.packs.sync()
+    }
+
+    /// A chunk or a node; none if it is not there. Its checksum was compared; its hash is to be by
+    /// who gives it on (`CheckedChunk::check`).
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] with file and offset; it then counts as missing.
+    pub fn get(&self, id: ChunkId) -> Result<Option<ChunkRecord>, StoreError> {
+        self.core.refuse_if_closed()?;
+        self.core.packs.get(id)
+    }
+
+    /// How they are.
+    #[must_use]
+    pub fn status(&self) -> ChunkStatus {
+        self.core.packs.status()
+    }
+}
+
+impl Packs {
+    /// Finds what is there. Packs that a crash left open are sealed.
+    pub(crate) fn open(options: PackOptions) -> Result<Self, StoreError> {
+        let mut index = PackIndex::default();
+        let found = scan::find(&options, &mut index)?;
+        Ok(Self {
+            options,
+            index: RwLock::new(index),
+            writing: Mutex::new(Writing::new(found)),
+            files: Mutex::default(),
+            pins: Arc::default(),
+            named: Named::default(),
+            collecting: Mutex::default(),
+            trimmed_bytes: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn status(&self) -> ChunkStatus {
+        let index = self.index();
+        let (pack_bytes, live_bytes) = index.bytes();
+        ChunkStatus {
+            chunk_count: index.count(),
+            pack_count: index.packs().count() as u64,
+            pack_bytes,
+            live_bytes,
+        }
+    }
+
+    fn path(&self, pack: PackId) -> PathBuf {
+        pack_directory(&self.options.directory).join(pack.name())
+    }
+
+    fn index(&self) -> RwLockReadGuard<'_, PackIndex> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, PackIndex> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<u32, Arc<dyn DiskFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,285 @@
+//! The open pack: append, sync, seal.
+//!
+//! After a failed write or sync of it nobody knows what of its last records will be kept: those that
+//! were not on disk before are forgotten, the file is left as it is, and a new one is begun. No frame
+//! names them, so nothing is lost that was acknowledged.
+
+use std::sync::Arc;
+
+use objsync_proto::chunk::record::{CheckedChunk, unpack};
+use objsync_proto::chunk::{ChunkError, ChunkKind, Node};
+use objsync_proto::error::{ErrorKind, Failure};
+
+use super::index::{Entry, PackIndex};
+use super::layout::{PACK_HEADER_BYTES, PackId, RECORD_HEADER_BYTES, RecordHeader, footer};
+use super::{Packs, pack_directory};
+use crate::disk::{DiskFile, OpenMode};
+use crate::error::StoreError;
+
+/// What is written to.
+pub(super) struct Writing {
+    pack: Option<OpenPack>,
+    next_number: u64,
+    /// Bytes that were put since the last collection.
+    pub(super) put_bytes: u64,
+}
+
+struct OpenPack {
+    slot: u32,
+    id: PackId,
+    file: Arc<dyn DiskFile>,
+    end: u64,
+    records: Vec<(u64, RecordHeader)>,
+}
+
+/// What the packs that were found say of those to come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Found {
+    pub(super) next_number: u64,
+    /// Bytes of packs that were not sealed in order: what they hold may be named by nobody.
+    pub(super) unsealed_bytes: u64,
+}
+
+impl Writing {
+    pub(super) fn new(found: Found) -> Self {
+        Self {
+            pack: None,
+            next_number: found.next_number,
+            put_bytes: found.unsealed_bytes,
+        }
+    }
+}
+
+impl Packs {
+    /// As `Chunks::put`, without pins.
+    pub(crate) fn put(&self, chunks: &[CheckedChunk]) -> Result<(), StoreError> {
+        let mut writing = self.writing();
+        for chunk in chunks {
+            if self.index().has(&chunk.id()) {
+                continue;
+            }
+            let header = header_of(chunk, &self.index())?;
+            let entry = self.append(&mut writing, &header, &chunk.record().payload)?;
+            self.index_mut().insert(header.id, entry);
+            writing.put_bytes += header.whole_bytes();
+        }
+        Ok(())
+    }
+
+    /// Appends a record to the open pack; tells where it lies.
+    pub(super) fn append(
+        &self,
+        writing: &mut Writing,
+        header: &RecordHeader,
+        payload: &[u8],
+    ) -> Result<Entry, StoreError> {
+        if self.options.readonly {
+            let directory = self.options.directory.clone();
+            return Err(StoreError::ReadOnly { directory });
+        }
+        let is_full = writing.pack.as_ref().is_some_and(|pack| {
+            pack.end + header.whole_bytes() > self.options.pack_bytes && !pack.records.is_empty()
+        });
+        if is_full {
+            self.seal(writing)?;
+        }
+        if writing.pack.is_none() {
+            writing.pack = Some(self.create(writing.next_number)?);
+            writing.next_number += 1;
+        }
+        let pack = writing.pack.as_mut().expect("it was made just now");
+        let whole = usize::try_from(header.whole_bytes()).unwrap_or(usize::MAX);
+        let mut record = Vec::with_capacity(whole);
+        record.extend_from_slice(&header.encode(pack.id));
+        record.extend_from_slice(payload);
+        assert_eq!(
+            record.len() as u64,
+            RECORD_HEADER_BYTES as u64 + header.stored_bytes
+        );
+        record.resize(whole, 0);
+        // What a failed write leaves there is written over by the next.
+        let written = pack.file.write_all_at(&record, pack.end);
+        written.map_err(|error| StoreError::io("write", &self.path(pack.id), error))?;
+        let offset = pack.end;
+        pack.end += header.whole_bytes();
+        pack.records.push((offset, *header));
+        if let Some(known) = self.index_mut().pack_mut(pack.slot) {
+            known.bytes = pack.end;
+        }
+        Ok(Entry::new(pack.slot, offset, header))
+    }
+
+    /// A new pack; its name is on disk.
+    fn create(&self, number: u64) -> Result<OpenPack, StoreError> {
+        let directory = pack_directory(&self.options.directory);
+        let failed = |error| StoreError::io("create", &directory, error);
+        let disk = &*self.options.disk;
+        disk.create_dir(&directory).map_err(failed)?;
+        disk.sync_dir(&self.options.directory).map_err(failed)?;
+        let mut salt = [0; 8];
+        self.options.entropy.fill(&mut salt).map_err(failed)?;
+        let salt = u64::from_le_bytes(salt);
+        let id = PackId { number, salt };
+        let file = disk
+            .open(&self.path(id), OpenMode::Create)
+            .map_err(failed)?;
+        file.write_all_at(&id.header(self.options.store), 0)
+            .and_then(|()| disk.sync_dir(&directory))
+            .map_err(failed)?;
+        let end = PACK_HEADER_BYTES as u64;
+        let slot = self.index_mut().add_pack(id, end, false);
+        Ok(OpenPack {
+            slot,
+            id,
+            file,
+            end,
+            records: Vec::new(),
+        })
+    }
+
+    /// Returns when all that was appended is on disk.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let (slot, id, file, end) = {
+            let writing = self.writing();
+            let Some(pack) = &writing.pack else {
+                return Ok(());
+            };
+            let known = self
+                .index()
+                .pack(pack.slot)
+                .map_or(0, |pack| pack.synced_end);
+            if known >= pack.end {
+                return Ok(());
+            }
+            (pack.slot, pack.id, Arc::clone(&pack.file), pack.end)
+        };
+        // Others may append meanwhile.
+        match file.sync_data() {
+            Ok(()) => {
+                if let Some(pack) = self.index_mut().pack_mut(slot) {
+                    pack.synced_end = pack.synced_end.max(end);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let mut writing = self.writing();
+                if let Some(pack) = writing.pack.take_if(|pack| pack.slot == slot) {
+                    self.abandon(&pack);
+                }
+                Err(StoreError::io("sync", &self.path(id), error))
+            }
+        }
+    }
+
+    /// Ends the open pack with a footer; on disk when this returns.
+    pub(super) fn seal(&self, writing: &mut Writing) -> Result<(), StoreError> {
+        let Some(pack) = writing.pack.take() else {
+            return Ok(());
+        };
+        let footer = footer(pack.id, pack.end, &pack.records);
+        // A failed write may have left something behind the end.
+        let sealed = pack
+            .file
+            .truncate(pack.end)
+            .and_then(|()| pack.file.write_all_at(&footer, pack.end))
+            .and_then(|()| pack.file.sync_data());
+        if let Err(error) = sealed {
+            self.abandon(&pack);
+            return Err(StoreError::io("seal", &self.path(pack.id), error));
+        }
+        if let Some(known) = self.index_mut().pack_mut(pack.slot) {
+            known.bytes = pack.end + footer.len() as u64;
+            known.synced_end = u64::MAX;
+            known.is_sealed = true;
+        }
+        Ok(())
+    }
+
+    /// Seals what is open. To be called at the end.
+    pub(crate) fn close(&self) -> Result<(), StoreError> {
+        self.seal(&mut self.writing())
+    }
+
+    /// Whether it is the open pack's slot.
+    pub(super) fn is_open(&self, writing: &Writing, slot: u32) -> bool {
+        writing.pack.as_ref().is_some_and(|pack| pack.slot == slot)
+    }
+
+    /// Forgets what is not known to be on disk.
+    fn abandon(&self, pack: &OpenPack) {
+        let mut index = self.index_mut();
+        let synced_end = index.pack(pack.slot).map_or(0, |pack| pack.synced_end);
+        for (offset, header) in pack.records.iter().filter(|(at, _)| *at >= synced_end) {
+            let entry = Entry::new(pack.slot, *offset, header);
+            index.remove(&header.id, &entry);
+        }
+        if let Some(pack) = index.pack_mut(pack.slot) {
+            pack.is_sealed = true;
+        }
+    }
+}
+
+/// What stands before a chunk; of a node it is checked that what it lists is there.
+fn header_of(chunk: &CheckedChunk, index: &PackIndex) -> Result<RecordHeader, StoreError> {
+    let record = chunk.record();
+    let (level, content_bytes) = match chunk.kind() {
+        ChunkKind::Chunk => (0, u64::from(record.plain_bytes)),
+        ChunkKind::Node => {
+            let node = Node::decode(&unpack(record).map_err(invalid)?).map_err(invalid)?;
+            for child in node.children() {
+                check_child(index, child, node.level() - 1)?;
+            }
+            (node.level(), node.bytes())
+        }
+    };
+    Ok(RecordHeader {
+        id: record.id,
+        level,
+        codec: record.codec,
+        stored_bytes: record.payload.len() as u64,
+        plain_bytes: u64::from(record.plain_bytes),
+        content_bytes,
+        payload_crc: crc32c::crc32c(&record.payload),
+    })
+}
+
+/// That a child is there, of this level and with so much content.
+fn check_child(
+    index: &PackIndex,
+    child: &objsync_proto::chunk::Child,
+    level: u8,
+) -> Result<(), StoreError> {
+    let id = child.id;
+    let Some(entry) = index.get(&id).filter(|entry| !entry.is_damaged) else {
+        let text = format!("chunk {id} is listed by a node and is not there: upload it first");
+        return Err(Failure::new(ErrorKind::Invalid, text).into());
+    };
+    same_size(child, entry, level).map_err(StoreError::from)
+}
+
+/// That an entry is what a list says of it.
+pub(super) fn same_size(
+    child: &objsync_proto::chunk::Child,
+    entry: &Entry,
+    level: u8,
+) -> Result<(), Failure> {
+    let id = child.id;
+    if entry.level != level {
+        let found = entry.level;
+        let text = format!("chunk {id} is of level {found}, where level {level} is stated");
+        return Err(Failure::new(ErrorKind::Invalid, text));
+    }
+    if entry.content_bytes() == child.bytes {
+        return Ok(());
+    }
+    let wrong = ChunkError::WrongSize {
+        id,
+        stated: child.bytes,
+        found: entry.content_bytes(),
+    };
+    Err(Failure::new(ErrorKind::Invalid, wrong.to_string()))
+}
+
+fn invalid(error: ChunkError) -> StoreError {
+    Failure::new(ErrorKind::Invalid, error.to_string()).into()
+}
