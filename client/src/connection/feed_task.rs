@@ -71,6 +71,7 @@ impl FeedTask {
             let followed = match self.next().await {
                 Ok(Some(feed)) => {
                     let is_asked = matches!(feed, Feed::Compare { .. });
+                    self.core.large.ahead.note(&self.core, &feed);
                     let followed = self.core.replica.follow(feed);
                     if is_asked {
                         let _ = self.told.send(Told::Compared);

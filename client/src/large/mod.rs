@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use objsync_proto::limits::UPLOADS_MAX;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use self::ahead::Ahead;
 use self::cache::ChunkCache;
 pub(crate) use self::load::{Unread, unfolded, whole};
 pub use self::reader::LargeReader;
@@ -43,6 +44,7 @@ pub use self::writer::LargeWriter;
 
 /// What a handle has one of for all its large values.
 pub(crate) struct Shared {
+    pub(crate) ahead: Ahead,
     cache: ChunkCache,
     upload_count: AtomicU64,
     uploads: Semaphore,
@@ -51,6 +53,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(memory_bytes: Option<u64>) -> Self {
         Self {
+            ahead: Ahead::default(),
             cache: ChunkCache::new(memory_bytes),
             upload_count: AtomicU64::new(0),
             uploads: Semaphore::new(UPLOADS_MAX),

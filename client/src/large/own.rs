@@ -70,7 +70,10 @@ pub(super) fn chunks(core: &Core, places: &[ChunkPlace]) -> Result<HashMap<Chunk
         };
         let plain = unpack(&record)?;
         if kind_of(place).id_of(&plain) != place.id {
-            let text = format!("chunk {} in the store has other content than its id says", place.id);
+            let text = format!(
+                "chunk {} in the store has other content than its id says",
+                place.id
+            );
             return Err(ObjectError::new(ErrorKind::Corrupt, text));
         }
         found.insert(place.id, plain);

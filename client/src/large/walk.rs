@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::chunk::{Child, overlapping};
-use objsync_proto::limits::{CHUNK_BYTES, CHUNKS_ASKED_MAX};
+use objsync_proto::limits::{CHUNK_BYTES, CHUNKS_ASKED_MAX, CONTENT_BYTES_AHEAD_MAX};
 use objsync_proto::wire::ChunkPlace;
 use objsync_store::ChunkHold;
 use tokio::task::JoinHandle;
 
-use super::{own, place};
 use super::reference::LargeValue;
+use super::{own, place};
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
 
@@ -38,6 +38,8 @@ pub(super) struct Walk {
     ahead: VecDeque<Ahead>,
     ready: VecDeque<(u64, Bytes)>,
     window_bytes: u64,
+    /// What is fetched goes into the handle's cache.
+    is_cached: bool,
     /// What was there when it began stays.
     _kept: Option<ChunkHold>,
 }
@@ -70,6 +72,7 @@ impl Walk {
             end,
             ahead: VecDeque::new(),
             ready: VecDeque::new(),
+            is_cached: value.content_bytes() <= CONTENT_BYTES_AHEAD_MAX,
             _kept: own::keep(core),
             window_bytes: if is_all { WINDOW_BYTES_MAX } else { 1 },
         }
@@ -101,8 +104,14 @@ impl Walk {
                 break;
             }
             let (core, value) = (Arc::clone(&self.core), Arc::clone(&self.value));
+            let is_cached = self.is_cached && self.core.owner().is_none();
             let fetching = async move {
                 let chunks = place::fetch(&core, &value, &window).await?;
+                if is_cached {
+                    for ((place, _), chunk) in window.iter().zip(&chunks) {
+                        core.large.cache.put(place.id, chunk.clone());
+                    }
+                }
                 Ok(window
                     .into_iter()
                     .map(|(place, _)| place.offset)

@@ -299,7 +299,11 @@ impl Shared {
 
 /// Reads the value of an event, where that is large. Only this watch waits for it.
 async fn unfold(core: &Arc<Core>, event: &mut WatchEvent) -> Result<()> {
-    if event.old_value.as_deref().is_some_and(LargeValue::is_reference) {
+    if event
+        .old_value
+        .as_deref()
+        .is_some_and(LargeValue::is_reference)
+    {
         event.old_value = None;
     }
     if let Some(payload) = event.value.as_mut() {

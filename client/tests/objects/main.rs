@@ -16,6 +16,7 @@ mod fresh;
 mod gaps;
 mod handover;
 mod held_up;
+mod large;
 mod leases;
 mod locks;
 mod model;
