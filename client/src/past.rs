@@ -118,6 +118,12 @@ impl Past {
         Ok(())
     }
 
+    /// The handle that it was made by.
+    #[must_use]
+    pub fn dict(&self) -> &Dict {
+        &self.dict
+    }
+
     /// As of when it is read.
     #[must_use]
     pub fn revision(&self) -> Revision {
@@ -136,8 +142,8 @@ impl Past {
         }
     }
 
-    /// As [`Past::get`], a large value as its reference.
-    fn find(&self, key: &[u8]) -> Pending<Option<Bytes>> {
+    /// As [`Past::get`], but a large value is not read: see [`Dict::find`].
+    pub fn find(&self, key: &[u8]) -> Pending<Option<Bytes>> {
         let core = match self.dict.core() {
             Ok(core) => core,
             Err(error) => return Pending::ready(Err(error)),

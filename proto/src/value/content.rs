@@ -3,9 +3,11 @@
 use rmp::Marker;
 use rmp::decode as read;
 
-use super::ext;
+use super::{Value, ext};
 use super::inspect::skip;
 
+/// Bytes before the content of bytes or a str, at most.
+const CONTENT_HEADER_BYTES_MAX: usize = 5;
 /// Bytes of an array's form, its count of dimensions, and its count of zero bytes.
 const ARRAY_FIXED_BYTES: usize = 3;
 
@@ -32,6 +34,26 @@ pub fn content_start(payload: &[u8]) -> Option<usize> {
     (rest.len() == length as usize).then(|| payload.len() - rest.len())
 }
 
+/// The payload of bytes or a str of any length that a payload can state, so also of what only lies in
+/// chunks; none for any other value.
+#[must_use]
+pub fn content_payload(value: &Value) -> Option<Vec<u8>> {
+    let content = match value {
+        Value::Bytes(bytes) => &bytes[..],
+        Value::Str(text) => text.as_bytes(),
+        _ => return None,
+    };
+    let length = u32::try_from(content.len()).ok()?;
+    let mut payload = Vec::with_capacity(CONTENT_HEADER_BYTES_MAX + content.len());
+    let written = match value {
+        Value::Bytes(_) => rmp::encode::write_bin_len(&mut payload, length),
+        _ => rmp::encode::write_str_len(&mut payload, length),
+    };
+    written.ok()?;
+    payload.extend_from_slice(content);
+    Some(payload)
+}
+
 /// The elements in the body of an array: behind form, dimensions, dtype and zero bytes.
 fn array_elements(body: &[u8]) -> Option<&[u8]> {
     let [_form, dimensions, zeros, ..] = *body else {
@@ -45,7 +67,7 @@ fn array_elements(body: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::{Value, encode};
+    use crate::value::encode;
 
     #[test]
     fn content_of_bytes_and_text_begins_behind_their_length() {
@@ -54,6 +76,8 @@ mod tests {
             assert_eq!(bytes.len() - content_start(&bytes).unwrap(), count);
             let text = encode(&Value::Str("x".repeat(count))).unwrap();
             assert_eq!(text.len() - content_start(&text).unwrap(), count);
+            let again = content_payload(&Value::Str("x".repeat(count)));
+            assert_eq!(again.unwrap(), text);
         }
     }
 

@@ -33,7 +33,7 @@ use crate::error::ErrorKind;
 use crate::limits::VALUE_DEPTH_MAX;
 use crate::stored::PAYLOAD_BYTES_MAX;
 
-pub use content::content_start;
+pub use content::{content_payload, content_start};
 pub use decode::{decode, from_payload};
 pub use encode::{encode, to_payload};
 pub use inspect::{check, check_element, int_payload, type_name};
