@@ -203,7 +203,9 @@ pub const CHUNK_FRAME_BYTES: usize = 256 << 10;
 /// Longest frame of an upload: one chunk of any size, or several, and room for what stands beside.
 pub const CHUNK_FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX + CHUNK_FRAME_BYTES;
 /// Most uploads of one connection at once.
-pub const UPLOADS_MAX: usize = 8;
+pub const UPLOADS_MAX: usize = 2;
+/// Most chunks that a connection is known to have, or that are kept for it, at once.
+pub const UPLOADED_COUNT_MAX: usize = 1 << 20;
 
 /// A peer sends something at least this often.
 pub const KEEP_ALIVE_MS: u64 = 1_000;

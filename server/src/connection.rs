@@ -19,7 +19,7 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::{
     FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT_MS, HELLO_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
-    SESSION_BYTES_MAX, STREAM_WINDOW_BYTES,
+    SESSION_BYTES_MAX, STREAM_WINDOW_BYTES, UPLOADS_MAX,
 };
 use objsync_proto::wire::{Hello, ToOwner, ToPeer};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -31,7 +31,7 @@ use crate::frames::{FrameReader, Framed, Unreadable};
 use crate::peer::Peer;
 use crate::serving::Serving;
 use crate::streams::Streams;
-use crate::{follow, request, session, write};
+use crate::{follow, request, session, uploads, write};
 
 /// Frames handled before other connections get their turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -96,7 +96,9 @@ pub(crate) async fn attend(
             return Err(Dropped::Refused(failure));
         }
     };
-    connection.set_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES));
+    // Room for the operations beside the uploads, if these are not read for a while.
+    let streams = u32::try_from(1 + UPLOADS_MAX).unwrap_or(1);
+    connection.set_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES * streams));
     // Answers go before events and bulk data that wait for room on the wire.
     let _ = send.set_priority(1);
     let peer = Arc::new(peer);
@@ -117,6 +119,7 @@ pub(crate) async fn attend(
         let (ended, ()) = tokio::join!(biased; reading, writing);
         ended
     };
+    let uploading = uploads::accept(Arc::clone(&peer), connection.clone());
     tokio::select! { biased;
         ended = both => {
             let ended = ended?;
@@ -124,6 +127,7 @@ pub(crate) async fn attend(
             Ok(())
         }
         lost = connection.closed() => Err(lost.into()),
+        dropped = uploading => Err(dropped),
     }
 }
 

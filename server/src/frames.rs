@@ -1,11 +1,13 @@
-//! The receiving end of an operations stream: bytes in, messages out.
+//! The receiving end of a stream, of operations or of an upload: bytes in, messages out.
 //!
 //! Invariant: what is held is at most one frame of the length allowed and one read of QUIC's; a
 //! frame that states more is refused as soon as its length is there.
 
+use std::marker::PhantomData;
+
 use bytes::BytesMut;
 use objsync_proto::wire::ToOwner;
-use objsync_proto::wire::codec::{self, FrameError};
+use objsync_proto::wire::codec::{self, FrameError, Message};
 use quinn::{ReadError, RecvStream};
 
 /// Most bytes taken from QUIC at once.
@@ -25,22 +27,24 @@ pub(crate) enum Unreadable {
 }
 
 /// Reads messages off a stream.
-pub(crate) struct FrameReader {
+pub(crate) struct FrameReader<M = ToOwner> {
     stream: RecvStream,
     input: BytesMut,
+    of: PhantomData<fn() -> M>,
 }
 
 /// A message and how long its frame was.
-pub(crate) struct Framed {
-    pub(crate) message: ToOwner,
+pub(crate) struct Framed<M = ToOwner> {
+    pub(crate) message: M,
     pub(crate) bytes: usize,
 }
 
-impl FrameReader {
+impl<M: Message> FrameReader<M> {
     pub(crate) fn new(stream: RecvStream) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
+            of: PhantomData,
         }
     }
 
@@ -48,7 +52,7 @@ impl FrameReader {
     ///
     /// # Cancel safety
     /// Dropped half way, nothing is lost: the next call goes on.
-    pub(crate) async fn next(&mut self, bytes_max: usize) -> Result<Option<Framed>, Unreadable> {
+    pub(crate) async fn next(&mut self, bytes_max: usize) -> Result<Option<Framed<M>>, Unreadable> {
         loop {
             if let Some(framed) = self.take(bytes_max)? {
                 return Ok(Some(framed));
@@ -64,7 +68,7 @@ impl FrameReader {
     }
 
     /// The next message, if it is here already.
-    pub(crate) fn take(&mut self, bytes_max: usize) -> Result<Option<Framed>, FrameError> {
+    pub(crate) fn take(&mut self, bytes_max: usize) -> Result<Option<Framed<M>>, FrameError> {
         let before = self.input.len();
         let message = codec::decode(&mut self.input, bytes_max)?;
         let bytes = before - self.input.len();

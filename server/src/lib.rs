@@ -29,6 +29,7 @@
 mod answers;
 mod barriers;
 pub mod certificate;
+mod chunks;
 pub mod closing;
 mod commits;
 mod comparison;
@@ -61,6 +62,7 @@ mod session;
 mod streams;
 pub mod tls;
 pub mod transport;
+mod uploads;
 mod write;
 
 pub use dial::dial;

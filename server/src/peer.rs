@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answers::Answers;
 use crate::rights::Rights;
 use crate::serving::{PROGRAM, Serving};
+use crate::uploads::Uploads;
 
 /// What a write counts for at least, so that bytes bound the number of writes too.
 pub(crate) const WRITE_BYTES_MIN: usize = SESSION_BYTES_MAX / SESSION_RESULTS_MAX;
@@ -42,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) lock_waits: Arc<Semaphore>,
     /// Leases of presence that last as long as the connection does.
     pub(crate) keeper: Keeper,
+    /// Chunks that it uploads.
+    pub(crate) uploads: Uploads,
     /// Set when the connection ends.
     pub(crate) gone: CancellationToken,
     state: Mutex<State>,
@@ -109,6 +112,7 @@ impl Peer {
         };
         let peer = Self {
             keeper: store.keeper(),
+            uploads: Uploads::new(store.chunks().pins()),
             gone: CancellationToken::new(),
             lock_waits: Arc::new(Semaphore::new(LOCK_WAITS_MAX)),
             serving,
@@ -239,6 +243,12 @@ impl Peer {
             state.session = session;
         });
         Ok((rights, matches!(session, Session::Open(_))))
+    }
+
+    /// Whether it may read every dictionary of the store, so that nothing in it is kept from it.
+    pub(crate) fn reads_all(&self) -> bool {
+        let allowed = self.allowed();
+        allowed.admin || (allowed.follow && allowed.read)
     }
 
     /// # Errors

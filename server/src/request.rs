@@ -8,14 +8,16 @@ use std::sync::Arc;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Origin, PeerKey, Revision, SessionId};
-use objsync_proto::wire::{CopyPlace, Grant, KeyRange, PartialSnapshot, Reply, Request, ToPeer};
+use objsync_proto::wire::{
+    ChunkPlace, CopyPlace, Grant, KeyRange, PartialSnapshot, Reply, Request, ToPeer,
+};
 use objsync_store::StoreError;
 
 use crate::peer::Peer;
 use crate::serving::PROGRAM;
 use crate::session::stopped;
 use crate::streams::Streams;
-use crate::{fetch, leases, past, replicate};
+use crate::{chunks, fetch, leases, past, replicate};
 
 type Answered = Result<Reply, Failure>;
 
@@ -75,6 +77,18 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             since,
             partial,
         } => replicate(peer, streams, (subscription, since, partial)),
+        Request::MissingChunks { key, ids } => {
+            return apart(peer, id, move |peer| chunks::missing(peer, &key, &ids)).await;
+        }
+        Request::EndUpload { upload, count } => {
+            return chunks::end_upload(peer, id, upload, count).await;
+        }
+        Request::FetchChunks {
+            subscription,
+            key,
+            revision,
+            places,
+        } => fetch_chunks(peer, streams, (subscription, key, revision), places),
         Request::Following => Ok(Reply::Following(peer.serving.following())),
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
@@ -150,6 +164,24 @@ fn fetch(
         range,
         reverse,
         at,
+    })
+}
+
+fn fetch_chunks(
+    peer: &Peer,
+    streams: &mut Streams,
+    (id, key, revision): (u64, bytes::Bytes, Revision),
+    places: Vec<ChunkPlace>,
+) -> Answered {
+    peer.may_read()?;
+    chunks::check_count(places.len())?;
+    let namespace = peer.namespace()?;
+    streams.fetch_chunks(chunks::Wanted {
+        id,
+        namespace,
+        key,
+        revision,
+        places,
     })
 }
 

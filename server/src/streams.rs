@@ -18,7 +18,7 @@ use crate::digests::Inlet;
 use crate::follow::Upstream;
 use crate::follow::relay::{self, Forward};
 use crate::peer::Peer;
-use crate::{feed, fetch, replicate};
+use crate::{chunks, feed, fetch, replicate};
 
 /// The open streams of one peer.
 pub(crate) struct Streams {
@@ -103,6 +103,24 @@ impl Streams {
             },
         );
         Ok(())
+    }
+
+    /// Begins to send chunks.
+    pub(crate) fn fetch_chunks(&mut self, wanted: chunks::Wanted) -> Result<Reply, Failure> {
+        let id = wanted.id;
+        self.check_free(id)?;
+        let (peer, connection) = (Arc::clone(&self.peer), self.connection.clone());
+        let task = self.tasks.spawn(async move {
+            chunks::send(peer, connection, wanted).await;
+            id
+        });
+        let open = Open {
+            task,
+            barriers: None,
+            digests: Inlet::default(),
+        };
+        self.open.insert(id, open);
+        Ok(Reply::Done)
     }
 
     /// Takes digests, sent under request `id`, to the subscription that compares them; it answers.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use objsync_proto::chunk::Root;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Origin, Sequence};
 use objsync_proto::limits::SESSION_BYTES_MAX;
@@ -10,6 +11,7 @@ use objsync_proto::wire::{ToPeer, Write};
 use objsync_store::{Answer, StoreError, Submission, SubmissionOrigin};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::chunks;
 use crate::connection::Dropped;
 use crate::peer::{Peer, Session, WRITE_BYTES_MIN};
 
@@ -35,11 +37,16 @@ pub(crate) async fn submit(
             return Ok(());
         }
     };
+    let roots = chunks::roots_of(&submission.operation);
+    if let Some(refused) = chunks::refused(peer, &roots) {
+        peer.answers.push(&ToPeer::Answer(sequence, Ok(refused)));
+        return Ok(());
+    }
     let store = &peer.serving.store;
     let submission = if inline {
         match store.try_execute_inline(submission) {
             Ok(result) => {
-                answer(peer, sequence, result);
+                answer(peer, sequence, result, roots);
                 return Ok(());
             }
             Err(submission) => submission,
@@ -52,7 +59,7 @@ pub(crate) async fn submit(
     store.submit(
         submission,
         Box::new(move |result| {
-            answer(&peer, sequence, result);
+            answer(&peer, sequence, result, roots);
             drop(place);
         }),
     );
@@ -130,7 +137,23 @@ pub(crate) async fn place(peer: &Peer, bytes: usize) -> Place {
     [own, all]
 }
 
-fn answer(peer: &Peer, sequence: Sequence, result: Result<Answer, StoreError>) {
+/// `roots` are those of the values that the write names.
+fn answer(
+    peer: &Arc<Peer>,
+    sequence: Sequence,
+    result: Result<Answer, StoreError>,
+    roots: Vec<Root>,
+) {
+    let is_logged = matches!(
+        &result,
+        Ok(Answer {
+            outcome: Ok(Outcome::Done | Outcome::Swapped(true)),
+            ..
+        })
+    );
+    if is_logged && !roots.is_empty() {
+        chunks::release(peer, roots);
+    }
     if let Ok(Answer {
         outcome: Ok(Outcome::Lease(lease)),
         ..

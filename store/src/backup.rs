@@ -252,7 +252,7 @@ fn try_backup(
     record::write(disk, target, &record)?;
     copy::small_file(disk, &format_path(source), &format_path(target))?;
     put(disk, &manifest_path(target), &manifest)?;
-    if let Err(error) = copy::remove_unnamed(disk, target, &found) {
+    if let Err(error) = copy::remove_unnamed(disk, (source, target), &found) {
         // The backup is whole; the next one comes here again.
         tracing::warn!(%error, "a backup keeps files that it does not need");
     }

@@ -1,6 +1,6 @@
 //! Reads every byte of a closed store and says what is damaged, and what that hits.
 //!
-//! `FORMAT`, `MANIFEST`, segments, footers and snapshots are read whole, and what they say of each
+//! `FORMAT`, `MANIFEST`, segments, footers, snapshots and packs are read whole, and what they say of each
 //! other is compared. Each byte is under a checksum, or known: padding is zero, and behind the ends
 //! of a closed store's segments lies nothing. The index is compared entry by entry
 //! with what snapshot and log say; if it differs, it is made again at the next open. For that it is
@@ -12,6 +12,7 @@ mod content;
 mod files;
 mod index;
 mod log;
+mod packs;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,8 @@ pub enum CheckPart {
     Footers,
     /// The snapshots.
     Snapshots,
+    /// The packs of chunks.
+    Packs,
     /// The index.
     Index,
 }
@@ -228,6 +231,7 @@ fn check_files(
     log::check(&files, report, &mut meter)?;
     content::check_footers(&files, report, &mut meter)?;
     content::check_snapshots(&files, report, &mut meter)?;
+    packs::check(&files, report, &mut meter)?;
     let unreadable = unreadable.map_or(Vec::new(), Unreadable::list);
     let problems = unreadable.into_iter().map(Problem::unreadable);
     report.problems.extend(problems);

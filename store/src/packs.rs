@@ -11,6 +11,7 @@
 //! | `writing` | the open pack: append, sync, seal |
 //! | `reading` | a chunk from its pack, and a part of a value from its chunks |
 //! | `pins` | uploads and readers |
+//! | `saving` | what backup and repair take |
 //! | `collect`, `compact` | which chunks are dead, and how their space comes back |
 //!
 //! Invariants
@@ -28,6 +29,7 @@ mod index;
 mod layout;
 mod pins;
 mod reading;
+mod saving;
 mod scan;
 mod writing;
 
@@ -39,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use objsync_proto::chunk::Root;
 use objsync_proto::chunk::record::{CheckedChunk, ChunkRecord};
 use objsync_proto::ids::{ChunkId, StoreId};
 
@@ -56,16 +59,12 @@ pub use collect::Collected;
 use collect::Named;
 pub use pins::{ChunkHold, ChunkPins};
 pub use reading::EachPiece;
-pub(crate) use scan::{PackProblem, check_pack};
+pub(crate) use saving::{pack_paths, save_sound};
+pub(crate) use scan::check_pack;
 
 /// The directory of the packs of a store.
 pub(crate) fn pack_directory(directory: &Path) -> PathBuf {
     directory.join("packs")
-}
-
-/// Whether a file of that directory is a pack.
-pub(crate) fn is_pack(name: &str) -> bool {
-    PackId::of_name(name).is_some()
 }
 
 /// What packs are opened with.
@@ -148,6 +147,22 @@ impl Chunks<'_> {
         self.core.refuse_if_closed()?;
         pins.add(chunks.iter().map(CheckedChunk::id));
         self.core.packs.put(chunks)
+    }
+
+    /// Lets go of what a value names, which was logged: of its chunks and all nodes above them.
+    ///
+    /// Cost: a read of each node.
+    pub fn release(&self, pins: &ChunkPins, root: &Root) -> Result<(), StoreError> {
+        let mut next = vec![(root.depth(), root.children().to_vec())];
+        while let Some((level, children)) = next.pop() {
+            for child in children.iter().filter(|_| level > 0) {
+                if let Some(node) = self.core.packs.node(child.id)? {
+                    next.push((level - 1, node.children().to_vec()));
+                }
+            }
+            pins.release(children.iter().map(|child| child.id));
+        }
+        Ok(())
     }
 
     /// Returns when all that was put survives a power cut.

@@ -35,6 +35,8 @@ use crate::clock::{Entropy, RealEntropy};
 use crate::disk::{Disk, RealDisk, Tolerant, Unreadable};
 use crate::error::StoreError;
 use crate::lock::Lock;
+use crate::options::StoreLimits;
+use crate::packs::{self, PackOptions};
 
 use log::LogReading;
 use origin::Origin;
@@ -194,6 +196,17 @@ pub(crate) fn repair_on(
         Ok(bytes)
     };
     meter.part = RepairPart::Write;
+    let packs = PackOptions {
+        disk: whole.clone(),
+        directory: target.to_owned(),
+        store: origin.store,
+        entropy: Arc::new(RealEntropy),
+        pack_bytes: StoreLimits::default().pack_bytes,
+        readonly: false,
+    };
+    packs::save_sound((disk, source), packs, &mut |path, offset, what| {
+        report.losses.push(Loss::new(path, offset..offset, what));
+    })?;
     result::write(
         (&**whole, target),
         (&origin, beside, &drawn),

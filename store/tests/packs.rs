@@ -23,7 +23,11 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Durability;
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::stored_chunks::{self, StoredChunks};
-use objsync_store::{IndexKind, Step, Store, StoreError, StoreLimits, StoreOptions};
+use objsync_store::disk::RealDisk;
+use objsync_store::{
+    IndexKind, Problem, Step, Store, StoreError, StoreLimits, StoreOptions, backup, check, repair,
+    restore,
+};
 
 /// Bytes of a chunk.
 const CHUNK: usize = 700;
@@ -50,6 +54,7 @@ fn options(disk: &SimDisk) -> StoreOptions {
 fn move_on(store: &Store) {
     for step in 0..48 {
         set(store, "filler", &format!("{step}{}", "x".repeat(3000)));
+        // A store with threads of its own does it as well.
         if step % 8 == 7 {
             store.step(Step::Keep).unwrap();
         }
@@ -604,4 +609,127 @@ fn failed_write_and_failed_sync_of_a_pack_lose_nothing_that_was_acknowledged() {
     let store = Store::open(directory.path(), options(&disk)).unwrap();
     assert_eq!(get_large(&store, NS, "a").unwrap(), content);
     read_large(&store, &value).unwrap();
+}
+
+#[test]
+fn check_finds_turned_bits_and_chunks_that_are_missing_with_the_keys_they_hit() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        index: IndexKind::Memory,
+        limits: limits(),
+        ..StoreOptions::default()
+    };
+    let store = open(directory.path(), options);
+    let content = noise_of(&mut Random::new(9), 70 * CHUNK);
+    set_large(&store, "a", &content, CHUNK);
+    store.close().unwrap();
+    drop(store);
+    let report = check(directory.path(), &mut |_| {}).unwrap();
+    assert!(report.is_intact(), "{:?}", report.problems);
+    let mut packs: Vec<_> = std::fs::read_dir(directory.path().join("packs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    packs.sort();
+    let first = std::fs::read(&packs[0]).unwrap();
+    for place in [64 + 10, 64 + 80 + 5, first.len() / 2, first.len() - 3] {
+        let mut turned = first.clone();
+        turned[place] ^= 4;
+        std::fs::write(&packs[0], turned).unwrap();
+        let report = check(directory.path(), &mut |_| {}).unwrap();
+        let is_footer = place == first.len() - 3;
+        // A footer is made again of the records.
+        assert_eq!(report.is_sound(), is_footer, "byte {place}: {report:?}");
+        if !is_footer {
+            assert!(
+                report
+                    .problems
+                    .iter()
+                    .any(|problem| problem.file == packs[0])
+            );
+            let hit = |problem: &Problem| problem.keys.contains(&(NS, key_of("a")));
+            assert!(report.problems.iter().any(hit), "{report:?}");
+        }
+    }
+    std::fs::write(&packs[0], first).unwrap();
+    std::fs::remove_file(&packs[1]).unwrap();
+    let report = check(directory.path(), &mut |_| {}).unwrap();
+    assert!(report.problems.iter().all(|problem| problem.key_count == 1));
+    assert!(!report.is_sound());
+}
+
+#[test]
+fn backups_hold_the_chunks_and_copy_only_what_is_new() {
+    let (directory, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = || StoreOptions {
+        index: IndexKind::Memory,
+        limits: limits(),
+        threads: false,
+        ..StoreOptions::default()
+    };
+    let store = open(directory.path(), options());
+    let random = &mut Random::new(31);
+    let (first, second) = (noise_of(random, 90 * CHUNK), noise_of(random, 10 * CHUNK));
+    set_large(&store, "a", &first, CHUNK);
+    let target = copies.path().join("backup");
+    let made = || backup(&RealDisk, directory.path(), &target, &mut |_| {}).unwrap();
+    made();
+    set_large(&store, "b", &second, CHUNK);
+    let again = made();
+    assert!(again.reused_bytes > 40 << 10, "{again:?}");
+    let restored = copies.path().join("restored");
+    restore(&RealDisk, &target, &restored, &mut |_| {}).unwrap();
+    let copy = Store::open(&restored, options()).unwrap();
+    assert_eq!(get_large(&copy, NS, "a").unwrap(), first);
+    assert_eq!(get_large(&copy, NS, "b").unwrap(), second);
+    // What has gone from the store goes from the backup.
+    let key = key_of("a");
+    execute(&store, Operation::Delete { key }, Durability::Sync).unwrap();
+    move_on(&store);
+    move_on(&store);
+    store.collect_chunks().unwrap();
+    made();
+    let bytes: u64 = std::fs::read_dir(target.join("packs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(bytes < 40 << 10, "{bytes} bytes");
+    let report = check(&target, &mut |_| {}).unwrap();
+    assert!(report.is_intact(), "{:?}", report.problems);
+}
+
+#[test]
+fn repair_saves_every_chunk_that_is_whole() {
+    let (directory, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = || StoreOptions {
+        index: IndexKind::Memory,
+        limits: limits(),
+        threads: false,
+        ..StoreOptions::default()
+    };
+    let store = open(directory.path(), options());
+    let random = &mut Random::new(37);
+    let (first, second) = (noise_of(random, 10 * CHUNK), noise_of(random, 10 * CHUNK));
+    set_large(&store, "a", &first, CHUNK);
+    set_large(&store, "b", &second, CHUNK);
+    store.close().unwrap();
+    drop(store);
+    let pack = std::fs::read_dir(directory.path().join("packs"))
+        .unwrap()
+        .next();
+    let pack = pack.unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[64 + 80 + 3] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    let target = copies.path().join("repaired");
+    let report = repair(directory.path(), &target, &[], &mut |_| {}).unwrap();
+    assert_eq!(report.losses.len(), 1, "{:?}", report.losses);
+    assert_eq!(report.losses[0].file, pack);
+    let store = Store::open(&target, options()).unwrap();
+    assert_eq!(get_large(&store, NS, "b").unwrap(), second);
+    let value = store.get(NS, &key_of("a")).unwrap().unwrap().value;
+    assert!(matches!(
+        read_large(&store, &value),
+        Err(StoreError::Corrupt { .. })
+    ));
 }

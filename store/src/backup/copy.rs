@@ -12,6 +12,7 @@ use crate::disk::{Disk, DiskFile, OpenMode, read_file};
 use crate::error::StoreError;
 use crate::footer::{Footer, footer_path};
 use crate::log::{SegmentHeader, SegmentInfo, cut, log_directory, segment_path};
+use crate::packs::{pack_directory, pack_paths};
 use crate::snapshot::{Snapshot, snapshot_directory, snapshot_path};
 
 /// Files beside those of the format which belong to a store: its key, and the public half of it.
@@ -76,6 +77,8 @@ impl<'a> Copying<'a> {
         for path in &snapshots {
             self.total_bytes += self.bytes_of(path)?;
         }
+        // Before what names them: where chunks have gone meanwhile, so has some of that.
+        self.packs()?;
         // Oldest first: these are what the owner may remove.
         for revision in &self.found.manifest.snapshots {
             let is_named = before.is_some_and(|one| one.manifest.snapshots.contains(revision));
@@ -103,6 +106,35 @@ impl<'a> Copying<'a> {
             synced.map_err(|error| StoreError::io("sync", &directory, error))?;
         }
         Ok(())
+    }
+
+    /// Copies the packs that are there. What lives of one that goes meanwhile is in a later one.
+    fn packs(&mut self) -> Result<(), StoreError> {
+        let ours = pack_directory(self.target);
+        let mut copied: Vec<PathBuf> = Vec::new();
+        loop {
+            let there = pack_paths(self.disk, self.source)?;
+            let new: Vec<_> = there.iter().filter(|path| !copied.contains(path)).collect();
+            if new.is_empty() {
+                break;
+            }
+            super::create(self.disk, &ours)?;
+            for from in new {
+                let bytes = self.bytes_of(from)?;
+                let to = ours.join(from.file_name().unwrap_or_default());
+                // A pack has its name to itself, and grows until it is sealed.
+                match self.bytes_of(&to) {
+                    Ok(held) if held == bytes => self.count(bytes, true),
+                    _ => self.whole(from, &to, bytes)?,
+                }
+            }
+            copied.extend(there);
+        }
+        if copied.is_empty() {
+            return Ok(());
+        }
+        let synced = self.disk.sync_dir(&ours);
+        synced.map_err(|error| StoreError::io("sync", &ours, error))
     }
 
     fn snapshot(
@@ -295,7 +327,7 @@ pub(super) fn small_file(disk: &dyn Disk, from: &Path, to: &Path) -> Result<u64,
 /// Removes what a backup no longer names, and cuts segments that are longer than it says.
 pub(super) fn remove_unnamed(
     disk: &dyn Disk,
-    target: &Path,
+    (source, target): (&Path, &Path),
     found: &Source,
 ) -> Result<(), StoreError> {
     let mut named = HashSet::new();
@@ -316,7 +348,29 @@ pub(super) fn remove_unnamed(
     for directory in [log_directory(target), snapshot_directory(target)] {
         remove_others(disk, &directory, &named)?;
     }
-    Ok(())
+    remove_old_packs(disk, (source, target))
+}
+
+/// Removes packs that the store has no more. What was alive of them is in packs that were copied.
+fn remove_old_packs(disk: &dyn Disk, (source, target): (&Path, &Path)) -> Result<(), StoreError> {
+    let ours = pack_paths(disk, target)?;
+    if ours.is_empty() {
+        return Ok(());
+    }
+    // The live parts of one that has gone since may have been copied to one that came since.
+    let theirs = pack_paths(disk, source)?;
+    let name = |path: &PathBuf| path.file_name().map(std::ffi::OsStr::to_owned);
+    let (theirs, held): (HashSet<_>, HashSet<_>) = (
+        theirs.iter().map(name).collect(),
+        ours.iter().map(name).collect(),
+    );
+    if !theirs.is_subset(&held) {
+        return Ok(());
+    }
+    let named = theirs.into_iter().flatten();
+    let directory = pack_directory(target);
+    let named = named.map(|name| directory.join(name)).collect();
+    remove_others(disk, &directory, &named)
 }
 
 fn remove_others(

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use objsync_proto::ids::{Revision, StoreId};
+use objsync_proto::effect::Change;
+use objsync_proto::ids::{Revision, StoreId, SurfaceId};
 
 use super::files::Files;
 use super::{CheckPart, CheckReport, Meter, Problem};
@@ -80,7 +81,15 @@ fn check_snapshot(
     check_owner(snapshot.table(), &path, files.store)?;
     let damaged = snapshot.table().check(&mut |entry: &TableEntry| {
         report.entry_count += 1;
-        entry.revision <= revision
+        let change = Change {
+            key: entry.key.clone(),
+            value: Some(entry.payload.clone()),
+        };
+        let place = (&*path, 0, entry.revision);
+        let is_dict = entry.section.surface == SurfaceId::DICT;
+        let named = (entry.section.namespace, &change);
+        let is_sound = !is_dict || files.named.add(named, place, None).is_ok();
+        is_sound && entry.revision <= revision
     })?;
     for block in damaged {
         let mut problem = Problem::new(&path, block.offset, block.what);

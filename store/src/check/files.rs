@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use objsync_proto::ids::{Revision, StoreId};
 
+use super::packs::Named;
 use super::{CheckReport, Problem};
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
@@ -14,6 +15,7 @@ use crate::log::{
     log_directory, scan_tail, segment_of_name, segment_path,
 };
 use crate::manifest::{self, Manifest};
+use crate::packs::pack_paths;
 use crate::snapshot::snapshot_path;
 
 /// The files of a store, as far as they say what they are.
@@ -28,6 +30,8 @@ pub(super) struct Files<'a> {
     /// Snapshots that the manifest names, oldest first.
     pub(super) snapshots: Vec<Revision>,
     pub(super) total_bytes: u64,
+    /// The chunks that values name, as they are read.
+    pub(super) named: Named,
 }
 
 impl<'a> Files<'a> {
@@ -56,9 +60,12 @@ impl<'a> Files<'a> {
             segments,
             snapshots: manifest.map_or(Vec::new(), |manifest| manifest.snapshots),
             total_bytes: 0,
+            named: Named::default(),
         };
         files.find_footers()?;
-        files.total_bytes = files.sum_bytes();
+        let packs = pack_paths(disk, directory)?;
+        let packs: u64 = packs.iter().map(|path| files.file_bytes(path)).sum();
+        files.total_bytes = files.sum_bytes() + packs;
         report.store = files.store;
         Ok(files)
     }

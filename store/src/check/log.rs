@@ -1,6 +1,8 @@
 //! Every frame of every segment.
 
-use objsync_proto::effect::Effect;
+use std::path::Path;
+
+use objsync_proto::effect::{Change, Effect};
 use objsync_proto::ids::{Revision, SurfaceId};
 
 use super::files::Files;
@@ -52,7 +54,7 @@ fn check_segment(
     let mut last = info.before;
     for read in LogReader::segment(files.disk, &files.directory, info)? {
         let problem = match read {
-            Ok((place, frame)) => match check_frame(&frame, last) {
+            Ok((place, frame)) => match check_frame(files, (&path, place.offset), &frame, last) {
                 Ok(()) => {
                     report.frame_count += 1;
                     last = last.max(frame.last());
@@ -122,21 +124,30 @@ fn check_behind(
 }
 
 /// That a frame makes sense behind what came before it.
-fn check_frame(frame: &Frame, last: Revision) -> Result<(), Malformed> {
+fn check_frame(
+    files: &Files<'_>,
+    (path, offset): (&Path, u64),
+    frame: &Frame,
+    last: Revision,
+) -> Result<(), Malformed> {
     if frame.header.kind == FrameKind::Transactions && frame.header.first <= last {
         return Err(Malformed("revisions go back"));
     }
     for logged in frame.transactions()? {
+        let revision = logged.transaction.revision;
         for effect in &logged.transaction.effects {
-            check_effect(effect)?;
+            let change = check_effect(effect)?;
+            let needs = Some(&effect.chunks[..]);
+            let place = (path, offset, revision);
+            files.named.add((effect.namespace, &change), place, needs)?;
         }
     }
     Ok(())
 }
 
-fn check_effect(effect: &Effect) -> Result<(), Malformed> {
+fn check_effect(effect: &Effect) -> Result<Change, Malformed> {
     match effect.surface {
-        SurfaceId::DICT => decode_change(&effect.body).map(drop),
+        SurfaceId::DICT => decode_change(&effect.body),
         _ => Err(Malformed("an effect of an unknown surface")),
     }
 }

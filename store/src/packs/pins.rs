@@ -74,6 +74,15 @@ impl ChunkPins {
         lock(&self.own).contains(id)
     }
 
+    /// Keeps these no longer.
+    pub fn release(&self, ids: impl IntoIterator<Item = ChunkId>) {
+        let mut own = lock(&self.own);
+        let mut pins = lock(&self.table.pins);
+        ids.into_iter()
+            .filter(|id| own.remove(id))
+            .for_each(|id| unpin(&mut pins, id));
+    }
+
     /// How many are kept.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -85,13 +94,15 @@ impl Drop for ChunkPins {
     fn drop(&mut self) {
         let own = std::mem::take(&mut *lock(&self.own));
         let mut pins = lock(&self.table.pins);
-        for id in own {
-            if let Some(count) = pins.get_mut(&id) {
-                *count -= 1;
-                if *count == 0 {
-                    pins.remove(&id);
-                }
-            }
+        own.into_iter().for_each(|id| unpin(&mut pins, id));
+    }
+}
+
+fn unpin(pins: &mut HashMap<ChunkId, u32>, id: ChunkId) {
+    if let Some(count) = pins.get_mut(&id) {
+        *count -= 1;
+        if *count == 0 {
+            pins.remove(&id);
         }
     }
 }

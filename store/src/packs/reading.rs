@@ -45,6 +45,57 @@ impl Chunks<'_> {
     }
 }
 
+impl Chunks<'_> {
+    /// Whether an id stands in the tree of a value, at this level and where its content begins at
+    /// this offset.
+    ///
+    /// Cost: a read of each node above it.
+    pub fn stands_at(
+        &self,
+        root: &Root,
+        (id, level, offset): (ChunkId, u8, u64),
+    ) -> Result<bool, StoreError> {
+        self.core.refuse_if_closed()?;
+        let (mut children, mut at, mut base) = (root.children().to_vec(), root.depth(), 0);
+        loop {
+            let found = overlapping(&children, base, offset, offset.saturating_add(1)).next();
+            let Some((start, child)) = found else {
+                return Ok(false);
+            };
+            if at <= level {
+                return Ok((at, child.id, start) == (level, id, offset));
+            }
+            let Some(node) = self.core.packs.node(child.id)? else {
+                return Ok(false);
+            };
+            (children, at, base) = (node.children().to_vec(), at - 1, start);
+        }
+    }
+
+    /// Calls `each` with the ids of a value, those of nodes before those of what they list, until it
+    /// returns false.
+    pub fn ids_below(
+        &self,
+        root: &Root,
+        each: &mut dyn FnMut(ChunkId) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut next = vec![(root.depth(), root.children().to_vec())];
+        while let Some((level, children)) = next.pop() {
+            for child in children {
+                if !each(child.id) {
+                    return Ok(());
+                }
+                if level > 0
+                    && let Some(node) = self.core.packs.node(child.id)?
+                {
+                    next.push((level - 1, node.children().to_vec()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A list of children, of one level, whose content begins at `base`.
 struct Below<'a> {
     children: &'a [Child],

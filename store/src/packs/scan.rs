@@ -4,9 +4,9 @@
 //! is damaged: its records are read one by one, each under its own checksums, and it is sealed behind
 //! the last. What is not whole is passed over: of what frames name, all was on disk before.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use objsync_proto::chunk::record::CheckedChunk;
+use objsync_proto::chunk::record::{CheckedChunk, ChunkRecord};
 use objsync_proto::ids::StoreId;
 
 use super::index::{Entry, PackIndex};
@@ -192,7 +192,7 @@ pub(crate) struct PackProblem {
 /// Reads every byte of a pack: header, records, their hashes, footer. Gives the chunks that are
 /// sound to `sound`, and tells what is wrong.
 pub(crate) fn check_pack(
-    (disk, path): (&dyn Disk, &PathBuf),
+    (disk, path): (&dyn Disk, &Path),
     store: Option<StoreId>,
     sound: &mut dyn FnMut(&CheckedChunk),
 ) -> Result<Vec<PackProblem>, StoreError> {
@@ -202,7 +202,6 @@ pub(crate) fn check_pack(
     };
     let failed = |error| StoreError::io("read", path, error);
     let file = disk.open(path, OpenMode::Read).map_err(failed)?;
-    let bytes = file.bytes().map_err(failed)?;
     let mut problems = Vec::new();
     let mut tell = |offset, what: &str, is_cache| {
         let what = what.to_owned();
@@ -225,19 +224,46 @@ pub(crate) fn check_pack(
         // Nothing that is read later depends on it.
         Err(what) => tell(0, what, true),
     }
-    let sealed = sealed_records(&*file, id, path)?;
-    let end = sealed.as_ref().map_or(bytes, end_of);
-    let mut offset = PACK_HEADER_BYTES as u64;
     let mut count = 0;
+    let sealed = each_record((disk, path), id, &mut |offset, read| {
+        match read.and_then(|(_, record)| CheckedChunk::check(record).map_err(|e| e.to_string())) {
+            Ok(chunk) => sound(&chunk),
+            Err(what) => tell(offset, &what, false),
+        }
+        count += 1;
+        Ok(())
+    })?;
+    if let Some((end, records)) = sealed
+        && records > count
+    {
+        tell(end, "its footer names more chunks than it has", false);
+    }
+    Ok(problems)
+}
+
+/// A record of a pack, or why it cannot be read.
+type Read = Result<(RecordHeader, ChunkRecord), String>;
+
+/// Calls `each` with all records of a pack, and with the places where one is damaged. Tells where the
+/// records of a sealed pack end, and how many they are.
+pub(super) fn each_record(
+    (disk, path): (&dyn Disk, &Path),
+    id: PackId,
+    each: &mut dyn FnMut(u64, Read) -> Result<(), StoreError>,
+) -> Result<Option<(u64, usize)>, StoreError> {
+    let failed = |error| StoreError::io("read", path, error);
+    let file = disk.open(path, OpenMode::Read).map_err(failed)?;
+    let sealed = sealed_records(&*file, id, path)?;
+    let sealed = sealed.map(|records| (end_of(&records), records.len()));
+    let end = match sealed {
+        Some((end, _)) => end,
+        None => file.bytes().map_err(failed)?,
+    };
+    let mut offset = PACK_HEADER_BYTES as u64;
     while offset < end {
-        let record = read_record(&*file, id, path, offset);
-        match record {
+        match read_record(&*file, id, path, offset) {
             Ok((header, record)) => {
-                match CheckedChunk::check(record) {
-                    Ok(chunk) => sound(&chunk),
-                    Err(error) => tell(offset, &error.to_string(), false),
-                }
-                count += 1;
+                each(offset, Ok((header, record)))?;
                 offset += header.whole_bytes();
             }
             Err(StoreError::Corrupt { what, .. }) => {
@@ -245,15 +271,12 @@ pub(crate) fn check_pack(
                 let next = next.filter(|next| *next < end);
                 // Behind the last record of an open pack lies what a power cut tore.
                 if sealed.is_some() || next.is_some() {
-                    tell(offset, &what, false);
+                    each(offset, Err(what))?;
                 }
                 offset = next.unwrap_or(end);
             }
             Err(error) => return Err(error),
         }
     }
-    if sealed.is_some_and(|records| records.len() > count) {
-        tell(end, "its footer names more chunks than it has", false);
-    }
-    Ok(problems)
+    Ok(sealed)
 }
