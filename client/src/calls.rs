@@ -240,10 +240,32 @@ impl Calls {
     pub(crate) fn disconnected(&mut self, replica: &Replica) {
         self.session.disconnected();
         self.in_flight = 0;
+        self.end_uploads();
         for waiting in self.requests.values_mut() {
             let was_sent = std::mem::take(&mut waiting.sent);
             if let (Request::Get { key }, true) = (&waiting.request, was_sent) {
                 replica.fetch_failed(key);
+            }
+        }
+    }
+
+    /// Another connection knows nothing of the uploads of this one: who waits asks anew what is
+    /// missing.
+    fn end_uploads(&mut self) {
+        let is_upload = |waiting: &WaitingRequest| {
+            waiting.sent && matches!(waiting.request, Request::EndUpload { .. })
+        };
+        let numbers: Vec<u64> = self
+            .requests
+            .iter()
+            .filter(|(_, waiting)| is_upload(waiting))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            if let Some(waiting) = self.requests.remove(&number) {
+                let text = "the connection broke while chunks were sent";
+                let error = ObjectError::new(ErrorKind::Unavailable, text);
+                let _ = waiting.reply.send(Err(error));
             }
         }
     }

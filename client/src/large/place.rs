@@ -20,12 +20,14 @@ use tokio::time::Instant;
 use super::own::{self, Hold};
 use super::reference::LargeValue;
 use super::upload::in_background;
-use crate::core::{ChunksWanted, Command, Core, FeedKind, FeedWanted};
+use crate::core::{ChunksWanted, Command, Core, FeedKind, FeedWanted, Phase};
 use crate::error::{ObjectError, Result};
 use crate::pending::unexpected_reply;
 
 /// Frames that wait between the connection and whoever checks them.
 const FRAMES_AHEAD: usize = 4;
+/// How often the same is asked again once the handle's timeout is over.
+const TRIES_MAX: u32 = 4;
 /// Before the same is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -33,6 +35,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Tries<'a> {
     core: &'a Core,
     until: Instant,
+    left: u32,
 }
 
 impl<'a> Tries<'a> {
@@ -40,6 +43,7 @@ impl<'a> Tries<'a> {
         Self {
             core,
             until: Instant::now() + core.config.options.timeout,
+            left: TRIES_MAX,
         }
     }
 
@@ -49,7 +53,11 @@ impl<'a> Tries<'a> {
     /// The failure itself, when it is another, or the time is over.
     pub(super) async fn after(&mut self, error: ObjectError) -> Result<()> {
         self.core.check_open()?;
-        if error.kind() != ErrorKind::Unavailable || Instant::now() >= self.until {
+        // Who is connected again is tried again, however long it took.
+        self.left = self.left.saturating_sub(1);
+        let is_peer = matches!(self.core.phase(), Phase::Peer { .. } | Phase::Owner);
+        let is_over = Instant::now() >= self.until && !(is_peer && self.left > 0);
+        if error.kind() != ErrorKind::Unavailable || is_over {
             return Err(error);
         }
         self.core.within(PAUSE, std::future::pending::<()>()).await;
@@ -91,7 +99,11 @@ pub(super) async fn put(
     let count = records.len() as u64;
     let (sent, was_sent) = oneshot::channel();
     core.push(Command::Upload { records, sent });
-    let upload = was_sent.await.unwrap_or_else(|_| Err(cut(core)))?;
+    let timeout = core.config.options.timeout;
+    let upload = match core.within(timeout, was_sent).await {
+        Some(sent) => sent.unwrap_or_else(|_| Err(cut(core)))?,
+        None => return Err(core.unreachable(timeout)),
+    };
     match core.request(Request::EndUpload { upload, count }).await? {
         Reply::Done => Ok(()),
         other => Err(unexpected_reply(&other)),
@@ -196,8 +208,12 @@ async fn ask(
         .collect();
     let mut stream = request(core, value, places);
     let mut found = HashMap::with_capacity(kinds.len());
+    let timeout = core.config.options.timeout;
     loop {
-        match stream.recv().await {
+        let Some(frame) = core.within(timeout, stream.recv()).await else {
+            return Err(core.unreachable(timeout));
+        };
+        match frame {
             Some(Ok(Feed::Chunks(records))) => {
                 let checked = in_background(core, move || Ok(check(records))).await?;
                 for chunk in checked {

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
-use objsync::{Bytes, Change, Chunking, Dict, ErrorKind, KeyRange, LargeValue, Options, limits, value};
+use objsync::{
+    Bytes, Change, Chunking, Dict, ErrorKind, KeyRange, LargeValue, Options, limits, value,
+};
 
 use crate::peer::k;
 
@@ -57,8 +59,14 @@ fn values_of_every_size_come_back_also_after_a_restart() {
     let dict = open(&folder);
     for (place, size) in SIZES.into_iter().enumerate() {
         let content = noise(size, place as u64);
-        dict.set(&k(&size.to_string()), payload(&content)).wait().unwrap();
-        assert_eq!(is_in_chunks(&dict, &size.to_string()), size > CHUNK, "{size}");
+        dict.set(&k(&size.to_string()), payload(&content))
+            .wait()
+            .unwrap();
+        assert_eq!(
+            is_in_chunks(&dict, &size.to_string()),
+            size > CHUNK,
+            "{size}"
+        );
     }
     dict.close().unwrap();
     let dict = open(&folder);
@@ -78,13 +86,21 @@ fn tree_of_several_levels_is_read_from_any_place() {
     let mut writer = dict.open_write(&k("a")).unwrap();
     for part in 0..chunks {
         let content = noise(CHUNK, part as u64 % 50);
-        writer.write_all(&content[..CHUNK.min(size - part * CHUNK)]).unwrap();
+        writer
+            .write_all(&content[..CHUNK.min(size - part * CHUNK)])
+            .unwrap();
     }
     assert_eq!(writer.content_bytes(), size as u64);
     writer.commit().wait().unwrap();
     let mut reader = dict.open_read(&k("a")).wait().unwrap().unwrap();
     assert_eq!(reader.content_bytes(), size as u64);
-    for place in [0, CHUNK - 1, 63 * CHUNK + 9, 1_023 * CHUNK + 65_530, size - 10] {
+    for place in [
+        0,
+        CHUNK - 1,
+        63 * CHUNK + 9,
+        1_023 * CHUNK + 65_530,
+        size - 10,
+    ] {
         reader.seek(SeekFrom::Start(place as u64)).unwrap();
         let mut read = vec![0; 10];
         reader.read_exact(&mut read).unwrap();
@@ -106,8 +122,11 @@ fn every_kind_of_write_takes_large_values() {
         key: k(name).into(),
         value: Some(value(seed)),
     };
-    dict.batch(vec![put("batch", 1), put("other", 2)]).wait().unwrap();
-    dict.update([(k("update"), value(3)), (k("small"), payload(b"few"))]).unwrap();
+    dict.batch(vec![put("batch", 1), put("other", 2)])
+        .wait()
+        .unwrap();
+    dict.update([(k("update"), value(3)), (k("small"), payload(b"few"))])
+        .unwrap();
     let mut pipeline = dict.pipeline();
     pipeline.set(&k("pipeline"), payload(b"before")).unwrap();
     pipeline.set(&k("pipeline"), value(4)).unwrap();
@@ -115,14 +134,24 @@ fn every_kind_of_write_takes_large_values() {
     pipeline.finish().unwrap();
     dict.transact(|t| {
         t.set(&k("transact"), value(5))?;
-        assert_eq!(t.get(&k("transact")).wait()?.unwrap(), value(5), "its own write");
+        assert_eq!(
+            t.get(&k("transact")).wait()?.unwrap(),
+            value(5),
+            "its own write"
+        );
         assert_eq!(t.get(&k("batch")).wait()?.unwrap(), value(1));
         Ok::<_, objsync::ObjectError>(())
     })
     .unwrap();
-    assert!(dict.compare_and_set(&k("swap"), None, Some(value(6))).wait().unwrap());
+    assert!(
+        dict.compare_and_set(&k("swap"), None, Some(value(6)))
+            .wait()
+            .unwrap()
+    );
     let ttl = std::time::Duration::from_secs(600);
-    dict.set_leased(&k("leased"), value(7), Some(ttl), None).wait().unwrap();
+    dict.set_leased(&k("leased"), value(7), Some(ttl), None)
+        .wait()
+        .unwrap();
     let expected = [
         ("batch", 1),
         ("other", 2),
@@ -180,14 +209,24 @@ fn old_values_are_read_from_snapshots_past_and_history_and_events_bring_them_who
     let past = dict.at(first.revision).wait().unwrap();
     assert_eq!(past.get(&k("a")).wait().unwrap().unwrap(), one);
     let versions = dict.history(&k("a"), None, 10).wait().unwrap();
-    let values: Vec<_> = versions.into_iter().map(|version| version.value.unwrap()).collect();
+    let values: Vec<_> = versions
+        .into_iter()
+        .map(|version| version.value.unwrap())
+        .collect();
     assert_eq!(values, [other.clone(), one.clone()]);
     let events: Vec<_> = (0..2).map(|_| watch.recv().unwrap().unwrap()).collect();
     assert_eq!(events[0].value.as_ref(), Some(&one));
-    assert_eq!((events[1].value.as_ref(), &events[1].old_value), (Some(&other), &None));
+    assert_eq!(
+        (events[1].value.as_ref(), &events[1].old_value),
+        (Some(&other), &None)
+    );
     let mut content = Vec::new();
     reader.read_to_end(&mut content).unwrap();
-    assert_eq!(content, one[5..], "the value that was there as it was opened");
+    assert_eq!(
+        content,
+        one[5..],
+        "the value that was there as it was opened"
+    );
 }
 
 #[test]
@@ -197,7 +236,9 @@ fn same_content_is_stored_once() {
     let used = |dict: &Dict| {
         dict.flush(None).wait().unwrap();
         let files = std::fs::read_dir(folder.path().join("data/packs")).unwrap();
-        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+        files
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum::<u64>()
     };
     let content = noise(4 << 20, 1);
     dict.set(&k("a"), payload(&content)).wait().unwrap();
@@ -222,12 +263,19 @@ fn writer_that_is_dropped_changes_nothing_and_one_that_is_too_long_or_of_another
     writer.write_all(&noise(300_000, 1)).unwrap();
     drop(writer);
     assert_eq!(dict.get(&k("a")).unwrap().unwrap()[5..], *b"before");
-    dict.set(&k("list"), value::to_payload(&[1, 2]).unwrap()).wait().unwrap();
+    dict.set(&k("list"), value::to_payload(&[1, 2]).unwrap())
+        .wait()
+        .unwrap();
     let error = dict.open_read(&k("list")).wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("of type list"), "{error}");
     assert!(dict.open_read(&k("nothing")).wait().unwrap().is_none());
-    dict.set(&k("b"), payload(&noise(300_000, 1))).wait().unwrap();
-    let error = dict.list_append(&k("b"), vec![Bytes::from_static(&[1])]).wait().unwrap_err();
+    dict.set(&k("b"), payload(&noise(300_000, 1)))
+        .wait()
+        .unwrap();
+    let error = dict
+        .list_append(&k("b"), vec![Bytes::from_static(&[1])])
+        .wait()
+        .unwrap_err();
     assert!(error.to_string().contains("is bytes"), "{error}");
 }

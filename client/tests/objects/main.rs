@@ -17,6 +17,7 @@ mod gaps;
 mod handover;
 mod held_up;
 mod large;
+mod large_peer;
 mod leases;
 mod locks;
 mod model;
