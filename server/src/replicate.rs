@@ -15,7 +15,7 @@ use std::time::Duration;
 use objsync_proto::ids::Position;
 use objsync_proto::limits::{BOOKMARK_MS, FEED_FRAME_BYTES};
 use objsync_proto::wire::{CopyPlace, Feed, PartialSnapshot};
-use objsync_store::{Ship, ShipCursor, Shipped, Store, StoreError, Whole};
+use objsync_store::{ChunkHold, Ship, ShipCursor, Shipped, Store, StoreError, Whole};
 use quinn::Connection;
 use tokio::time::Instant;
 
@@ -44,6 +44,7 @@ pub(crate) async fn send(peer: Arc<Peer>, connection: Connection, wanted: Wanted
         durables: peer.serving.durables.seen(),
         peer,
         stream,
+        hold: None,
     };
     let Err(why) = sending.run(wanted).await;
     sending.stream.end(why).await;
@@ -55,6 +56,8 @@ enum Never {}
 struct Sending {
     peer: Arc<Peer>,
     stream: FeedStream,
+    /// A copy that begins anew fetches the chunks of its snapshot until it ends the connection.
+    hold: Option<ChunkHold>,
     commits: CommitsSeen,
     durables: CommitsSeen,
 }
@@ -134,6 +137,7 @@ impl Sending {
     ) -> Result<ShipCursor, Unsendable> {
         // Refused only by a semaphore that is closed, which nobody does.
         let _turn = Arc::clone(&self.peer.states).acquire_owned().await;
+        self.hold = Some(self.peer.serving.store.chunks().hold());
         let whole = self.ask(move |store| store.ship_all(partial.as_ref()));
         let Whole {
             start,

@@ -15,11 +15,13 @@
 //! * A copy shows nothing that is not durable in the copy itself.
 
 mod append;
+mod chunks;
 pub mod install;
 mod promote;
 mod ship;
 
 pub use append::Applied;
+pub use chunks::ChunkSink;
 pub use install::{Stage, discard_partial, partial_snapshot};
 pub use promote::promote;
 pub use ship::{Ship, ShipCursor, Whole};
@@ -90,6 +92,12 @@ impl Shipped {
     pub fn body(&self) -> &Bytes {
         &self.0.body
     }
+}
+
+/// As [`malformed`], of a frame whose content makes no sense.
+fn malformed_frame(frame: &Frame, what: &str) -> StoreError {
+    let text = format!("the source sent frame {} with {what}", frame.header.index.0);
+    Failure::new(ErrorKind::Corrupt, text).into()
 }
 
 /// What a source sent makes no sense: it is at fault, or damaged, and the copy stays as it was.

@@ -93,7 +93,8 @@ pub use check::{CheckPart, CheckProgress, CheckReport, Problem, check};
 pub use error::StoreError;
 pub use feed::{Feed, FeedRead, Published};
 pub use follow::{
-    Applied, Ship, ShipCursor, Shipped, Stage, Whole, discard_partial, partial_snapshot, promote,
+    Applied, ChunkSink, Ship, ShipCursor, Shipped, Stage, Whole, discard_partial, partial_snapshot,
+    promote,
 };
 pub use leases::{FreedLock, Keeper, OnUnlock, UnlockWaker};
 pub use options::{IndexKind, StoreLimits, StoreOptions};

@@ -132,9 +132,7 @@ impl Chunks<'_> {
     pub fn missing(&self, pins: &ChunkPins, ids: &[ChunkId]) -> Vec<ChunkId> {
         // Pinned before it is looked, so that no collection comes between.
         pins.add(ids.iter().copied());
-        let _no_collection = self.core.packs.writing();
-        let index = self.core.packs.index();
-        ids.iter().filter(|id| !index.has(id)).copied().collect()
+        self.core.packs.missing(ids)
     }
 
     /// Stores chunks and nodes that are not there yet, and keeps all of them by `pins`. A node comes

@@ -14,13 +14,14 @@ use objsync_proto::wire::codec;
 use objsync_proto::wire::{Feed, InstallStart, LogFrame, Request, ToOwner, ToPeer};
 use objsync_store::frame::FRAME_BODY_BYTES_MAX;
 use objsync_store::{
-    Shipped, Stage, Store, StoreError, StoreOptions, discard_partial, partial_snapshot,
+    ChunkSink, Shipped, Stage, Store, StoreError, StoreOptions, discard_partial, partial_snapshot,
 };
 use quinn::{Connection, SendStream};
 use std::collections::HashMap;
 use tokio::sync::{mpsc, watch};
 
 use super::Upstream;
+use super::chunks::Fetching;
 use super::hail::{Hail, Inbox, lost, nonsense};
 use super::upstream::Asked;
 use crate::session::stopped;
@@ -164,6 +165,7 @@ impl Copying {
         }
         let mut frames = Assembly::default();
         let mut has_partial = true;
+        let fetching = Fetching::new(&self.upstream, connection);
         loop {
             let message = match frames.is_full() {
                 true => None,
@@ -172,7 +174,7 @@ impl Copying {
             let message = match message {
                 Some(message) => message,
                 None => {
-                    self.append(frames.take()).await?;
+                    self.append(&fetching, frames.take()).await?;
                     inbox.next(connection).await?
                 }
             };
@@ -184,7 +186,7 @@ impl Copying {
                 Feed::Body(part) => frames.go_on(&part)?,
                 Feed::Reached { position } => {
                     self.upstream.joins();
-                    self.append(frames.take()).await?;
+                    self.append(&fetching, frames.take()).await?;
                     self.discard_partial(&mut has_partial).await?;
                     if let Some(store) = &self.store {
                         let held = store.position().revision;
@@ -195,8 +197,10 @@ impl Copying {
                     }
                 }
                 Feed::Install(start) => {
-                    self.append(frames.take()).await?;
-                    return self.install((connection, &mut inbox), start).await;
+                    self.append(&fetching, frames.take()).await?;
+                    return self
+                        .install((connection, &mut inbox), &fetching, start)
+                        .await;
                 }
                 Feed::Failed(failure) => return Err(failure.into()),
                 _ => return Err(nonsense("a message that is not of the log").into()),
@@ -205,14 +209,24 @@ impl Copying {
     }
 
     /// Appends frames to the copy.
-    async fn append(&self, frames: Vec<Shipped>) -> Result<(), End> {
+    async fn append(&self, fetching: &Fetching, frames: Vec<Shipped>) -> Result<(), End> {
         if frames.is_empty() {
             return Ok(());
         }
         let Some(store) = self.store.clone() else {
             return Err(nonsense("frames before there is a copy").into());
         };
+        // Kept until the frames that name them are in the log.
+        let sink = Arc::new(ChunkSink::of(&store));
+        let (ids, frames) = apart(move || {
+            let named = frames.iter().map(Shipped::chunks);
+            let ids: Vec<_> = named.collect::<Result<Vec<_>, _>>()?.concat();
+            Ok((ids, frames))
+        })
+        .await?;
+        fetching.complete(&sink, ids).await?;
         let applied = apart(move || store.append_shipped(frames)).await?;
+        drop(sink);
         if !applied.grants_changed.is_empty() {
             (self.grants_changed)(&applied.grants_changed);
         }
@@ -232,6 +246,7 @@ impl Copying {
     async fn install(
         &self,
         (connection, inbox): (&Connection, &mut Inbox),
+        fetching: &Fetching,
         start: InstallStart,
     ) -> Result<(), End> {
         tracing::info!(
@@ -258,7 +273,32 @@ impl Copying {
             0 => Some(first_frame((connection, inbox)).await?),
             _ => None,
         };
+        let stage = self.install_chunks(fetching, stage, start).await?;
         apart(move || stage.finish(first.as_ref())).await
+    }
+
+    /// Gathers the chunks that the snapshot names.
+    async fn install_chunks(
+        &self,
+        fetching: &Fetching,
+        stage: Stage,
+        start: InstallStart,
+    ) -> Result<Stage, End> {
+        let this = self.clone();
+        let (sink, stage, missing) = apart(move || {
+            let sink = match &this.store {
+                Some(store) => ChunkSink::of(store),
+                None => ChunkSink::beside(&this.directory, &this.options, start.position.store)?,
+            };
+            let missing = stage.missing_chunks(&sink)?;
+            Ok((sink, stage, missing))
+        })
+        .await?;
+        let sink = Arc::new(sink);
+        fetching.complete(&sink, missing).await?;
+        let sink = Arc::into_inner(sink).ok_or_else(stopped)?;
+        apart(move || sink.settle()).await?;
+        Ok(stage)
     }
 }
 
@@ -280,7 +320,7 @@ async fn first_frame((connection, inbox): (&Connection, &mut Inbox)) -> Result<S
 }
 
 /// Runs what may wait for the disk on another thread.
-async fn apart<T: Send + 'static>(
+pub(super) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, End> {
     match tokio::task::spawn_blocking(work).await {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `follower` | a copy from its first byte to its end: receive, open, serve, and again after a break |
 //! | `copying` | one connection to the source: the log as it comes, and how it gets into the copy |
+//! | `chunks` | the chunks that the log names, fetched before it is taken |
 //! | `upstream` | the source: where it is, how far, and what it is asked besides |
 //! | `hail` | the first words on a connection to the source |
 //! | `relay` | the writes of one client, passed on and answered once the copy has them |
@@ -16,6 +17,7 @@
 //! * An answer is passed on once the copy holds its revision: what was acknowledged is read here.
 
 mod ask;
+mod chunks;
 mod copying;
 mod follower;
 mod found;

@@ -139,6 +139,17 @@ impl Upstream {
             .unwrap_or_else(timed_out)
     }
 
+    /// As [`Upstream::request`], while the copy is not joined to its source yet.
+    pub(super) async fn request_now(&self, request: Request) -> Result<Reply, Failure> {
+        let Some(requests) = self.known().requests.clone() else {
+            return Err(away(&self.known().trouble));
+        };
+        let (reply, replied) = oneshot::channel();
+        let gone = || away("its connection broke");
+        requests.send((request, reply)).await.map_err(|_| gone())?;
+        replied.await.unwrap_or_else(|_| Err(gone()))
+    }
+
     /// There is a connection: what is asked for on it comes out of what this returns.
     pub(super) fn connected(&self) -> mpsc::Receiver<Asked> {
         let (requests, asked) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);

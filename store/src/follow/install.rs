@@ -119,6 +119,15 @@ impl Stage {
         self.written == self.start.total_bytes
     }
 
+    /// The snapshot as it was gathered; none for a copy that begins without one.
+    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+        if self.file.is_none() {
+            return Ok(None);
+        }
+        let path = staged(&snapshot_path(&self.directory, self.revision()));
+        Snapshot::open_at(&*self.disk, &path).map(Some)
+    }
+
     /// Checks all of it, and makes it what the copy is from its next opening on. `first` is the
     /// first frame of the log, for a copy that begins without a snapshot.
     ///

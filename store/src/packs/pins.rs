@@ -83,6 +83,11 @@ impl ChunkPins {
             .for_each(|id| unpin(&mut pins, id));
     }
 
+    /// Keeps all of it until the store is closed.
+    pub(crate) fn keep_to_the_end(self) {
+        lock(&self.own).clear();
+    }
+
     /// How many are kept.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -51,6 +51,17 @@ impl Writing {
 }
 
 impl Packs {
+    /// As `Chunks::missing`, without pins.
+    pub(crate) fn missing(
+        &self,
+        ids: &[objsync_proto::ids::ChunkId],
+    ) -> Vec<objsync_proto::ids::ChunkId> {
+        // No collection comes between.
+        let _writing = self.writing();
+        let index = self.index();
+        ids.iter().filter(|id| !index.has(id)).copied().collect()
+    }
+
     /// As `Chunks::put`, without pins.
     pub(crate) fn put(&self, chunks: &[CheckedChunk]) -> Result<(), StoreError> {
         let mut writing = self.writing();
