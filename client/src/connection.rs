@@ -169,6 +169,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
     connection.calls.deliver(core);
     connection.core.note_session(connection.calls.session.id());
     connection.join();
+    core.large.connected();
     core.enter(Phase::Peer { address, pid });
     let end = connection.run(&mut local, &mut heard).await;
     connection.calls.disconnected(&core.replica);

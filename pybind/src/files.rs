@@ -47,7 +47,9 @@ pub(crate) fn open_read(handle: &Handle, key: &Object<'_>) -> PyResult<Reader> {
 }
 
 fn not_bytes(key: &Object<'_>, type_name: &str) -> PyErr {
-    let shown = key.repr().map_or_else(|_| String::from("?"), |repr| repr.to_string());
+    let shown = key
+        .repr()
+        .map_or_else(|_| String::from("?"), |repr| repr.to_string());
     PyTypeError::new_err(format!(
         "value of key {shown} is of type {type_name}: only bytes are opened as a file"
     ))
@@ -57,18 +59,18 @@ fn not_bytes(key: &Object<'_>, type_name: &str) -> PyErr {
 impl Reader {
     /// Bytes of the value.
     #[getter]
-    fn size(&self) -> u64 {
-        self.lock().content_bytes()
+    fn size(&self, py: Python<'_>) -> u64 {
+        self.with(py, |reader| reader.content_bytes())
     }
 
     /// Where the next read begins.
-    fn tell(&self) -> u64 {
-        self.lock().position()
+    fn tell(&self, py: Python<'_>) -> u64 {
+        self.with(py, |reader| reader.position())
     }
 
     /// Goes to a place.
-    fn seek(&self, position: u64) {
-        self.lock().set_position(position);
+    fn seek(&self, py: Python<'_>, position: u64) {
+        self.with(py, |reader| reader.set_position(position));
     }
 
     /// The next bytes, at most `count` and 1 MiB of them; none at the end.
@@ -84,24 +86,20 @@ impl Reader {
 
 impl Reader {
     fn take<'py>(&self, py: Python<'py>, count: u64) -> PyResult<Bound<'py, PyBytes>> {
-        // Another thread that reads holds it without the interpreter's lock.
-        let mut reader = py.detach(|| self.lock());
-        let left = reader.content_bytes().saturating_sub(reader.position());
+        let left = self.with(py, |reader| {
+            reader.content_bytes().saturating_sub(reader.position())
+        });
         let count = usize::try_from(count.min(left))?;
         PyBytes::new_with(py, count, |buffer| {
-            py.detach(|| fill(&mut reader, buffer))
+            self.with(py, |reader| reader.read_exact_bytes(buffer))
                 .map_err(|error| errors::raise(py, &error))
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, LargeReader> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Never with the interpreter's lock: another thread that reads may ask for it.
+    fn with<T: Send>(&self, py: Python<'_>, work: impl Send + FnOnce(&mut LargeReader) -> T) -> T {
+        py.detach(|| work(&mut self.reader.lock().unwrap_or_else(PoisonError::into_inner)))
     }
-}
-
-/// Fills a buffer with what comes next; there is as much.
-fn fill(reader: &mut LargeReader, buffer: &mut [u8]) -> objsync::Result<()> {
-    reader.read_exact_bytes(buffer)
 }
 
 /// Bytes that are written in pieces; under `objsync.ValueWriter`.
@@ -141,23 +139,27 @@ impl Writer {
     fn write(&self, data: &Object<'_>) -> PyResult<usize> {
         let py = data.py();
         let bytes = match data.cast_exact::<PyBytes>() {
-            Ok(bytes) => objsync::Bytes::from_owner(pyo3::pybacked::PyBackedBytes::from(bytes.clone())),
+            Ok(bytes) => {
+                objsync::Bytes::from_owner(pyo3::pybacked::PyBackedBytes::from(bytes.clone()))
+            }
             // What can change while it is read is copied.
             Err(_) => PyBuffer::<u8>::get(data)?.to_vec(py)?.into(),
         };
-        let mut writer = py.detach(|| self.lock());
-        let Some(writer) = writer.as_mut() else {
-            return Err(errors::closed(py, String::from("this value is closed")));
-        };
-        blocking(py, || writer.push_bytes(&bytes))?;
-        Ok(bytes.len())
+        let pushed = py.detach(|| {
+            let mut writer = self.lock();
+            writer.as_mut().map(|writer| writer.push_bytes(&bytes))
+        });
+        match pushed {
+            Some(Ok(())) => Ok(bytes.len()),
+            Some(Err(error)) => Err(errors::raise(py, &error)),
+            None => Err(closed(py)),
+        }
     }
 
     /// Puts what was written under the key; gives its `Ack`.
     fn commit<'py>(&self, py: Python<'py>) -> PyResult<Object<'py>> {
-        let writer = py.detach(|| self.lock()).take();
-        let Some(writer) = writer else {
-            return Err(errors::closed(py, String::from("this value is closed")));
+        let Some(writer) = py.detach(|| self.lock().take()) else {
+            return Err(closed(py));
         };
         let ack: Ack = wait(py, writer.commit())?;
         records::ack(py, ack)
@@ -173,4 +175,8 @@ impl Writer {
     fn lock(&self) -> MutexGuard<'_, Option<LargeWriter>> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn closed(py: Python<'_>) -> PyErr {
+    errors::closed(py, String::from("this value is closed"))
 }

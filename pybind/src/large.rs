@@ -50,11 +50,7 @@ pub(crate) fn set(dict: &Dict, key: &[u8], value: &Object<'_>) -> PyResult<Pendi
 
 /// The object of a payload that is in memory, or in chunks; of the latter, content is fetched into
 /// the object itself, by other threads and without the interpreter's lock.
-pub(crate) fn object<'py>(
-    py: Python<'py>,
-    dict: &Dict,
-    payload: Bytes,
-) -> PyResult<Object<'py>> {
+pub(crate) fn object<'py>(py: Python<'py>, dict: &Dict, payload: Bytes) -> PyResult<Object<'py>> {
     let value = LargeValue::of(&payload).map_err(|error| errors::raise(py, &error))?;
     match value {
         None => Ok(decode(py, &payload)?.object),

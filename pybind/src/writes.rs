@@ -49,7 +49,10 @@ pub(crate) fn pop_last<'py>(py: Python<'py>, dict: &Dict) -> PyResult<Option<Obj
             wait(py, dict.sync())?;
             continue;
         };
-        let entry = [decode_key(py, &key)?, large::object(py, dict, payload.clone())?];
+        let entry = [
+            decode_key(py, &key)?,
+            large::object(py, dict, payload.clone())?,
+        ];
         if wait(py, dict.compare_and_set(&key, Some(payload), None))? {
             return Ok(Some(PyTuple::new(py, entry)?.into_any()));
         }

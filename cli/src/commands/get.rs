@@ -78,7 +78,9 @@ impl Get {
         };
         let mut buffer = vec![0; WRITE_BYTES];
         loop {
-            let count = reader.read(&mut buffer).map_err(failed("read the value for"))?;
+            let count = reader
+                .read(&mut buffer)
+                .map_err(failed("read the value for"))?;
             if count == 0 {
                 break;
             }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use objsync::{Ack, Bytes, Dict, Durability};
 use objsync::limits::VALUE_BYTES_MAX;
+use objsync::{Ack, Bytes, Dict, Durability};
 use serde_json::json;
 
 use crate::args::{self, Connection};
@@ -31,7 +31,11 @@ pub(crate) struct Set {
     key: String,
 
     /// The value: JSON, else text; `-` reads it from standard input
-    #[arg(value_name = "VALUE", allow_negative_numbers = true, required_unless_present = "file")]
+    #[arg(
+        value_name = "VALUE",
+        allow_negative_numbers = true,
+        required_unless_present = "file"
+    )]
     value: Option<String>,
 
     /// Put the bytes of this file, whatever its size, in bounded memory; `-` is standard input
@@ -119,7 +123,11 @@ fn put_file(dict: &Dict, key: &[u8], path: &Path, output: &Output) -> Result<Ack
         true => (Box::new(io::stdin().lock()), None),
         false => {
             let file = File::open(path).map_err(failed("open"))?;
-            let size = file.metadata().ok().filter(Metadata::is_file).map(|about| about.len());
+            let size = file
+                .metadata()
+                .ok()
+                .filter(Metadata::is_file)
+                .map(|about| about.len());
             (Box::new(file), size)
         }
     };

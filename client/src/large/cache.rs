@@ -63,11 +63,6 @@ impl ChunkCache {
         }
     }
 
-    /// Bytes that are held, and may be.
-    pub(crate) fn bytes(&self) -> (usize, usize) {
-        (self.inner().bytes, self.bytes_max)
-    }
-
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +79,7 @@ mod tests {
         for number in 0..12 {
             cache.put(id(number), vec![number; 100].into());
         }
-        assert_eq!(cache.bytes(), (1_000, 1_000));
+        assert_eq!((cache.inner().bytes, cache.bytes_max), (1_000, 1_000));
         assert!(cache.get(&id(0)).is_none() && cache.get(&id(1)).is_none());
         assert_eq!(cache.get(&id(2)).unwrap(), vec![2; 100]);
         cache.put(id(99), vec![0; 1_001].into());

@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) ahead: Ahead,
     cache: ChunkCache,
     upload_count: AtomicU64,
+    connection_count: AtomicU64,
     uploads: Semaphore,
 }
 
@@ -56,6 +57,7 @@ impl Shared {
             ahead: Ahead::default(),
             cache: ChunkCache::new(memory_bytes),
             upload_count: AtomicU64::new(0),
+            connection_count: AtomicU64::new(0),
             uploads: Semaphore::new(UPLOADS_MAX),
         }
     }
@@ -63,6 +65,16 @@ impl Shared {
     /// A number for an upload that no other one of this handle has, on any connection.
     pub(crate) fn upload_number(&self) -> u64 {
         self.upload_count.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Another connection begins, which knows nothing of what was sent on the one before.
+    pub(crate) fn connected(&self) {
+        self.connection_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections there have been.
+    fn connection_count(&self) -> u64 {
+        self.connection_count.load(Ordering::Relaxed)
     }
 
     /// Waits until one more upload may be under way.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Ack, Revision};
 use objsync_proto::limits::CHUNK_BYTES;
 use objsync_proto::operation::{Operation, Outcome};
@@ -19,7 +20,7 @@ use super::split::{Split, is_wanted, split};
 use super::upload::Upload;
 use crate::config::Config;
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{ObjectError, Result};
 use crate::operations::open;
 use crate::pending::{Pending, Step, unexpected};
 
@@ -104,7 +105,16 @@ pub(crate) fn write<T: Send + 'static>(
         loop {
             // What was found or put under it stays until the operation is answered.
             let hold = Arc::new(Hold::new(&core));
-            let stored = store_all(&core, &hold, &key, &values).await?;
+            let connections = core.large.connection_count();
+            let stored = match store_all(&core, &hold, &key, &values).await {
+                Ok(stored) => stored,
+                // What was sent may be unknown on another connection: it is asked about anew.
+                Err(_) if core.large.connection_count() != connections => {
+                    tries.after(moved(&core)).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let operation = build(&core.config, stored)?;
             let (outcome, ack) = answer(&core, operation).await?;
             drop(hold);
@@ -117,6 +127,14 @@ pub(crate) fn write<T: Send + 'static>(
             }
         }
     })
+}
+
+fn moved(core: &Core) -> ObjectError {
+    let text = format!(
+        "{}: the owner changed while a large value was sent",
+        core.config.what
+    );
+    ObjectError::new(ErrorKind::Unavailable, text)
 }
 
 /// The values as they are stored, once their content is.

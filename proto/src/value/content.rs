@@ -3,8 +3,8 @@
 use rmp::Marker;
 use rmp::decode as read;
 
-use super::{Value, ext};
 use super::inspect::skip;
+use super::{Value, ext};
 
 /// Bytes before the content of bytes or a str, at most.
 const CONTENT_HEADER_BYTES_MAX: usize = 5;
