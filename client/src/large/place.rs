@@ -296,3 +296,6 @@ fn corrupt(value: &LargeValue, error: &ChunkError) -> ObjectError {
     let text = format!("value of key {}: {error}", key::describe(&value.key));
     ObjectError::new(ErrorKind::Corrupt, text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from objsync._native import Handle, native
 
@@ -205,10 +205,17 @@ class Files(Handle):
         ...         f.size, f.seek(-2, 2), f.read()
         (1000000, 999998, b'\\x00\\x00')
         """
-        if mode == "rb":
-            if chunking is not None:
-                raise ValueError("chunking is for a value that is written")
-            return ValueReader(native.open_read(self, key))
-        if mode == "wb":
-            return ValueWriter(native.open_write(self, key, chunking))
-        raise ValueError(f"mode {cast(str, mode)!r}: it is 'rb' or 'wb'")
+        return opened(self, key, mode, chunking)
+
+
+def opened(
+    handle: Handle, key: Any, mode: str, chunking: str | None
+) -> ValueReader | ValueWriter:
+    """As `Files.open`, for any handle."""
+    if mode == "rb":
+        if chunking is not None:
+            raise ValueError("chunking is for a value that is written")
+        return ValueReader(native.open_read(handle, key))
+    if mode == "wb":
+        return ValueWriter(native.open_write(handle, key, chunking))
+    raise ValueError(f"mode {mode!r}: it is 'rb' or 'wb'")

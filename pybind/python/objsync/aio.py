@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from objsync import _aio_transaction, _loop, _objects, _registry, _settings
+from objsync._aio_files import Files
 from objsync._aio_leases import Lease, Lock, Presence
 from objsync._aio_parts import (
     Batch,
@@ -69,7 +70,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Object(Opened, RangeView, Reads):
+class Object(Opened, RangeView, Reads, Files):
     """A shared dictionary for an event loop; the base of all objects of this module.
 
     Open it with ``await`` or ``async with``. What keys and values can be, what a write means and
