@@ -108,6 +108,25 @@ pub(crate) struct Writer {
     writer: Mutex<Option<LargeWriter>>,
 }
 
+/// How a handle cuts large values.
+#[pyfunction]
+pub(crate) fn chunking(py: Python<'_>, handle: &Handle) -> PyResult<&'static str> {
+    let dict = handle.dict(py)?;
+    blocking(py, || dict.chunking()).map(objsync::Chunking::name)
+}
+
+/// Has a handle cut large values otherwise.
+#[pyfunction]
+pub(crate) fn set_chunking(py: Python<'_>, handle: &Handle, name: &str) -> PyResult<()> {
+    let (dict, chunking) = (handle.dict(py)?, parsed(py, name)?);
+    blocking(py, || dict.set_chunking(chunking))
+}
+
+fn parsed(py: Python<'_>, name: &str) -> PyResult<objsync::Chunking> {
+    name.parse()
+        .map_err(|error| errors::invalid(py, format!("{error}")))
+}
+
 /// Begins to write bytes under a key.
 #[pyfunction]
 #[pyo3(signature = (handle, key, chunking=None))]
@@ -122,9 +141,7 @@ pub(crate) fn open_write(
     let writer = match chunking {
         None => blocking(py, || dict.open_write(&encoded))?,
         Some(name) => {
-            let chunking: objsync::Chunking = name
-                .parse()
-                .map_err(|error| errors::invalid(py, format!("{error}")))?;
+            let chunking = parsed(py, name)?;
             blocking(py, || dict.open_write_cut(&encoded, chunking))?
         }
     };

@@ -57,7 +57,7 @@ mod _objsync {
     #[pymodule_export]
     use super::calls::Calls;
     #[pymodule_export]
-    use super::files::{Reader, Writer, open_read, open_write};
+    use super::files::{Reader, Writer, chunking, open_read, open_write, set_chunking};
     #[pymodule_export]
     use super::handle::Handle;
     #[pymodule_export]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import pickle
 import random
 import subprocess
 import sys
@@ -68,6 +69,26 @@ def test_value_that_was_cut_otherwise_is_equal_and_popped(d: Object) -> None:
     assert d.compare_and_set("a", data, b"swapped") and d["a"] == b"swapped"
     assert d.pop("b") == data
     assert d.popitem() == ("z", data)
+
+
+def test_handle_is_told_how_to_cut_and_its_pickle_knows(folder: Path) -> None:
+    data = noise(2 << 20)
+    packs = Path("store/packs")
+    with DiskObject("store") as d:
+        assert d.chunking == "fixed"
+        d.chunking = "content"
+        d["a"] = data
+        d.flush()
+        before = sum(file.stat().st_size for file in packs.iterdir())
+        d["a"] = data[:1_000_000] + b"in the middle" + data[1_000_000:]
+        d.flush()
+        more = sum(file.stat().st_size for file in packs.iterdir()) - before
+        assert more < 1 << 20, "most chunks are those of the value before"
+        assert d["a"][1_000_000:1_000_013] == b"in the middle"
+        with pickle.loads(pickle.dumps(d)) as other:
+            assert other.chunking == "content"
+        with pytest.raises(ValueError, match="rabin"):
+            d.chunking = "rabin"  # type: ignore[assignment]
 
 
 def test_event_brings_the_whole_value(d: Object) -> None:

@@ -113,13 +113,30 @@ impl Dict {
         }
     }
 
+    /// How this handle cuts what it puts into chunks.
+    ///
+    /// # Errors
+    /// As [`Dict::get`], in a forked child that cannot reach the store.
+    pub fn chunking(&self) -> Result<Chunking> {
+        Ok(self.core()?.config.chunking())
+    }
+
+    /// Cuts otherwise what is put from now on, through this handle and its clones.
+    ///
+    /// # Errors
+    /// As [`Dict::chunking`].
+    pub fn set_chunking(&self, chunking: Chunking) -> Result<()> {
+        self.core()?.config.set_chunking(chunking);
+        Ok(())
+    }
+
     /// Begins to write bytes under a key, in pieces. Nothing changes before
     /// [`LargeWriter::commit`]. Cut as the handle says ([`crate::Options::chunking`]).
     ///
     /// # Errors
     /// `Unsupported` through a handle that queues its writes on disk; as [`Dict::set`].
     pub fn open_write(&self, key: &[u8]) -> Result<LargeWriter> {
-        let chunking = self.core()?.config.options.chunking;
+        let chunking = self.core()?.config.chunking();
         self.open_write_cut(key, chunking)
     }
 

@@ -122,7 +122,7 @@ pub(crate) fn stored_of(payload: &Bytes) -> Result<Bytes> {
 pub(crate) fn expected(config: &Config, payload: Bytes) -> Result<Bytes> {
     let stored = match split(config, &payload) {
         Some(Split { head, content }) => {
-            let root = root_of(config.options.chunking, &content)?;
+            let root = root_of(config.chunking(), &content)?;
             stored_chunks::seal(&StoredChunks { root, head })?
         }
         None if LargeValue::is_reference(&payload) => stored_of(&payload)?,

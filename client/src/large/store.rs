@@ -149,7 +149,7 @@ async fn store_all(
         stored.push(match value {
             Packed::Sealed(stored) => stored.clone(),
             Packed::Large(Split { head, content }) => {
-                let chunking = core.config.options.chunking;
+                let chunking = core.config.chunking();
                 let upload = Upload::new(core, hold, key.clone(), chunking);
                 let root = upload.whole(content).await?;
                 let head = head.clone();

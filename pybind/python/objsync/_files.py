@@ -162,6 +162,30 @@ class ValueWriter(io.BufferedWriter):
 class Files(Handle):
     """What `Object` has for values that are too large for memory."""
 
+    _recipe: tuple[str, dict[str, Any]]
+
+    @property
+    def chunking(self) -> Literal["fixed", "content"]:
+        """How this handle cuts the large values that it writes (docs/large-values.md).
+
+        ``"fixed"``: every 64 KiB. ``"content"``: so that a later version with bytes put in the middle
+        shares the rest with this one. Set, it holds for what is written from then on; readers need not
+        know.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj") as d:
+        ...     d.chunking = "content"
+        ...     d["dump"] = bytes(1_000_000)
+        ...     d.chunking
+        'content'
+        """
+        return native.chunking(self)
+
+    @chunking.setter
+    def chunking(self, name: Literal["fixed", "content"]) -> None:
+        native.set_chunking(self, name)
+        self._recipe[1]["chunking"] = name
+
     @overload
     def open(self, key: Any, mode: Literal["rb"] = "rb") -> ValueReader: ...
     @overload

@@ -27,6 +27,7 @@ __all__ = [
     "Writer",
     "__version__",
     "at",
+    "chunking",
     "clear_conflicts",
     "conflicts",
     "conflicts_clear",
@@ -56,6 +57,7 @@ __all__ = [
     "past_pages",
     "read_within",
     "set",
+    "set_chunking",
     "snapshot",
     "snapshot_begin",
     "sync",
@@ -98,6 +100,12 @@ class Writer:
 
     def abort(self) -> None:
         """Forgets what was written: the key stays as it is."""
+
+def chunking(handle: Handle) -> Literal["fixed", "content"]:
+    """How a handle cuts large values."""
+
+def set_chunking(handle: Handle, name: str) -> None:
+    """Has a handle cut large values otherwise."""
 
 def open_read(handle: Handle, key: Any) -> Reader:
     """Opens the bytes under a key to read them."""
