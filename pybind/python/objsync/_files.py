@@ -76,6 +76,19 @@ class ValueReader(io.BufferedReader):
         return self._reader.size
 
 
+    def peek(self, size: int = 0, /) -> bytes:
+        """Some of the next bytes, without going on."""
+        return super().peek(size)
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fills a buffer with the next bytes; returns how many there were."""
+        return super().readinto(buffer)
+
+    def readinto1(self, buffer: WriteableBuffer, /) -> int:
+        """As `readinto`, with what needs at most one fetch."""
+        return super().readinto1(buffer)
+
+
 class _RawWriter(io.RawIOBase):
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -137,6 +150,14 @@ class ValueWriter(io.BufferedWriter):
     def flush(self) -> None:
         """Hands over what is gathered here. Nobody sees it before the file is closed."""
         super().flush()
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Not of a file that is written: `io.UnsupportedOperation`."""
+        raise io.UnsupportedOperation("readinto")
+
+    def readinto1(self, buffer: WriteableBuffer, /) -> int:
+        """Not of a file that is written: `io.UnsupportedOperation`."""
+        raise io.UnsupportedOperation("readinto1")
 
     def abort(self) -> None:
         """Forgets what was written, and closes the file: the key stays as it was."""

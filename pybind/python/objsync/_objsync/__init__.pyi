@@ -69,7 +69,7 @@ __version__: str
 
 _What = Literal["keys", "values", "items"]
 
-@disjoint_base
+@final
 class Reader:
     """Bytes that are read in pieces; under `objsync.ValueReader`."""
 
@@ -89,6 +89,7 @@ class Reader:
     def read_all(self) -> bytes:
         """All that is left."""
 
+@final
 class Writer:
     """Bytes that are written in pieces; under `objsync.ValueWriter`."""
 
@@ -113,6 +114,7 @@ def open_read(handle: Handle, key: Any) -> Reader:
 def open_write(handle: Handle, key: Any, chunking: str | None = None) -> Writer:
     """Begins to write bytes under a key."""
 
+@disjoint_base
 class Handle:
     """A handle on a dictionary; Python's objects are subclasses of it."""
 
