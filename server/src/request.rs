@@ -8,9 +8,7 @@ use std::sync::Arc;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Origin, PeerKey, Revision, SessionId};
-use objsync_proto::wire::{
-    ChunkPlace, CopyPlace, Grant, KeyRange, PartialSnapshot, Reply, Request, ToPeer,
-};
+use objsync_proto::wire::{ChunkPlace, Grant, KeyRange, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
 use crate::peer::Peer;
@@ -72,23 +70,10 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             leases::outcome(peer, Origin { session, sequence })
         }
         Request::OnBehalf { peer: key, session } => act_for(peer, streams, key, session),
-        Request::Replicate {
-            subscription,
-            since,
-            partial,
-        } => replicate(peer, streams, (subscription, since, partial)),
-        Request::MissingChunks { key, ids } => {
-            return apart(peer, id, move |peer| chunks::missing(peer, &key, &ids)).await;
+        Request::Replicate { .. } => replicate(peer, streams, request),
+        Request::MissingChunks { .. } | Request::EndUpload { .. } | Request::FetchChunks { .. } => {
+            return of_chunks(peer, streams, id, request).await;
         }
-        Request::EndUpload { upload, count } => {
-            return chunks::end_upload(peer, id, upload, count).await;
-        }
-        Request::FetchChunks {
-            subscription,
-            key,
-            revision,
-            places,
-        } => fetch_chunks(peer, streams, (subscription, key, revision), places),
         Request::Following => Ok(Reply::Following(peer.serving.following())),
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
@@ -101,6 +86,25 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
         Request::Revoke { peer: key } => {
             return apart(peer, id, move |peer| revoke(peer, key)).await;
         }
+    };
+    peer.answers.push(&ToPeer::Reply(id, reply));
+}
+
+async fn of_chunks(peer: &Arc<Peer>, streams: &mut Streams, id: u64, request: Request) {
+    let reply = match request {
+        Request::MissingChunks { key, ids } => {
+            return apart(peer, id, move |peer| chunks::missing(peer, &key, &ids)).await;
+        }
+        Request::EndUpload { upload, count } => {
+            return chunks::end_upload(peer, id, upload, count).await;
+        }
+        Request::FetchChunks {
+            subscription,
+            key,
+            revision,
+            places,
+        } => fetch_chunks(peer, streams, (subscription, key, revision), places),
+        other => unreachable!("{other:?} is not about chunks"),
     };
     peer.answers.push(&ToPeer::Reply(id, reply));
 }
@@ -185,13 +189,16 @@ fn fetch_chunks(
     })
 }
 
-fn replicate(
-    peer: &Peer,
-    streams: &mut Streams,
-    (id, since, partial): (u64, Option<CopyPlace>, Option<PartialSnapshot>),
-) -> Answered {
+fn replicate(peer: &Peer, streams: &mut Streams, request: Request) -> Answered {
     peer.may_follow()?;
-    streams.replicate(replicate::Wanted { id, since, partial })
+    match request {
+        Request::Replicate {
+            subscription: id,
+            since,
+            partial,
+        } => streams.replicate(replicate::Wanted { id, since, partial }),
+        other => unreachable!("{other:?} replicates nothing"),
+    }
 }
 
 fn act_for(peer: &Peer, streams: &Streams, key: PeerKey, session: Option<SessionId>) -> Answered {

@@ -49,6 +49,7 @@ use crate::clock::Entropy;
 use crate::core::Core;
 use crate::disk::{Disk, DiskFile};
 use crate::error::StoreError;
+use crate::options::StoreOptions;
 
 use index::PackIndex;
 use layout::PackId;
@@ -77,6 +78,20 @@ pub(crate) struct PackOptions {
     /// Bytes after which a pack is sealed.
     pub(crate) pack_bytes: u64,
     pub(crate) readonly: bool,
+}
+
+impl PackOptions {
+    /// Of the store in a directory.
+    pub(crate) fn new(directory: &Path, options: &StoreOptions, store: StoreId) -> Self {
+        Self {
+            disk: options.disk.clone(),
+            directory: directory.to_owned(),
+            store,
+            entropy: options.entropy.clone(),
+            pack_bytes: options.limits.pack_bytes,
+            readonly: options.readonly,
+        }
+    }
 }
 
 /// All packs of a store.

@@ -337,7 +337,6 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         state.want_index();
     }
     let surfaces = replay_surfaces(&state, &history, committed)?;
-    let packs = open_packs(directory, &options, known.store)?;
     let given = tail.last;
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),
@@ -361,7 +360,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         snapshots: history.snapshots.clone(),
         history,
         poison,
-        packs,
+        packs: Packs::open(PackOptions::new(directory, &options, known.store))?,
         surfaces,
         queue: Queue::default(),
         writer: Mutex::new(writer),
@@ -451,21 +450,6 @@ fn replay_surfaces(
     surfaces.register(Arc::new(DictSurface::new(state.clone())));
     replay::replay_surfaces(&surfaces, history, committed)?;
     Ok(surfaces)
-}
-
-fn open_packs(
-    directory: &Path,
-    options: &StoreOptions,
-    store: StoreId,
-) -> Result<Packs, StoreError> {
-    Packs::open(PackOptions {
-        disk: options.disk.clone(),
-        directory: directory.to_owned(),
-        store,
-        entropy: options.entropy.clone(),
-        pack_bytes: options.limits.pack_bytes,
-        readonly: options.readonly,
-    })
 }
 
 fn authority_of(kind: AuthorityKind, directory: &Path) -> Box<dyn Authority> {

@@ -10,7 +10,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::fields::{Field, Malformed, Reader, put_array};
-use super::{Feed, ToOwner, ToPeer, Upload, Write};
+use super::{Feed, ToOwner, ToPeer, Write};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{Durability, Sequence};
 use crate::limits::FRAME_BYTES_MAX;
@@ -103,6 +103,8 @@ impl FrameError {
 
 /// A message that is sent as a frame: [`ToOwner`], [`ToPeer`], [`Feed`] or [`Upload`].
 pub trait Message: body::Body {}
+
+mod upload;
 
 mod body {
     use super::{Malformed, Reader};
@@ -475,35 +477,6 @@ impl Body for Feed {
                 position: Field::take(reader)?,
             },
             feed_type::CHUNKS => Self::Chunks(Field::take(reader)?),
-            _ => return Ok(None),
-        }))
-    }
-}
-
-impl Message for Upload {}
-
-impl Body for Upload {
-    fn frame_type(&self) -> u8 {
-        match self {
-            Self::Start { .. } => upload_type::START,
-            Self::Chunks(_) => upload_type::CHUNKS,
-        }
-    }
-
-    fn put_body(&self, out: &mut BytesMut) {
-        match self {
-            Self::Start { upload } => upload.put(out),
-            Self::Chunks(records) => records.put(out),
-        }
-    }
-
-    #[allow(private_interfaces, reason = "not reachable from outside")]
-    fn take_body(frame_type: u8, reader: &mut Reader) -> Result<Option<Self>, Malformed> {
-        Ok(Some(match frame_type {
-            upload_type::START => Self::Start {
-                upload: Field::take(reader)?,
-            },
-            upload_type::CHUNKS => Self::Chunks(Field::take(reader)?),
             _ => return Ok(None),
         }))
     }

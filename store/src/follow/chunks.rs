@@ -35,14 +35,7 @@ impl ChunkSink {
         options: &StoreOptions,
         store: StoreId,
     ) -> Result<Self, StoreError> {
-        let packs = Packs::open(PackOptions {
-            disk: options.disk.clone(),
-            directory: directory.to_owned(),
-            store,
-            entropy: options.entropy.clone(),
-            pack_bytes: options.limits.pack_bytes,
-            readonly: false,
-        })?;
+        let packs = Packs::open(PackOptions::new(directory, options, store))?;
         Ok(Self(Kind::Beside(packs)))
     }
 

@@ -53,8 +53,8 @@ fn told(value: &LargeValue, answer: Vec<Feed>) -> Result<Vec<Bytes>> {
         level: 0,
         offset: 0,
     };
+    let places = [(place, child.bytes)];
     thread::scope(|scope| {
-        let places = [(place, child.bytes)];
         let reading = scope.spawn(|| block_on("test", fetch(&core, value, &places)).unwrap());
         let deadline = Instant::now() + Duration::from_secs(20);
         let sink = loop {

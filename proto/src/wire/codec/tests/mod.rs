@@ -12,7 +12,7 @@ use super::*;
 use crate::effect::{Cause, Change};
 use crate::ids::Revision;
 use crate::operation::Outcome;
-use crate::wire::{Entry, Event, Hello, Reply, Request, event};
+use crate::wire::{Entry, Event, Hello, Reply, Request, Upload, event};
 use any::{
     ack, any_event, durability, entry, failure, feed, grant, number, operation, outcome, position,
     range, status, to_owner, to_peer, upload,
