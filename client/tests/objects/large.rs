@@ -255,7 +255,7 @@ fn same_content_is_stored_once() {
 }
 
 #[test]
-fn writer_that_is_dropped_changes_nothing_and_one_that_is_too_long_or_of_another_type_is_refused() {
+fn writer_that_is_dropped_changes_nothing_and_one_of_another_type_is_not_opened() {
     let folder = tempfile::tempdir().unwrap();
     let dict = open(&folder);
     dict.set(&k("a"), payload(b"before")).wait().unwrap();
