@@ -651,6 +651,17 @@ fn check_finds_turned_bits_and_chunks_that_are_missing_with_the_keys_they_hit() 
             assert!(report.problems.iter().any(hit), "{report:?}");
         }
     }
+    for place in (0..first.len()).step_by(61) {
+        let mut turned = first.clone();
+        turned[place] ^= 1 << (place % 8);
+        std::fs::write(&packs[0], turned).unwrap();
+        let report = check(directory.path(), &mut |_| {}).unwrap();
+        let named = report
+            .problems
+            .iter()
+            .any(|problem| problem.file == packs[0]);
+        assert!(named, "byte {place} of {}: {report:?}", first.len());
+    }
     std::fs::write(&packs[0], first).unwrap();
     std::fs::remove_file(&packs[1]).unwrap();
     let report = check(directory.path(), &mut |_| {}).unwrap();
@@ -732,4 +743,81 @@ fn repair_saves_every_chunk_that_is_whole() {
         read_large(&store, &value),
         Err(StoreError::Corrupt { .. })
     ));
+}
+
+/// The child of the test below: writes and collects until it is killed, and says what was answered.
+fn write_until_killed(directory: &std::path::Path) {
+    let options = StoreOptions {
+        limits: limits(),
+        durability: Durability::Buffered,
+        ..StoreOptions::default()
+    };
+    let store = open(directory, options);
+    let random = &mut Random::new(u64::from(std::process::id()));
+    for step in 0_u64.. {
+        let bytes = 1 + random.below(80 * CHUNK as u64) as usize;
+        let content = noise_of(&mut Random::new(step), bytes);
+        let name = format!("k{}", step % 4);
+        set_large(&store, &name, &content, CHUNK);
+        set(&store, "filler", &"x".repeat(2000));
+        if step % 16 == 15 {
+            store.collect_chunks().unwrap();
+        }
+        let line = format!("{step} {bytes}\n");
+        std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
+    }
+}
+
+/// A process is killed with SIGKILL; each time its key's last answered content, or one written after
+/// it, is there whole.
+#[test]
+fn process_that_is_killed_while_it_writes_and_collects_loses_no_chunk_it_named() {
+    let name = "process_that_is_killed_while_it_writes_and_collects_loses_no_chunk_it_named";
+    if let Some(directory) = std::env::var_os("PACKS_TEST_CHILD") {
+        return write_until_killed(std::path::Path::new(&directory));
+    }
+    for round in 0..3 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env("PACKS_TEST_CHILD", directory.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut answered = std::collections::BTreeMap::new();
+        let told = |line: String| {
+            let (step, bytes) = line.split_once(' ')?;
+            Some((step.parse::<u64>().ok()?, bytes.parse::<usize>().ok()?))
+        };
+        let lines = std::io::BufRead::lines(lines).map_while(Result::ok);
+        for (step, bytes) in lines.filter_map(told) {
+            answered.insert(step, bytes);
+            if step == 25 + 20 * round {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        let options = StoreOptions {
+            limits: limits(),
+            ..StoreOptions::default()
+        };
+        let store = open(directory.path(), options);
+        let (last, _) = answered.last_key_value().unwrap();
+        for key in 0..4 {
+            let found = get_large(&store, NS, &format!("k{key}")).unwrap();
+            let acknowledged = (0..=*last).rev().find(|step| step % 4 == key).unwrap();
+            // What was begun after it may have been done: it has other content.
+            let is_of = |step: u64| found == noise_of(&mut Random::new(step), found.len());
+            let is_last = is_of(acknowledged) && found.len() == answered[&acknowledged];
+            assert!(
+                is_last || is_of(acknowledged + 4),
+                "round {round}, key {key}"
+            );
+        }
+        drop(store);
+        let report = check(directory.path(), &mut |_| {}).unwrap();
+        assert!(report.is_intact(), "{:?}", report.problems);
+    }
 }

@@ -93,20 +93,24 @@ pub(super) fn check(
         let bytes = files.file_bytes(&path);
         report.file_count += 1;
         report.bytes += bytes;
-        let problems = check_pack((files.disk, &path), files.store, &mut |chunk| {
-            let node = chunk.plain().ok().and_then(|plain| match chunk.kind() {
-                objsync_proto::chunk::ChunkKind::Chunk => None,
-                objsync_proto::chunk::ChunkKind::Node => Node::decode(&plain).ok(),
-            });
-            let found = Sound {
-                level: node.as_ref().map_or(0, Node::level),
-                bytes: node
-                    .as_ref()
-                    .map_or_else(|| u64::from(chunk.record().plain_bytes), Node::bytes),
-                children: node.map_or(Vec::new(), |node| node.children().to_vec()),
-            };
-            sound.insert(chunk.id(), found);
-        })?;
+        let problems = check_pack(
+            (files.disk, &path),
+            (files.store, report.was_closed),
+            &mut |chunk| {
+                let node = chunk.plain().ok().and_then(|plain| match chunk.kind() {
+                    objsync_proto::chunk::ChunkKind::Chunk => None,
+                    objsync_proto::chunk::ChunkKind::Node => Node::decode(&plain).ok(),
+                });
+                let found = Sound {
+                    level: node.as_ref().map_or(0, Node::level),
+                    bytes: node
+                        .as_ref()
+                        .map_or_else(|| u64::from(chunk.record().plain_bytes), Node::bytes),
+                    children: node.map_or(Vec::new(), |node| node.children().to_vec()),
+                };
+                sound.insert(chunk.id(), found);
+            },
+        )?;
         for found in problems {
             let mut problem = Problem::new(&path, found.offset, found.what);
             problem.is_cache = found.is_cache;

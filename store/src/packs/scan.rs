@@ -190,10 +190,10 @@ pub(crate) struct PackProblem {
 }
 
 /// Reads every byte of a pack: header, records, their hashes, footer. Gives the chunks that are
-/// sound to `sound`, and tells what is wrong.
+/// sound to `sound`, and tells what is wrong. A closed store has no pack without a footer.
 pub(crate) fn check_pack(
     (disk, path): (&dyn Disk, &Path),
-    store: Option<StoreId>,
+    (store, was_closed): (Option<StoreId>, bool),
     sound: &mut dyn FnMut(&CheckedChunk),
 ) -> Result<Vec<PackProblem>, StoreError> {
     let name = path.file_name().and_then(|name| name.to_str());
@@ -226,6 +226,11 @@ pub(crate) fn check_pack(
     }
     let mut count = 0;
     let sealed = each_record((disk, path), id, &mut |offset, read| {
+        if let Ok((header, _)) = &read
+            && !is_padded(&*file, offset, header).map_err(failed)?
+        {
+            tell(offset, "a byte behind a chunk that is not zero", true);
+        }
         match read.and_then(|(_, record)| CheckedChunk::check(record).map_err(|e| e.to_string())) {
             Ok(chunk) => sound(&chunk),
             Err(what) => tell(offset, &what, false),
@@ -233,12 +238,24 @@ pub(crate) fn check_pack(
         count += 1;
         Ok(())
     })?;
-    if let Some((end, records)) = sealed
-        && records > count
-    {
-        tell(end, "its footer names more chunks than it has", false);
+    match sealed {
+        Some((end, records)) if records > count => {
+            tell(end, "its footer names more chunks than it has", false);
+        }
+        // Who opens the store makes it anew.
+        None if was_closed => tell(0, "its footer is damaged, or missing", true),
+        _ => {}
     }
     Ok(problems)
+}
+
+/// Whether nothing but zeros lies between a record and the next.
+fn is_padded(file: &dyn DiskFile, offset: u64, header: &RecordHeader) -> std::io::Result<bool> {
+    let end = RECORD_HEADER_BYTES as u64 + header.stored_bytes;
+    let mut padding = [0; 8];
+    let count = usize::try_from(header.whole_bytes() - end).unwrap_or(0);
+    file.read_exact_at(&mut padding[..count], offset + end)?;
+    Ok(padding == [0; 8])
 }
 
 /// A record of a pack, or why it cannot be read.
