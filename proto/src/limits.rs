@@ -190,7 +190,7 @@ pub const CHUNK_DEPTH_MAX: u8 = 3;
 /// Longest content of a value in chunks.
 pub const CONTENT_BYTES_MAX: u64 = 1 << 44;
 /// Longest payload of a value in chunks that is read as one value; a longer one is read in pieces.
-pub const PAYLOAD_BYTES_WHOLE_MAX: u64 = u32::MAX as u64;
+pub const PAYLOAD_BYTES_WHOLE_MAX: u64 = 4_294_967_295;
 /// Values in chunks up to this many bytes are fetched ahead by a peer that holds the dictionary;
 /// larger ones when they are read.
 pub const CONTENT_BYTES_AHEAD_MAX: u64 = 4 << 20;

@@ -1,8 +1,8 @@
 //! Values that lie in chunks: bytes, str and arrays above 64 KiB.
 //!
-//! Trail of a write: [`crate::Dict::set`] -> [`store::Values`] -> [`upload`] cuts, hashes, asks which
+//! Trail of a write: [`crate::Dict::set`] -> [`store::write`] -> [`upload`] cuts, hashes, asks which
 //! chunks are missing and sends those -> `Outcome` of the operation, whose values name them. Of a
-//! read: the value that is found is a [`reference`], 41 to 2700 bytes -> [`crate::Dict::load`] or
+//! read: the value that is found is a [`reference`](mod@reference) -> [`crate::Dict::load`] or
 //! [`LargeReader`] -> [`walk`] fetches ahead of the reader -> [`place`] checks what came.
 //!
 //! | file | what it knows |

@@ -24,7 +24,7 @@ const MARKER: u8 = stored_chunks::REFERENCE;
 const FIXED_BYTES: usize = 1 + 8 + 2;
 
 /// A large value that was found and not yet fetched: its size and type are known, its content lies in
-/// chunks. See [`crate::Dict::open_large`] and [`crate::Dict::load`].
+/// chunks. See [`crate::Dict::open_read`] and [`crate::Dict::load`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LargeValue {
     pub(crate) key: Bytes,
