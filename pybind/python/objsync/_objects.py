@@ -66,7 +66,8 @@ class Object(Transactions, Leases, Reads, Files, MutableMapping[Any, Any]):
 
     Values: None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex, Decimal,
     datetime, date, time, timedelta, UUID, and what is made of those; at most 8 MiB. Bytes and str by
-    themselves can be far larger, see `open`. A bytearray comes back as bytes. Another type is a `TypeError` that says where it is; a subclass is another type.
+    themselves can be far larger, see `open`. A bytearray comes back as bytes. Another type is a
+    `TypeError` that says where it is; a subclass is another type.
 
     What a read returns is the caller's own: changing it changes nothing in the dictionary. To change
     a value, assign it again.
