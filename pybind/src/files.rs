@@ -19,7 +19,7 @@ type Object<'py> = Bound<'py, PyAny>;
 const READ_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes that are read in pieces; under `objsync.ValueReader`.
-#[pyclass(frozen, module = "objsync._objsync")]
+#[pyclass(frozen, module = "objsync._objsync.files")]
 pub(crate) struct Reader {
     reader: Mutex<LargeReader>,
 }
@@ -103,7 +103,7 @@ impl Reader {
 }
 
 /// Bytes that are written in pieces; under `objsync.ValueWriter`.
-#[pyclass(frozen, module = "objsync._objsync")]
+#[pyclass(frozen, module = "objsync._objsync.files")]
 pub(crate) struct Writer {
     writer: Mutex<Option<LargeWriter>>,
 }

@@ -57,8 +57,6 @@ mod _objsync {
     #[pymodule_export]
     use super::calls::Calls;
     #[pymodule_export]
-    use super::files::{Reader, Writer, chunking, open_read, open_write, set_chunking};
-    #[pymodule_export]
     use super::handle::Handle;
     #[pymodule_export]
     use super::past::{PastHandle, at, history, past_contains, past_count, past_get, past_pages};
@@ -79,6 +77,20 @@ mod _objsync {
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the name that Python looks for")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// Values as files, and how large ones are cut.
+    #[pymodule]
+    mod files {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::files::{Reader, Writer, chunking, open_read, open_write, set_chunking};
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "files")
+        }
+    }
 
     /// Leases, locks and presence, and changes of a part of a value.
     #[pymodule]

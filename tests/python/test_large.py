@@ -25,7 +25,7 @@ def noise(count: int, seed: int = 1) -> bytes:
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 64 * CHUNK, 64 * CHUNK + 1, 9 << 20])
 def test_bytes_and_text_of_every_size_come_back(make: Maker, size: int) -> None:
-    data, text = noise(size), "é" * (size // 2) + "x" * (size % 2)
+    data, text = noise(size), "\u00e9" * (size // 2) + "x" * (size % 2)
     with make(place="store") as d:
         d["bytes"] = data
         d["text"] = text

@@ -6,12 +6,12 @@ import io
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from objsync._native import Handle, native
+from objsync._native import Handle, native_files
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from objsync._objsync import Reader, Writer
+    from objsync._objsync.files import Reader, Writer
     from objsync._records import Ack
 
 __all__ = ["Files", "ValueReader", "ValueWriter"]
@@ -200,11 +200,11 @@ class Files(Handle):
         ...     d.chunking
         'content'
         """
-        return native.chunking(self)
+        return native_files.chunking(self)
 
     @chunking.setter
     def chunking(self, name: Literal["fixed", "content"]) -> None:
-        native.set_chunking(self, name)
+        native_files.set_chunking(self, name)
         self._recipe[1]["chunking"] = name
 
     @overload
@@ -260,7 +260,7 @@ def opened(
     if mode == "rb":
         if chunking is not None:
             raise ValueError("chunking is for a value that is written")
-        return ValueReader(native.open_read(handle, key))
+        return ValueReader(native_files.open_read(handle, key))
     if mode == "wb":
-        return ValueWriter(native.open_write(handle, key, chunking))
+        return ValueWriter(native_files.open_write(handle, key, chunking))
     raise ValueError(f"mode {mode!r}: it is 'rb' or 'wb'")

@@ -7,8 +7,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import disjoint_base
 
+from objsync._objsync import files as files
 from objsync._objsync import leases as leases
 from objsync._objsync import transactions as transactions
 from objsync._objsync.leases import Lease
@@ -22,12 +23,9 @@ __all__ = [
     "Pages",
     "PastHandle",
     "Pipeline",
-    "Reader",
     "ScanIterator",
-    "Writer",
     "__version__",
     "at",
-    "chunking",
     "clear_conflicts",
     "conflicts",
     "conflicts_clear",
@@ -39,6 +37,7 @@ __all__ = [
     "delete",
     "encode_key",
     "encode_value",
+    "files",
     "flush",
     "get",
     "history",
@@ -46,8 +45,6 @@ __all__ = [
     "leases",
     "next_event",
     "open",
-    "open_read",
-    "open_write",
     "outcome",
     "outcome_of",
     "pages",
@@ -57,7 +54,6 @@ __all__ = [
     "past_pages",
     "read_within",
     "set",
-    "set_chunking",
     "snapshot",
     "snapshot_begin",
     "sync",
@@ -68,51 +64,6 @@ __all__ = [
 __version__: str
 
 _What = Literal["keys", "values", "items"]
-
-@final
-class Reader:
-    """Bytes that are read in pieces; under `objsync.ValueReader`."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the value."""
-
-    def tell(self) -> int:
-        """Where the next read begins."""
-
-    def seek(self, position: int) -> None:
-        """Goes to a place."""
-
-    def read(self, count: int) -> bytes:
-        """The next bytes, at most `count` and 1 MiB of them; none at the end."""
-
-    def read_all(self) -> bytes:
-        """All that is left."""
-
-@final
-class Writer:
-    """Bytes that are written in pieces; under `objsync.ValueWriter`."""
-
-    def write(self, data: Buffer) -> int:
-        """Takes the next bytes; returns how many."""
-
-    def commit(self) -> Ack:
-        """Puts what was written under the key; gives its `Ack`."""
-
-    def abort(self) -> None:
-        """Forgets what was written: the key stays as it is."""
-
-def chunking(handle: Handle) -> Literal["fixed", "content"]:
-    """How a handle cuts large values."""
-
-def set_chunking(handle: Handle, name: str) -> None:
-    """Has a handle cut large values otherwise."""
-
-def open_read(handle: Handle, key: Any) -> Reader:
-    """Opens the bytes under a key to read them."""
-
-def open_write(handle: Handle, key: Any, chunking: str | None = None) -> Writer:
-    """Begins to write bytes under a key."""
 
 @disjoint_base
 class Handle:
