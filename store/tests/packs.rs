@@ -13,7 +13,7 @@ mod harness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use harness::disk::SimDisk;
+use harness::disk::{Call, Planned, SimDisk};
 use harness::large::*;
 use harness::random::Random;
 use harness::*;
@@ -25,8 +25,8 @@ use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::stored_chunks::{self, StoredChunks};
 use objsync_store::disk::RealDisk;
 use objsync_store::{
-    IndexKind, Problem, Step, Store, StoreError, StoreLimits, StoreOptions, backup, check, repair,
-    restore,
+    IndexKind, Problem, Step, Store, StoreError, StoreLimits, StoreOptions, Submission, backup,
+    check, repair, restore,
 };
 
 /// Bytes of a chunk.
@@ -344,8 +344,13 @@ fn random_work_with_kills_power_cuts_and_collections_is_as_the_model_says() {
         for life in 0..6 {
             let store = Store::open(directory.path(), options(&disk)).unwrap();
             settle(&store, &mut model, &format!("seed {seed}, life {life}"));
-            if random.chance(2) {
-                disk.stop_after(random.below(400));
+            match random.below(4) {
+                0 | 1 => disk.stop_after(random.below(400)),
+                2 => disk.plan(Planned {
+                    after: random.below(60),
+                    ..Planned::next([Call::Write, Call::Sync, Call::Open][random.below(3) as usize])
+                }),
+                _ => {}
             }
             work(&store, random, &mut model, &mut seen);
             match random.below(3) {
@@ -577,6 +582,30 @@ fn store_that_is_only_read_gives_its_chunks_and_changes_no_file() {
     assert!(store.chunks().put(&pins, &cut(b"new", CHUNK).1).is_err());
     assert!(store.collect_chunks().is_err());
     assert_eq!(disk.read(&path), before);
+}
+
+/// Nobody has synced the chunks: then the write that names them does, whatever its own level is.
+#[test]
+fn chunks_are_on_disk_before_the_frame_that_names_them_though_nobody_synced_them() {
+    for seed in 0..10 {
+        let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::seeded(seed));
+        let store = open(directory.path(), options(&disk));
+        let content = noise_of(&mut Random::new(seed), 70 * CHUNK);
+        let (value, chunks) = cut(&content, CHUNK);
+        let pins = store.chunks().pins();
+        store.chunks().put(&pins, &chunks).unwrap();
+        let submission = Submission {
+            durability: Some(Durability::Buffered),
+            ..put_in(NS, "a", &value)
+        };
+        let revision = store.execute(submission).unwrap().ack.revision;
+        store.flush(revision).unwrap();
+        store.kill();
+        drop((store, pins));
+        disk.cut_power(&mut Random::new(seed));
+        let store = Store::open(directory.path(), options(&disk)).unwrap();
+        assert_eq!(get_large(&store, NS, "a").unwrap(), content, "seed {seed}");
+    }
 }
 
 #[test]

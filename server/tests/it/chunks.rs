@@ -36,7 +36,9 @@ struct Large {
 impl Large {
     fn new(seed: u64, bytes: usize) -> Self {
         let mut random = Random::new(seed);
-        let content: Vec<u8> = (0..bytes).map(|_| random.below(256) as u8).collect();
+        let content: Vec<u8> = (0..bytes)
+            .map(|_| u8::try_from(random.below(256)).unwrap())
+            .collect();
         let mut packer = Packer::new(Compression::Zstd(1)).unwrap();
         let (mut builder, mut records) = (TreeBuilder::default(), Vec::new());
         for piece in content.chunks(CHUNK) {
@@ -47,7 +49,7 @@ impl Large {
         }
         let root = builder.finish(Cutter::default(), &mut records).unwrap();
         let mut head = vec![0xC6];
-        head.extend_from_slice(&(bytes as u32).to_be_bytes());
+        head.extend_from_slice(&u32::try_from(bytes).unwrap().to_be_bytes());
         let stored = stored_chunks::seal(&StoredChunks {
             root: root.clone(),
             head: head.into(),

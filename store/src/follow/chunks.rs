@@ -19,7 +19,7 @@ pub struct ChunkSink(Kind);
 
 enum Kind {
     Open(Store, ChunkPins),
-    Beside(Packs),
+    Beside(Box<Packs>),
 }
 
 impl ChunkSink {
@@ -36,7 +36,7 @@ impl ChunkSink {
         store: StoreId,
     ) -> Result<Self, StoreError> {
         let packs = Packs::open(PackOptions::new(directory, options, store))?;
-        Ok(Self(Kind::Beside(packs)))
+        Ok(Self(Kind::Beside(Box::new(packs))))
     }
 
     /// Those of `ids` that are not there.

@@ -193,7 +193,11 @@ impl Core {
         let read_bytes = self.segments.closed_bytes() + self.snapshots.bytes();
         match self.packs.is_collection_due(read_bytes) {
             true => self.collect_chunks().map(drop),
-            false => self.packs.reclaim().map(drop),
+            false => {
+                let collecting = &self.packs.collecting;
+                let _alone = collecting.lock().unwrap_or_else(PoisonError::into_inner);
+                self.packs.reclaim().map(drop)
+            }
         }
     }
 
