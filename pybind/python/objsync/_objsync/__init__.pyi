@@ -10,8 +10,7 @@ from typing import Any, Literal, Self, final
 from typing_extensions import disjoint_base
 
 from objsync._objsync import files as files
-from objsync._objsync import leases as leases
-from objsync._objsync import transactions as transactions
+from objsync._objsync import leases as leases, transactions as transactions
 from objsync._objsync.leases import Lease
 from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
 
