@@ -1,7 +1,7 @@
 //! As of when a command reads: now, or at a revision of the past.
 
 use clap::Args;
-use objsync::{Bytes, Dict, KeyRange, Past, Revision, Scan};
+use objsync::{Bytes, Dict, KeyRange, LargeReader, Past, Revision, Scan};
 
 use crate::exit::Failure;
 
@@ -38,6 +38,16 @@ impl View {
             Self::Now(dict) => dict.get(key)?,
             Self::Past(past) => past.get(key).wait()?,
         })
+    }
+
+    /// A reader of the content under a key: of bytes, text or an array.
+    pub(crate) fn reader(&self, key: &[u8]) -> Result<Option<LargeReader>, Failure> {
+        let (dict, payload) = match self {
+            Self::Now(dict) => (dict, dict.find(key).wait()?),
+            Self::Past(past) => (past.dict(), past.find(key).wait()?),
+        };
+        let reader = payload.map(|payload| dict.reader_of(key, &payload));
+        Ok(reader.transpose()?)
     }
 
     /// How many keys there are.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use objsync_proto::chunk::record::ChunkRecord;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, Origin, PeerKey};
 use objsync_proto::limits::REQUESTS_IN_FLIGHT_MAX;
@@ -33,6 +34,8 @@ pub(crate) struct Calls {
     pub(crate) session: ClientSession,
     /// Streams that somebody wants and that were not asked for yet.
     pub(crate) feeds: VecDeque<(FeedWanted, FeedSink)>,
+    /// Chunks that are not on their way yet.
+    pub(crate) uploads: VecDeque<(Vec<ChunkRecord>, UploadSent)>,
     writes: HashMap<CallId, WaitingWrite>,
     call_count: u64,
     /// Writes that are not in the session yet, in order.
@@ -49,6 +52,9 @@ pub(crate) struct Calls {
     hold: Hold,
     start: Instant,
 }
+
+/// Who waits for chunks to be on their way.
+type UploadSent = oneshot::Sender<Result<u64>>;
 
 struct WaitingWrite {
     answer: Asker,
@@ -68,6 +74,7 @@ impl Calls {
         Self {
             session: ClientSession::new(),
             feeds: VecDeque::new(),
+            uploads: VecDeque::new(),
             writes: HashMap::new(),
             call_count: 0,
             beyond: VecDeque::new(),
@@ -106,6 +113,7 @@ impl Calls {
                     self.requests.insert(self.request_count, waiting);
                 }
                 Command::Feed { wanted, sink } => self.feeds.push_back((wanted, sink)),
+                Command::Upload { records, sent } => self.uploads.push_back((records, sent)),
                 Command::Numbered { session, through } => {
                     self.is_numbering = false;
                     self.session.release(session, through);
@@ -232,10 +240,32 @@ impl Calls {
     pub(crate) fn disconnected(&mut self, replica: &Replica) {
         self.session.disconnected();
         self.in_flight = 0;
+        self.end_uploads();
         for waiting in self.requests.values_mut() {
             let was_sent = std::mem::take(&mut waiting.sent);
             if let (Request::Get { key }, true) = (&waiting.request, was_sent) {
                 replica.fetch_failed(key);
+            }
+        }
+    }
+
+    /// Another connection knows nothing of the uploads of this one: who waits asks anew what is
+    /// missing.
+    fn end_uploads(&mut self) {
+        let is_upload = |waiting: &WaitingRequest| {
+            waiting.sent && matches!(waiting.request, Request::EndUpload { .. })
+        };
+        let numbers: Vec<u64> = self
+            .requests
+            .iter()
+            .filter(|(_, waiting)| is_upload(waiting))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            if let Some(waiting) = self.requests.remove(&number) {
+                let text = "the connection broke while chunks were sent";
+                let error = ObjectError::new(ErrorKind::Unavailable, text);
+                let _ = waiting.reply.send(Err(error));
             }
         }
     }
@@ -287,6 +317,9 @@ impl Calls {
         for (wanted, sink) in self.feeds.drain(..) {
             Command::Feed { wanted, sink }.fail(error);
         }
+        for (records, sent) in self.uploads.drain(..) {
+            Command::Upload { records, sent }.fail(error);
+        }
     }
 
     /// Gives everything to the store of this process, which has become the owner. What a former
@@ -328,6 +361,9 @@ impl Calls {
         }
         for (wanted, sink) in self.feeds.drain(..) {
             side.take(Command::Feed { wanted, sink });
+        }
+        for (records, sent) in self.uploads.drain(..) {
+            side.take(Command::Upload { records, sent });
         }
     }
 

@@ -5,7 +5,9 @@ use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use objsync_proto::cut::Chunking;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::NAMESPACE_BYTES_MAX;
@@ -48,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) options: Options,
     /// How this handle packs values.
     pub(crate) compression: Compression,
+    /// Whether it cuts large values by their content; a forked child goes on with it.
+    is_cut_by_content: Arc<AtomicBool>,
     /// The store's name in messages.
     pub(crate) what: String,
 }
@@ -157,12 +161,28 @@ impl Config {
         let compression = options
             .compression
             .map_or(Compression::None, Compression::Zstd);
+        let by_content = options.chunking == Chunking::Content;
         Ok(Self {
             place,
             options,
             compression,
+            is_cut_by_content: Arc::new(AtomicBool::new(by_content)),
             what,
         })
+    }
+
+    /// How this handle cuts large values.
+    pub(crate) fn chunking(&self) -> Chunking {
+        match self.is_cut_by_content.load(Ordering::Relaxed) {
+            true => Chunking::Content,
+            false => Chunking::Fixed,
+        }
+    }
+
+    /// Has the writes that begin from now on cut otherwise.
+    pub(crate) fn set_chunking(&self, chunking: Chunking) {
+        let by_content = chunking == Chunking::Content;
+        self.is_cut_by_content.store(by_content, Ordering::Relaxed);
     }
 
     /// What a forked child asks for: the same, but it need not be the owner.

@@ -14,6 +14,7 @@ mod feed_task;
 mod greet;
 mod joining;
 mod local;
+mod upload;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::limits::FRAME_BYTES_MAX;
 use objsync_proto::replica::DigestCursor;
 use objsync_proto::wire::codec;
-use objsync_proto::wire::{Held, Reply, Request, ToOwner, ToPeer, Welcome};
+use objsync_proto::wire::{Reply, Request, ToOwner, ToPeer, Welcome};
 use objsync_server::closing;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -170,6 +171,7 @@ pub(crate) async fn drive(core: &Arc<Core>, calls: &mut Calls, link: Link) -> En
     connection.calls.deliver(core);
     connection.core.note_session(connection.calls.session.id());
     connection.join();
+    core.large.connected();
     core.enter(Phase::Peer { address, pid });
     let end = connection.run(&mut local, &mut heard).await;
     connection.calls.disconnected(&core.replica);
@@ -236,6 +238,15 @@ impl Connection<'_> {
         self.calls.take_queued(self.core);
         while let Some((wanted, sink)) = self.calls.feeds.pop_front() {
             self.open_feed(wanted, sink);
+        }
+        while let Some((records, sent)) = self.calls.uploads.pop_front() {
+            let upload = upload::send(
+                self.quic.clone(),
+                self.core.large.upload_number(),
+                records,
+                sent,
+            );
+            self.tasks.spawn(upload);
         }
         if self.output.len() < OUTPUT_BYTES_MAX {
             self.calls
@@ -334,29 +345,7 @@ impl Connection<'_> {
     fn open_feed(&mut self, wanted: FeedWanted, sink: FeedSink) {
         self.feed_count += 1;
         let subscription = self.feed_count;
-        let range = wanted.range.clone();
-        let request = match wanted.what {
-            FeedKind::Entries { reverse, at: None } => Request::Fetch {
-                subscription,
-                range,
-                reverse,
-            },
-            FeedKind::Entries {
-                reverse,
-                at: Some(revision),
-            } => Request::FetchAt {
-                subscription,
-                range,
-                reverse,
-                revision,
-            },
-            FeedKind::Changes(since) => Request::Follow {
-                subscription,
-                range,
-                since,
-                held: Held::Nothing,
-            },
-        };
+        let request = wanted.request(subscription);
         lock(&self.feeds).insert(subscription, (sink, wanted));
         self.ask(subscription, request);
     }

@@ -38,12 +38,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::command::Queue;
-pub(crate) use self::command::{Asker, Command, FeedKind, FeedSink, FeedWanted};
+pub(crate) use self::command::{Asker, ChunksWanted, Command, FeedKind, FeedSink, FeedWanted};
 use self::fresh::Freshness;
 use self::window::Window;
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
 use crate::hub::Hub;
+use crate::large::Shared;
 use crate::offline::Offline;
 use crate::options::OfflineMode;
 use crate::owner::OwnerSide;
@@ -86,6 +87,8 @@ pub(crate) struct Core {
     /// What owners said after callers had given up.
     late: Mutex<VecDeque<Late>>,
     freshness: Freshness,
+    /// What it does with values that lie in chunks.
+    pub(crate) large: Shared,
     /// Writes that wait on disk, where the handle was asked to.
     pub(crate) offline: Option<Arc<Offline>>,
 }
@@ -145,6 +148,7 @@ impl Core {
             None => Surroundings::of_process()?,
         };
         let hub = Hub::new();
+        let large = Shared::new(config.options.memory_bytes);
         Ok(Arc::new_cyclic(|core: &Weak<Self>| Self {
             offline: offline(core, &config),
             replica: Replica::new(&config.options, Arc::clone(&hub)),
@@ -171,6 +175,7 @@ impl Core {
             window: Window::default(),
             late: Mutex::default(),
             freshness: Freshness::default(),
+            large,
         }))
     }
 

@@ -3,6 +3,7 @@
 //! Trail of `set`: [`Dict::set`] -> [`Pending::wait`] -> [`crate::core::Core::execute`].
 //! Trail of `get`: [`Dict::get`] -> the store of this process, or [`crate::replica::Replica::find`].
 
+mod large_values;
 mod offline;
 mod past;
 mod patches;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Ack, PeerKey, Position, Revision};
 use objsync_proto::operation::{Operation, Outcome};
@@ -24,6 +26,7 @@ use crate::config::Config;
 use crate::core::{Core, Phase};
 use crate::error::{ObjectError, Result};
 use crate::generation::PerGeneration;
+use crate::large::{self, Packed};
 use crate::link::{self, GrantRequest, Link};
 use crate::options::{Options, Target};
 use crate::pending::{Pending, Step, unexpected_reply};
@@ -287,6 +290,24 @@ impl Dict {
         };
         match core.check_open().and_then(|()| operation(&core.config)) {
             Ok(operation) => Pending::write(Arc::clone(core), operation, step),
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    /// As [`Dict::write`], of values some of which may have to go into chunks first. `packed` gives the
+    /// key that they are for and the values, `build` makes the operation of them as they are stored.
+    pub(crate) fn write_packed<T: Send + 'static>(
+        &self,
+        packed: impl FnOnce(&Config) -> Result<(Bytes, Vec<Packed>)>,
+        build: impl Fn(&Config, Vec<Bytes>) -> Result<Operation> + Send + 'static,
+        step: impl FnMut(Outcome, Ack) -> Result<Step<T>> + Send + 'static,
+    ) -> Pending<T> {
+        let core = match self.core() {
+            Ok(core) => core,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        match core.check_open().and_then(|()| packed(&core.config)) {
+            Ok(packed) => large::write(core, packed, build, step),
             Err(error) => Pending::ready(Err(error)),
         }
     }

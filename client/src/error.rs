@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use objsync_proto::chunk::ChunkError;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{LeaseId, Origin, Revision};
 use objsync_proto::key::{self, KeyError};
 use objsync_proto::stored::StoredError;
+use objsync_proto::stored_chunks::StoredChunksError;
 use objsync_proto::value::ValueError;
 use objsync_proto::wire::Gap;
 use objsync_server::ServerError;
@@ -292,6 +294,26 @@ impl From<StoreError> for ObjectError {
 impl From<StoredError> for ObjectError {
     fn from(error: StoredError) -> Self {
         Self::of_stored(&error)
+    }
+}
+
+impl From<StoredChunksError> for ObjectError {
+    fn from(error: StoredChunksError) -> Self {
+        match error {
+            StoredChunksError::Stored(error) => Self::of_stored(&error),
+            StoredChunksError::Chunks(error) => error.into(),
+            other => Self::new(ErrorKind::Corrupt, other.to_string()),
+        }
+    }
+}
+
+impl From<ChunkError> for ObjectError {
+    fn from(error: ChunkError) -> Self {
+        let kind = match error {
+            ChunkError::Unknown { .. } => ErrorKind::Unsupported,
+            _ => ErrorKind::Corrupt,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

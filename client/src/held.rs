@@ -61,7 +61,9 @@ impl Held {
     /// The payload that a key has there.
     pub(crate) fn get(&self, name: &[u8]) -> Result<Option<Bytes>> {
         let stored = self.stored(name)?;
-        stored.map(|stored| open(stored.value)).transpose()
+        stored
+            .map(|stored| open(name, stored.revision, stored.value))
+            .transpose()
     }
 
     /// What is stored under a key there, and when it was written.

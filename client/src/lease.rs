@@ -261,17 +261,16 @@ impl Config {
         Ok(operation)
     }
 
-    /// The operation of a put that ends by itself.
+    /// The operation of a put that ends by itself, of a value as it is stored.
     pub(crate) fn put_leased(
         &self,
-        (key, value): (&[u8], &[u8]),
+        (key, stored): (&[u8], Bytes),
         ttl: Option<Duration>,
         lease: Option<LeaseId>,
     ) -> Result<Operation> {
-        let change = self.change(key, Some(value))?;
         let operation = Operation::PutLeased {
-            key: change.key,
-            value: change.value.unwrap_or_default(),
+            key: self.key(key)?,
+            value: stored,
             ttl_ms: ttl.map(milliseconds),
             lease,
         };
@@ -355,7 +354,16 @@ impl Dict {
             Outcome::Done => Ok(Step::Done(ack)),
             other => Err(unexpected(&other)),
         };
-        let put = self.write(|config| config.put_leased((key, &value), ttl, id?), step);
+        let packed = |config: &Config| {
+            id.as_ref().map_err(Clone::clone)?;
+            Ok((config.key(key)?, vec![config.pack(&value)?]))
+        };
+        let (name, id) = (Bytes::copy_from_slice(key), id.clone().unwrap_or_default());
+        let build = move |config: &Config, stored: Vec<Bytes>| {
+            let stored = stored.into_iter().next().unwrap_or_default();
+            config.put_leased((&name, stored), ttl, id)
+        };
+        let put = self.write_packed(packed, build, step);
         let lease = lease.cloned();
         put.map_err(move |error| match &lease {
             Some(lease) if error.kind() == ErrorKind::NotFound => lease.lost(),

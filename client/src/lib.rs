@@ -26,6 +26,7 @@
 //! | `core` | what is behind a handle: its role, and the calls on their way |
 //! | `seek`, `owned`, `owner` | finding the owner, becoming it, being it |
 //! | `connection`, `calls`, `replica`, `read` | being a peer |
+//! | `large` | values that lie in chunks |
 //! | `transaction`, `moment` | several reads and writes as one, and the moment they read |
 //! | `lease`, `lock`, `presence` | what is there only as long as somebody keeps it |
 //! | `process`, `generation`, `fork` | what a process has one of, and what a fork does to it |
@@ -48,6 +49,7 @@ mod generation;
 mod held;
 pub mod home;
 mod hub;
+mod large;
 mod lease;
 mod link;
 mod lock;
@@ -77,6 +79,7 @@ mod wait;
 mod watch;
 
 pub use bytes::Bytes;
+pub use objsync_proto::cut::Chunking;
 pub use objsync_proto::effect::Change;
 pub use objsync_proto::error::{ErrorKind, Failure};
 pub use objsync_proto::ids::{
@@ -98,6 +101,7 @@ pub use crate::check::{check, store_of};
 pub use crate::dict::{Dict, Stamp};
 pub use crate::error::{ObjectError, Result};
 pub use crate::follower::{Follower, promote};
+pub use crate::large::{LargeReader, LargeValue, LargeWriter};
 pub use crate::lease::Lease;
 pub use crate::link::{GrantRequest, Link};
 pub use crate::lock::Lock;

@@ -3,14 +3,16 @@
 use bytes::{Buf, Bytes};
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
+use objsync_proto::ids::Revision;
 use objsync_proto::limits::{KEY_BYTES_MAX, RANGE_REMOVAL_COUNT_MAX};
 use objsync_proto::operation::Operation;
 use objsync_proto::stored::{Codec, HEADER_BYTES};
 use objsync_proto::wire::KeyRange;
-use objsync_proto::{evaluate, key, stored};
+use objsync_proto::{evaluate, key, stored, stored_chunks};
 
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
+use crate::large::{LargeValue, reference, stored_of};
 
 impl Config {
     /// Refuses a change that this handle may not make.
@@ -38,7 +40,7 @@ impl Config {
         }
     }
 
-    pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> Result<Operation> {
+    pub(crate) fn put(&self, key: &[u8], value: &Bytes) -> Result<Operation> {
         Ok(Operation::Put {
             key: self.key(key)?,
             value: self.seal(value)?,
@@ -62,33 +64,10 @@ impl Config {
         })
     }
 
-    pub(crate) fn swap(
-        &self,
-        key: &[u8],
-        expected: Option<Bytes>,
-        new: Option<Bytes>,
-    ) -> Result<Operation> {
-        let new = new.map(|new| self.seal(&new)).transpose()?;
-        Ok(Operation::CompareAndSet {
-            key: self.key(key)?,
-            expected,
-            new,
-        })
-    }
-
     pub(crate) fn increment(&self, key: &[u8], by: i64) -> Result<Operation> {
         Ok(Operation::Increment {
             key: self.key(key)?,
             by,
-        })
-    }
-
-    /// One change of a batch, packed.
-    pub(crate) fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<Change> {
-        let value = value.map(|value| self.seal(value)).transpose()?;
-        Ok(Change {
-            key: self.key(key)?,
-            value,
         })
     }
 
@@ -100,7 +79,7 @@ impl Config {
         Ok(operation)
     }
 
-    fn key(&self, key: &[u8]) -> Result<Bytes> {
+    pub(crate) fn key(&self, key: &[u8]) -> Result<Bytes> {
         self.check_writable()?;
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             let text = format!(
@@ -119,13 +98,23 @@ impl Config {
         Ok(Bytes::copy_from_slice(key))
     }
 
-    fn seal(&self, payload: &[u8]) -> Result<Bytes> {
+    /// A payload as it is stored, in one piece; of the reference of a large value, which is in chunks
+    /// already, what it refers to.
+    pub(crate) fn seal(&self, payload: &Bytes) -> Result<Bytes> {
+        if LargeValue::is_reference(payload) {
+            return stored_of(payload);
+        }
         Ok(stored::seal(payload, self.compression)?)
     }
 }
 
-/// The plain payload of a stored value: the same memory, where it is not compressed.
-pub(crate) fn open(mut value: Bytes) -> Result<Bytes> {
+/// The plain payload of the stored value that a revision put under a key: the same memory, where it
+/// is not compressed; a reference, where it lies in chunks.
+pub(crate) fn open(key: &[u8], revision: Revision, mut value: Bytes) -> Result<Bytes> {
+    if stored_chunks::is_chunked(&value) {
+        stored_chunks::check(&value)?;
+        return Ok(reference(key, revision, &value));
+    }
     match stored::check(&value)? {
         Codec::Raw => {
             value.advance(HEADER_BYTES);

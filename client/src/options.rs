@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use objsync_proto::cut::Chunking;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Durability;
@@ -53,6 +54,8 @@ pub struct Options {
     pub memory_bytes: Option<u64>,
     /// Use a directory on a network file system, where locks may not hold.
     pub force_network_fs: bool,
+    /// How this handle cuts what it puts into chunks: values above 64 KiB. Fixed unless told otherwise.
+    pub chunking: Chunking,
     /// Where the handle runs; none for this process's own I/O thread and the kernel's UDP. A handle
     /// that is given others never becomes the owner.
     pub surroundings: Option<Surroundings>,
@@ -76,6 +79,7 @@ impl Default for Options {
             serve_durability: Durability::Sync,
             memory_bytes: None,
             force_network_fs: false,
+            chunking: Chunking::Fixed,
             surroundings: None,
         }
     }

@@ -80,7 +80,7 @@ impl OwnerSide {
     /// The payload of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.store().get(self.namespace, key)? {
-            Some(stored) => open(stored.value).map(Some),
+            Some(stored) => open(key, stored.revision, stored.value).map(Some),
             None => Ok(None),
         }
     }
@@ -88,7 +88,10 @@ impl OwnerSide {
     /// As [`OwnerSide::get`], with the revision that wrote it.
     pub(crate) fn entry(&self, key: &[u8]) -> Result<Option<(Bytes, Option<Revision>)>> {
         match self.store().get(self.namespace, key)? {
-            Some(stored) => Ok(Some((open(stored.value)?, Some(stored.revision)))),
+            Some(stored) => Ok(Some((
+                open(key, stored.revision, stored.value)?,
+                Some(stored.revision),
+            ))),
             None => Ok(None),
         }
     }
@@ -174,10 +177,14 @@ impl OwnerSide {
             | Command::Withdrawn(_)
             | Command::Finished(_) => {}
             Command::Request { request, reply, .. } => self.request(request, reply),
+            Command::Upload { sent, .. } => {
+                let text = "this process has become the owner: store the chunks here";
+                let _ = sent.send(Err(ObjectError::new(ErrorKind::Unavailable, text)));
+            }
             Command::Feed { wanted, sink } => {
                 // Who reads a stream begins anew at the store when this one ends.
-                let again = match wanted.what {
-                    FeedKind::Entries { .. } => "read again",
+                let again = match &wanted.what {
+                    FeedKind::Entries { .. } | FeedKind::Chunks(_) => "read again",
                     FeedKind::Changes(_) => "follow the store",
                 };
                 let text = format!("this process has become the owner: {again}");
@@ -203,7 +210,7 @@ pub(crate) fn first_content(config: &Config) -> Result<Vec<Change>> {
         .map(|change| match &change.value {
             Some(value) => Ok(Change {
                 key: change.key.clone(),
-                value: Some(objsync_proto::stored::seal(value, config.compression)?),
+                value: Some(config.seal(value)?),
             }),
             None => {
                 let text = "the first content of a dictionary has a key without a value";

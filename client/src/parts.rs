@@ -1,19 +1,22 @@
 //! Many pairs as few transactions: each as large as a transaction may be.
 
 use bytes::Bytes;
-use objsync_proto::effect::Change;
 use objsync_proto::evaluate::change_bytes;
 use objsync_proto::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_EFFECTS_MAX};
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::large::Packed;
 
-/// The changes of one transaction after another; ends after the first error.
+/// A key, and the value that is to be put under it.
+pub(crate) type Put = (Bytes, Packed);
+
+/// The puts of one transaction after another; ends after the first error.
 pub(crate) struct Parts<'a, I: Iterator> {
     config: &'a Config,
     pairs: I,
     /// The change that did not fit into the part before.
-    next: Option<Change>,
+    next: Option<Put>,
 }
 
 impl<'a, I: Iterator> Parts<'a, I> {
@@ -32,26 +35,32 @@ where
     V: Into<Bytes>,
     I: Iterator<Item = (K, V)>,
 {
-    type Item = Result<Vec<Change>>;
+    type Item = Result<Vec<Put>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut part: Vec<Change> = self.next.take().into_iter().collect();
-        let size = |change: &Change| change_bytes(&change.key, change.value.as_deref());
+        let mut part: Vec<Put> = self.next.take().into_iter().collect();
+        let size = |(key, value): &Put| change_bytes(key, None) + value.bytes();
         let mut bytes: usize = part.iter().map(size).sum();
         while part.len() < TRANSACTION_EFFECTS_MAX {
             let Some((key, value)) = self.pairs.next() else {
                 break;
             };
-            let change = match self.config.change(&key.into(), Some(&value.into())) {
-                Ok(change) => change,
+            let put = || {
+                Ok((
+                    self.config.key(&key.into())?,
+                    self.config.pack(&value.into())?,
+                ))
+            };
+            let put = match put() {
+                Ok(put) => put,
                 Err(error) => return Some(Err(error)),
             };
-            bytes += size(&change);
+            bytes += size(&put);
             if bytes > TRANSACTION_BYTES_MAX && !part.is_empty() {
-                self.next = Some(change);
+                self.next = Some(put);
                 break;
             }
-            part.push(change);
+            part.push(put);
         }
         (!part.is_empty()).then_some(Ok(part))
     }

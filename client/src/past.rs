@@ -20,6 +20,7 @@ use crate::core::Core;
 use crate::dict::Dict;
 use crate::error::{ObjectError, Result};
 use crate::held::Held;
+use crate::large::unfolded;
 use crate::operations::open;
 use crate::owner::OwnerSide;
 use crate::pending::{Pending, unexpected_reply};
@@ -53,11 +54,14 @@ pub struct Version {
 
 impl Version {
     /// As the owner tells it.
-    pub(crate) fn open(version: wire::Version) -> Result<Self> {
+    pub(crate) fn open(key: &[u8], version: wire::Version) -> Result<Self> {
         Ok(Self {
             revision: version.revision,
             time_ms: version.time_ms,
-            value: version.value.map(open).transpose()?,
+            value: version
+                .value
+                .map(|value| open(key, version.revision, value))
+                .transpose()?,
             is_oldest_known: version.is_oldest_known,
         })
     }
@@ -114,6 +118,12 @@ impl Past {
         Ok(())
     }
 
+    /// The handle that it was made by.
+    #[must_use]
+    pub fn dict(&self) -> &Dict {
+        &self.dict
+    }
+
     /// As of when it is read.
     #[must_use]
     pub fn revision(&self) -> Revision {
@@ -126,6 +136,14 @@ impl Past {
     /// [`ObjectError::PastRetention`] on a peer, once the revision is no longer kept; as
     /// [`Dict::get`].
     pub fn get(&self, key: &[u8]) -> Pending<Option<Bytes>> {
+        match self.dict.core() {
+            Ok(core) => unfolded(core, self.find(key)),
+            Err(error) => Pending::ready(Err(error)),
+        }
+    }
+
+    /// As [`Past::get`], but a large value is not read: see [`Dict::find`].
+    pub fn find(&self, key: &[u8]) -> Pending<Option<Bytes>> {
         let core = match self.dict.core() {
             Ok(core) => core,
             Err(error) => return Pending::ready(Err(error)),
@@ -142,7 +160,7 @@ impl Past {
 
     /// Whether there was such a key. As [`Past::get`].
     pub fn contains(&self, key: &[u8]) -> Pending<bool> {
-        self.get(key).map(|value| value.is_some())
+        self.find(key).map(|value| value.is_some())
     }
 
     /// How many keys there were. The first time costs the owner a walk over all keys.
@@ -223,8 +241,16 @@ impl Past {
             return value(owner, &past, &key);
         }
         let revision = self.revision;
-        match core.request(Request::GetAt { key, revision }).await? {
-            Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+        match core
+            .request(Request::GetAt {
+                key: key.clone(),
+                revision,
+            })
+            .await?
+        {
+            Reply::Entry { entry, .. } => entry
+                .map(|(value, revision)| open(&key, revision, value))
+                .transpose(),
             other => Err(unexpected_reply(&other)),
         }
     }
@@ -277,5 +303,7 @@ impl Past {
 
 fn value(owner: &OwnerSide, past: &objsync_store::Past, key: &[u8]) -> Result<Option<Bytes>> {
     let stored = past.get(owner.namespace(), key)?;
-    stored.map(|stored| open(stored.value)).transpose()
+    stored
+        .map(|stored| open(key, stored.revision, stored.value))
+        .transpose()
 }

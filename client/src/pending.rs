@@ -84,6 +84,14 @@ impl<T> Pending<T> {
         }
     }
 
+    /// The result, where it is known already.
+    pub(crate) fn known(&self) -> Option<&Result<T>> {
+        match &self.state {
+            State::Ready(result) => Some(result),
+            State::Write(_) | State::Call(..) | State::Taken => None,
+        }
+    }
+
     /// A call that is no write; `what` it waits for is named when it is interrupted.
     pub(crate) fn call(
         what: &'static str,
@@ -193,6 +201,11 @@ impl<T> Pending<T> {
             call.start();
         }
         self
+    }
+
+    /// Whether [`Pending::start`] hands it over.
+    pub(crate) fn is_startable(&self) -> bool {
+        !matches!(self.state, State::Call(..))
     }
 
     /// Hands it over for nobody to wait for: it is made although nobody holds it, also when it has to
@@ -319,6 +332,13 @@ impl<T> WriteCall<T> {
 
 /// The error for an answer that does not belong to its operation.
 pub(crate) fn unexpected(outcome: &Outcome) -> ObjectError {
+    if let Outcome::NeedChunks { ids } = outcome {
+        let text = format!(
+            "{} chunks of a large value are not at the owner any more: write the value anew",
+            ids.len()
+        );
+        return ObjectError::new(ErrorKind::Unavailable, text);
+    }
     ObjectError::new(
         ErrorKind::Unsupported,
         format!("the owner answered {outcome:?} to another question"),

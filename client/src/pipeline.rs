@@ -76,6 +76,11 @@ impl Pipeline {
         } else if self.unanswered.len() >= WINDOW_COUNT {
             self.wait_until(WINDOW_COUNT / 2)?;
         }
+        if !write.is_startable() {
+            // A large value: it begins when it is waited for, so those after it wait too.
+            self.unanswered.push_back(write);
+            return self.wait_until(0);
+        }
         self.bytes += bytes;
         self.unanswered.push_back(write.start());
         Ok(())

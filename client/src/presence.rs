@@ -119,8 +119,9 @@ impl Shown {
     }
 
     async fn put(&self, lease: LeaseId) -> Result<()> {
-        let pair = (&self.key[..], &self.value[..]);
-        let put = self.core.config.put_leased(pair, None, Some(lease))?;
+        let config = &self.core.config;
+        let pair = (&self.key[..], config.seal(&self.value)?);
+        let put = config.put_leased(pair, None, Some(lease))?;
         let done = |outcome, _ack| match outcome {
             Outcome::Done => Ok(Step::Done(())),
             other => Err(unexpected(&other)),

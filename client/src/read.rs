@@ -51,8 +51,8 @@ pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
             Found::Known(value) => return Ok(value),
             Found::Wait => core.readable().await?,
             Found::Ask => {
-                return match core.request(Request::Get { key }).await? {
-                    Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+                return match core.request(Request::Get { key: key.clone() }).await? {
+                    Reply::Entry { entry, .. } => opened(&key, entry),
                     other => Err(unexpected_reply(&other)),
                 };
             }
@@ -87,9 +87,9 @@ pub(crate) async fn entry(core: Arc<Core>, key: Bytes) -> Result<Option<Entry>> 
             core.readable().await?;
             continue;
         }
-        return match core.request(Request::Get { key }).await? {
+        return match core.request(Request::Get { key: key.clone() }).await? {
             Reply::Entry { entry, .. } => entry
-                .map(|(value, revision)| Ok((open(value)?, Some(revision))))
+                .map(|(value, revision)| Ok((open(&key, revision, value)?, Some(revision))))
                 .transpose(),
             other => Err(unexpected_reply(&other)),
         };
@@ -117,10 +117,16 @@ pub(crate) async fn get_within(
         // The owner does not have it yet.
         return Ok(queued);
     }
-    match core.request(Request::Get { key }).await? {
-        Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+    match core.request(Request::Get { key: key.clone() }).await? {
+        Reply::Entry { entry, .. } => opened(&key, entry),
         other => Err(unexpected_reply(&other)),
     }
+}
+
+fn opened(key: &[u8], entry: Option<(Bytes, Revision)>) -> Result<Option<Bytes>> {
+    entry
+        .map(|(value, revision)| open(key, revision, value))
+        .transpose()
 }
 
 /// How many keys there are.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::held::Held;
+use crate::large::Unread;
 use crate::offline::merge;
 use crate::operations::open;
 use crate::replica::{Extent, Pin};
@@ -40,6 +41,7 @@ pub struct Scan {
     source: Source,
     page: VecDeque<(Bytes, Bytes)>,
     page_bytes: usize,
+    unread: Unread,
     ended: bool,
     /// What this handle has queued on disk of what is still to come.
     queued: VecDeque<(Bytes, Option<Bytes>)>,
@@ -115,6 +117,7 @@ impl Scan {
             source,
             page,
             page_bytes: PAGE_BYTES_FIRST,
+            unread: Unread::default(),
             ended: false,
             queued: VecDeque::new(),
         }
@@ -140,6 +143,10 @@ impl Scan {
         if !self.page.is_empty() {
             return Ok(std::mem::take(&mut self.page).into());
         }
+        let core = Arc::clone(&self.core);
+        if let Some(page) = self.unread.next(&core).await? {
+            return Ok(page);
+        }
         if self.ended {
             return Ok(Vec::new());
         }
@@ -153,7 +160,7 @@ impl Scan {
             }
             let page = merge(page, &mut self.queued, self.reverse);
             if self.ended || !page.is_empty() {
-                return Ok(page);
+                return self.unread.begin(&core, page).await;
             }
         }
     }
@@ -261,7 +268,7 @@ impl Source {
 fn payloads(entries: Vec<Entry>, with_values: bool) -> Result<Vec<(Bytes, Bytes)>> {
     let payload = |entry: Entry| {
         let value = if with_values {
-            open(entry.value)?
+            open(&entry.key, entry.revision, entry.value)?
         } else {
             Bytes::new()
         };

@@ -12,6 +12,7 @@
 //! | [`key`] | what may be a key, and its bytes, whose order is key order |
 //! | [`value`] | what may be a value, and its MessagePack payload |
 //! | [`bigint`] | integers of any size |
+//! | [`cut`] | where a large value is cut into chunks |
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
 //! | [`chunk`] | the pieces of a large value, and the tree over them |
 //! | [`stored_chunks`] | how the store keeps a value whose content lies in chunks |
@@ -28,6 +29,7 @@
 
 pub mod bigint;
 pub mod chunk;
+pub mod cut;
 pub mod digest;
 pub mod effect;
 pub mod error;

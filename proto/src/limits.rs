@@ -196,6 +196,11 @@ pub const NODE_CHILDREN_MAX: usize = 1_024;
 pub const CHUNK_DEPTH_MAX: u8 = 3;
 /// Longest content of a value in chunks.
 pub const CONTENT_BYTES_MAX: u64 = 1 << 44;
+/// Longest payload of a value in chunks that is read as one value; a longer one is read in pieces.
+pub const PAYLOAD_BYTES_WHOLE_MAX: u64 = 4_294_967_295;
+/// Values in chunks up to this many bytes are fetched ahead by a peer that holds the dictionary;
+/// larger ones when they are read.
+pub const CONTENT_BYTES_AHEAD_MAX: u64 = 4 << 20;
 /// Longest part of a value in chunks that stands before its content.
 pub const CHUNK_HEAD_BYTES_MAX: usize = 4 << 10;
 /// Most ids in one request about chunks, and most missing ones that are named in an answer.

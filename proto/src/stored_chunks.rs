@@ -23,6 +23,9 @@ use crate::ids::ChunkId;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES_MAX, ROOT_CHILDREN_MAX};
 use crate::stored::{self, StoredError};
 
+/// What is put before a stored value in chunks where a payload is expected.
+pub const REFERENCE: u8 = 0xC1;
+
 const PLAIN_RAW: [u8; 2] = [0, 0];
 const FIXED: u8 = 0;
 const FASTCDC: u8 = 1;
@@ -100,6 +103,30 @@ pub fn open(stored: &Bytes) -> Result<Option<StoredChunks>, StoredChunksError> {
     let head = stored.slice(at..);
     check_head(&head, root.bytes())?;
     Ok(Some(StoredChunks { root, head }))
+}
+
+/// The payload of a stored value; of one in chunks only its head, which tells the type.
+///
+/// # Errors
+/// As [`stored::open`]; what is wrong with a list of chunks is `Malformed`.
+pub fn payload_or_head(value: &Bytes) -> Result<Bytes, StoredError> {
+    match open(value) {
+        Ok(Some(chunks)) => Ok(chunks.head),
+        Ok(None) => stored::open(value),
+        Err(StoredChunksError::Stored(error)) => Err(error),
+        Err(StoredChunksError::Chunks(_)) => {
+            Err(StoredError::Malformed("its list of chunks cannot be"))
+        }
+    }
+}
+
+/// Whether a value in chunks is the one expected: that is the byte 0xC1, with which no payload
+/// begins, and the stored value itself. Equal content that was cut otherwise is another value.
+#[must_use]
+pub fn is_expected(stored: &[u8], expected: &[u8]) -> bool {
+    expected
+        .split_first()
+        .is_some_and(|(first, expected)| *first == REFERENCE && expected == stored)
 }
 
 /// Checks a stored value of either kind: nothing is unpacked, and no chunk is looked for.

@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::calls::Calls;
-use crate::codec::{decode, encode, encode_key};
+use crate::codec::{decode, encode_key};
 use crate::handle::{Handle, missing, range_of};
 use crate::scan::{AnyScan, What};
 use crate::watch::Events;
-use crate::{errors, options, records};
+use crate::{errors, large, options, records};
 
 type Object<'py> = Bound<'py, PyAny>;
 
@@ -106,9 +106,7 @@ pub(crate) fn set(
     key: &Object<'_>,
     value: &Object<'_>,
 ) -> PyResult<()> {
-    let call = handle
-        .dict(key.py())?
-        .set(&encode_key(key)?, encode(value)?);
+    let call = large::set(handle.dict(key.py())?, &encode_key(key)?, value)?;
     calls.start(future, call, |py, ack| Ok(records::ack(py, ack)?.unbind()))
 }
 

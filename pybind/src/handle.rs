@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyGenericAlias, PyList, PyTuple, PyType};
 
 use crate::batch::Batch;
 use crate::cache::Cache;
-use crate::codec::{encode, encode_key, prefix_range};
+use crate::codec::{encode_key, prefix_range};
 use crate::leases::Lease;
 use crate::live::Places;
 use crate::past::PastHandle;
@@ -25,7 +25,7 @@ use crate::pipeline::Pipeline;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait, wait_for_read};
 use crate::watch::Events;
-use crate::{leases, options, past, reads, records, watch, writes};
+use crate::{large, leases, options, past, reads, records, watch, writes};
 
 /// A handle on a dictionary; Python's objects are subclasses of it.
 #[pyclass(subclass, frozen, mapping, weakref, module = "objsync._objsync")]
@@ -153,7 +153,7 @@ impl Handle {
         if self.places.is_own(key, value)? {
             return Ok(());
         }
-        let pending = self.dict(py)?.set(&encode_key(key)?, encode(value)?);
+        let pending = large::set(self.dict(py)?, &encode_key(key)?, value)?;
         wait(py, pending)?;
         self.replaced(key)
     }

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use crate::codec::{decode, encode_key, is_cacheable};
 use crate::errors;
 use crate::handle::Handle;
+use crate::large;
 use crate::live::{attach, is_container};
 use crate::waiting::wait_for_read;
 
@@ -37,6 +38,10 @@ impl Handle {
         let Some((payload, revision)) = wait_for_read(py, dict.fetch_entry(&encoded))? else {
             return Ok(None);
         };
+        if large::is_large(&payload) {
+            return large::object(py, dict, payload).map(Some);
+        }
+        let payload = wait_for_read(py, dict.load(payload))?;
         let value = decode(py, &payload)?;
         if is_container(&value.object) {
             let place = self.places.get(dict, key, &encoded)?;

@@ -11,7 +11,7 @@ use crate::calls::Calls;
 use crate::codec::{decode_key, encode, encode_key};
 use crate::handle::Handle;
 use crate::waiting::{blocking, wait};
-use crate::{errors, records};
+use crate::{errors, large, records};
 
 type Object<'py> = Bound<'py, PyAny>;
 
@@ -292,8 +292,11 @@ pub(crate) fn put(
     lease: Option<&Lease>,
 ) -> PyResult<objsync::Pending<objsync::Ack>> {
     let ttl = optional(ttl, "ttl")?;
-    let (encoded, payload) = (encode_key(key)?, encode(value)?);
     let dict = handle.dict(key.py())?;
+    if ttl.is_none() && lease.is_none() {
+        return large::set(dict, &encode_key(key)?, value);
+    }
+    let (encoded, payload) = (encode_key(key)?, large::encode(value)?);
     Ok(dict.set_leased(&encoded, payload, ttl, lease.map(|lease| &lease.lease)))
 }
 

@@ -16,6 +16,7 @@
 //! | [`reads`] | how old a read may be, snapshots, lost writes, conflicts |
 //! | [`values`] | values in parts, and files of values |
 //! | [`calls`], [`awaitable`] | the same calls for an event loop |
+//! | [`large`], [`files`] | values in chunks, whole and in pieces |
 //! | [`waiting`], [`interrupt`] | how a Python thread waits, and what Ctrl-C does then |
 //! | [`errors`], [`records`], [`options`] | exceptions, results and settings, to and from Python |
 
@@ -25,9 +26,11 @@ mod cache;
 mod calls;
 mod codec;
 mod errors;
+mod files;
 mod handle;
 mod handle_reads;
 mod interrupt;
+mod large;
 mod leases;
 mod live;
 mod options;
@@ -81,6 +84,20 @@ mod _objsync {
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the name that Python looks for")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// Values as files, and how large ones are cut.
+    #[pymodule]
+    mod files {
+        use pyo3::prelude::*;
+
+        #[pymodule_export]
+        use crate::files::{Reader, Writer, chunking, open_read, open_write, set_chunking};
+
+        #[pymodule_init]
+        fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            crate::importable(module, "files")
+        }
+    }
 
     /// Leases, locks and presence, and changes of a part of a value.
     #[pymodule]

@@ -22,6 +22,7 @@ use pyo3::types::{
 
 use crate::codec::{Fresh, decode, encode};
 use crate::errors;
+use crate::large;
 use crate::waiting::{wait, wait_for_read};
 
 mod edits;
@@ -129,7 +130,7 @@ impl Place {
             }
             revision.is_some() && revision == state.own
         };
-        let value = decode(py, &payload)?.object;
+        let value = large::object(py, &self.dict, payload)?;
         self.state().revision = revision;
         Ok((true, true, Some(value), own))
     }

@@ -3,12 +3,13 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use objsync::{Change, Durability, Link, OfflineMode, Options, ReplicaMode, Target};
+use objsync::{Change, Chunking, Durability, Link, OfflineMode, Options, ReplicaMode, Target};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::codec::{encode, encode_key, prefix_range};
+use crate::codec::{encode_key, prefix_range};
 use crate::errors;
+use crate::large::encode;
 use crate::writes::pair_of;
 
 /// The highest level of zstd.
@@ -28,6 +29,7 @@ pub(crate) fn read(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
         match name.as_str() {
             "namespace" => options.namespace = value.extract()?,
             "content" => options.content = Some(content(&value)?),
+            "chunking" => options.chunking = parsed::<Chunking, _>(py, &value)?,
             "durability" => options.durability = Some(parsed::<Durability, _>(py, &value)?),
             "readonly" => options.readonly = value.extract()?,
             "compression" => options.compression = Some(level(&value)?),

@@ -6,7 +6,8 @@ use objsync::{Ack, Bytes, Dict};
 use pyo3::prelude::*;
 use pyo3::types::{PyGenericAlias, PyType};
 
-use crate::codec::{encode, encode_key};
+use crate::codec::encode_key;
+use crate::large::encode;
 use crate::waiting::blocking;
 use crate::{errors, records};
 

@@ -6,9 +6,10 @@ use pyo3::prelude::*;
 
 use crate::awaitable::{Pages, plain};
 use crate::calls::Calls;
-use crate::codec::{decode, encode, encode_key};
+use crate::codec::{decode, encode_key};
 use crate::errors;
 use crate::handle::{Handle, missing, range_of};
+use crate::large::encode;
 use crate::leases::Lock;
 use crate::scan::{AnyScan, ScanIterator, What};
 use crate::waiting::{wait, wait_for_read};

@@ -6,8 +6,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::codec::{decode, decode_key, encode, encode_key};
+use crate::codec::{decode, decode_key, encode_key};
 use crate::errors;
+use crate::large::{self, encode};
 use crate::waiting::{blocking, wait, wait_for_read};
 
 type Object<'py> = Bound<'py, PyAny>;
@@ -23,11 +24,11 @@ pub(crate) fn pop<'py>(
 ) -> PyResult<Option<Object<'py>>> {
     let encoded = encode_key(key)?;
     loop {
-        let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
+        let Some(payload) = wait_for_read(py, dict.find(&encoded))? else {
             return Ok(None);
         };
         // Decoded first: what cannot be given to the caller must not be removed.
-        let value = decode(py, &payload)?.object;
+        let value = large::object(py, dict, payload.clone())?;
         if wait(py, dict.compare_and_set(&encoded, Some(payload), None))? {
             return Ok(Some(value));
         }
@@ -39,12 +40,20 @@ pub(crate) fn pop<'py>(
 pub(crate) fn pop_last<'py>(py: Python<'py>, dict: &Dict) -> PyResult<Option<Object<'py>>> {
     loop {
         let last = blocking(py, || {
-            dict.scan(KeyRange::default(), true)?.next().transpose()
+            dict.keys(KeyRange::default(), true)?.next().transpose()
         })?;
-        let Some((key, payload)) = last else {
+        let Some((key, _)) = last else {
             return Ok(None);
         };
-        let entry = [decode_key(py, &key)?, decode(py, &payload)?.object];
+        let Some(payload) = wait_for_read(py, dict.find(&key))? else {
+            // It went meanwhile: another one is the last.
+            wait(py, dict.sync())?;
+            continue;
+        };
+        let entry = [
+            decode_key(py, &key)?,
+            large::object(py, dict, payload.clone())?,
+        ];
         if wait(py, dict.compare_and_set(&key, Some(payload), None))? {
             return Ok(Some(PyTuple::new(py, entry)?.into_any()));
         }
@@ -62,8 +71,8 @@ pub(crate) fn set_default<'py>(
     let encoded = encode_key(key)?;
     let new = Bytes::from(encode(default)?);
     loop {
-        if let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? {
-            return Ok(decode(py, &payload)?.object);
+        if let Some(payload) = wait_for_read(py, dict.find(&encoded))? {
+            return large::object(py, dict, payload);
         }
         if wait(py, dict.compare_and_set(&encoded, None, Some(new.clone())))? {
             return Ok(decode(py, &new)?.object);
@@ -97,10 +106,10 @@ pub(crate) fn compare_and_set<'py>(
             return Ok(false);
         };
         wait(py, dict.sync())?;
-        let Some(payload) = wait_for_read(py, dict.fetch(&encoded))? else {
+        let Some(payload) = wait_for_read(py, dict.find(&encoded))? else {
             return Ok(false);
         };
-        match decode(py, &payload)?.object.eq(expected) {
+        match large::object(py, dict, payload.clone())?.eq(expected) {
             Ok(true) => guess = Some(payload),
             Ok(false) => return Ok(false),
             // Arrays have no single truth: of them the bytes decide, and these differ.

@@ -44,6 +44,7 @@ pub mod follow;
 mod frames;
 pub mod identity;
 pub mod inherited;
+mod known;
 mod leases;
 mod listen;
 pub mod local;

@@ -114,7 +114,7 @@ impl Peer {
         };
         let peer = Self {
             keeper: store.keeper(),
-            uploads: Uploads::new(store.chunks().pins()),
+            uploads: Uploads::new(store.chunks().pins(), serving.known.of(key)),
             gone: CancellationToken::new(),
             lock_waits: Arc::new(Semaphore::new(LOCK_WAITS_MAX)),
             serving,

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::closing;
 use crate::commits::Commits;
 use crate::follow::Upstream;
+use crate::known::KnownByKey;
 use crate::leases::Unlocks;
 use crate::pasts::Pasts;
 use crate::refusals::Refusals;
@@ -54,6 +55,8 @@ pub(crate) struct Serving {
     subscriptions: AtomicU32,
     /// Revisions of the past that are held open.
     pub(crate) pasts: Pasts,
+    /// Chunks that peers are known to have.
+    pub(crate) known: KnownByKey,
     pub(crate) unlocks: Unlocks,
     peers: Mutex<Peers>,
 }
@@ -99,6 +102,7 @@ impl Serving {
             handshakes: AtomicUsize::new(0),
             subscriptions: AtomicU32::new(0),
             pasts: Pasts::default(),
+            known: KnownByKey::default(),
             peers: Mutex::default(),
         }
     }

@@ -9,8 +9,8 @@
 //!
 //! When the connection ends, what was uploaded and not named is left to the next collection.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use objsync_proto::chunk::record::{CheckedChunk, ChunkRecord};
 use objsync_proto::chunk::{ChunkKind, Node};
@@ -26,6 +26,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::connection::Dropped;
 use crate::frames::{FrameReader, Framed};
+use crate::known::Known;
 use crate::peer::Peer;
 use crate::session::stopped;
 
@@ -36,8 +37,8 @@ const ENDED_MAX: usize = 64;
 pub(crate) struct Uploads {
     /// Keeps what was uploaded or asked for, while the connection lasts.
     pub(crate) pins: ChunkPins,
-    /// What it is known to have, or was told is there.
-    known: Mutex<HashSet<ChunkId>>,
+    /// What it is known to have, or was told is there, also on connections before this one.
+    known: Known,
     streams: Mutex<BTreeMap<u64, Arrived>>,
     changed: Notify,
 }
@@ -50,10 +51,10 @@ struct Arrived {
 }
 
 impl Uploads {
-    pub(crate) fn new(pins: ChunkPins) -> Self {
+    pub(crate) fn new(pins: ChunkPins, known: Known) -> Self {
         Self {
             pins,
-            known: Mutex::default(),
+            known,
             streams: Mutex::default(),
             changed: Notify::new(),
         }
@@ -61,25 +62,12 @@ impl Uploads {
 
     /// Notes what the peer has, or was told is there.
     pub(crate) fn know(&self, ids: impl IntoIterator<Item = ChunkId>) {
-        let mut known = self.known();
-        known.extend(ids);
-        if known.len() > UPLOADED_COUNT_MAX {
-            // It is asked for these again.
-            known.clear();
-        }
+        self.known.extend(ids);
     }
 
     /// Those of `ids` that the peer is not known to have.
     pub(crate) fn unknown(&self, ids: &[ChunkId]) -> Vec<ChunkId> {
-        let known = self.known();
-        ids.iter()
-            .filter(|id| !known.contains(id))
-            .copied()
-            .collect()
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.unknown(ids)
     }
 
     fn update(&self, upload: u64, change: impl FnOnce(&mut Arrived)) {

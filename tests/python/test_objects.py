@@ -121,7 +121,7 @@ def test_batch_that_raises_changes_nothing(d: Object) -> None:
 def test_batch_over_the_limit_is_refused_whole(d: Object) -> None:
     with pytest.raises(ValueError, match="limit"), d.batch() as b:
         for place in range(5):
-            b[place] = os.urandom(4 << 20)
+            b[place] = [os.urandom(4 << 20)]
     assert len(d) == 0
 
 

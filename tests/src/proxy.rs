@@ -75,6 +75,7 @@ struct Shared {
     waiting_changed: Condvar,
     is_over: AtomicBool,
     lost: AtomicU64,
+    carried_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -138,6 +139,7 @@ impl Proxy {
             waiting_changed: Condvar::new(),
             is_over: AtomicBool::new(false),
             lost: AtomicU64::new(0),
+            carried_bytes: AtomicU64::new(0),
         });
         let (reader, sender) = (Arc::clone(&shared), Arc::clone(&shared));
         std::thread::spawn(move || reader.carry_there());
@@ -160,6 +162,12 @@ impl Proxy {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all datagrams that were not lost, in both directions.
+    #[must_use]
+    pub fn carried_bytes(&self) -> u64 {
+        self.shared.carried_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -234,6 +242,8 @@ impl Shared {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        self.carried_bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         for _ in 0..copies {
             let late = state.chance(faults.late_permille);
             let delay = faults.delay + if late { faults.late } else { Duration::ZERO };

@@ -16,8 +16,9 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::target::IfMissing;
 
-/// JSON of an entry may be longer than the entry: six characters for one.
-const LINE_BYTES_MAX: u64 = 6 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) as u64;
+/// JSON of an entry may be longer than the entry: six characters for one; and large values are whole on
+/// their line. Memory is taken as a line is read.
+const LINE_BYTES_MAX: u64 = 6 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) as u64 + (2 << 30);
 /// Entries go in transactions of about this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// How a pickle of protocol 2 or later starts.

@@ -59,7 +59,14 @@ fn levels(text: &[u8]) -> usize {
 /// The payload of a value given as JSON.
 pub(crate) fn value_from_json(json: &Json) -> Result<Bytes, Failure> {
     let value = read::value(json, 0).map_err(Failure::Usage)?;
-    value::encode(&value).map_err(|error| Failure::Usage(error.to_string()))
+    match value::encode(&value) {
+        Ok(payload) => Ok(payload),
+        // Bytes and text of any length go into chunks.
+        Err(error) => match value::content_payload(&value) {
+            Some(payload) => Ok(payload.into()),
+            None => Err(Failure::Usage(error.to_string())),
+        },
+    }
 }
 
 /// The encoded key of a key given as JSON.

@@ -72,6 +72,7 @@ impl FeedTask {
             let followed = match self.next().await {
                 Ok(Some(feed)) => {
                     let is_asked = matches!(feed, Feed::Compare { .. });
+                    self.core.large.ahead.note(&self.core, &feed);
                     let followed = self.core.replica.follow(feed);
                     if is_asked {
                         let _ = self.told.send(Told::Compared);
@@ -102,7 +103,7 @@ impl FeedTask {
         let wanted = lock(&self.feeds).get(&subscription).cloned();
         if let Some((sink, wanted)) = wanted {
             while let Ok(Some(feed)) = self.next().await {
-                let feed = match (feed, wanted.what) {
+                let feed = match (feed, &wanted.what) {
                     // From here on the positions are those of this owner's epoch.
                     (Feed::Resume, FeedKind::Changes(since)) => Feed::Bookmark {
                         position: Position {

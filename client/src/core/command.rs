@@ -1,11 +1,14 @@
 //! What callers ask of the I/O thread, in the order in which they asked.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use objsync_proto::chunk::record::ChunkRecord;
 use objsync_proto::ids::{Origin, Position, Revision, Sequence, SessionId};
 use objsync_proto::operation::Operation;
-use objsync_proto::wire::{Feed, KeyRange, Reply, Request};
+use objsync_proto::wire::{ChunkPlace, Feed, Held, KeyRange, Reply, Request};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -43,7 +46,14 @@ pub(crate) enum Command {
         /// Until when.
         deadline: Instant,
     },
-    /// Send a range's entries or changes to this sink.
+    /// Send chunks to the owner, in a stream of their own.
+    Upload {
+        /// Which.
+        records: Vec<ChunkRecord>,
+        /// Who waits for them to be on their way: hears the number of the upload.
+        sent: oneshot::Sender<Result<u64>>,
+    },
+    /// Send a range's entries or changes, or chunks, to this sink.
     Feed {
         /// Which keys, in which way.
         wanted: FeedWanted,
@@ -78,7 +88,7 @@ pub(crate) struct FeedWanted {
 }
 
 /// What a stream brings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FeedKind {
     /// Entries as of one revision.
     Entries {
@@ -89,6 +99,54 @@ pub(crate) enum FeedKind {
     },
     /// Changes after this position.
     Changes(Position),
+    /// Chunks of a large value.
+    Chunks(Arc<ChunksWanted>),
+}
+
+/// Chunks of a large value that somebody wants from the owner.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ChunksWanted {
+    /// The key of the value.
+    pub(crate) key: Bytes,
+    /// The revision that wrote it.
+    pub(crate) revision: Revision,
+    /// Which.
+    pub(crate) places: Vec<ChunkPlace>,
+}
+
+impl FeedWanted {
+    /// What the owner is asked for a stream of this number.
+    pub(crate) fn request(&self, subscription: u64) -> Request {
+        let range = self.range.clone();
+        match &self.what {
+            FeedKind::Entries { reverse, at: None } => Request::Fetch {
+                subscription,
+                range,
+                reverse: *reverse,
+            },
+            FeedKind::Entries {
+                reverse,
+                at: Some(revision),
+            } => Request::FetchAt {
+                subscription,
+                range,
+                reverse: *reverse,
+                revision: *revision,
+            },
+            FeedKind::Changes(since) => Request::Follow {
+                subscription,
+                range,
+                since: *since,
+                held: Held::Nothing,
+            },
+            FeedKind::Chunks(wanted) => Request::FetchChunks {
+                subscription,
+                key: wanted.key.clone(),
+                revision: wanted.revision,
+                places: wanted.places.clone(),
+            },
+        }
+    }
 }
 
 /// Commands that wait for the I/O thread.
@@ -113,9 +171,11 @@ impl Command {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Write { deadline, .. } | Self::Request { deadline, .. } => Some(*deadline),
-            Self::Feed { .. } | Self::Numbered { .. } | Self::Withdrawn(_) | Self::Finished(_) => {
-                None
-            }
+            Self::Feed { .. }
+            | Self::Upload { .. }
+            | Self::Numbered { .. }
+            | Self::Withdrawn(_)
+            | Self::Finished(_) => None,
         }
     }
 
@@ -135,6 +195,7 @@ impl Command {
             | Self::Withdrawn(_)
             | Self::Finished(_) => {}
             Self::Request { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Upload { sent, .. } => drop(sent.send(Err(error.clone()))),
             Self::Feed { sink, .. } => drop(sink.try_send(Err(error.clone()))),
         }
     }

@@ -11,6 +11,7 @@ use objsync_proto::wire::{Reply, Request};
 use super::Dict;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
+use crate::large::whole;
 use crate::past::{Past, Version};
 use crate::pending::{Pending, unexpected_reply};
 
@@ -111,7 +112,11 @@ async fn versions(
             false => 0,
         };
         for version in page.into_iter().take(left) {
-            versions.push(Version::open(version)?);
+            let mut version = Version::open(&key, version)?;
+            if let Some(payload) = version.value.as_mut() {
+                *payload = whole(&core, payload.clone()).await?;
+            }
+            versions.push(version);
         }
         let Some(next) = next else { break };
         refuse_endless(before, next, empty_count)?;

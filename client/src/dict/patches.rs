@@ -61,7 +61,7 @@ impl Dict {
             other => Err(unexpected(&other)),
         };
         let operation = |config: &crate::config::Config| {
-            let key = config.change(key, None)?.key;
+            let key = config.key(key)?;
             let operation = Operation::Patch { key, patch };
             evaluate::check(&operation)?;
             Ok(operation)

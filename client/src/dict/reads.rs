@@ -10,11 +10,11 @@ use objsync_proto::wire::KeyRange;
 use super::{Dict, Stamp};
 use crate::core::Core;
 use crate::error::Result;
+use crate::large::{LargeValue, unfolded};
 use crate::past::Past;
 use crate::pending::Pending;
 use crate::read;
 use crate::scan::Scan;
-use crate::wait::block_on;
 
 impl Dict {
     /// The payload under a key. Local memory, or a round trip where the replica does not hold it;
@@ -24,13 +24,13 @@ impl Dict {
     /// `Unavailable` when a round trip is needed and nobody answers, `Closed`, `Interrupted`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         let core = self.core()?;
-        if let Some(found) = read::at_once(core, key)? {
-            return Ok(found);
+        match read::at_once(core, key)? {
+            Some(Some(payload)) if LargeValue::is_reference(&payload) => {
+                self.load(payload).wait().map(Some)
+            }
+            Some(found) => Ok(found),
+            None => self.fetch(key).wait(),
         }
-        block_on(
-            &core.config.what,
-            read::get(Arc::clone(core), Bytes::copy_from_slice(key)),
-        )?
     }
 
     /// As [`Dict::get`], awaitable.
@@ -39,17 +39,23 @@ impl Dict {
             Ok(core) => core,
             Err(error) => return Pending::ready(Err(error)),
         };
-        match read::at_once(core, key).transpose() {
-            Some(known) => Pending::ready(known),
-            None => {
-                let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
-                Pending::call("a value", read::get(core, key))
-            }
+        unfolded(core, find(core, key))
+    }
+
+    /// As [`Dict::fetch`], but a large value is not read: its payload is a reference, of which
+    /// [`LargeValue::of`] tells size and type. [`Dict::load`] reads it, [`Dict::read_large`] into a
+    /// buffer. Every write takes a reference in the place of a payload, and `compare_and_set` as what
+    /// is expected: then nothing is sent but the reference.
+    pub fn find(&self, key: &[u8]) -> Pending<Option<Bytes>> {
+        match self.core() {
+            Ok(core) => find(core, key),
+            Err(error) => Pending::ready(Err(error)),
         }
     }
 
     /// As [`Dict::get`], with the revision that wrote the value: what a [`Patch`](crate::Patch) is
     /// conditional on. There is none for a value that waits in this client's own queue.
+    /// A large value is not read, as in [`Dict::find`].
     pub fn fetch_entry(&self, key: &[u8]) -> Pending<Option<(Bytes, Option<Revision>)>> {
         let core = match self.core() {
             Ok(core) => core,
@@ -83,9 +89,13 @@ impl Dict {
     /// ```
     pub fn get_within(&self, key: &[u8], max_stale: Duration) -> Pending<Option<Bytes>> {
         let key = Bytes::copy_from_slice(key);
-        self.call("a value", move |core| {
-            read::get_within(core, key, max_stale)
-        })
+        match self.core() {
+            Ok(core) => {
+                let read = read::get_within(Arc::clone(core), key, max_stale);
+                unfolded(core, Pending::call("a value", read))
+            }
+            Err(error) => Pending::ready(Err(error)),
+        }
     }
 
     /// Everything as of this very moment, read-only, over many keys: one round trip on a peer.
@@ -131,7 +141,7 @@ impl Dict {
         {
             return Ok(has);
         }
-        self.get(key).map(|value| value.is_some())
+        find(core, key).wait().map(|value| value.is_some())
     }
 
     /// How many keys there are.
@@ -221,6 +231,17 @@ impl Dict {
         match core.owner() {
             Some(owner) => owner.is_current(stamp.inner),
             None => core.replica.is_current(stamp.inner, core.acked()),
+        }
+    }
+}
+
+/// The payload under a key, a large value as its reference.
+fn find(core: &Arc<Core>, key: &[u8]) -> Pending<Option<Bytes>> {
+    match read::at_once(core, key).transpose() {
+        Some(known) => Pending::ready(known),
+        None => {
+            let (core, key) = (Arc::clone(core), Bytes::copy_from_slice(key));
+            Pending::call("a value", read::get(core, key))
         }
     }
 }

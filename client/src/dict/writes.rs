@@ -9,15 +9,24 @@ use objsync_proto::wire::KeyRange;
 use super::Dict;
 use crate::config::Config;
 use crate::error::Result;
-use crate::parts::Parts;
+use crate::large;
+use crate::parts::{Parts, Put};
 use crate::pending::{Pending, Step, unexpected};
 use crate::pipeline::Pipeline;
 
 impl Dict {
-    /// Puts a payload under a key.
+    /// Puts a payload under a key. Bytes, str and arrays above 64 KiB go into chunks: see
+    /// [`Dict::set_parts`].
     pub fn set(&self, key: &[u8], value: impl Into<Bytes>) -> Pending<Ack> {
         let value = value.into();
-        self.write(|config| config.put(key, &value), acknowledged)
+        let packed = |config: &Config| Ok((config.key(key)?, vec![config.pack(&value)?]));
+        let key = Bytes::copy_from_slice(key);
+        let build = move |_: &Config, stored: Vec<Bytes>| {
+            let key = key.clone();
+            let value = stored.into_iter().next().unwrap_or_default();
+            Ok(Operation::Put { key, value })
+        };
+        self.write_packed(packed, build, acknowledged)
     }
 
     /// Removes a key; tells whether it was there.
@@ -53,6 +62,11 @@ impl Dict {
 
     /// Puts `new` (or removes the key) if its payload is `expected` (or it is missing); tells
     /// whether it was.
+    ///
+    /// A large value is compared by its chunks: equal content that was cut otherwise is another value,
+    /// and so is the other of what was put with a head of its own ([`Dict::set_parts`]). The reference
+    /// that [`Dict::find`] gives is always that of what is there. Cost, of a large `expected` that is no
+    /// reference: it is cut and hashed by the calling thread.
     pub fn compare_and_set(
         &self,
         key: &[u8],
@@ -63,7 +77,22 @@ impl Dict {
             Outcome::Swapped(swapped) => Ok(Step::Done(swapped)),
             other => Err(unexpected(&other)),
         };
-        self.write(|config| config.swap(key, expected, new), step)
+        let packed = |config: &Config| {
+            let new = new.as_ref().map(|new| config.pack(new)).transpose()?;
+            Ok((config.key(key)?, new.into_iter().collect()))
+        };
+        let key = Bytes::copy_from_slice(key);
+        let build = move |config: &Config, stored: Vec<Bytes>| {
+            let expected = expected.clone();
+            Ok(Operation::CompareAndSet {
+                key: key.clone(),
+                expected: expected
+                    .map(|expected| large::expected(config, expected))
+                    .transpose()?,
+                new: stored.into_iter().next(),
+            })
+        };
+        self.write_packed(packed, build, step)
     }
 
     /// Adds to an integer, a missing one counting as 0; returns its new value.
@@ -79,13 +108,26 @@ impl Dict {
     /// `Invalid`.
     pub fn batch(&self, changes: Vec<Change>) -> Pending<Ack> {
         let packed = |config: &Config| {
-            let packed = changes
-                .iter()
-                .map(|change| config.change(&change.key, change.value.as_deref()))
-                .collect::<Result<_>>()?;
-            config.batch(packed)
+            config.check_writable()?;
+            let mut packed = Vec::with_capacity(changes.len());
+            for change in &changes {
+                config.key(&change.key)?;
+                packed.extend(
+                    change
+                        .value
+                        .as_ref()
+                        .map(|value| config.pack(value))
+                        .transpose()?,
+                );
+            }
+            let first = changes.first().map(|change| change.key.clone());
+            Ok((first.unwrap_or_default(), packed))
         };
-        self.write(packed, acknowledged)
+        let keys: Vec<(Bytes, bool)> = changes
+            .iter()
+            .map(|change| (change.key.clone(), change.value.is_some()))
+            .collect();
+        self.write_packed(packed, batch_of(keys), acknowledged)
     }
 
     /// Puts many pairs: one transaction up to 16 MiB, above that several in order. Returns the last
@@ -129,8 +171,13 @@ impl Dict {
         Ok(last)
     }
 
-    fn put_all(&self, packed: Vec<Change>) -> Pending<Ack> {
-        self.write(|config| config.batch(packed), acknowledged)
+    fn put_all(&self, puts: Vec<Put>) -> Pending<Ack> {
+        let (keys, values): (Vec<_>, Vec<_>) = puts
+            .into_iter()
+            .map(|(key, value)| ((key, true), value))
+            .unzip();
+        let first = keys.first().map(|(key, _)| key.clone()).unwrap_or_default();
+        self.write_packed(|_| Ok((first, values)), batch_of(keys), acknowledged)
     }
 
     /// Many acknowledged writes in flight, in order.
@@ -139,7 +186,19 @@ impl Dict {
     }
 }
 
-fn acknowledged(outcome: Outcome, ack: Ack) -> Result<Step<Ack>> {
+/// A batch of these keys, those with a value and those that are removed.
+fn batch_of(keys: Vec<(Bytes, bool)>) -> impl Fn(&Config, Vec<Bytes>) -> Result<Operation> {
+    move |config, stored| {
+        let mut stored = stored.into_iter();
+        let mut change = |(key, is_put): &(Bytes, bool)| Change {
+            key: key.clone(),
+            value: is_put.then(|| stored.next()).flatten(),
+        };
+        config.batch(keys.iter().map(&mut change).collect())
+    }
+}
+
+pub(super) fn acknowledged(outcome: Outcome, ack: Ack) -> Result<Step<Ack>> {
     match outcome {
         Outcome::Done => Ok(Step::Done(ack)),
         other => Err(unexpected(&other)),

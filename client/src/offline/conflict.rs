@@ -1,6 +1,7 @@
 //! What became of queued writes that the owner decided otherwise.
 
 use bytes::Bytes;
+use objsync_proto::ids::Revision;
 use objsync_proto::operation::Operation;
 use serde::{Deserialize, Serialize};
 
@@ -52,10 +53,18 @@ impl Kept {
         for (key, wanted) in wanted(&self.operation) {
             into.push(Conflict {
                 actual: key.as_deref().and_then(present),
-                key,
                 operation: name(&self.operation).to_owned(),
                 expected: expected.clone(),
-                wanted: wanted.map(open).transpose()?,
+                wanted: wanted
+                    .map(|wanted| {
+                        open(
+                            key.as_deref().unwrap_or_default(),
+                            Revision::default(),
+                            wanted,
+                        )
+                    })
+                    .transpose()?,
+                key,
                 reason: self.reason.clone(),
                 time_ms: self.time_ms,
             });

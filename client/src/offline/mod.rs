@@ -30,7 +30,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{Ack, Origin, Sequence, SessionId, StoreId};
+use objsync_proto::ids::{Ack, Origin, Revision, Sequence, SessionId, StoreId};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::KeyRange;
 use tokio::sync::oneshot;
@@ -228,7 +228,11 @@ impl Offline {
         }
         let stored = self.state().overlay.get(key);
         stored
-            .map(|stored| stored.map(open).transpose())
+            .map(|stored| {
+                stored
+                    .map(|stored| open(key, Revision::default(), stored))
+                    .transpose()
+            })
             .transpose()
     }
 
@@ -245,7 +249,12 @@ impl Offline {
         if reverse {
             queued.reverse();
         }
-        let opened = |(key, value): (Bytes, Option<Bytes>)| Ok((key, value.map(open).transpose()?));
+        let opened = |(key, value): (Bytes, Option<Bytes>)| {
+            let value = value
+                .map(|value| open(&key, Revision::default(), value))
+                .transpose()?;
+            Ok((key, value))
+        };
         queued.into_iter().map(opened).collect()
     }
 

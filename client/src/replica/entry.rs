@@ -16,7 +16,9 @@ impl Replica {
         }
         let found = self.read().lookup(key);
         Ok(match found {
-            Lookup::Hit(value, revision) => Some(Some((open(value)?, Some(revision)))),
+            Lookup::Hit(value, revision) => {
+                Some(Some((open(key, revision, value)?, Some(revision))))
+            }
             Lookup::Absent => Some(None),
             Lookup::Unknown => None,
         })

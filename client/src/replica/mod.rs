@@ -147,7 +147,7 @@ impl Replica {
         }
         let found = self.read().lookup(key);
         Ok(match found {
-            Lookup::Hit(value, _) => Found::Known(Some(open(value)?)),
+            Lookup::Hit(value, revision) => Found::Known(Some(open(key, revision, value)?)),
             Lookup::Absent => Found::Known(None),
             Lookup::Unknown => Found::Ask,
         })

@@ -17,6 +17,7 @@ use super::Transaction;
 use crate::core::Core;
 use crate::dict::Dict;
 use crate::error::{ObjectError, Result};
+use crate::large;
 use crate::moment::Moment;
 use crate::pending::{Pending, Step, unexpected};
 
@@ -99,16 +100,13 @@ impl Attempts {
             return Pending::ready(Ok(true));
         }
         let is_check = made.changes.is_empty();
-        let operation = match made.operation(transaction.revision()) {
-            Ok(operation) => operation,
-            Err(error) => return Pending::ready(Err(error)),
-        };
+        let (values, build) = made.question(transaction.revision());
         let core = Arc::clone(&transaction.shared.core);
         let position = transaction.shared.moment.position();
         let attempts = self.clone();
         let send = move |core: Arc<Core>| {
             let noting = Arc::clone(&core);
-            Pending::write(core, operation, move |outcome, ack| {
+            large::write(&core, (Bytes::new(), values), build, move |outcome, ack| {
                 attempts
                     .decided(&noting, outcome, &ack, is_check)
                     .map(Step::Done)

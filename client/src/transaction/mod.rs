@@ -26,9 +26,11 @@ use objsync_store::Stored;
 
 pub use self::attempts::Attempts;
 pub use self::scan::TransactionScan;
+use crate::config::Config;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
 use crate::fork;
+use crate::large::{Packed, unfolded};
 use crate::lock::Lock;
 use crate::moment::Moment;
 use crate::operations::open;
@@ -57,7 +59,7 @@ struct Made {
     reads: BTreeMap<Bytes, Option<Revision>>,
     ranges: Vec<KeyRange>,
     fences: BTreeMap<Bytes, Revision>,
-    changes: BTreeMap<Bytes, Option<Bytes>>,
+    changes: BTreeMap<Bytes, Option<Packed>>,
     /// Its moment cannot be read any more: it cannot succeed.
     overtaken: bool,
     ended: bool,
@@ -88,6 +90,11 @@ impl Transaction {
     /// As [`crate::Dict::get`]; `Conflict` when its moment is no longer held, and then the function
     /// is run again whatever it returns.
     pub fn get(&self, key: &[u8]) -> Pending<Option<Bytes>> {
+        unfolded(&self.shared.core, self.find(key))
+    }
+
+    /// As [`Transaction::get`], a large value as its reference.
+    fn find(&self, key: &[u8]) -> Pending<Option<Bytes>> {
         match self.at_once(key).transpose() {
             Some(known) => Pending::ready(known),
             None => {
@@ -102,7 +109,7 @@ impl Transaction {
 
     /// Whether there is such a key. As [`Transaction::get`].
     pub fn contains(&self, key: &[u8]) -> Pending<bool> {
-        self.get(key).map(|payload| payload.is_some())
+        self.find(key).map(|payload| payload.is_some())
     }
 
     /// Puts a payload under a key, when the transaction happens; its later reads see it.
@@ -157,7 +164,8 @@ impl Transaction {
     fn at_once(&self, key: &[u8]) -> Result<Option<Option<Bytes>>> {
         let written = self.made_mut()?.changes.get(key).cloned();
         if let Some(written) = written {
-            return written.map(open).transpose().map(Some);
+            let payload = written.map(|written| written.payload(key));
+            return payload.transpose().map(Some);
         }
         match self.noticed(self.shared.moment.at_once(key))? {
             Some(known) => self.read(key, known).map(Some),
@@ -174,11 +182,15 @@ impl Transaction {
                 made.reads.insert(Bytes::copy_from_slice(key), revision);
             }
         }
-        known.map(|stored| open(stored.value)).transpose()
+        known
+            .map(|stored| open(key, stored.revision, stored.value))
+            .transpose()
     }
 
-    fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        let Change { key, value } = self.shared.core.config.change(key, value)?;
+    fn change(&self, key: &[u8], value: Option<&Bytes>) -> Result<()> {
+        let config = &self.shared.core.config;
+        let value = value.map(|value| config.pack(value)).transpose()?;
+        let key = config.key(key)?;
         self.made_mut()?.changes.insert(key, value);
         Ok(())
     }
@@ -240,20 +252,43 @@ impl Made {
             && self.changes.is_empty()
     }
 
-    /// The question to the owner, or a refusal that names the limit.
-    fn operation(self, at: Revision) -> Result<Operation> {
+    /// The question to the owner: what it has to know of the values that are to be put, and how it is
+    /// made of them as they are stored. Made, it is a refusal that names the limit where it is too long.
+    fn question(
+        self,
+        at: Revision,
+    ) -> (
+        Vec<Packed>,
+        impl Fn(&Config, Vec<Bytes>) -> Result<Operation>,
+    ) {
         let read = |(key, revision)| KeyRead { key, revision };
         let fence = |(name, fence)| Fence { name, fence };
-        let change = |(key, value)| Change { key, value };
-        let operation = Operation::Transact {
-            reads: self.reads.into_iter().map(read).collect(),
-            ranges: joined(self.ranges),
-            at,
-            fences: self.fences.into_iter().map(fence).collect(),
-            changes: self.changes.into_iter().map(change).collect(),
+        let reads: Vec<_> = self.reads.into_iter().map(read).collect();
+        let fences: Vec<_> = self.fences.into_iter().map(fence).collect();
+        let ranges = joined(self.ranges);
+        let mut values = Vec::new();
+        let mut keys = Vec::with_capacity(self.changes.len());
+        for (key, value) in self.changes {
+            keys.push((key, value.is_some()));
+            values.extend(value);
+        }
+        let build = move |_: &Config, stored: Vec<Bytes>| {
+            let mut stored = stored.into_iter();
+            let mut change = |(key, is_put): &(Bytes, bool)| Change {
+                key: key.clone(),
+                value: is_put.then(|| stored.next()).flatten(),
+            };
+            let operation = Operation::Transact {
+                reads: reads.clone(),
+                ranges: ranges.clone(),
+                at,
+                fences: fences.clone(),
+                changes: keys.iter().map(&mut change).collect(),
+            };
+            evaluate::check(&operation)?;
+            Ok(operation)
         };
-        evaluate::check(&operation)?;
-        Ok(operation)
+        (values, build)
     }
 }
 

@@ -10,6 +10,7 @@ use objsync_proto::wire::{Entry, KeyRange};
 
 use super::Transaction;
 use crate::error::Result;
+use crate::large::Unread;
 use crate::operations::open;
 use crate::scan::Scan;
 use crate::wait::block_on;
@@ -33,6 +34,7 @@ pub struct TransactionScan {
     /// Where only the owner has the entries.
     stream: Option<Scan>,
     page: VecDeque<(Bytes, Bytes)>,
+    unread: Unread,
     ended: bool,
 }
 
@@ -51,6 +53,7 @@ impl TransactionScan {
             page_bytes: PAGE_BYTES_FIRST,
             stream: None,
             page: VecDeque::new(),
+            unread: Unread::default(),
             ended: false,
         }
     }
@@ -75,6 +78,10 @@ impl TransactionScan {
         if !self.page.is_empty() {
             return Ok(std::mem::take(&mut self.page).into());
         }
+        let core = Arc::clone(&self.transaction.shared.core);
+        if let Some(page) = self.unread.next(&core).await? {
+            return Ok(page);
+        }
         while !self.ended {
             drop(self.transaction.made_mut()?);
             let read = self.read().await;
@@ -82,7 +89,7 @@ impl TransactionScan {
             let covered = self.cover(entries.last().map(|(key, _)| key.clone()));
             let page = self.overlay(entries, &covered)?;
             if !page.is_empty() {
-                return Ok(page);
+                return self.unread.begin(&core, page).await;
             }
         }
         Ok(Vec::new())
@@ -108,7 +115,7 @@ impl TransactionScan {
         if let Some(entries) = shared.moment.page(&self.rest, self.reverse, bytes)? {
             let payload = |entry: Entry| {
                 let value = match self.with_values {
-                    true => open(entry.value)?,
+                    true => open(&entry.key, entry.revision, entry.value)?,
                     false => Bytes::new(),
                 };
                 Ok((entry.key, value))
@@ -173,7 +180,10 @@ impl TransactionScan {
         let mut all: std::collections::BTreeMap<_, _> = entries.into_iter().collect();
         for (key, value) in own {
             match value {
-                Some(value) if self.with_values => drop(all.insert(key, open(value)?)),
+                Some(value) if self.with_values => {
+                    let payload = value.payload(&key)?;
+                    all.insert(key, payload);
+                }
                 Some(_) => drop(all.insert(key, Bytes::new())),
                 None => drop(all.remove(&key)),
             }

@@ -29,6 +29,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
+use crate::large::{LargeValue, whole};
 use crate::wait::{block_on, block_until};
 use crate::watch::source::Source;
 
@@ -77,7 +78,8 @@ pub struct WatchEvent {
     /// The plain payload it has now; none when it was removed.
     pub value: Option<Bytes>,
     /// The plain payload it had before, where this handle knows it: an owner does, and a peer that
-    /// holds the whole dictionary, of what happens while they watch.
+    /// holds the whole dictionary, of what happens while they watch. None also where it was large, in
+    /// chunks: the change itself does not need it.
     pub old_value: Option<Bytes>,
     /// What happened.
     pub kind: ChangeKind,
@@ -275,8 +277,12 @@ impl Shared {
     async fn read(&self) -> Result<WatchEvent> {
         let mut reading = self.reading.lock().await;
         loop {
+            let is_read = match reading.ready.front_mut() {
+                Some(Ok(event)) => unfold(&self.core, event).await,
+                _ => Ok(()),
+            };
             if let Some(next) = reading.ready.pop_front() {
-                return next;
+                return is_read.and(next);
             }
             if let Some(error) = &reading.failed {
                 return Err(error.clone());
@@ -289,6 +295,21 @@ impl Shared {
             }
         }
     }
+}
+
+/// Reads the value of an event, where that is large. Only this watch waits for it.
+async fn unfold(core: &Arc<Core>, event: &mut WatchEvent) -> Result<()> {
+    if event
+        .old_value
+        .as_deref()
+        .is_some_and(LargeValue::is_reference)
+    {
+        event.old_value = None;
+    }
+    if let Some(payload) = event.value.as_mut() {
+        *payload = whole(core, payload.clone()).await?;
+    }
+    Ok(())
 }
 
 /// A watch whose changes go to a callback; dropping it closes the watch.

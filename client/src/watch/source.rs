@@ -452,10 +452,13 @@ fn event(
     by: By,
 ) -> Result<WatchEvent> {
     Ok(WatchEvent {
-        key,
         kind: ChangeKind::of(by.cause, new.is_some()),
-        value: new.map(open).transpose()?,
-        old_value: old.map(open).transpose()?,
+        value: new.map(|new| open(&key, by.revision, new)).transpose()?,
+        // Which revision wrote it is not known: it was the present one just before.
+        old_value: old
+            .map(|old| open(&key, Revision(by.revision.0.saturating_sub(1)), old))
+            .transpose()?,
+        key,
         revision: by.revision,
         origin: by.origin,
         origin_is_self: by.cause != Cause::Expiry && core.is_own(by.origin),

@@ -16,6 +16,8 @@ mod fresh;
 mod gaps;
 mod handover;
 mod held_up;
+mod large;
+mod large_peer;
 mod leases;
 mod locks;
 mod model;

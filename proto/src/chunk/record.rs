@@ -136,8 +136,13 @@ impl Packer {
     ///
     /// Cost: one SHA-256, and compressing where a sample of it shrinks.
     pub fn chunk(&mut self, plain: Bytes) -> Result<CheckedChunk, ChunkError> {
-        check_plain(ChunkKind::Chunk, plain.len())?;
         let id = chunk_id(&plain);
+        self.known_chunk(id, plain)
+    }
+
+    /// As [`Packer::chunk`], of content whose id was made of it by [`chunk_id`] before.
+    pub fn known_chunk(&mut self, id: ChunkId, plain: Bytes) -> Result<CheckedChunk, ChunkError> {
+        check_plain(ChunkKind::Chunk, plain.len())?;
         let packed = self.compress(&plain);
         let mut chunk = CheckedChunk::raw(ChunkKind::Chunk, id, plain);
         if let Some(packed) = packed {

@@ -7,7 +7,7 @@ use crate::effect::Cause;
 use crate::key;
 use crate::operation::{Outcome, Patch};
 use crate::stored::{self, Compression};
-use crate::{patch, patched};
+use crate::{patch, patched, stored_chunks};
 
 /// The time that the key stays is not touched.
 pub(super) fn patch<E>(key: &Bytes, patch: &Patch, place: &Place<'_, E>) -> Result<Decision, E> {
@@ -27,7 +27,10 @@ fn patched<E>(
     place: &Place<'_, E>,
 ) -> Decision {
     let payload = match present {
-        Some(there) => Some(stored::open(&there.value).map_err(|error| unreadable(key, &error))?),
+        Some(there) => {
+            let opened = stored_chunks::payload_or_head(&there.value);
+            Some(opened.map_err(|error| unreadable(key, &error))?)
+        }
         None => None,
     };
     let applied = patch::apply(payload.as_deref(), patch).map_err(|error| error.failure(key))?;

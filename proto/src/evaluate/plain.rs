@@ -14,6 +14,7 @@ use crate::limits::{
 };
 use crate::operation::Outcome;
 use crate::stored::{self, Compression};
+use crate::stored_chunks;
 use crate::value;
 use crate::wire::KeyRange;
 
@@ -82,6 +83,9 @@ pub(super) fn compare_and_set<E>(
     let present = place.get(key)?;
     let equal = match (&present, expected) {
         (None, None) => true,
+        (Some(value), Some(expected)) if stored_chunks::is_chunked(value) => {
+            stored_chunks::is_expected(value, expected)
+        }
         (Some(value), Some(expected)) => match stored::open(value) {
             Ok(payload) => payload == *expected,
             Err(error) => return Ok(Err(unreadable(key, &error))),
@@ -121,7 +125,7 @@ pub(super) fn increment<E>(key: &Bytes, by: i64, place: &Place<'_, E>) -> Result
 
 /// The integer that a stored value holds.
 fn counter(key: &[u8], value: &Bytes) -> Result<i64, Failure> {
-    let payload = stored::open(value).map_err(|error| unreadable(key, &error))?;
+    let payload = stored_chunks::payload_or_head(value).map_err(|error| unreadable(key, &error))?;
     let mut rest = &payload[..];
     rmp::decode::read_int(&mut rest)
         .ok()

@@ -12,8 +12,10 @@
 //! | `decode.rs` | a payload to a value: every length is checked, nesting is bounded |
 //! | `elements.rs` | lists and sets taken apart and put together without decoding |
 //! | `object.rs` | objects of registered classes: a name and a value |
+//! | `content.rs` | where the raw content of a payload begins |
 //! | `inspect.rs` | what can be told of a payload without decoding it |
 
+mod content;
 mod decode;
 pub mod elements;
 mod encode;
@@ -33,6 +35,7 @@ use crate::error::ErrorKind;
 use crate::limits::VALUE_DEPTH_MAX;
 use crate::stored::PAYLOAD_BYTES_MAX;
 
+pub use content::{content_payload, content_start};
 pub use decode::{decode, from_payload};
 pub use encode::{encode, to_payload};
 pub use inspect::{check, check_element, int_payload, type_name};

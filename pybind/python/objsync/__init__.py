@@ -22,6 +22,7 @@ Whoever opens a store first owns it and serves the others; when it goes, another
 
 from objsync import errors
 from objsync._classes import Unregistered, register, value
+from objsync._files import ValueReader, ValueWriter
 from objsync._native import __version__
 from objsync._objects import (
     MISSING,
@@ -75,6 +76,8 @@ __all__ = [
     "Status",
     "Transaction",
     "Unregistered",
+    "ValueReader",
+    "ValueWriter",
     "Version",
     "Watch",
     "__version__",

@@ -20,6 +20,7 @@ from objsync._objsync import (
     __version__,
 )
 from objsync import _objsync as native
+from objsync._objsync import files as native_files
 from objsync._objsync import leases as native_leases
 from objsync._objsync import live as native_live
 from objsync._objsync import transactions as native_transactions
@@ -42,6 +43,7 @@ __all__ = [
     "TransactionHandle",
     "__version__",
     "native",
+    "native_files",
     "native_leases",
     "native_live",
     "native_transactions",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
 from objsync import _registry, _roots, _settings, _show
 from objsync._dict import DictLike
+from objsync._files import Files
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
 from objsync._past import Past
@@ -44,7 +45,9 @@ UNPICKLED: Final = frozenset({"_recipe"})
 """Attributes of a handle that do not go with it: it is opened anew. A subclass's own go along."""
 
 
-class Object(Transactions[K, V], Leases[K, V], Reads[K, V], DictLike[K, V], MutableMapping[K, V]):
+class Object(
+    Transactions[K, V], Leases[K, V], Reads[K, V], Files, DictLike[K, V], MutableMapping[K, V]
+):
     """A dictionary that is on disk and that other processes share live; the base of all objects.
 
     Keys: str, int, float, bool, bytes, None, UUID, datetime, and tuples of those, at most 4 KiB when
@@ -53,8 +56,9 @@ class Object(Transactions[K, V], Leases[K, V], Reads[K, V], DictLike[K, V], Muta
 
     Values: None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex, Decimal,
     datetime, date, time, timedelta, UUID, numpy arrays, objects of classes given to `objsync.value` or
-    `objsync.register`, and what is made of those; at most 8 MiB (docs/values.md). A bytearray comes
-    back as bytes. Another type is a `TypeError` that says where it is; a subclass is another type.
+    `objsync.register`, and what is made of those; at most 8 MiB (docs/values.md). Bytes, str and arrays
+    by themselves can be far larger, see `open`. A bytearray comes back as bytes. Another type is a
+    `TypeError` that says where it is; a subclass is another type.
 
     A dict, a list or a set comes back as a `LiveDict`, `LiveList` or `LiveSet`: it is one, sees what is
     there now, and changes of it are stored when they return, each as one step. What else can change comes

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from objsync import _loop, _objects, _registry, _settings, _show
+from objsync._aio_files import Files
 from objsync._aio_leases import Lease, Leases, Lock, Presence
 from objsync._aio_parts import (
     Batch,
@@ -68,7 +69,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K, V]):
+class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K, V], Files):
     """A shared dictionary for an event loop; the base of all objects of this module.
 
     Open it with ``await`` or ``async with``. What keys and values can be, what a write means and

@@ -72,6 +72,10 @@ fn outcome(outcome: &Result<Outcome, objsync::Failure>) -> Json {
         }
         Ok(Outcome::Outdated { oldest }) => json!({"outdated": oldest.0}),
         Ok(Outcome::Fenced { name }) => json!({"fenced": digits(name)}),
+        Ok(Outcome::NeedChunks { ids }) => {
+            let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            json!({"need_chunks": ids})
+        }
         Err(failure) => {
             json!({"refused": ErrorKind::number(failure.kind), "text": failure.message})
         }

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
+from objsync._objsync import files as files
 from objsync._objsync import leases as leases
 from objsync._objsync import live as live
 from objsync._objsync import transactions as transactions
@@ -21,7 +22,7 @@ __all__ = [
     "Batch", "Calls", "Events", "Handle", "Pages", "PastHandle", "Pipeline", "ScanIterator",
     "__version__", "at", "clear_conflicts", "conflicts", "conflicts_clear", "connect",
     "contains", "count", "decode_key", "decode_value", "delete", "encode_key", "encode_value",
-    "flush", "get", "history", "incr", "leases", "live", "next_event", "open", "outcome",
+    "files", "flush", "get", "history", "incr", "leases", "live", "next_event", "open", "outcome",
     "outcome_of", "pages", "past_contains", "past_count", "past_get", "past_pages", "read_within",
     "set", "snapshot", "snapshot_begin", "sync", "transactions", "values", "watch",
 ]  # fmt: skip

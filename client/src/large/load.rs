@@ -1,0 +1,141 @@
+//! The whole of a large value: one payload, or its content in a buffer of the caller's.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::reference::LargeValue;
+use super::walk::Walk;
+use crate::core::Core;
+use crate::dict::Dict;
+use crate::error::Result;
+use crate::pending::Pending;
+use crate::wait::block_on;
+
+/// Bytes of entries that are given at once, about.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// The payload itself, where it is the reference of a large value; any other as it is.
+pub(crate) async fn whole(core: &Arc<Core>, payload: Bytes) -> Result<Bytes> {
+    let Some(value) = LargeValue::of(&payload)? else {
+        return Ok(payload);
+    };
+    // The size is that of a root that was checked; nobody but who wrote it chose it, so it is
+    // taken as chunks arrive that fill it.
+    let whole_bytes = value.payload_bytes()?;
+    let value = Arc::new(value);
+    let end = value.content_bytes();
+    let mut walk = Walk::new(core, &value, (0, end), true);
+    let mut whole = BytesMut::from(&value.head()[..]);
+    while let Some((_, chunk)) = walk.next().await? {
+        if whole.len() == value.head().len() {
+            whole.reserve(whole_bytes - whole.len());
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+/// What was read as the caller is to see it: whole.
+pub(crate) fn unfolded(core: &Arc<Core>, read: Pending<Option<Bytes>>) -> Pending<Option<Bytes>> {
+    let is_reference = |payload: &Option<Bytes>| {
+        payload
+            .as_ref()
+            .is_some_and(|payload| LargeValue::is_reference(payload))
+    };
+    if matches!(read.known(), Some(known) if !known.as_ref().is_ok_and(is_reference)) {
+        return read;
+    }
+    let core = Arc::clone(core);
+    Pending::call("a value", async move {
+        match read.await? {
+            Some(payload) => whole(&core, payload).await.map(Some),
+            None => Ok(None),
+        }
+    })
+}
+
+/// Entries of a page whose large values were not read yet.
+#[derive(Default)]
+pub(crate) struct Unread(VecDeque<(Bytes, Bytes)>);
+
+impl Unread {
+    /// The first entries of a page as the caller is to see them: with large values there can be far
+    /// more bytes in a page than a page is meant to have. The others wait.
+    pub(crate) async fn begin(
+        &mut self,
+        core: &Arc<Core>,
+        page: Vec<(Bytes, Bytes)>,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        if !page
+            .iter()
+            .any(|(_, payload)| LargeValue::is_reference(payload))
+        {
+            return Ok(page);
+        }
+        self.0 = page.into();
+        Ok(self.next(core).await?.unwrap_or_default())
+    }
+
+    /// The next of those that wait; none when there are none. Cancel safe: they wait until all that
+    /// are given were read.
+    pub(crate) async fn next(&mut self, core: &Arc<Core>) -> Result<Option<Vec<(Bytes, Bytes)>>> {
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        for (key, payload) in &self.0 {
+            let payload = whole(core, payload.clone()).await?;
+            bytes += payload.len();
+            page.push((key.clone(), payload));
+            if bytes >= PAGE_BYTES {
+                break;
+            }
+        }
+        self.0.drain(..page.len());
+        Ok((!page.is_empty()).then_some(page))
+    }
+}
+
+impl Dict {
+    /// The payload that a payload stands for: of a large value all of it, of any other itself.
+    ///
+    /// Cost: one allocation of its size. An owner reads its disk; a peer fetches what it does not hold.
+    ///
+    /// # Errors
+    /// `Invalid` for a value that is too long to be one payload (4 GiB): see [`Dict::read_large`];
+    /// `Conflict` when it was replaced and is no longer kept; `Corrupt` when a chunk is not what its
+    /// id says; as [`Dict::get`].
+    pub fn load(&self, payload: Bytes) -> Pending<Bytes> {
+        if !LargeValue::is_reference(&payload) {
+            return Pending::ready(Ok(payload));
+        }
+        self.call("a large value", |core| async move {
+            whole(&core, payload).await
+        })
+    }
+
+    /// Fills a buffer with the content of a large value, from an offset on. Blocks.
+    ///
+    /// Bytes of the buffer that lie past the end of the content stay as they are.
+    ///
+    /// # Errors
+    /// As [`Dict::load`], without the limit. Then the buffer may be filled in part.
+    pub fn read_large(&self, value: &LargeValue, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let core = self.core()?;
+        let value = Arc::new(value.clone());
+        let end = offset.saturating_add(buffer.len() as u64);
+        let mut walk = Walk::new(core, &value, (offset, end), true);
+        let filled = async {
+            while let Some((at, chunk)) = walk.next().await? {
+                let skipped = usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX);
+                let start = usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
+                let part = chunk.get(skipped..).unwrap_or_default();
+                let room = buffer.get_mut(start..).unwrap_or_default();
+                let count = part.len().min(room.len());
+                room[..count].copy_from_slice(&part[..count]);
+            }
+            Ok(())
+        };
+        block_on(&core.config.what, filled)?
+    }
+}

@@ -1,0 +1,168 @@
+//! Through the content of a large value, from an offset on, in the order of the content.
+//!
+//! Chunks are asked for in windows, some of them ahead of the reader: the first is one chunk, and each
+//! is larger than the one before, so that who reads a few bytes pays for few. What comes is checked
+//! against the hash that names it and against the size that its parent states, whoever sent it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use objsync_proto::chunk::{Child, overlapping};
+use objsync_proto::limits::{CHUNK_BYTES, CHUNKS_ASKED_MAX, CONTENT_BYTES_AHEAD_MAX};
+use objsync_proto::wire::ChunkPlace;
+use objsync_store::ChunkHold;
+use tokio::task::JoinHandle;
+
+use super::reference::LargeValue;
+use super::{own, place};
+use crate::core::Core;
+use crate::error::{ObjectError, Result};
+
+/// Bytes of content asked for together, at most, about.
+const WINDOW_BYTES_MAX: u64 = 2 << 20;
+/// Windows asked for before they are read.
+const WINDOWS_AHEAD: usize = 4;
+/// How much larger each window is than the one before.
+const WINDOW_GROWTH: u64 = 4;
+
+/// A way through the content.
+pub(super) struct Walk {
+    core: Arc<Core>,
+    value: Arc<LargeValue>,
+    /// What is still to be gone through: the lowest level last, and in it the next child first.
+    levels: Vec<(u8, VecDeque<(u64, Child)>)>,
+    /// What part of the content is wanted.
+    start: u64,
+    end: u64,
+    ahead: VecDeque<Ahead>,
+    ready: VecDeque<(u64, Bytes)>,
+    window_bytes: u64,
+    /// What is fetched goes into the handle's cache.
+    is_cached: bool,
+    /// What was there when it began stays.
+    _kept: Option<ChunkHold>,
+}
+
+/// A window that was asked for. Dropped, it is not waited for.
+struct Ahead(JoinHandle<Result<Vec<(u64, Bytes)>>>);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Walk {
+    /// From the chunk that has the byte at `start` to the one with the byte before `end`. `is_all`
+    /// says that all of that will be read.
+    pub(super) fn new(
+        core: &Arc<Core>,
+        value: &Arc<LargeValue>,
+        (start, end): (u64, u64),
+        is_all: bool,
+    ) -> Self {
+        let root = &value.root;
+        let children = overlapping(root.children(), 0, start, end).collect();
+        Self {
+            core: Arc::clone(core),
+            value: Arc::clone(value),
+            levels: vec![(root.depth(), children)],
+            start,
+            end,
+            ahead: VecDeque::new(),
+            ready: VecDeque::new(),
+            is_cached: value.content_bytes() <= CONTENT_BYTES_AHEAD_MAX,
+            _kept: own::keep(core),
+            window_bytes: if is_all { WINDOW_BYTES_MAX } else { 1 },
+        }
+    }
+
+    /// The next chunk and where its content begins; none at the end.
+    ///
+    /// Cancel safety: dropped half way, the chunk is lost to this walk, so begin another.
+    pub(super) async fn next(&mut self) -> Result<Option<(u64, Bytes)>> {
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                return Ok(Some(chunk));
+            }
+            self.ask_ahead().await?;
+            let Some(mut oldest) = self.ahead.pop_front() else {
+                return Ok(None);
+            };
+            let window = (&mut oldest.0)
+                .await
+                .unwrap_or_else(|error| Err(ObjectError::stopped(&error)))?;
+            self.ready = window.into();
+        }
+    }
+
+    async fn ask_ahead(&mut self) -> Result<()> {
+        while self.ahead.len() < WINDOWS_AHEAD {
+            let window = self.next_window().await?;
+            if window.is_empty() {
+                break;
+            }
+            let (core, value) = (Arc::clone(&self.core), Arc::clone(&self.value));
+            let is_cached = self.is_cached && self.core.owner().is_none();
+            let fetching = async move {
+                let chunks = place::fetch(&core, &value, &window).await?;
+                if is_cached {
+                    for ((place, _), chunk) in window.iter().zip(&chunks) {
+                        core.large.cache.put(place.id, chunk.clone());
+                    }
+                }
+                Ok(window
+                    .into_iter()
+                    .map(|(place, _)| place.offset)
+                    .zip(chunks)
+                    .collect())
+            };
+            self.ahead
+                .push_back(Ahead(self.core.runtime().spawn(fetching)));
+            if self.window_bytes < WINDOW_BYTES_MAX {
+                let larger = self.window_bytes.max(CHUNK_BYTES as u64) * WINDOW_GROWTH;
+                self.window_bytes = larger.min(WINDOW_BYTES_MAX);
+                // A small one is read before more is asked for.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Places of the chunks of the next window. Nodes on the way are fetched.
+    async fn next_window(&mut self) -> Result<Vec<(ChunkPlace, u64)>> {
+        let mut window = Vec::new();
+        let mut bytes = 0;
+        let bytes_max = self.window_bytes;
+        while let Some((level, children)) = self.levels.last_mut() {
+            let level = *level;
+            let Some((offset, child)) = children.front().copied() else {
+                self.levels.pop();
+                continue;
+            };
+            let place = ChunkPlace {
+                id: child.id,
+                level,
+                offset,
+            };
+            if level > 0 {
+                if !window.is_empty() {
+                    break;
+                }
+                let node = place::node(&self.core, &self.value, place, child.bytes).await?;
+                children.pop_front();
+                let below = overlapping(node.children(), offset, self.start, self.end).collect();
+                self.levels.push((level - 1, below));
+                continue;
+            }
+            if bytes >= bytes_max || window.len() == CHUNKS_ASKED_MAX {
+                break;
+            }
+            bytes += child.bytes;
+            window.push((place, child.bytes));
+            children.pop_front();
+        }
+        Ok(window)
+    }
+}
