@@ -137,7 +137,7 @@ impl Work {
             Self::Record(key) => dict.set(&key, record(number)).map(done),
             Self::Patch(key) => {
                 let patched = dict.patch(&key, patch(number));
-                patched.map(|number| (Seen::Number(number), None))
+                patched.map(|(number, ack)| (Seen::Number(number), Some(ack.revision)))
             }
             Self::Delete(key) => {
                 let told =
