@@ -28,6 +28,7 @@ use crate::error::StoreError;
 use crate::format::check_format;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
+use crate::recovery::log_state;
 
 use files::Files;
 pub(crate) use files::list_segments;
@@ -196,7 +197,11 @@ pub(crate) fn check_on(
         Err(error) => report.problems.push(Problem::of(error)?),
     }
     let _lock = Lock::take_unwritten(directory)?;
-    if let Err(error) = check_record(&disk, directory) {
+    let others = [
+        check_record(&disk, directory),
+        log_state::check(&disk, directory),
+    ];
+    for error in others.into_iter().filter_map(Result::err) {
         report.problems.push(Problem::of(error)?);
     }
     let how = (None, Some(&unreadable));

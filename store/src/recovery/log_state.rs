@@ -18,6 +18,7 @@ use crate::disk::{Disk, OpenMode, read_file, replace_file};
 use crate::epoch::Epochs;
 use crate::error::StoreError;
 use crate::frame::{BytesReader, Malformed, put_varint};
+use crate::history::located;
 use crate::log::{SegmentHeader, SegmentId, SegmentInfo};
 
 const MAGIC: [u8; 8] = *b"objsylst";
@@ -77,6 +78,19 @@ pub(crate) fn read(
         last: info.last,
     };
     (head == is_of).then_some(state)
+}
+
+/// That what was written down can be read, if it is there.
+///
+/// # Errors
+/// [`StoreError::Corrupt`]; [`StoreError::Io`].
+pub(crate) fn check(disk: &dyn Disk, directory: &Path) -> Result<(), StoreError> {
+    let path = path_of(directory);
+    match read_file(disk, &path, BYTES_MAX) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(StoreError::io("read", &path, error)),
+        Ok(bytes) => located(take(bytes).map(drop), &path, 0),
+    }
 }
 
 /// Which segment it is of, beside its number.
