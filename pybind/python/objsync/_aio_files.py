@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from objsync import _files
 from objsync._files import ValueReader, ValueWriter
-from objsync._native import Handle
+from objsync._native import Handle, native_files
 
 __all__ = ["Files"]
 
@@ -16,6 +16,15 @@ class Files:
     """What `objsync.aio.Object` has for values that are too large for memory."""
 
     _handle: Handle
+
+    @property
+    def chunking(self) -> Literal["fixed", "content"]:
+        """How this handle cuts large values (see `objsync.Object.chunking`)."""
+        return native_files.chunking(self._handle)
+
+    @chunking.setter
+    def chunking(self, name: Literal["fixed", "content"]) -> None:
+        native_files.set_chunking(self._handle, name)
 
     @overload
     async def open(self, key: Any, mode: Literal["rb"] = "rb") -> ValueReader: ...
@@ -37,6 +46,8 @@ class Files:
         """The bytes under `key` as a binary file, read or written in pieces (see `objsync.Object.open`).
 
         The file is the blocking one: use it in a thread, so that the event loop goes on.
+
+        Cancelled: nothing was written; a file that was opened all the same is closed unused.
 
         >>> import asyncio
         >>> from objsync import aio

@@ -35,7 +35,13 @@ class Hooks:
         return native.encode_value(value)
 
     def deserialise(self, stored: bytes) -> Any:
-        """The value of bytes that `serialise` made; `CorruptError` where they are none."""
+        """The value of bytes that `serialise` made; `CorruptError` where they are none.
+
+        >>> from objsync import DiskObject
+        >>> with DiskObject("data.obj") as d:
+        ...     d.deserialise(d.serialise({"a": (1, 2)}))
+        {'a': (1, 2)}
+        """
         return native.decode_value(stored)
 
 
