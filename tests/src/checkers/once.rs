@@ -2,9 +2,10 @@
 //!
 //! A call that was answered with a revision made the transaction of that revision. Where an answer
 //! names none, or never came, the call is found by what it wrote, if no other wrote that; so each
-//! call puts a value of its own. What is left are additions and removals that were never answered:
-//! any of them may have made a transaction that fits, as far as the order of its process allows,
-//! and the one that has to be placed first is taken first, which finds a way if there is one.
+//! call puts a value of its own. What is left are additions and removals that were never answered,
+//! and swaps to a value that others wanted too: any of them may have made a transaction that fits, as
+//! far as the order of its process allows. The one that has to be placed first is taken first; where
+//! that leads nowhere, the others are tried.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,9 +13,11 @@ use super::history::{Call, Changes, Commit, History, Op, Outcome, State};
 use super::{Verdict, fault, model};
 
 const ONCE: &str = "exactly once";
+/// So many other ways are tried before a history is rejected.
+const FORKS_MAX: usize = 10_000;
 
 /// Which call made which transaction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Order<'a> {
     /// The transactions by revision, and the place of the call that made each.
     pub commits: Vec<(&'a Commit, usize)>,
@@ -87,9 +90,16 @@ struct Callers<'a> {
     by_number: HashMap<(u64, u64), usize>,
     /// Calls without a revision, by each key that they may change: those answered first.
     by_key: HashMap<&'a str, Vec<usize>>,
+}
+
+/// One way to say which call made what, as far as it has come.
+#[derive(Clone)]
+struct Way<'a> {
     /// Of each process, the calls whose revision is known, by their numbers.
     placed: HashMap<u64, BTreeMap<u64, u64>>,
     is_taken: Vec<bool>,
+    state: State,
+    order: Order<'a>,
 }
 
 impl<'a> Callers<'a> {
@@ -99,8 +109,6 @@ impl<'a> Callers<'a> {
             by_revision: HashMap::new(),
             by_number: HashMap::new(),
             by_key: HashMap::new(),
-            placed: HashMap::new(),
-            is_taken: vec![false; calls.len()],
         };
         for (place, call) in calls.iter().enumerate() {
             let number = (call.process, call.number);
@@ -124,7 +132,6 @@ impl<'a> Callers<'a> {
             }
         }
         callers.find_unique(commits);
-        callers.remember_placed();
         Ok(callers)
     }
 
@@ -146,26 +153,73 @@ impl<'a> Callers<'a> {
         }
     }
 
-    fn remember_placed(&mut self) {
-        for (revision, place) in &self.by_revision {
-            let call = &self.calls[*place];
-            let placed = self.placed.entry(call.process).or_default();
-            placed.insert(call.number, *revision);
-        }
-    }
-
-    /// The call that made a transaction on a state.
-    fn take(&mut self, commit: &Commit, state: &State) -> Verdict<usize> {
+    /// The calls that may have made a transaction, the likeliest last.
+    fn fitting(&self, commit: &Commit, way: &Way<'_>) -> Verdict<Vec<usize>> {
         let revision = commit.revision;
         if let Some(number) = commit.call.filter(|it| !self.by_number.contains_key(it)) {
             return fault(ONCE, format!("{revision} is by {number:?}, unknown"));
         }
-        let named = self.by_revision.get(&revision).copied();
-        let Some(place) = named.or_else(|| self.find(commit, state)) else {
+        let found = match self.by_revision.get(&revision) {
+            Some(place) => vec![*place],
+            None => self.find(commit, way),
+        };
+        if found.is_empty() {
             let what = format!("{revision} did {:?}, as no open call would", commit.changes);
             return fault(ONCE, what);
+        }
+        Ok(found)
+    }
+
+    /// The calls that fit; last the one that has to be placed first.
+    fn find(&self, commit: &Commit, way: &Way<'_>) -> Vec<usize> {
+        let changes: Changes = model::real(&way.state, &commit.changes);
+        let places = changes.first_key_value();
+        let places = places.and_then(|(key, _)| self.by_key.get(key.as_str()));
+        let places = places.map_or(&[][..], |places| places);
+        let fits = |place: &&usize| {
+            let call = &self.calls[**place];
+            let (outcome, would) = model::decide(&way.state, &call.op);
+            let fits = call.outcome == Outcome::Unknown || call.outcome == outcome;
+            let (after, before) = way.bounds(call);
+            let is_in_order = after < commit.revision && commit.revision < before;
+            !way.is_taken[**place] && fits && is_in_order && would == changes
         };
-        let call = &self.calls[place];
+        let mut fitting: Vec<usize> = places.iter().filter(fits).copied().collect();
+        fitting.sort_by_key(|&place| {
+            let call = &self.calls[place];
+            let is_open = call.outcome == Outcome::Unknown;
+            std::cmp::Reverse((is_open, way.bounds(call).1, call.invoke_ns))
+        });
+        // An answered call must have made something, and it is this.
+        match fitting.last() {
+            Some(&last) if self.calls[last].outcome != Outcome::Unknown => vec![last],
+            _ => fitting,
+        }
+    }
+}
+
+impl<'a> Way<'a> {
+    fn new(callers: &Callers<'_>) -> Self {
+        let mut placed: HashMap<u64, BTreeMap<u64, u64>> = HashMap::new();
+        for (revision, place) in &callers.by_revision {
+            let call = &callers.calls[*place];
+            let placed = placed.entry(call.process).or_default();
+            placed.insert(call.number, *revision);
+        }
+        Self {
+            placed,
+            is_taken: vec![false; callers.calls.len()],
+            state: State::new(),
+            order: Order {
+                commits: Vec::new(),
+                revisions: vec![None; callers.calls.len()],
+            },
+        }
+    }
+
+    /// Goes on with a call as the one that made a transaction.
+    fn take(&mut self, callers: &Callers<'_>, commit: &'a Commit, place: usize) -> Verdict<()> {
+        let (call, revision) = (&callers.calls[place], commit.revision);
         if std::mem::replace(&mut self.is_taken[place], true) {
             return fault(ONCE, format!("{} was done again by {revision}", name(call)));
         }
@@ -179,27 +233,34 @@ impl<'a> Callers<'a> {
         }
         let placed = self.placed.entry(call.process).or_default();
         placed.insert(call.number, revision);
-        Ok(place)
+        self.order.revisions[place] = Some(revision);
+        self.order.commits.push((commit, place));
+        model::apply(&mut self.state, &commit.changes);
+        Ok(())
     }
 
-    /// Of the calls that fit, the one that has to be placed first.
-    fn find(&self, commit: &Commit, state: &State) -> Option<usize> {
-        let changes: Changes = model::real(state, &commit.changes);
-        let (key, _) = changes.first_key_value()?;
-        let places = self.by_key.get(key.as_str())?.iter().copied();
-        let fitting = places.filter(|&place| {
-            let call = &self.calls[place];
-            let (outcome, would) = model::decide(state, &call.op);
-            let fits = call.outcome == Outcome::Unknown || call.outcome == outcome;
-            let (after, before) = self.bounds(call);
-            let is_in_order = after < commit.revision && commit.revision < before;
-            !self.is_taken[place] && fits && is_in_order && would == changes
-        });
-        fitting.min_by_key(|&place| {
-            let call = &self.calls[place];
-            let is_open = call.outcome == Outcome::Unknown;
-            (is_open, self.bounds(call).1, call.invoke_ns)
-        })
+    /// Goes on to the end, and leaves behind where there was more than one way.
+    fn go_on(
+        &mut self,
+        callers: &Callers<'_>,
+        commits: &[&'a Commit],
+        forks: &mut Vec<(Way<'a>, Vec<usize>)>,
+    ) -> Verdict<()> {
+        for commit in &commits[self.order.commits.len()..] {
+            let mut fitting = callers.fitting(commit, self)?;
+            let place = fitting.pop().expect("one fits at least");
+            if !fitting.is_empty() {
+                forks.push((self.clone(), fitting));
+            }
+            self.take(callers, commit, place)?;
+        }
+        for (call, is_taken) in callers.calls.iter().zip(&self.is_taken) {
+            if effect(call) == Effect::Must && !is_taken {
+                let what = format!("{} was answered {:?}", name(call), call.outcome);
+                return fault(ONCE, format!("{what} at {:?} and is lost", call.revision));
+            }
+        }
+        Ok(())
     }
 
     /// Between which revisions a call must lie, by those of its process before and after it.
@@ -235,25 +296,31 @@ pub fn check(history: &History) -> Verdict<Order<'_>> {
     {
         return fault(ONCE, format!("{} was given twice", twice[0].revision));
     }
-    let mut callers = Callers::new(&history.calls, &commits)?;
-    let mut state = State::new();
-    let mut order = Order {
-        commits: Vec::new(),
-        revisions: vec![None; history.calls.len()],
+    let callers = Callers::new(&history.calls, &commits)?;
+    let mut way = Way::new(&callers);
+    let mut forks = Vec::new();
+    let Err(first) = way.go_on(&callers, &commits, &mut forks) else {
+        return Ok(way.order);
     };
-    for commit in commits {
-        let place = callers.take(commit, &state)?;
-        order.revisions[place] = Some(commit.revision);
-        order.commits.push((commit, place));
-        model::apply(&mut state, &commit.changes);
-    }
-    for (place, call) in history.calls.iter().enumerate() {
-        if effect(call) == Effect::Must && !callers.is_taken[place] {
-            let what = format!("{} was answered {:?}", name(call), call.outcome);
-            return fault(ONCE, format!("{what} at {:?} and is lost", call.revision));
+    for _ in 0..FORKS_MAX {
+        let Some((fork, rest)) = forks.last_mut() else {
+            break;
+        };
+        let Some(place) = rest.pop() else {
+            forks.pop();
+            continue;
+        };
+        way = fork.clone();
+        let commit = commits[way.order.commits.len()];
+        let taken = way.take(&callers, commit, place);
+        if taken
+            .and_then(|()| way.go_on(&callers, &commits, &mut forks))
+            .is_ok()
+        {
+            return Ok(way.order);
         }
     }
-    Ok(order)
+    Err(first)
 }
 
 #[cfg(test)]
@@ -268,6 +335,64 @@ mod tests {
         // The transaction of the call that was never answered.
         history.commits.retain(|commit| commit.revision != 9);
         check(&history).unwrap();
+    }
+
+    #[test]
+    fn other_ways_are_tried_where_the_first_leads_nowhere() {
+        let open = |process, number, op| Call {
+            process,
+            number,
+            op,
+            invoke_ns: 10 * number,
+            return_ns: None,
+            outcome: Outcome::Unknown,
+            revision: None,
+        };
+        let key = |key: &str| key.to_owned();
+        let swap = Op::Swap {
+            key: key("chain"),
+            expected: None,
+            new: Some(20),
+        };
+        let (add, put) = (
+            Op::Add {
+                key: key("own"),
+                by: 1,
+            },
+            Op::Put {
+                key: key("last"),
+                value: 7,
+            },
+        );
+        let commit = |revision, key: &str, value| Commit {
+            revision,
+            changes: Changes::from([(key.to_owned(), Some(value))]),
+            call: None,
+        };
+        // The swap of process 1 has to be placed first, but its addition before that is done later.
+        let mut history = History {
+            calls: vec![
+                open(1, 1, add),
+                open(1, 2, swap.clone()),
+                open(1, 3, put),
+                open(2, 1, swap),
+            ],
+            commits: vec![
+                commit(5, "chain", 20),
+                commit(6, "own", 1),
+                commit(7, "last", 7),
+            ],
+            ..History::default()
+        };
+        let order = check(&history).unwrap();
+        assert_eq!((order.made(3), order.made(1)), (Some(5), None));
+        history.calls.pop();
+        assert!(
+            check(&history)
+                .unwrap_err()
+                .to_string()
+                .contains("as no open call would")
+        );
     }
 
     #[test]
