@@ -370,18 +370,20 @@ mod tests {
             call: None,
         };
         // The swap of process 1 has to be placed first, but its addition before that is done later.
-        let mut history = History::default();
-        history.calls = vec![
-            open(1, 1, add),
-            open(1, 2, swap.clone()),
-            open(1, 3, put),
-            open(2, 1, swap),
-        ];
-        history.commits = vec![
-            commit(5, "chain", 20),
-            commit(6, "own", 1),
-            commit(7, "last", 7),
-        ];
+        let mut history = History {
+            calls: vec![
+                open(1, 1, add),
+                open(1, 2, swap.clone()),
+                open(1, 3, put),
+                open(2, 1, swap),
+            ],
+            commits: vec![
+                commit(5, "chain", 20),
+                commit(6, "own", 1),
+                commit(7, "last", 7),
+            ],
+            ..History::default()
+        };
         let order = check(&history).unwrap();
         assert_eq!((order.made(3), order.made(1)), (Some(5), None));
         history.calls.pop();
