@@ -3,7 +3,7 @@
 use objsync::Dict;
 use pyo3::prelude::*;
 
-use crate::codec::{decode, encode_key, is_cacheable};
+use crate::codec::{encode_key, is_cacheable};
 use crate::errors;
 use crate::handle::Handle;
 use crate::large;
@@ -41,8 +41,7 @@ impl Handle {
         if large::is_large(&payload) {
             return large::object(py, dict, payload).map(Some);
         }
-        let payload = wait_for_read(py, dict.load(payload))?;
-        let value = decode(py, &payload)?;
+        let value = large::decoded(py, dict, &payload)?;
         if is_container(&value.object) {
             let place = self.places.get(dict, key, &encoded)?;
             let read = (stamp, revision);

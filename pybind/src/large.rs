@@ -7,9 +7,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyByteArray, PyBytes, PyString};
 
-use crate::codec::{self, decode};
+use crate::codec::{self, Decoded, Split, decode, decode_split};
 use crate::errors;
-use crate::waiting::wait;
 
 type Object<'py> = Bound<'py, PyAny>;
 
@@ -53,7 +52,6 @@ pub(crate) fn set(dict: &Dict, key: &[u8], value: &Object<'_>) -> PyResult<Pendi
 pub(crate) fn object<'py>(py: Python<'py>, dict: &Dict, payload: Bytes) -> PyResult<Object<'py>> {
     let value = LargeValue::of(&payload).map_err(|error| errors::raise(py, &error))?;
     match value {
-        None => Ok(decode(py, &payload)?.object),
         Some(value) if is_bytes(&value) => {
             let count = usize::try_from(value.content_bytes())?;
             let bytes = PyBytes::new_with(py, count, |buffer| {
@@ -62,8 +60,24 @@ pub(crate) fn object<'py>(py: Python<'py>, dict: &Dict, payload: Bytes) -> PyRes
             })?;
             Ok(bytes.into_any())
         }
-        Some(_) => Ok(decode(py, &wait(py, dict.load(payload))?)?.object),
+        _ => Ok(decoded(py, dict, &payload)?.object),
     }
+}
+
+/// As [`object`], for who may keep it.
+pub(crate) fn decoded<'py>(
+    py: Python<'py>,
+    dict: &Dict,
+    payload: &Bytes,
+) -> PyResult<Decoded<'py>> {
+    let value = LargeValue::of(payload).map_err(|error| errors::raise(py, &error))?;
+    let Some(value) = value else {
+        return decode(py, payload);
+    };
+    let mut content = vec![0; usize::try_from(value.content_bytes())?];
+    py.detach(|| dict.read_large(&value, 0, &mut content))
+        .map_err(|error| errors::raise(py, &error))?;
+    decode_split(py, value.head(), &content.into())
 }
 
 /// Whether a payload is so large that it is read by [`object`], and never cached.
@@ -75,7 +89,7 @@ fn is_bytes(value: &LargeValue) -> bool {
     matches!(value.head().first(), Some(0xc4..=0xc6))
 }
 
-/// Bytes or text above 64 KiB in two parts; none for any other object.
+/// Bytes, text or an array above 64 KiB in two parts; none for any other object.
 fn split(value: &Object<'_>) -> PyResult<Option<Parts>> {
     if let Ok(bytes) = value.cast_exact::<PyBytes>() {
         return Ok((bytes.as_bytes().len() > CHUNK_BYTES)
@@ -92,7 +106,19 @@ fn split(value: &Object<'_>) -> PyResult<Option<Parts>> {
     {
         return Ok(Some(parts(0xdb, Bytes::from_owner(Text(text)))));
     }
-    Ok(None)
+    let array = match value.is_exact_instance_of::<PyString>() {
+        true => None,
+        false => Split::new(value, CHUNK_BYTES + 1)?,
+    };
+    array.map(of_array).transpose()
+}
+
+/// The elements of an array are copied once: who has it may change them meanwhile.
+fn of_array(array: Split<'_>) -> PyResult<Parts> {
+    Ok(Parts {
+        head: array.head,
+        content: array.content.into_bytes()?,
+    })
 }
 
 /// Most bytes of one character.

@@ -48,7 +48,7 @@ for _name in ("DiskObject", "CompressedDiskObject", "NetworkObject"):
     ABSENT[_name] = ABSENT["Object"]
 SHARED = {
     "Ack", "Conflict", "Error", "Event", "LiveDict", "LiveList", "LiveSet", "Missing", "Op", "Outcome", "Status",
-    "Unregistered", "Version", "__version__", "errors", "import_pickle", "register", "value",
+    "Unregistered", "ValueReader", "ValueWriter", "Version", "__version__", "errors", "import_pickle", "register", "value",
 }  # fmt: skip
 """Names of `objsync` that stand for both faces, or wait for nothing; live values are of the blocking one."""
 CLASSES = [name for name in aio.__all__ if inspect.isclass(getattr(aio, name)) and name != "Entries"]

@@ -103,7 +103,7 @@ def test_object_takes_the_state_whole_or_not_at_all(d: Object) -> None:
         import_pickle(plain("bad.pkl", {"a": 1, "z": [len]}), d, trust=True)
     assert caught.value.path == "value[0]"
     with pytest.raises(InvalidError, match="16777216 bytes"):
-        import_pickle(plain("big.pkl", {n: os.urandom(6 << 20) for n in range(4)}), d, trust=True)
+        import_pickle(plain("big.pkl", {n: [os.urandom(6 << 20)] for n in range(4)}), d, trust=True)
     assert d.copy() == STATE | {"kept": 1}
 
 
