@@ -9,12 +9,12 @@ use std::sync::Arc;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::NAMESPACE_BYTES_MAX;
-use objsync_proto::stored::Compression;
 use objsync_server::{Identity, identity};
 
 use crate::error::{ObjectError, Result};
 use crate::home;
 use crate::options::{OfflineMode, Options, Target};
+use crate::packing::Packer;
 
 /// How a store is found.
 #[derive(Debug, Clone)]
@@ -46,8 +46,8 @@ pub(crate) struct Config {
     pub(crate) place: Place,
     /// The caller's options.
     pub(crate) options: Options,
-    /// How this handle packs values.
-    pub(crate) compression: Compression,
+    /// How this handle packs values, and opens those of others.
+    pub(crate) packer: Arc<Packer>,
     /// The store's name in messages.
     pub(crate) what: String,
 }
@@ -154,13 +154,11 @@ impl Config {
                         asked to serve";
             return Err(ObjectError::new(ErrorKind::Invalid, text));
         }
-        let compression = options
-            .compression
-            .map_or(Compression::None, Compression::Zstd);
+        let packer = Arc::new(Packer::new(&options)?);
         Ok(Self {
             place,
             options,
-            compression,
+            packer,
             what,
         })
     }
@@ -168,6 +166,10 @@ impl Config {
     /// What a forked child asks for: the same, but it need not be the owner.
     pub(crate) fn in_child(&self) -> Arc<Self> {
         let mut child = self.clone();
+        // The parent's may have been in use by a thread that the child does not have.
+        if let Ok(packer) = Packer::new(&self.options) {
+            child.packer = Arc::new(packer);
+        }
         if let Place::Directory { serve_at, .. } = &mut child.place {
             *serve_at = None;
         }

@@ -147,7 +147,10 @@ impl Core {
         let hub = Hub::new();
         Ok(Arc::new_cyclic(|core: &Weak<Self>| Self {
             offline: offline(core, &config),
-            replica: Replica::new(&config.options, Arc::clone(&hub)),
+            replica: {
+                config.packer.attach(core);
+                Replica::new(&config.options, Arc::clone(&hub), Arc::clone(&config.packer))
+            },
             hub: Arc::clone(&hub),
             config,
             surroundings,
@@ -195,7 +198,8 @@ impl Core {
                 Phase::Closed => Some(Err(self.closed_error())),
             });
             match self.within(timeout, usable).await {
-                Some(usable) => return usable,
+                Some(Ok(())) => return self.config.packer.refresh(self).await,
+                Some(Err(error)) => return Err(error),
                 None if matches!(self.phase(), Phase::Seeking { opening: true, .. }) => {}
                 None => return Err(self.unreachable(timeout)),
             }
@@ -247,6 +251,9 @@ impl Core {
             offline.online(is_online);
         }
         drop(now);
+        if is_online && !was_online {
+            self.config.packer.forget_present();
+        }
         self.phase_changed.notify_waiters();
     }
 

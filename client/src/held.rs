@@ -12,7 +12,6 @@ use objsync_store::{Reader, Stored};
 
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
-use crate::operations::open;
 use crate::replica::{Extent, Pin};
 
 /// A moment of a dictionary, held until it is released or dropped.
@@ -61,7 +60,9 @@ impl Held {
     /// The payload that a key has there.
     pub(crate) fn get(&self, name: &[u8]) -> Result<Option<Bytes>> {
         let stored = self.stored(name)?;
-        stored.map(|stored| open(stored.value)).transpose()
+        stored
+            .map(|stored| self.core.config.open(stored.value))
+            .transpose()
     }
 
     /// What is stored under a key there, and when it was written.

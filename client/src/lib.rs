@@ -57,6 +57,7 @@ mod objects;
 mod offline;
 mod operations;
 mod options;
+mod packing;
 mod outcome;
 mod owned;
 mod owner;
@@ -107,6 +108,7 @@ pub use crate::objects::{
     TransactionEntries, TypedPipeline, TypedTransaction,
 };
 pub use crate::offline::Conflict;
+pub use crate::packing::CompressionStatus;
 pub use crate::options::{OfflineMode, Options, ReplicaMode, Target, prefix_range};
 pub use crate::outcome::Done;
 pub use crate::past::{Past, Version};

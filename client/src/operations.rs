@@ -1,13 +1,12 @@
 //! From a call's arguments to the operation that is sent: checked and packed once, here.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::limits::{KEY_BYTES_MAX, RANGE_REMOVAL_COUNT_MAX};
 use objsync_proto::operation::Operation;
-use objsync_proto::stored::{Codec, HEADER_BYTES};
 use objsync_proto::wire::KeyRange;
-use objsync_proto::{evaluate, key, stored};
+use objsync_proto::{evaluate, key};
 
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
@@ -120,18 +119,12 @@ impl Config {
     }
 
     fn seal(&self, payload: &[u8]) -> Result<Bytes> {
-        Ok(stored::seal(payload, self.compression)?)
+        self.packer.seal(payload)
     }
-}
 
-/// The plain payload of a stored value: the same memory, where it is not compressed.
-pub(crate) fn open(mut value: Bytes) -> Result<Bytes> {
-    match stored::check(&value)? {
-        Codec::Raw => {
-            value.advance(HEADER_BYTES);
-            Ok(value)
-        }
-        Codec::Zstd { .. } => Ok(stored::open(&value)?),
+    /// The plain payload of a stored value: the same memory, where it is not compressed.
+    pub(crate) fn open(&self, value: Bytes) -> Result<Bytes> {
+        self.packer.open(value)
     }
 }
 

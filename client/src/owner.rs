@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use objsync_proto::dictionary::DictionaryId;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, NamespaceId, Origin, PeerKey, Position};
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::core::{Asker, Command, FeedKind};
 use crate::error::{ObjectError, Result};
-use crate::operations::open;
+use crate::packing::Packer;
 use crate::owned::{Owned, OwnedUse};
 use crate::pending::Answered;
 
@@ -31,6 +32,7 @@ pub(crate) struct OwnerSide {
     /// Leases of presence that last as long as this handle does.
     keeper: Arc<Keeper>,
     unlocks: Arc<Unlocks>,
+    packer: Arc<Packer>,
 }
 
 impl OwnerSide {
@@ -50,6 +52,7 @@ impl OwnerSide {
         Ok(Self {
             keeper: Arc::new(owned.store.keeper()),
             unlocks: Arc::new(Unlocks::of(&owned.store)),
+            packer: Arc::clone(&config.packer),
             owned,
             namespace,
             durability,
@@ -80,7 +83,7 @@ impl OwnerSide {
     /// The payload of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.store().get(self.namespace, key)? {
-            Some(stored) => open(stored.value).map(Some),
+            Some(stored) => self.packer.open(stored.value).map(Some),
             None => Ok(None),
         }
     }
@@ -195,7 +198,7 @@ pub(crate) fn first_content(config: &Config) -> Result<Vec<Change>> {
         .map(|change| match &change.value {
             Some(value) => Ok(Change {
                 key: change.key.clone(),
-                value: Some(objsync_proto::stored::seal(value, config.compression)?),
+                value: Some(config.packer.seal_first(value)?),
             }),
             None => {
                 let text = "the first content of a dictionary has a key without a value";
@@ -287,6 +290,11 @@ fn answer_request(
             let answer = store.outcome(asked, key)?;
             Reply::Outcome(answer.map(|answer| answer.outcome.map(|done| (done, answer.ack))))
         }
+        Request::Dictionary { id } => Reply::Entry {
+            entry: (store.dictionary_entry(namespace, id.map(DictionaryId))?)
+                .map(|stored| (stored.value, stored.revision)),
+            as_of: store.position().revision,
+        },
         Request::Following => Reply::Following(None),
         Request::CreateNamespace { .. }
         | Request::OnBehalf { .. }

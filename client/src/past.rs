@@ -20,7 +20,6 @@ use crate::core::Core;
 use crate::dict::Dict;
 use crate::error::{ObjectError, Result};
 use crate::held::Held;
-use crate::operations::open;
 use crate::owner::OwnerSide;
 use crate::pending::{Pending, unexpected_reply};
 use crate::scan::Scan;
@@ -53,11 +52,11 @@ pub struct Version {
 
 impl Version {
     /// As the owner tells it.
-    pub(crate) fn open(version: wire::Version) -> Result<Self> {
+    pub(crate) fn open(core: &Core, version: wire::Version) -> Result<Self> {
         Ok(Self {
             revision: version.revision,
             time_ms: version.time_ms,
-            value: version.value.map(open).transpose()?,
+            value: (version.value.map(|value| core.config.open(value))).transpose()?,
             is_oldest_known: version.is_oldest_known,
         })
     }
@@ -213,18 +212,18 @@ impl Past {
             return held.get(key).map(Some);
         }
         match (core.owner(), self.opened.get()) {
-            (Some(owner), Some(past)) => value(owner, past, key).map(Some),
+            (Some(owner), Some(past)) => value(core, owner, past, key).map(Some),
             _ => Ok(None),
         }
     }
 
     async fn fetch(&self, core: &Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
         if let (Some(past), Some(owner)) = (self.opened(core).await?, core.owner()) {
-            return value(owner, &past, &key);
+            return value(core, owner, &past, &key);
         }
         let revision = self.revision;
         match core.request(Request::GetAt { key, revision }).await? {
-            Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+            Reply::Entry { entry, .. } => entry.map(|(value, _)| core.config.open(value)).transpose(),
             other => Err(unexpected_reply(&other)),
         }
     }
@@ -275,7 +274,14 @@ impl Past {
     }
 }
 
-fn value(owner: &OwnerSide, past: &objsync_store::Past, key: &[u8]) -> Result<Option<Bytes>> {
+fn value(
+    core: &Core,
+    owner: &OwnerSide,
+    past: &objsync_store::Past,
+    key: &[u8],
+) -> Result<Option<Bytes>> {
     let stored = past.get(owner.namespace(), key)?;
-    stored.map(|stored| open(stored.value)).transpose()
+    stored
+        .map(|stored| core.config.open(stored.value))
+        .transpose()
 }

@@ -8,7 +8,6 @@ use objsync_proto::wire::{Reply, Request};
 
 use crate::core::Core;
 use crate::error::Result;
-use crate::operations::open;
 use crate::pending::unexpected_reply;
 use crate::replica::{Extent, Found};
 use crate::scan::Scan;
@@ -24,7 +23,7 @@ pub(crate) fn at_once(core: &Core, key: &[u8]) -> Result<Option<Option<Bytes>>> 
         };
     }
     if let Some(offline) = &core.offline
-        && let Some(queued) = offline.get(key)?
+        && let Some(queued) = offline.get(&core.config.packer, key)?
     {
         return Ok(Some(queued));
     }
@@ -48,7 +47,7 @@ pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
             Found::Wait => core.readable().await?,
             Found::Ask => {
                 return match core.request(Request::Get { key }).await? {
-                    Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+                    Reply::Entry { entry, .. } => entry.map(|(value, _)| core.config.open(value)).transpose(),
                     other => Err(unexpected_reply(&other)),
                 };
             }
@@ -72,13 +71,13 @@ pub(crate) async fn get_within(
         return get(core, key).await;
     }
     if let Some(offline) = &core.offline
-        && let Some(queued) = offline.get(&key)?
+        && let Some(queued) = offline.get(&core.config.packer, &key)?
     {
         // The owner does not have it yet.
         return Ok(queued);
     }
     match core.request(Request::Get { key }).await? {
-        Reply::Entry { entry, .. } => entry.map(|(value, _)| open(value)).transpose(),
+        Reply::Entry { entry, .. } => entry.map(|(value, _)| core.config.open(value)).transpose(),
         other => Err(unexpected_reply(&other)),
     }
 }

@@ -13,6 +13,7 @@
 //! | [`value`] | what may be a value, and its MessagePack payload |
 //! | [`bigint`] | integers of any size |
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
+//! | [`dictionary`] | zstd dictionaries, by which small values shrink |
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
 //! | [`lease`] | how leases, times to live and locks stand in the store |
@@ -23,6 +24,7 @@
 //! | [`wire`] | the messages between a peer and an owner |
 
 pub mod bigint;
+pub mod dictionary;
 pub mod digest;
 pub mod effect;
 pub mod error;

@@ -26,6 +26,16 @@ pub const TRANSACTION_SCAN_COUNT_MAX: usize = 65_536;
 pub const TRANSACTION_FENCES_MAX: usize = 64;
 /// Most items that one operation adds to a list or a set, or removes from a set.
 pub const PATCH_ITEMS_MAX: usize = 65_536;
+/// Lowest level of zstd that values can be packed at.
+pub const COMPRESSION_LEVEL_MIN: i32 = 1;
+/// Highest level of zstd that values can be packed at.
+pub const COMPRESSION_LEVEL_MAX: i32 = 22;
+/// Shortest zstd dictionary.
+pub const DICTIONARY_BYTES_MIN: usize = 1 << 10;
+/// Longest zstd dictionary.
+pub const DICTIONARY_BYTES_MAX: usize = 112 << 10;
+/// Most zstd dictionaries of one namespace: they are never removed.
+pub const DICTIONARIES_MAX: u32 = 16;
 /// Longest wire frame, its type byte included: a transaction and room for its envelope.
 pub const FRAME_BYTES_MAX: usize = TRANSACTION_BYTES_MAX + (64 << 10);
 /// Longest frame of a peer that has not yet been welcomed.

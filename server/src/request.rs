@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use objsync_proto::dictionary::DictionaryId;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::ids::{Origin, PeerKey, Revision, SessionId};
@@ -75,6 +76,7 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             since,
             partial,
         } => replicate(peer, streams, (subscription, since, partial)),
+        Request::Dictionary { id } => dictionary(peer, id),
         Request::Following => Ok(Reply::Following(peer.serving.following())),
         Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
@@ -114,6 +116,18 @@ fn get(peer: &Peer, key: &[u8]) -> Answered {
     let as_of = stored
         .as_ref()
         .map_or(as_of, |stored| as_of.max(stored.revision));
+    let entry = stored.map(|stored| (stored.value, stored.revision));
+    Ok(Reply::Entry { entry, as_of })
+}
+
+/// Who may read values may read what they are packed with.
+fn dictionary(peer: &Peer, id: Option<u32>) -> Answered {
+    peer.may_read()?;
+    let namespace = peer.namespace()?;
+    let store = &peer.serving.store;
+    let as_of = store.position().revision;
+    let stored = store.dictionary_entry(namespace, id.map(DictionaryId));
+    let stored = stored.map_err(failure)?;
     let entry = stored.map(|stored| (stored.value, stored.revision));
     Ok(Reply::Entry { entry, as_of })
 }

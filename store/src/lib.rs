@@ -20,6 +20,7 @@
 //! | [`state`], `recent`, [`index`], [`reader`] | where values are found, at which revision |
 //! | [`past`], [`versions`] | the state as of an earlier revision; what a key was over time |
 //! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
+//! | `dictionaries` | zstd dictionaries of the values, opened once |
 //! | `leases` | what ends when: leases, times to live, locks |
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
@@ -44,6 +45,7 @@ pub mod clock;
 mod commit;
 mod core;
 pub mod dict;
+mod dictionaries;
 pub mod disk;
 pub mod epoch;
 pub mod error;

@@ -20,6 +20,7 @@ use crate::clock::OwnerTime;
 use crate::commit::{Batch, Queue, Writer};
 use crate::core::{Began, Core, System};
 use crate::dict::DictSurface;
+use crate::dictionaries::OpenDictionaries;
 use crate::disk::{Disk, OpenMode};
 use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
@@ -365,6 +366,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         state,
         system: Mutex::new(system),
         stamps: Stamps::default(),
+        dictionaries: OpenDictionaries::default(),
         feed: Feed::new(committed, options.limits.ring_bytes_max),
         upkeep: Upkeep::default(),
         lock: Mutex::new(lock),

@@ -111,7 +111,7 @@ async fn versions(
             false => 0,
         };
         for version in page.into_iter().take(left) {
-            versions.push(Version::open(version)?);
+            versions.push(Version::open(&core, version)?);
         }
         let Some(next) = next else { break };
         refuse_endless(before, next, empty_count)?;

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use objsync_proto::operation::Operation;
+use objsync_proto::stored;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::operations::open;
 
 /// A queued write whose caller was told that it is done, and that came to something else. One for
 /// each key that it was to change.
@@ -55,7 +55,7 @@ impl Kept {
                 key,
                 operation: name(&self.operation).to_owned(),
                 expected: expected.clone(),
-                wanted: wanted.map(open).transpose()?,
+                wanted: (wanted.map(|stored| stored::open(&stored))).transpose()?,
                 reason: self.reason.clone(),
                 time_ms: self.time_ms,
             });
@@ -96,6 +96,7 @@ fn name(operation: &Operation) -> &'static str {
         | Operation::RevokeLease { .. }
         | Operation::Lock { .. }
         | Operation::Unlock { .. }
-        | Operation::Settle => "other",
+        | Operation::Settle
+        | Operation::AddDictionary { .. } => "other",
     }
 }

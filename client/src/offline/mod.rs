@@ -42,7 +42,7 @@ pub(crate) use self::overlay::merge;
 pub(crate) use self::reload::Resume;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
-use crate::operations::open;
+use crate::packing::Packer;
 use crate::pending::Answered;
 
 /// The queue of one handle.
@@ -143,7 +143,8 @@ impl Offline {
             | Operation::RevokeLease { .. }
             | Operation::Lock { .. }
             | Operation::Unlock { .. }
-            | Operation::Settle => false,
+            | Operation::Settle
+            | Operation::AddDictionary { .. } => false,
         }
     }
 
@@ -222,19 +223,20 @@ impl Offline {
     }
 
     /// The payload of a key, if queued writes have a say in it.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Option<Bytes>>> {
+    pub(crate) fn get(&self, packer: &Packer, key: &[u8]) -> Result<Option<Option<Bytes>>> {
         if !self.has_overlay() {
             return Ok(None);
         }
         let stored = self.state().overlay.get(key);
         stored
-            .map(|stored| stored.map(open).transpose())
+            .map(|stored| stored.map(|stored| packer.open(stored)).transpose())
             .transpose()
     }
 
     /// The keys of a range that queued writes have a say in, in the order of a scan.
     pub(crate) fn range(
         &self,
+        packer: &Packer,
         range: &KeyRange,
         reverse: bool,
     ) -> Result<VecDeque<(Bytes, Option<Bytes>)>> {
@@ -245,7 +247,10 @@ impl Offline {
         if reverse {
             queued.reverse();
         }
-        let opened = |(key, value): (Bytes, Option<Bytes>)| Ok((key, value.map(open).transpose()?));
+        let opened = |(key, value): (Bytes, Option<Bytes>)| {
+            let value = value.map(|stored| packer.open(stored)).transpose()?;
+            Ok((key, value))
+        };
         queued.into_iter().map(opened).collect()
     }
 

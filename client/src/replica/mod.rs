@@ -29,8 +29,8 @@ use tokio::sync::Notify;
 use crate::error::{ObjectError, Result};
 use crate::hub::tap::Ended;
 use crate::hub::{Hub, Tapping};
-use crate::operations::open;
 use crate::options::{Options, ReplicaMode};
+use crate::packing::Packer;
 
 /// One dictionary per replica, so its stamps need no number of it.
 const ONLY: NamespaceId = NamespaceId::DEFAULT;
@@ -72,6 +72,7 @@ pub(crate) struct Replica {
     /// Moments held for scans.
     pin_count: AtomicU32,
     changed: Notify,
+    packer: Arc<Packer>,
 }
 
 /// A moment of a replica that is held for a scan.
@@ -81,7 +82,7 @@ pub(crate) struct Pin {
 
 impl Replica {
     /// An empty one.
-    pub(crate) fn new(options: &Options, hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(options: &Options, hub: Arc<Hub>, packer: Arc<Packer>) -> Self {
         let (extent, mode) = match options.replica {
             ReplicaMode::Auto => (Extent::Joining, Mode::default()),
             ReplicaMode::Full => (Extent::Joining, Mode::Full),
@@ -99,6 +100,7 @@ impl Replica {
             hub,
             pin_count: AtomicU32::new(0),
             changed: Notify::new(),
+            packer,
         }
     }
 
@@ -139,7 +141,7 @@ impl Replica {
         }
         let found = self.read().lookup(key);
         Ok(match found {
-            Lookup::Hit(value, _) => Found::Known(Some(open(value)?)),
+            Lookup::Hit(value, _) => Found::Known(Some(self.packer.open(value)?)),
             Lookup::Absent => Found::Known(None),
             Lookup::Unknown => Found::Ask,
         })

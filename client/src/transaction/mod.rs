@@ -31,7 +31,6 @@ use crate::error::{ObjectError, Result};
 use crate::fork;
 use crate::lock::Lock;
 use crate::moment::Moment;
-use crate::operations::open;
 use crate::pending::Pending;
 
 /// A dictionary as it was at one moment, with changes on top that happen when the function that
@@ -157,7 +156,9 @@ impl Transaction {
     fn at_once(&self, key: &[u8]) -> Result<Option<Option<Bytes>>> {
         let written = self.made_mut()?.changes.get(key).cloned();
         if let Some(written) = written {
-            return written.map(open).transpose().map(Some);
+            let config = &self.shared.core.config;
+            let opened = written.map(|value| config.open(value)).transpose();
+            return opened.map(Some);
         }
         match self.noticed(self.shared.moment.at_once(key))? {
             Some(known) => self.read(key, known).map(Some),
@@ -174,7 +175,8 @@ impl Transaction {
                 made.reads.insert(Bytes::copy_from_slice(key), revision);
             }
         }
-        known.map(|stored| open(stored.value)).transpose()
+        let config = &self.shared.core.config;
+        known.map(|stored| config.open(stored.value)).transpose()
     }
 
     fn change(&self, key: &[u8], value: Option<&[u8]>) -> Result<()> {

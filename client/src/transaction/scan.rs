@@ -10,7 +10,6 @@ use objsync_proto::wire::{Entry, KeyRange};
 
 use super::Transaction;
 use crate::error::Result;
-use crate::operations::open;
 use crate::scan::Scan;
 use crate::wait::block_on;
 
@@ -108,7 +107,7 @@ impl TransactionScan {
         if let Some(entries) = shared.moment.page(&self.rest, self.reverse, bytes)? {
             let payload = |entry: Entry| {
                 let value = match self.with_values {
-                    true => open(entry.value)?,
+                    true => shared.core.config.open(entry.value)?,
                     false => Bytes::new(),
                 };
                 Ok((entry.key, value))
@@ -173,7 +172,10 @@ impl TransactionScan {
         let mut all: std::collections::BTreeMap<_, _> = entries.into_iter().collect();
         for (key, value) in own {
             match value {
-                Some(value) if self.with_values => drop(all.insert(key, open(value)?)),
+                Some(value) if self.with_values => {
+                    let config = &self.transaction.shared.core.config;
+                    drop(all.insert(key, config.open(value)?));
+                }
                 Some(_) => drop(all.insert(key, Bytes::new())),
                 None => drop(all.remove(&key)),
             }

@@ -16,7 +16,6 @@ use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::hub::tap::{Ended, Told};
 use crate::hub::{self, Tapping};
-use crate::operations::open;
 use crate::owner::OwnerSide;
 use crate::replica::Extent;
 use crate::watch::{ChangeKind, Reading, WatchEvent};
@@ -442,8 +441,8 @@ fn event(
     Ok(WatchEvent {
         key,
         kind: ChangeKind::of(by.cause, new.is_some()),
-        value: new.map(open).transpose()?,
-        old_value: old.map(open).transpose()?,
+        value: new.map(|value| core.config.open(value)).transpose()?,
+        old_value: old.map(|value| core.config.open(value)).transpose()?,
         revision: by.revision,
         origin: by.origin,
         origin_is_self: by.cause != Cause::Expiry && core.is_own(by.origin),

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::{Decided, Decision, Place, invalid, unreadable};
+use crate::dictionary::Dictionary;
 use crate::effect::Cause;
 use crate::error::Failure;
 use crate::key;
@@ -22,14 +23,17 @@ type Patched = (usize, Option<Vec<u8>>);
 /// The time that the key stays is not touched.
 pub(super) fn patch<E>(key: &Bytes, patch: &Patch, place: &Place<'_, E>) -> Result<Decision, E> {
     let present = place.get(key)?;
+    let dictionary = place.dictionary_of(present.as_ref())?;
     Ok(
-        patched(key, patch, present.as_ref()).map(|(number, value)| Decided {
-            outcome: Outcome::Number(number),
-            cause: Cause::Patch,
-            changes: value
-                .map(|value| place.put(key, &value))
-                .into_iter()
-                .collect(),
+        patched(key, patch, (present.as_ref(), dictionary.as_deref())).map(|(number, value)| {
+            Decided {
+                outcome: Outcome::Number(number),
+                cause: Cause::Patch,
+                changes: value
+                    .map(|value| place.put(key, &value))
+                    .into_iter()
+                    .collect(),
+            }
         }),
     )
 }
@@ -37,10 +41,13 @@ pub(super) fn patch<E>(key: &Bytes, patch: &Patch, place: &Place<'_, E>) -> Resu
 fn patched(
     key: &Bytes,
     patch: &Patch,
-    present: Option<&Bytes>,
+    (present, dictionary): (Option<&Bytes>, Option<&Dictionary>),
 ) -> Result<(i64, Option<Bytes>), Failure> {
     let payload = match present {
-        Some(value) => Some(stored::open(value).map_err(|error| unreadable(key, &error))?),
+        Some(value) => {
+            let opened = stored::open_with(value, |_| dictionary);
+            Some(opened.map_err(|error| unreadable(key, &error))?)
+        }
         None => None,
     };
     let applied = match patch {
@@ -60,10 +67,10 @@ fn patched(
         return Err(invalid(format!("value of key {name} is {of}; {needed}")));
     };
     let compression = match present.map(|value| stored::check(value)) {
-        Some(Ok(Codec::Zstd { .. })) => Compression::Zstd(ZSTD_LEVEL),
+        Some(Ok(Codec::Zstd { .. } | Codec::Dictionary { .. })) => Compression::Zstd(ZSTD_LEVEL),
         _ => Compression::None,
     };
-    let sealed = new.map(|payload| stored::seal(&payload, compression));
+    let sealed = new.map(|payload| stored::seal_with(&payload, compression, dictionary));
     let sealed = sealed.transpose().map_err(|error| {
         let name = key::describe(key);
         invalid(format!(

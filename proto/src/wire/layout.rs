@@ -156,6 +156,7 @@ numbered!(Operation {
     11 => Lock { name: name, lease: lease },
     12 => Unlock { name: name, fence: fence },
     13 => Settle {},
+    20 => AddDictionary { bytes: bytes },
 });
 
 numbered!(Patch {
@@ -202,6 +203,7 @@ numbered!(Request {
     28 => OnBehalf { peer: peer, session: session },
     29 => Replicate { subscription: subscription, since: since, partial: partial },
     30 => Following {},
+    40 => Dictionary { id: id },
 } unknown => Unknown);
 
 numbered!(Reply {

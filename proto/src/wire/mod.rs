@@ -232,6 +232,12 @@ pub enum Request {
     },
     /// How far a follower is behind its source; answered by [`Reply::Following`].
     Following,
+    /// A zstd dictionary of this namespace, which the right to read is enough for; answered by
+    /// [`Reply::Entry`] with the stored value of `dictionary::Trained`.
+    Dictionary {
+        /// Which; none for the one that new values are packed with.
+        id: Option<u32>,
+    },
     /// A request of a later version, of which only its number is known; it is answered by a
     /// failure that says so. Never sent.
     Unknown {

@@ -105,6 +105,7 @@ pub(super) fn operation() -> BoxedStrategy<Operation> {
         (bytes(), patch()).prop_map(|(key, patch)| Operation::Patch { key, patch }),
         lease_operation(),
         Just(Operation::Settle),
+        bytes().prop_map(|bytes| Operation::AddDictionary { bytes }),
     ]
     .boxed()
 }
@@ -270,6 +271,7 @@ fn follow_request() -> impl Strategy<Value = Request> {
                 partial,
             }),
         Just(Request::Following),
+        option::of(any::<u32>()).prop_map(|id| Request::Dictionary { id }),
     ]
 }
 
