@@ -149,7 +149,11 @@ impl Core {
             offline: offline(core, &config),
             replica: {
                 config.packer.attach(core);
-                Replica::new(&config.options, Arc::clone(&hub), Arc::clone(&config.packer))
+                Replica::new(
+                    &config.options,
+                    Arc::clone(&hub),
+                    Arc::clone(&config.packer),
+                )
             },
             hub: Arc::clone(&hub),
             config,

@@ -57,10 +57,10 @@ mod objects;
 mod offline;
 mod operations;
 mod options;
-mod packing;
 mod outcome;
 mod owned;
 mod owner;
+mod packing;
 mod parts;
 mod past;
 mod pending;
@@ -108,9 +108,9 @@ pub use crate::objects::{
     TransactionEntries, TypedPipeline, TypedTransaction,
 };
 pub use crate::offline::Conflict;
-pub use crate::packing::CompressionStatus;
 pub use crate::options::{OfflineMode, Options, ReplicaMode, Target, prefix_range};
 pub use crate::outcome::Done;
+pub use crate::packing::CompressionStatus;
 pub use crate::past::{Past, Version};
 pub use crate::pending::Pending;
 pub use crate::pipeline::Pipeline;

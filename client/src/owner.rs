@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::core::{Asker, Command, FeedKind};
 use crate::error::{ObjectError, Result};
-use crate::packing::Packer;
 use crate::owned::{Owned, OwnedUse};
+use crate::packing::Packer;
 use crate::pending::Answered;
 
 /// What a handle needs of the store that its process owns.

@@ -223,7 +223,9 @@ impl Past {
         }
         let revision = self.revision;
         match core.request(Request::GetAt { key, revision }).await? {
-            Reply::Entry { entry, .. } => entry.map(|(value, _)| core.config.open(value)).transpose(),
+            Reply::Entry { entry, .. } => {
+                entry.map(|(value, _)| core.config.open(value)).transpose()
+            }
             other => Err(unexpected_reply(&other)),
         }
     }

@@ -47,7 +47,9 @@ pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
             Found::Wait => core.readable().await?,
             Found::Ask => {
                 return match core.request(Request::Get { key }).await? {
-                    Reply::Entry { entry, .. } => entry.map(|(value, _)| core.config.open(value)).transpose(),
+                    Reply::Entry { entry, .. } => {
+                        entry.map(|(value, _)| core.config.open(value)).transpose()
+                    }
                     other => Err(unexpected_reply(&other)),
                 };
             }

@@ -257,11 +257,7 @@ impl Source {
     }
 }
 
-fn payloads(
-    core: &Core,
-    entries: Vec<Entry>,
-    with_values: bool,
-) -> Result<Vec<(Bytes, Bytes)>> {
+fn payloads(core: &Core, entries: Vec<Entry>, with_values: bool) -> Result<Vec<(Bytes, Bytes)>> {
     let payload = |entry: Entry| {
         let value = if with_values {
             core.config.open(entry.value)?

@@ -81,7 +81,8 @@ impl Counters {
     fn count(&self, plain: usize, stored: usize) {
         self.values.fetch_add(1, Ordering::Relaxed);
         self.plain_bytes.fetch_add(plain as u64, Ordering::Relaxed);
-        self.stored_bytes.fetch_add(stored as u64, Ordering::Relaxed);
+        self.stored_bytes
+            .fetch_add(stored as u64, Ordering::Relaxed);
     }
 
     /// The counts; the rest is empty.

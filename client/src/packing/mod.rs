@@ -5,6 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `bulk.rs` | large updates |
 //! | `counters.rs` | what packing came to, for `Status` |
 //! | `learn.rs` | dictionaries of others, before what needs them is looked at |
 //! | `samples.rs` | values to train from, and when it is time to |
@@ -12,9 +13,10 @@
 //!
 //! Invariants
 //! * A value is packed only with a dictionary that the owner has made durable.
-//! * No write waits for a training.
+//! * No write waits for a training, but the first large update of a namespace for its own.
 //! * A peer has the dictionary of each value that it holds: it asks before it takes the value.
 
+mod bulk;
 mod counters;
 mod learn;
 mod samples;
@@ -29,8 +31,8 @@ use objsync_proto::dictionary::{Dictionary, DictionaryId};
 use objsync_proto::limits::{COMPRESSION_LEVEL_MAX, COMPRESSION_LEVEL_MIN};
 use objsync_proto::stored::{self, Codec, Compression, HEADER_BYTES};
 
-use self::counters::Counters;
 pub use self::counters::CompressionStatus;
+use self::counters::Counters;
 use self::samples::Samples;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};

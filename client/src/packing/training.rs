@@ -38,6 +38,12 @@ pub(super) fn begin(packer: &Packer) {
     });
 }
 
+/// Trains in this thread.
+pub(super) fn train_now(packer: &Packer, core: &Arc<Core>) {
+    let outcome = run(packer, core);
+    lock(&packer.samples).end(outcome);
+}
+
 fn run(packer: &Packer, core: &Arc<Core>) -> Outcome {
     // Another handle may have added one since this one looked.
     if block_on(&core.config.what, packer.refresh(core)).is_err() {
