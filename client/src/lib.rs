@@ -86,7 +86,7 @@ pub use objsync_proto::ids::{
 };
 pub use objsync_proto::key::Key;
 pub use objsync_proto::operation::Outcome;
-pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
+pub use objsync_proto::stored::{PAYLOAD_BYTES_MAX, frame};
 pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{FollowStatus, Gap, Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, value};

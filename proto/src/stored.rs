@@ -116,6 +116,11 @@ pub fn seal(payload: &[u8], compression: Compression) -> Result<Bytes, StoredErr
     Ok(with_header(CODEC_RAW, payload))
 }
 
+/// One zstd frame with this content, its size stated, as any zstd reads it: for a file.
+pub fn frame(content: &[u8], level: i32) -> Result<Vec<u8>, StoredError> {
+    dictionary::pack_plain(content, level).map_err(StoredError::Zstd)
+}
+
 /// As [`open_with`], of a value that needs no dictionary.
 pub fn open(stored: &Bytes) -> Result<Bytes, StoredError> {
     open_with(stored, |_| None::<&Dictionary>)

@@ -46,7 +46,9 @@ const KNOWN_MAX: usize = 64;
 pub(crate) struct Packer {
     /// None for a handle that stores values as they are.
     level: Option<i32>,
-    /// Whether it packs with dictionaries, and trains them.
+    /// Whether it packs with dictionaries.
+    uses_dictionary: bool,
+    /// Whether it trains them.
     trains: bool,
     core: Mutex<Weak<Core>>,
     known: RwLock<HashMap<DictionaryId, Arc<Dictionary>>>,
@@ -77,11 +79,11 @@ impl Packer {
         }
         // What waits in a queue on disk must be readable where there is no owner to ask.
         let queues = options.offline == OfflineMode::Queue;
-        let trains =
-            options.compression.is_some() && options.dictionary && !options.readonly && !queues;
+        let uses_dictionary = options.compression.is_some() && options.dictionary && !queues;
         Ok(Self {
             level: options.compression,
-            trains,
+            uses_dictionary,
+            trains: uses_dictionary && !options.readonly,
             core: Mutex::default(),
             known: RwLock::default(),
             present: RwLock::default(),

@@ -85,7 +85,7 @@ fn add(core: &Arc<Core>, dictionary: &Dictionary) -> Result<()> {
 impl Packer {
     /// Asks which dictionary new values are packed with.
     pub(crate) async fn refresh(&self, core: &Core) -> Result<()> {
-        if !self.trains {
+        if !self.uses_dictionary {
             return Ok(());
         }
         let present = match core.request(Request::Dictionary { id: None }).await {
@@ -103,7 +103,7 @@ impl Packer {
 
     /// What was the present one is unsure: this may be another owner, or another history.
     pub(crate) fn forget_present(&self) {
-        if !self.trains || self.present().is_none() {
+        if self.present().is_none() {
             return;
         }
         self.set_present(None);
