@@ -32,7 +32,7 @@ pub struct Options {
     pub compression: Option<i32>,
     /// With `compression`: train dictionaries on the values of the namespace, and pack with them,
     /// so that small values shrink too. Default: true. A handle that queues its writes on disk uses
-    /// none. Each dictionary takes up to 112 KiB of the store for good, and a namespace has at
+    /// none. Each dictionary takes up to 512 KiB of the store for good, and a namespace has at
     /// most 16.
     pub dictionary: bool,
     /// Become the owner when nobody serves the store (loopback addresses and directories only).

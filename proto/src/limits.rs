@@ -33,7 +33,7 @@ pub const COMPRESSION_LEVEL_MAX: i32 = 22;
 /// Shortest zstd dictionary.
 pub const DICTIONARY_BYTES_MIN: usize = 1 << 10;
 /// Longest zstd dictionary.
-pub const DICTIONARY_BYTES_MAX: usize = 112 << 10;
+pub const DICTIONARY_BYTES_MAX: usize = 512 << 10;
 /// Most zstd dictionaries of one namespace: they are never removed.
 pub const DICTIONARIES_MAX: u32 = 16;
 /// Longest wire frame, its type byte included: a transaction and room for its envelope.

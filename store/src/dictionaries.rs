@@ -10,7 +10,7 @@ use objsync_proto::ids::NamespaceId;
 use crate::error::StoreError;
 use crate::store::{Store, Stored};
 
-/// Dictionaries that are kept open; each takes some 350 KiB, and more if it packs at a high level.
+/// Dictionaries that are kept open; each takes up to 1.5 MiB, and more if it packs at a high level.
 const OPEN_MAX: usize = 64;
 
 /// Dictionaries that have been opened.

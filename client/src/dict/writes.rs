@@ -90,7 +90,7 @@ impl Dict {
 
     /// Puts many pairs: one transaction up to 16 MiB, above that several in order. Returns the last
     /// acknowledgement; none when there were no pairs. A handle that compresses trains its first
-    /// dictionary from them, if they are 1,000 or more, which takes some 100 ms.
+    /// dictionary from them, if they are 1,000 or more, which takes up to a second.
     ///
     /// # Errors
     /// Of the first transaction that failed: those before it are done, those after it are not.

@@ -1,7 +1,7 @@
 //! A large update trains the first dictionary from its own pairs, before it packs them.
 //!
 //! In the background it would come too late: most of the pairs would be packed without it. So such a
-//! call takes some 100 ms longer, once for a namespace.
+//! call takes up to a second longer, once for a namespace.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{Packer, lock, training};
 use crate::core::Core;
 
 /// Bytes of pairs that are looked at before the first is written.
-const LOOK_BYTES_MAX: usize = 8 << 20;
+const LOOK_BYTES_MAX: usize = 16 << 20;
 
 impl Packer {
     /// The same pairs; the first dictionary has been trained from them if they are enough for one.

@@ -1,13 +1,13 @@
 //! Values to train from, and when it is time to.
 //!
 //! What is kept is spread evenly over all that was shown since the last training, so it is of
-//! recent values. A training that comes to nothing doubles what has to be written before the next:
-//! values that cannot be compressed cost a handful of trainings, however many they are.
+//! recent values. Each training makes the wait for the next longer: values that cannot be compressed cost a
+//! handful of trainings, however many they are.
 
 use bytes::Bytes;
 
 /// Bytes of samples that are kept.
-const KEPT_BYTES_MAX: usize = 2 << 20;
+const KEPT_BYTES_MAX: usize = 4 << 20;
 /// Longest value that is a sample: longer ones hardly need a dictionary.
 const SAMPLE_BYTES_MAX: usize = 16 << 10;
 /// Shortest value that is a sample: zstd makes nothing of shorter ones.
@@ -17,8 +17,12 @@ const FIRST_COUNT: u64 = 1_000;
 const FIRST_BYTES: u64 = 1 << 20;
 /// Fewest values for one, however long.
 const LEAST_COUNT: u64 = 200;
-/// After a training that paid, the next is after so many times as much.
-const NEXT_FACTOR: u64 = 16;
+/// The next training is after so many times as much as the one before.
+const FACTOR_STEP: u64 = 4;
+/// But while trainings pay, after so many times the first amount at most; and while they do not, after so
+/// many: values may become others.
+const FACTOR_MAX: u64 = 64;
+const FACTOR_IDLE_MAX: u64 = 4_096;
 
 /// Values to train from.
 pub(super) struct Samples {
@@ -109,10 +113,11 @@ impl Samples {
         self.trainings += 1;
         self.is_training = false;
         self.is_over = outcome == Outcome::Over;
-        self.factor = match outcome {
-            Outcome::New => NEXT_FACTOR,
-            Outcome::Nothing | Outcome::Over => self.factor.saturating_mul(2).max(NEXT_FACTOR),
+        let factor_max = match outcome {
+            Outcome::New => FACTOR_MAX,
+            Outcome::Nothing | Outcome::Over => FACTOR_IDLE_MAX,
         };
+        self.factor = (self.factor * FACTOR_STEP).min(factor_max);
     }
 
     /// How many trainings there were.

@@ -131,7 +131,7 @@ fn values_stay_readable_after_a_retraining_a_reopening_and_a_kill() {
     let dict = filled(&path);
     let first = compression(&dict).dictionary;
     let before = dict.status().position.unwrap().revision;
-    // Other values: after 16 times as many as at first, another dictionary pays.
+    // Other values: after four times as many as at first, another dictionary pays.
     let mut kind = String::new();
     until("a second dictionary", || {
         kind.push('x');

@@ -81,8 +81,8 @@ pub enum DictionaryError {
     Malformed(&'static str),
 }
 
-/// A dictionary, ready for use. Its tables are made once: some 50 us for opening, and as much or
-/// more for each level of packing when that is first used. Takes about three times its length in
+/// A dictionary, ready for use. Its tables are made once: some 100 us for opening, and some ms for
+/// each level of packing when that is first used. Takes about three times its length in
 /// memory, and at high levels up to some MiB more.
 pub struct Dictionary {
     id: DictionaryId,

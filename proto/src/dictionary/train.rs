@@ -20,7 +20,7 @@ const GAIN_SHARE: u64 = 10;
 /// A dictionary for values like these, if it makes values like these at least a tenth shorter than
 /// `present` does, or than no dictionary where there is none.
 ///
-/// Cost: some 100 ms for each MiB of samples, in the calling thread.
+/// Cost: some 200 ms for each MiB of samples, in the calling thread.
 #[must_use]
 pub fn train(samples: &[Bytes], level: i32, present: Option<&Dictionary>) -> Option<Dictionary> {
     if samples.len() < SAMPLE_COUNT_MIN {

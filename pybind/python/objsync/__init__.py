@@ -37,7 +37,7 @@ from objsync._objects import (
 )
 from objsync._past import Past
 from objsync._reads import Conflicts, Snapshot
-from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
+from objsync._records import Ack, Compression, Conflict, Event, Op, Outcome, Status, Version
 from objsync._transaction import Transaction
 from objsync._views import RangeReader, RangeView
 from objsync._watch import Watch
@@ -48,6 +48,7 @@ __all__ = [
     "Ack",
     "Batch",
     "CompressedDiskObject",
+    "Compression",
     "Conflict",
     "Conflicts",
     "DiskObject",

@@ -384,6 +384,8 @@ class CompressedDiskObject(Object):
         path: The directory; made if it is not there.
         default_value: What a dictionary that does not exist yet starts with.
         compression_level: 1 (fast) to 22 (small).
+        dictionary: Train zstd dictionaries on the values, so that small ones shrink too
+            (``docs/compression.md``); `status` tells how well.
         durability: As for `DiskObject`.
         namespace: As for `DiskObject`.
         readonly: As for `DiskObject`.
@@ -400,12 +402,14 @@ class CompressedDiskObject(Object):
         default_value: Mapping[Any, Any] | None = None,
         compression_level: int = 5,
         *,
+        dictionary: bool = True,
         durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
         settings = {
             "compression": compression_level,
+            "dictionary": dictionary,
             "content": _settings.content(default_value),
             "durability": durability,
             "namespace": namespace,

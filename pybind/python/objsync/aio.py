@@ -332,12 +332,14 @@ class CompressedDiskObject(Object):
         default_value: Mapping[Any, Any] | None = None,
         compression_level: int = 5,
         *,
+        dictionary: bool = True,
         durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
         settings = {
             "compression": compression_level,
+            "dictionary": dictionary,
             "content": _settings.content(default_value),
             "durability": durability,
             "namespace": namespace,

@@ -195,9 +195,12 @@ fn write_entries(
     for entry in names.into_iter().map(Ok).chain(entries) {
         let entry = entry?;
         writer.push(entry.section, &entry.key, entry.revision, &entry.payload)?;
-        let is_users =
-            ![NamespaceId::CATALOG, NamespaceId::LEASES, NamespaceId::DICTIONARIES]
-                .contains(&entry.section.namespace);
+        let is_users = ![
+            NamespaceId::CATALOG,
+            NamespaceId::LEASES,
+            NamespaceId::DICTIONARIES,
+        ]
+        .contains(&entry.section.namespace);
         count += u64::from(is_users);
         meter.add((entry.key.len() + entry.payload.len()) as u64);
     }
