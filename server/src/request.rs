@@ -23,10 +23,15 @@ type Answered = Result<Reply, Failure>;
 /// Answers a request, now or later.
 pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, request: Request) {
     let reply = match request {
-        Request::Get { key } => get(peer, &key),
-        Request::Count => count(peer),
+        Request::Get { .. }
+        | Request::Count
+        | Request::Grants
+        | Request::Dictionary { .. }
+        | Request::KeepLease { .. }
+        | Request::Outcome { .. }
+        | Request::Following
+        | Request::Unknown { .. } => look(peer, request),
         Request::Barrier => barrier(peer, streams, id),
-        Request::Grants => grants(peer),
         Request::Subscribe { .. } | Request::Follow { .. } => subscribe(peer, streams, request),
         Request::Digests {
             subscription,
@@ -63,12 +68,8 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             before,
             count_max,
         } => return past::history(peer, id, key, (before, count_max)).await,
-        Request::KeepLease { lease } => leases::keep(peer, lease),
         Request::AwaitLock { name, timeout_ms } => {
             return leases::await_lock(peer, id, name, timeout_ms);
-        }
-        Request::Outcome { session, sequence } => {
-            leases::outcome(peer, Origin { session, sequence })
         }
         Request::OnBehalf { peer: key, session } => act_for(peer, streams, key, session),
         Request::Replicate {
@@ -76,9 +77,6 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             since,
             partial,
         } => replicate(peer, streams, (subscription, since, partial)),
-        Request::Dictionary { id } => dictionary(peer, id),
-        Request::Following => Ok(Reply::Following(peer.serving.following())),
-        Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
         Request::CreateNamespace { content } => create_namespace(peer, content).await,
         Request::Flush { revision } => {
@@ -104,6 +102,23 @@ async fn apart(peer: &Arc<Peer>, id: u64, work: impl FnOnce(&Peer) -> Answered +
         peer.answers.push(&ToPeer::Reply(id, reply));
         drop(place);
     });
+}
+
+/// Answers at once: from memory, or by one read.
+fn look(peer: &Peer, request: Request) -> Answered {
+    match request {
+        Request::Get { key } => get(peer, &key),
+        Request::Count => count(peer),
+        Request::Grants => grants(peer),
+        Request::Dictionary { id } => dictionary(peer, id),
+        Request::KeepLease { lease } => leases::keep(peer, lease),
+        Request::Outcome { session, sequence } => {
+            leases::outcome(peer, Origin { session, sequence })
+        }
+        Request::Following => Ok(Reply::Following(peer.serving.following())),
+        Request::Unknown { number } => Err(unknown(number)),
+        other => unreachable!("{other:?} is more than a look"),
+    }
 }
 
 fn get(peer: &Peer, key: &[u8]) -> Answered {
