@@ -14,7 +14,7 @@ pub(crate) fn sample(number: u64) -> Bytes {
         "{{\"name\": \"user-{scrambled:x}\", \"mail\": \"u{number}@example.org\", \"roles\": \
          [\"reader\", \"writer\"], \"city\": \"{}\", \"active\": {}}}",
         ["Bergen", "Lisboa", "Gdansk", "Cork"][(scrambled % 4) as usize],
-        scrambled % 3 == 0,
+        scrambled.is_multiple_of(3),
     );
     text.into_bytes().into()
 }
@@ -77,7 +77,7 @@ fn nothing_is_trained_where_it_would_not_pay() {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            state as u8
+            state.to_le_bytes()[0]
         };
         (0..100).map(|_| next()).collect()
     };

@@ -26,7 +26,7 @@ pub fn train(samples: &[Bytes], level: i32, present: Option<&Dictionary>) -> Opt
     if samples.len() < SAMPLE_COUNT_MIN {
         return None;
     }
-    let is_measured = |index: &usize| index % MEASURED_SHARE == 0;
+    let is_measured = |index: &usize| index.is_multiple_of(MEASURED_SHARE);
     let indices = 0..samples.len();
     let (measured, learned): (Vec<_>, Vec<_>) = indices.partition(is_measured);
     let learned: Vec<&Bytes> = learned.into_iter().map(|index| &samples[index]).collect();

@@ -125,7 +125,7 @@ fn values_with_a_dictionary_are_compared_counted_and_patched_as_others_are() {
     let text = Value::Str(String::from_utf8(sample(3).to_vec()).unwrap());
     let list = value::encode(&Value::List(vec![text.clone(), text.clone()])).unwrap();
     world.run(&put(2, &packed(&list, &dictionary))).unwrap();
-    let items = vec![Bytes::from(value::encode(&text).unwrap())];
+    let items = vec![value::encode(&text).unwrap()];
     let patch = Patch::Append { items };
     let operation = Operation::Patch { key: key(2), patch };
     assert_eq!(world.run(&operation).unwrap().outcome, Outcome::Number(3));
