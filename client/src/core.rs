@@ -202,7 +202,11 @@ impl Core {
                 Phase::Closed => Some(Err(self.closed_error())),
             });
             match self.within(timeout, usable).await {
-                Some(Ok(())) => return self.config.packer.refresh(self).await,
+                Some(Ok(())) => {
+                    // If that cannot be told now, values are packed without until the next training.
+                    let _ = self.config.packer.refresh(self).await;
+                    return Ok(());
+                }
                 Some(Err(error)) => return Err(error),
                 None if matches!(self.phase(), Phase::Seeking { opening: true, .. }) => {}
                 None => return Err(self.unreachable(timeout)),

@@ -82,7 +82,7 @@ impl Core {
     pub(crate) async fn request(&self, request: Request) -> Result<Reply> {
         let reply = self.ask(request).await?;
         if self.owner().is_none() {
-            self.learn_reply(&reply).await;
+            self.learn_reply(&reply).await?;
         }
         Ok(reply)
     }

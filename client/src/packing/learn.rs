@@ -5,15 +5,20 @@
 
 use bytes::Bytes;
 use objsync_proto::dictionary::DictionaryId;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::stored;
 use objsync_proto::wire::{Feed, Reply, Request};
 
 use super::training::received;
 use crate::core::Core;
+use crate::error::Result;
 
 impl Core {
     /// Asks for what the values of a frame need.
-    pub(crate) async fn learn_feed(&self, feed: &Feed) {
+    ///
+    /// # Errors
+    /// When nobody answers. Then the values are not to be taken.
+    pub(crate) async fn learn_feed(&self, feed: &Feed) -> Result<()> {
         let mut wanted = Vec::new();
         match feed {
             Feed::Entries(entries) => {
@@ -33,11 +38,14 @@ impl Core {
             }
             _ => {}
         }
-        self.learn(wanted).await;
+        self.learn(wanted).await
     }
 
     /// Asks for what the values of a reply need.
-    pub(crate) async fn learn_reply(&self, reply: &Reply) {
+    ///
+    /// # Errors
+    /// As [`Core::learn_feed`].
+    pub(crate) async fn learn_reply(&self, reply: &Reply) -> Result<()> {
         let mut wanted = Vec::new();
         match reply {
             Reply::Entry {
@@ -50,7 +58,7 @@ impl Core {
             }
             _ => {}
         }
-        self.learn(wanted).await;
+        self.learn(wanted).await
     }
 
     fn note(&self, value: &Bytes, wanted: &mut Vec<DictionaryId>) {
@@ -62,18 +70,31 @@ impl Core {
         }
     }
 
-    /// What cannot be had is told by whoever opens the value.
-    async fn learn(&self, wanted: Vec<DictionaryId>) {
+    /// What is not there, or may not be had, is told by whoever opens the value.
+    async fn learn(&self, wanted: Vec<DictionaryId>) -> Result<()> {
         for id in wanted {
-            let asked = self.ask(Request::Dictionary { id: Some(id.0) }).await;
-            if let Ok(Reply::Entry {
+            let reply = match self.ask(Request::Dictionary { id: Some(id.0) }).await {
+                Ok(reply) => reply,
+                Err(error) if is_final(error.kind()) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Reply::Entry {
                 entry: Some((entry, _)),
                 ..
-            }) = asked
+            } = reply
                 && let Some(dictionary) = received(&entry, id)
             {
                 self.config.packer.know(dictionary);
             }
         }
+        Ok(())
     }
+}
+
+/// Whether an owner that answers so would do it again.
+fn is_final(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Corrupt
+    )
 }
