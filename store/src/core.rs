@@ -238,6 +238,9 @@ impl Core {
             // What is left there counts for nothing.
             tracing::warn!(%error, "the log keeps bytes behind its end");
         }
+        if let Err(error) = self.keep_end() {
+            tracing::warn!(%error, "the next opening reads the log");
+        }
         let end = self.open.info();
         let given = self.writer().as_ref().map(|writer| writer.last);
         self.manifest.update(|manifest| {

@@ -14,9 +14,10 @@ use crate::epoch::Epochs;
 use crate::error::StoreError;
 use crate::follow::install;
 use crate::footer::footer_path;
-use crate::log::{SegmentId, SegmentInfo, log_directory, segment_of_name};
+use crate::frame::FRAME_HEADER_BYTES;
+use crate::log::{SEGMENT_HEADER_BYTES, SegmentId, SegmentInfo, log_directory, segment_of_name};
 use crate::manifest::Manifest;
-use crate::recovery;
+use crate::recovery::{self, log_state};
 use crate::snapshot::{self, Snapshot, SnapshotPlan, snapshot_directory, snapshot_path};
 use crate::trim::{self, Trim};
 
@@ -37,15 +38,37 @@ impl Core {
 
     /// The next snapshot, and whoever opens the store, finds them there.
     fn make_footers(&self) -> Result<(), StoreError> {
-        let covered = self.snapshots.list().pop();
-        let covered = covered.map_or(SegmentId(0), |snapshot| snapshot.segment);
-        for info in self.segments.closed() {
+        for info in self.with_footers() {
             self.refuse_if_closed()?;
-            if info.id > covered && info.has_transactions() {
-                self.history.footer(info)?;
-            }
+            self.history.footer(info)?;
         }
         Ok(())
+    }
+
+    /// The closed segments whose footers are needed.
+    fn with_footers(&self) -> Vec<SegmentInfo> {
+        let covered = self.snapshots.list().pop();
+        let covered = covered.map_or(SegmentId(0), |snapshot| snapshot.segment);
+        let mut closed = self.segments.closed();
+        closed.retain(|info| info.id > covered && info.has_transactions());
+        closed
+    }
+
+    /// Leaves footers and the state of the log for whoever opens the store next, if its last segment
+    /// was closed for its end. Without them the log is read.
+    pub(crate) fn keep_end(&self) -> Result<(), StoreError> {
+        let open = self.open.info();
+        let closed = self.segments.closed().pop();
+        // With more than an end mark in it, what is known now is not as of the end of the last one.
+        let ends_there = open.bytes <= SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES as u64;
+        let Some(last) = closed.filter(|_| ends_there && !self.follows) else {
+            return Ok(());
+        };
+        for info in self.with_footers() {
+            self.history.footer(info)?;
+        }
+        let state = (&*self.system(), &*self.epochs());
+        log_state::write((&*self.disk, &self.directory), last, state)
     }
 
     /// Makes the snapshot that is due; tells whether there was one.
@@ -98,7 +121,7 @@ impl Core {
         let files = (&*self.disk, &*self.directory);
         recovery::load_system(
             files,
-            previous,
+            recovery::Known::of_snapshot(&self.directory, previous)?,
             segments.to_vec(),
             (&mut system, &mut epochs),
         )?;

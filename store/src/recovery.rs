@@ -5,6 +5,7 @@
 //! nothing old is changed, before the new epoch is on disk.
 
 mod layout;
+pub(crate) mod log_state;
 mod replay;
 mod tail;
 
@@ -36,13 +37,15 @@ use crate::log::{LogWriter, OpenSegment, SegmentHeader, SegmentInfo, Segments};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::StoreOptions;
 use crate::poison::Poison;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Snapshot, Snapshots};
 use crate::stamps::Stamps;
 use crate::state::{DictState, StateOptions};
 use crate::surfaces::Surfaces;
 use crate::upkeep::Upkeep;
 
-pub(crate) use replay::{encode_section, load_system, take_frame, take_section, take_transactions};
+pub(crate) use replay::{
+    Known, encode_section, load_system, take_frame, take_section, take_transactions,
+};
 
 use layout::Layout;
 use tail::Tail;
@@ -183,12 +186,15 @@ fn system_of(
     let all = layout.closed.iter().copied().chain([layout.tail.info]);
     let mut system = System::default();
     let mut epochs = Epochs::new(known.store);
-    replay::load_system(
-        (&*options.disk, directory),
-        snapshots.newest()?.as_ref(),
-        all.collect(),
-        (&mut system, &mut epochs),
-    )?;
+    let files = (&*options.disk, directory);
+    let newest = snapshots.newest()?;
+    let covered = newest.as_ref().map(Snapshot::segment);
+    let state = log_state::read(files, known.store, &layout.closed);
+    let known = match state.filter(|state| Some(state.segment) > covered) {
+        Some(state) => Known::of_state(directory, state),
+        None => Known::of_snapshot(directory, newest.as_ref())?,
+    };
+    replay::load_system(files, known, all.collect(), (&mut system, &mut epochs))?;
     Ok((snapshots, (system, epochs)))
 }
 

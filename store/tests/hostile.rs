@@ -184,10 +184,17 @@ fn anything_in_the_place_of_a_file_is_an_error_or_does_no_harm() {
     let victim = ground.folder.path().join("victim");
     let store = ground.folder.path().join("store");
     let relative = |path: PathBuf| path.strip_prefix(&store).unwrap().to_owned();
-    let mut names: Vec<PathBuf> = ["FORMAT", "MANIFEST", "LOCK", "index", "index.state"]
-        .iter()
-        .map(PathBuf::from)
-        .collect();
+    let mut names: Vec<PathBuf> = [
+        "FORMAT",
+        "MANIFEST",
+        "LOCK",
+        "log.state",
+        "index",
+        "index.state",
+    ]
+    .iter()
+    .map(PathBuf::from)
+    .collect();
     for ending in [".seg", ".keys", ".snap"] {
         let all = files(&store, ending);
         names.push(relative(all[0].clone()));
@@ -216,6 +223,7 @@ fn anything_beside_the_files_of_a_store_is_left_alone_or_an_error() {
         "MANIFEST.tmp",
         "FORMAT.tmp",
         "index.state.tmp",
+        "log.state.tmp",
         "index.failed",
         "other",
         "log/other",

@@ -175,7 +175,7 @@ fn load_epochs(
     let mut epochs = Epochs::new(known.store);
     recovery::load_system(
         (disk, directory),
-        newest.as_ref(),
+        recovery::Known::of_snapshot(directory, newest.as_ref())?,
         infos.to_vec(),
         (&mut system, &mut epochs),
     )?;

@@ -23,6 +23,9 @@ use crate::log::FrameStart;
 use crate::sessions::{Seen, SessionEvent};
 use crate::store::{Answer, Submission, SubmissionOrigin};
 
+/// A last segment below this is read in no time when the store is opened.
+const SEAL_BYTES_MIN: u64 = 1 << 20;
+
 /// Whether the batch goes on.
 #[expect(clippy::large_enum_variant, reason = "made and matched in one place")]
 enum Next {
@@ -89,9 +92,22 @@ impl Core {
             Request::Close => {
                 writer.closed = true;
                 batch.raise(Durability::Sync);
+                self.seal(writer, batch.time_ms);
                 self.append_event(writer, batch, reply, Event::End);
                 Next::Stop
             }
+        }
+    }
+
+    /// Closes a segment of some length before the end mark: whoever opens the store next finds its
+    /// footer rather than read it.
+    fn seal(&self, writer: &mut Writer, time_ms: u64) {
+        if self.follows || writer.log.bytes() < SEAL_BYTES_MIN.min(self.limits.segment_bytes / 2) {
+            return;
+        }
+        if let Err(error) = writer.log.roll(time_ms) {
+            // The store ends where it is, or is poisoned and says so next.
+            tracing::warn!(%error, "the last segment of the log stays open");
         }
     }
 

@@ -84,6 +84,12 @@ impl LogWriter {
         self.info.last
     }
 
+    /// Bytes of the segment that is written.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.info.bytes
+    }
+
     /// Appends what was built, as one frame. With the operating system when it returns; whoever
     /// passes `sync_follows` calls [`OpenSegment::sync`].
     ///
@@ -144,7 +150,10 @@ impl LogWriter {
     }
 
     /// Closes the segment, synced, and begins the next.
-    fn roll(&mut self, time_ms: u64) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] and the like, with nothing changed; others poison the store.
+    pub(crate) fn roll(&mut self, time_ms: u64) -> Result<(), StoreError> {
         self.open.sync()?;
         let mut salt = [0; 16];
         let filled = self.entropy.fill(&mut salt);

@@ -1,12 +1,14 @@
 //! State in memory, made again from snapshot and log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::ids::{NamespaceId, Revision, SessionId};
 use objsync_proto::session::Recorded;
 use objsync_proto::wire::KeyRange;
 
+use super::log_state::{self, LogState};
 use crate::catalog::Catalog;
 use crate::core::System;
 use crate::disk::Disk;
@@ -27,19 +29,51 @@ const PAGE_BYTES: usize = 1 << 20;
 /// The version of a snapshot's system section.
 const SECTION_VERSION: u8 = 0;
 
-/// Sessions, grants and epochs, as the end of these segments has them: from a snapshot, and the
+/// Sessions, grants and epochs as of the end of a segment, and the file that says so.
+pub(crate) struct Known {
+    segment: SegmentId,
+    section: Bytes,
+    path: PathBuf,
+}
+
+impl Known {
+    /// What a snapshot says.
+    pub(crate) fn of_snapshot(
+        directory: &Path,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Option<Self>, StoreError> {
+        let known = snapshot.map(|snapshot| {
+            Ok(Self {
+                segment: snapshot.segment(),
+                section: snapshot.system()?,
+                path: snapshot_path(directory, snapshot.revision()),
+            })
+        });
+        known.transpose()
+    }
+
+    /// What was written down when the store was closed.
+    pub(crate) fn of_state(directory: &Path, state: LogState) -> Option<Self> {
+        Some(Self {
+            segment: state.segment,
+            section: state.section,
+            path: log_state::path_of(directory),
+        })
+    }
+}
+
+/// Sessions, grants and epochs, as the end of these segments has them: from what is known, and the
 /// segments after it.
 pub(crate) fn load_system(
     (disk, directory): (&dyn Disk, &Path),
-    snapshot: Option<&Snapshot>,
+    known: Option<Known>,
     mut segments: Vec<SegmentInfo>,
     (system, epochs): (&mut System, &mut Epochs),
 ) -> Result<(), StoreError> {
     let mut next = SegmentId::FIRST;
-    if let Some(snapshot) = snapshot {
-        let path = snapshot_path(directory, snapshot.revision());
-        located(take_section(snapshot.system()?, system, epochs), &path, 0)?;
-        next = snapshot.segment().next();
+    if let Some(known) = known {
+        located(take_section(known.section, system, epochs), &known.path, 0)?;
+        next = known.segment.next();
     }
     segments.retain(|info| info.id >= next);
     if segments.first().is_some_and(|first| first.id != next) {
@@ -225,7 +259,7 @@ pub(crate) fn encode_section(system: &System, epochs: &Epochs) -> Vec<u8> {
 
 /// What [`encode_section`] wrote.
 pub(crate) fn take_section(
-    section: bytes::Bytes,
+    section: Bytes,
     system: &mut System,
     epochs: &mut Epochs,
 ) -> Result<(), Malformed> {

@@ -138,8 +138,11 @@ impl Peer {
                 _ => self.burst(&open).await,
             }
         }
-        // Whatever happened, a write goes through now, and the watch ends with it.
-        while !self.write(&open, Work::Mark).await {}
+        // Whatever happened, a write goes through now, and the watch ends with it; or with the next,
+        // where it was told what a difference came to, which does not say whose it was.
+        while !self.write(&open, Work::Mark).await || is_following(&open) {
+            sleep(Duration::from_millis(100)).await;
+        }
         signals.gather(peers).await;
         let state = self.hold(&open).await;
         if let Some(watching) = open.watching.take() {
@@ -329,6 +332,11 @@ impl Peer {
         };
         Some(tokio::spawn(follow(Arc::clone(&self.site), watch, place)))
     }
+}
+
+fn is_following(open: &Open) -> bool {
+    let watching = open.watching.as_ref();
+    watching.is_some_and(|watching| !watching.is_finished())
 }
 
 /// Takes down what a watch tells, until it is closed, fails, or is told the mark of its own peer.
