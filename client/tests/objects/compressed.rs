@@ -260,7 +260,7 @@ fn two_handles_that_train_at_once_read_each_other() {
 }
 
 #[test]
-fn backup_that_was_restored_has_the_dictionaries() {
+fn backup_that_was_restored_or_repaired_has_the_dictionaries() {
     let folder = tempfile::tempdir().unwrap();
     let dict = filled(&folder.path().join("data"));
     let (backup, restored) = (folder.path().join("backup"), folder.path().join("restored"));
@@ -272,6 +272,12 @@ fn backup_that_was_restored_has_the_dictionaries() {
     holds(&dict, "first", 0..2000);
     dict.close().unwrap();
     objsync::check(&restored, |_| ()).unwrap();
+    let saved = folder.path().join("saved");
+    let report = objsync::repair(&restored, &saved, |_| ()).unwrap();
+    assert!(report.losses.is_empty(), "{:?}", report.losses);
+    assert_eq!(report.entry_count, 2000);
+    let dict = Dict::open(&saved, Options::default()).unwrap();
+    holds(&dict, "first", 0..2000);
 }
 
 #[test]
