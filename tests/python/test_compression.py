@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 from pathlib import Path
@@ -105,9 +106,26 @@ def test_every_value_comes_back_from_a_store_with_a_dictionary(
 ) -> None:
     for number, value in enumerate(given_values):
         trained[number] = value
-        again = trained[number]
+        # It is a live one, and stands for the value.
+        again = copy.deepcopy(trained[number])
         assert type(again) is type(value)
         assert again == value
+
+
+def test_list_that_was_packed_with_a_dictionary_is_changed_by_whoever_holds_it(folder: Path) -> None:
+    wanted: list[Any] = [USERS[name] for name in list(USERS)[:5]]
+    with CompressedDiskObject("store", compression_level=9) as d:
+        d.update(USERS)
+        assert how(d).dictionary is not None
+        d["list"] = wanted
+        with NetworkObject(d.serve(), replica="full") as n:
+            for number, by in enumerate([d, n, d, n]):
+                by["list"].append(number)
+                wanted.append(number)
+                n.sync()
+                assert d["list"] == n["list"] == wanted
+    with CompressedDiskObject("store") as d:
+        assert d["list"] == wanted
 
 
 @pytest.fixture(scope="module")
