@@ -3,10 +3,12 @@
 //!
 //! [`local`] one process and its own store; [`network`] two processes and a server; [`memory`] what
 //! a server and a full copy take; [`resume`] coming back, joining and following; [`floor`] what a
-//! durable write costs beyond the disk. On demand: [`growth`], what a store of many keys takes, and
+//! durable write costs beyond the disk. On demand: [`compressed`], Debian's package index with and
+//! without compression, [`growth`], what a store of many keys takes, and
 //! [`failover`], how soon others carry on when an owner is killed. Each figure is a sample of single
 //! calls, or a rate over many.
 
+mod compressed;
 mod data;
 mod failover;
 mod figure;
@@ -82,6 +84,8 @@ enum Part {
     Memory,
     Resume,
     Floor,
+    /// Not measured unless asked for: it wants Debian's package index
+    Compressed,
     /// Not measured unless asked for: it takes minutes and gigabytes
     Growth,
     /// Not measured unless asked for: it takes 65 processes
@@ -126,6 +130,7 @@ fn main() -> Result<()> {
             Part::Memory => memory::measure(folder, program, scale)?,
             Part::Resume => resume::measure(folder, program, scale)?,
             Part::Floor => floor::measure(folder, program, scale)?,
+            Part::Compressed => compressed::measure(folder, scale)?,
             Part::Growth => growth::measure(folder, arguments.keys)?,
             Part::Failover => failover::measure(folder, scale)?,
         }

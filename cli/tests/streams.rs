@@ -134,3 +134,65 @@ fn reader_that_goes_away_early_is_no_failure() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn raw_export_is_files_that_any_zstd_reads() {
+    let world = World::new();
+    let mut lines = String::from(
+        "{\"key\":\"../a b\",\"value\":\"text \\u00e9\"}\n\
+         {\"key\":\"bytes\",\"value\":{\"$bytes\":\"AP8=\"}}\n\
+         {\"key\":{\"$tuple\":[1,\"x\"]},\"value\":{\"n\":[1,2]}}\n\
+         {\"key\":\"\",\"value\":\"\"}\n",
+    );
+    let long = "k".repeat(600);
+    for end in ["a", "b"] {
+        writeln!(lines, "{{\"key\":\"{long}{end}\",\"value\":\"{end}\"}}").unwrap();
+    }
+    world.run_with(&["--to", "./store", "import"], &lines).ok();
+    world
+        .run(&["--to", "./store", "export", "--raw", "out"])
+        .ok();
+    let index = std::fs::read_to_string(world.path("out/index.jsonl")).unwrap();
+    let mut seen = 0;
+    for line in index.lines() {
+        let entry: Json = serde_json::from_str(line).unwrap();
+        let file = entry["file"].as_str().unwrap();
+        let file_bytes = std::fs::read(world.path("out").join(file)).unwrap();
+        let unpacked = zstd::decode_all(&file_bytes[..]).unwrap();
+        let (kind, wanted) = match &entry["key"] {
+            Json::String(key) if key == "../a b" => {
+                assert_eq!(file, "%2E.%2Fa%20b.zst");
+                ("text", "text \u{e9}".as_bytes().to_vec())
+            }
+            Json::String(key) if key == "bytes" => ("bytes", vec![0, 0xFF]),
+            Json::String(key) if key.is_empty() => ("text", Vec::new()),
+            Json::String(key) => ("text", key.as_bytes()[600..].to_vec()),
+            _ => ("json", b"{\"n\":[1,2]}".to_vec()),
+        };
+        assert_eq!(
+            (entry["content"].as_str(), &unpacked),
+            (Some(kind), &wanted)
+        );
+        assert_eq!(entry["bytes"], wanted.len());
+        seen += 1;
+    }
+    assert_eq!(seen, 6);
+    let files = std::fs::read_dir(world.path("out")).unwrap().count();
+    assert_eq!(files, 7);
+}
+
+#[test]
+fn raw_export_never_writes_over_anything() {
+    let world = World::new();
+    world.run(&["--to", "./store", "set", "k", "1"]).ok();
+    std::fs::create_dir(world.path("mine")).unwrap();
+    std::fs::write(world.path("file"), "mine").unwrap();
+    for place in ["mine", "file"] {
+        let error = world
+            .run(&["--to", "./store", "export", "--raw", place])
+            .failed(15);
+        assert!(error.contains(place), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(world.path("mine")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_to_string(world.path("file")).unwrap(), "mine");
+}

@@ -11,12 +11,12 @@ use objsync_proto::cut::Chunking;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::PeerKey;
 use objsync_proto::limits::NAMESPACE_BYTES_MAX;
-use objsync_proto::stored::Compression;
 use objsync_server::{Identity, identity};
 
 use crate::error::{ObjectError, Result};
 use crate::home;
 use crate::options::{OfflineMode, Options, Target};
+use crate::packing::Packer;
 
 /// How a store is found.
 #[derive(Debug, Clone)]
@@ -48,8 +48,8 @@ pub(crate) struct Config {
     pub(crate) place: Place,
     /// The caller's options.
     pub(crate) options: Options,
-    /// How this handle packs values.
-    pub(crate) compression: Compression,
+    /// How this handle packs values, and opens those of others.
+    pub(crate) packer: Arc<Packer>,
     /// Whether it cuts large values by their content; a forked child goes on with it.
     is_cut_by_content: Arc<AtomicBool>,
     /// The store's name in messages.
@@ -158,14 +158,12 @@ impl Config {
                         asked to serve";
             return Err(ObjectError::new(ErrorKind::Invalid, text));
         }
-        let compression = options
-            .compression
-            .map_or(Compression::None, Compression::Zstd);
+        let packer = Arc::new(Packer::new(&options)?);
         let by_content = options.chunking == Chunking::Content;
         Ok(Self {
             place,
             options,
-            compression,
+            packer,
             is_cut_by_content: Arc::new(AtomicBool::new(by_content)),
             what,
         })
@@ -188,6 +186,10 @@ impl Config {
     /// What a forked child asks for: the same, but it need not be the owner.
     pub(crate) fn in_child(&self) -> Arc<Self> {
         let mut child = self.clone();
+        // The parent's may have been in use by a thread that the child does not have.
+        if let Ok(packer) = Packer::new(&self.options) {
+            child.packer = Arc::new(packer);
+        }
         if let Place::Directory { serve_at, .. } = &mut child.place {
             *serve_at = None;
         }

@@ -151,7 +151,14 @@ impl Core {
         let large = Shared::new(config.options.memory_bytes);
         Ok(Arc::new_cyclic(|core: &Weak<Self>| Self {
             offline: offline(core, &config),
-            replica: Replica::new(&config.options, Arc::clone(&hub)),
+            replica: {
+                config.packer.attach(core);
+                Replica::new(
+                    &config.options,
+                    Arc::clone(&hub),
+                    Arc::clone(&config.packer),
+                )
+            },
             hub: Arc::clone(&hub),
             config,
             surroundings,
@@ -200,7 +207,12 @@ impl Core {
                 Phase::Closed => Some(Err(self.closed_error())),
             });
             match self.within(timeout, usable).await {
-                Some(usable) => return usable,
+                Some(Ok(())) => {
+                    // If that cannot be told now, values are packed without until the next training.
+                    let _ = self.config.packer.refresh(self).await;
+                    return Ok(());
+                }
+                Some(Err(error)) => return Err(error),
                 None if matches!(self.phase(), Phase::Seeking { opening: true, .. }) => {}
                 None => return Err(self.unreachable(timeout)),
             }
@@ -252,6 +264,9 @@ impl Core {
             offline.online(is_online);
         }
         drop(now);
+        if is_online && !was_online {
+            self.config.packer.forget_present();
+        }
         self.phase_changed.notify_waiters();
     }
 

@@ -12,7 +12,6 @@ use objsync_store::{Reader, Stored};
 
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
-use crate::operations::open;
 use crate::replica::{Extent, Pin};
 
 /// A moment of a dictionary, held until it is released or dropped.
@@ -62,7 +61,10 @@ impl Held {
     pub(crate) fn get(&self, name: &[u8]) -> Result<Option<Bytes>> {
         let stored = self.stored(name)?;
         stored
-            .map(|stored| open(name, stored.revision, stored.value))
+            .map(|stored| {
+                let config = &self.core.config;
+                config.open(name, stored.revision, stored.value)
+            })
             .transpose()
     }
 

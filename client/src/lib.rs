@@ -62,6 +62,7 @@ mod options;
 mod outcome;
 mod owned;
 mod owner;
+mod packing;
 mod parts;
 mod past;
 mod pending;
@@ -88,7 +89,7 @@ pub use objsync_proto::ids::{
 };
 pub use objsync_proto::key::Key;
 pub use objsync_proto::operation::{Edit, Outcome, Patch, Step as PatchStep};
-pub use objsync_proto::stored::PAYLOAD_BYTES_MAX;
+pub use objsync_proto::stored::{PAYLOAD_BYTES_MAX, frame};
 pub use objsync_proto::value::Value;
 pub use objsync_proto::wire::{FollowStatus, Gap, Grant, IndexBuild, KeyRange, OwnerStatus};
 pub use objsync_proto::{bigint, key, limits, patch, value};
@@ -113,6 +114,7 @@ pub use crate::objects::{
 pub use crate::offline::Conflict;
 pub use crate::options::{OfflineMode, Options, ReplicaMode, Target, prefix_range};
 pub use crate::outcome::Done;
+pub use crate::packing::CompressionStatus;
 pub use crate::past::{Past, Version};
 pub use crate::pending::Pending;
 pub use crate::pipeline::Pipeline;

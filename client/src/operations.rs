@@ -1,18 +1,17 @@
 //! From a call's arguments to the operation that is sent: checked and packed once, here.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Revision;
 use objsync_proto::limits::{KEY_BYTES_MAX, RANGE_REMOVAL_COUNT_MAX};
 use objsync_proto::operation::Operation;
-use objsync_proto::stored::{Codec, HEADER_BYTES};
 use objsync_proto::wire::KeyRange;
-use objsync_proto::{evaluate, key, stored, stored_chunks};
+use objsync_proto::{evaluate, key};
 
 use crate::config::Config;
 use crate::error::{ObjectError, Result};
-use crate::large::{LargeValue, reference, stored_of};
+use crate::large::{LargeValue, stored_of};
 
 impl Config {
     /// Refuses a change that this handle may not make.
@@ -104,23 +103,13 @@ impl Config {
         if LargeValue::is_reference(payload) {
             return stored_of(payload);
         }
-        Ok(stored::seal(payload, self.compression)?)
+        self.packer.seal(payload)
     }
-}
 
-/// The plain payload of the stored value that a revision put under a key: the same memory, where it
-/// is not compressed; a reference, where it lies in chunks.
-pub(crate) fn open(key: &[u8], revision: Revision, mut value: Bytes) -> Result<Bytes> {
-    if stored_chunks::is_chunked(&value) {
-        stored_chunks::check(&value)?;
-        return Ok(reference(key, revision, &value));
-    }
-    match stored::check(&value)? {
-        Codec::Raw => {
-            value.advance(HEADER_BYTES);
-            Ok(value)
-        }
-        Codec::Zstd { .. } => Ok(stored::open(&value)?),
+    /// The plain payload of the stored value that a revision put under a key: the same memory, where
+    /// it is not compressed; a reference, where it lies in chunks.
+    pub(crate) fn open(&self, key: &[u8], revision: Revision, value: Bytes) -> Result<Bytes> {
+        self.packer.open(key, revision, value)
     }
 }
 

@@ -29,8 +29,13 @@ pub struct Options {
     /// opened where nothing can be written too, on a full disk or a read-only file system: as it
     /// lies there, held in memory, for this handle alone.
     pub readonly: bool,
-    /// zstd level for values written by this handle; none to store them as they are.
+    /// zstd level for values written by this handle, 1 to 22; none to store them as they are.
     pub compression: Option<i32>,
+    /// With `compression`: train dictionaries on the values of the namespace, and pack with them,
+    /// so that small values shrink too. Default: true. A handle that queues its writes on disk uses
+    /// none. Each dictionary takes up to 512 KiB of the store for good, and a namespace has at
+    /// most 16.
+    pub dictionary: bool,
     /// Become the owner when nobody serves the store (loopback addresses and directories only).
     pub promote: bool,
     /// How much of the dictionary this handle holds in memory when it is not the owner.
@@ -69,6 +74,7 @@ impl Default for Options {
             durability: None,
             readonly: false,
             compression: None,
+            dictionary: true,
             promote: true,
             replica: ReplicaMode::Auto,
             range: None,

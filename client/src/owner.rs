@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use objsync_proto::dictionary::DictionaryId;
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, NamespaceId, Origin, PeerKey, Position, Revision};
@@ -10,7 +11,7 @@ use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{OwnerStatus, Reply, Request};
 use objsync_server::Unlocks;
 use objsync_store::{
-    Answer, Keeper, Reader, Stamp, Store, StoreError, Submission, SubmissionOrigin,
+    Answer, Keeper, Reader, Stamp, Store, StoreError, Stored, Submission, SubmissionOrigin,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -18,8 +19,9 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::core::{Asker, Command, FeedKind};
 use crate::error::{ObjectError, Result};
-use crate::operations::open;
+use crate::large::{LargeValue, stored_of};
 use crate::owned::{Owned, OwnedUse};
+use crate::packing::Packer;
 use crate::pending::Answered;
 
 /// What a handle needs of the store that its process owns.
@@ -31,6 +33,7 @@ pub(crate) struct OwnerSide {
     /// Leases of presence that last as long as this handle does.
     keeper: Arc<Keeper>,
     unlocks: Arc<Unlocks>,
+    packer: Arc<Packer>,
 }
 
 impl OwnerSide {
@@ -50,6 +53,7 @@ impl OwnerSide {
         Ok(Self {
             keeper: Arc::new(owned.store.keeper()),
             unlocks: Arc::new(Unlocks::of(&owned.store)),
+            packer: Arc::clone(&config.packer),
             owned,
             namespace,
             durability,
@@ -80,18 +84,22 @@ impl OwnerSide {
     /// The payload of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.store().get(self.namespace, key)? {
-            Some(stored) => open(key, stored.revision, stored.value).map(Some),
+            Some(stored) => self.open(key, stored).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn open(&self, key: &[u8], stored: Stored) -> Result<Bytes> {
+        self.packer.open(key, stored.revision, stored.value)
     }
 
     /// As [`OwnerSide::get`], with the revision that wrote it.
     pub(crate) fn entry(&self, key: &[u8]) -> Result<Option<(Bytes, Option<Revision>)>> {
         match self.store().get(self.namespace, key)? {
-            Some(stored) => Ok(Some((
-                open(key, stored.revision, stored.value)?,
-                Some(stored.revision),
-            ))),
+            Some(stored) => {
+                let revision = stored.revision;
+                Ok(Some((self.open(key, stored)?, Some(revision))))
+            }
             None => Ok(None),
         }
     }
@@ -210,7 +218,10 @@ pub(crate) fn first_content(config: &Config) -> Result<Vec<Change>> {
         .map(|change| match &change.value {
             Some(value) => Ok(Change {
                 key: change.key.clone(),
-                value: Some(config.seal(value)?),
+                value: Some(match LargeValue::is_reference(value) {
+                    true => stored_of(value)?,
+                    false => config.packer.seal_first(value)?,
+                }),
             }),
             None => {
                 let text = "the first content of a dictionary has a key without a value";
@@ -302,6 +313,11 @@ fn answer_request(
             let answer = store.outcome(asked, key)?;
             Reply::Outcome(answer.map(|answer| answer.outcome.map(|done| (done, answer.ack))))
         }
+        Request::Dictionary { id } => Reply::Entry {
+            entry: (store.dictionary_entry(namespace, id.map(DictionaryId))?)
+                .map(|stored| (stored.value, stored.revision)),
+            as_of: store.position().revision,
+        },
         Request::Following => Reply::Following(None),
         Request::CreateNamespace { .. }
         | Request::OnBehalf { .. }

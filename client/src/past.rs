@@ -21,7 +21,6 @@ use crate::dict::Dict;
 use crate::error::{ObjectError, Result};
 use crate::held::Held;
 use crate::large::unfolded;
-use crate::operations::open;
 use crate::owner::OwnerSide;
 use crate::pending::{Pending, unexpected_reply};
 use crate::scan::Scan;
@@ -54,14 +53,12 @@ pub struct Version {
 
 impl Version {
     /// As the owner tells it.
-    pub(crate) fn open(key: &[u8], version: wire::Version) -> Result<Self> {
+    pub(crate) fn open(core: &Core, key: &[u8], version: wire::Version) -> Result<Self> {
+        let open = |value| core.config.open(key, version.revision, value);
         Ok(Self {
             revision: version.revision,
             time_ms: version.time_ms,
-            value: version
-                .value
-                .map(|value| open(key, version.revision, value))
-                .transpose()?,
+            value: version.value.map(open).transpose()?,
             is_oldest_known: version.is_oldest_known,
         })
     }
@@ -231,14 +228,14 @@ impl Past {
             return held.get(key).map(Some);
         }
         match (core.owner(), self.opened.get()) {
-            (Some(owner), Some(past)) => value(owner, past, key).map(Some),
+            (Some(owner), Some(past)) => value(core, owner, past, key).map(Some),
             _ => Ok(None),
         }
     }
 
     async fn fetch(&self, core: &Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
         if let (Some(past), Some(owner)) = (self.opened(core).await?, core.owner()) {
-            return value(owner, &past, &key);
+            return value(core, owner, &past, &key);
         }
         let revision = self.revision;
         match core
@@ -249,7 +246,7 @@ impl Past {
             .await?
         {
             Reply::Entry { entry, .. } => entry
-                .map(|(value, revision)| open(&key, revision, value))
+                .map(|(value, revision)| core.config.open(&key, revision, value))
                 .transpose(),
             other => Err(unexpected_reply(&other)),
         }
@@ -301,9 +298,14 @@ impl Past {
     }
 }
 
-fn value(owner: &OwnerSide, past: &objsync_store::Past, key: &[u8]) -> Result<Option<Bytes>> {
+fn value(
+    core: &Core,
+    owner: &OwnerSide,
+    past: &objsync_store::Past,
+    key: &[u8],
+) -> Result<Option<Bytes>> {
     let stored = past.get(owner.namespace(), key)?;
     stored
-        .map(|stored| open(key, stored.revision, stored.value))
+        .map(|stored| core.config.open(key, stored.revision, stored.value))
         .transpose()
 }

@@ -9,7 +9,6 @@ use objsync_proto::wire::{Reply, Request};
 
 use crate::core::Core;
 use crate::error::Result;
-use crate::operations::open;
 use crate::pending::unexpected_reply;
 use crate::replica::{Extent, Found};
 use crate::scan::Scan;
@@ -28,7 +27,7 @@ pub(crate) fn at_once(core: &Core, key: &[u8]) -> Result<Option<Option<Bytes>>> 
         };
     }
     if let Some(offline) = &core.offline
-        && let Some(queued) = offline.get(key)?
+        && let Some(queued) = offline.get(&core.config.packer, key)?
     {
         return Ok(Some(queued));
     }
@@ -52,7 +51,7 @@ pub(crate) async fn get(core: Arc<Core>, key: Bytes) -> Result<Option<Bytes>> {
             Found::Wait => core.readable().await?,
             Found::Ask => {
                 return match core.request(Request::Get { key: key.clone() }).await? {
-                    Reply::Entry { entry, .. } => opened(&key, entry),
+                    Reply::Entry { entry, .. } => opened(&core, &key, entry),
                     other => Err(unexpected_reply(&other)),
                 };
             }
@@ -70,7 +69,7 @@ pub(crate) fn entry_at_once(core: &Core, key: &[u8]) -> Result<Option<Option<Ent
         return owner.entry(key).map(Some);
     }
     if let Some(offline) = &core.offline
-        && let Some(queued) = offline.get(key)?
+        && let Some(queued) = offline.get(&core.config.packer, key)?
     {
         return Ok(Some(queued.map(|payload| (payload, None))));
     }
@@ -89,7 +88,10 @@ pub(crate) async fn entry(core: Arc<Core>, key: Bytes) -> Result<Option<Entry>> 
         }
         return match core.request(Request::Get { key: key.clone() }).await? {
             Reply::Entry { entry, .. } => entry
-                .map(|(value, revision)| Ok((open(&key, revision, value)?, Some(revision))))
+                .map(|(value, revision)| {
+                    let payload = core.config.open(&key, revision, value)?;
+                    Ok((payload, Some(revision)))
+                })
                 .transpose(),
             other => Err(unexpected_reply(&other)),
         };
@@ -112,20 +114,20 @@ pub(crate) async fn get_within(
         return get(core, key).await;
     }
     if let Some(offline) = &core.offline
-        && let Some(queued) = offline.get(&key)?
+        && let Some(queued) = offline.get(&core.config.packer, &key)?
     {
         // The owner does not have it yet.
         return Ok(queued);
     }
     match core.request(Request::Get { key: key.clone() }).await? {
-        Reply::Entry { entry, .. } => opened(&key, entry),
+        Reply::Entry { entry, .. } => opened(&core, &key, entry),
         other => Err(unexpected_reply(&other)),
     }
 }
 
-fn opened(key: &[u8], entry: Option<(Bytes, Revision)>) -> Result<Option<Bytes>> {
+fn opened(core: &Core, key: &[u8], entry: Option<(Bytes, Revision)>) -> Result<Option<Bytes>> {
     entry
-        .map(|(value, revision)| open(key, revision, value))
+        .map(|(value, revision)| core.config.open(key, revision, value))
         .transpose()
 }
 

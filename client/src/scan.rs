@@ -16,7 +16,6 @@ use crate::error::{ObjectError, Result};
 use crate::held::Held;
 use crate::large::Unread;
 use crate::offline::merge;
-use crate::operations::open;
 use crate::replica::{Extent, Pin};
 use crate::wait::block_on;
 
@@ -185,29 +184,29 @@ impl Scan {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
                 let entries = reader.page(namespace, &self.range, self.reverse, bytes)?;
-                payloads(entries, with_values)
+                payloads(&self.core, entries, with_values)
             }
             Source::Past(past) => {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
                 let entries = past.page(namespace, &self.range, self.reverse, bytes)?;
-                payloads(entries, with_values)
+                payloads(&self.core, entries, with_values)
             }
             Source::Held(held) => {
                 let entries = held.page(&self.range, self.reverse, bytes)?;
-                payloads(entries, with_values)
+                payloads(&self.core, entries, with_values)
             }
             Source::Replica(pin) => {
                 let page = self
                     .core
                     .replica
                     .page(pin, &self.range, self.reverse, bytes)?;
-                payloads(page.entries, with_values)
+                payloads(&self.core, page.entries, with_values)
             }
             Source::Stream(stream) => loop {
                 match stream.recv().await {
                     Some(Ok(Feed::Entries(entries))) if !entries.is_empty() => {
-                        break payloads(entries, with_values);
+                        break payloads(&self.core, entries, with_values);
                     }
                     Some(Ok(Feed::Complete { .. })) => break Ok(Vec::new()),
                     Some(Ok(Feed::Failed(failure))) => break Err(failure.into()),
@@ -231,7 +230,7 @@ async fn queued(
         let Some(offline) = &core.offline else {
             return Ok(VecDeque::new());
         };
-        let queued = offline.range(range, reverse)?;
+        let queued = offline.range(&core.config.packer, range, reverse)?;
         if core.holds_acked() {
             return Ok(queued);
         }
@@ -265,10 +264,13 @@ impl Source {
     }
 }
 
-fn payloads(entries: Vec<Entry>, with_values: bool) -> Result<Vec<(Bytes, Bytes)>> {
+fn payloads(core: &Core, entries: Vec<Entry>, with_values: bool) -> Result<Vec<(Bytes, Bytes)>> {
     let payload = |entry: Entry| {
         let value = if with_values {
-            open(&entry.key, entry.revision, entry.value)?
+            let Entry {
+                revision, value, ..
+            } = entry;
+            core.config.open(&entry.key, revision, value)?
         } else {
             Bytes::new()
         };

@@ -9,6 +9,7 @@ use objsync_proto::ids::{Position, Revision};
 use crate::config::Config;
 use crate::core::{Core, Phase};
 use crate::error::ObjectError;
+use crate::packing::CompressionStatus;
 use crate::replica::Extent;
 
 /// What a handle is at this moment.
@@ -66,6 +67,8 @@ pub struct Status {
     pub stale: Duration,
     /// Writes that wait on this machine's disk, of a handle that queues them.
     pub queued: u64,
+    /// How it compresses, of a handle that does.
+    pub compression: Option<CompressionStatus>,
     /// Writes that were queued and came to something else: see [`crate::Dict::conflicts`].
     pub conflicts: u64,
 }
@@ -76,6 +79,7 @@ impl Status {
         let mut status = Self::empty(&core.config);
         status.unanswered = core.unanswered();
         status.stale = core.staleness();
+        status.compression = core.config.packer.status();
         if let Some(offline) = &core.offline {
             status.queued = offline.count();
             status.conflicts = offline.conflict_count();
@@ -145,6 +149,7 @@ impl Status {
             reason: None,
             stale: Duration::ZERO,
             queued: 0,
+            compression: None,
             conflicts: 0,
         }
     }

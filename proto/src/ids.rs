@@ -97,6 +97,8 @@ impl NamespaceId {
     pub const DEFAULT: Self = Self(1);
     /// Where leases, times to live and locks of all the others stand.
     pub const LEASES: Self = Self(2);
+    /// Where the dictionaries stand that values of all the others are packed with.
+    pub const DICTIONARIES: Self = Self(3);
     /// The lowest number given to a name.
     pub const FIRST_NAMED: Self = Self(16);
 }

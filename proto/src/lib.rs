@@ -16,6 +16,7 @@
 //! | [`stored`] | how the store keeps a value: a header and the packed payload |
 //! | [`chunk`] | the pieces of a large value, and the tree over them |
 //! | [`stored_chunks`] | how the store keeps a value whose content lies in chunks |
+//! | [`dictionary`] | zstd dictionaries, by which small values shrink |
 //! | [`operation`] | what a caller asks for, and what came of it |
 //! | [`evaluate`] | what an operation comes to, given what the dictionary holds |
 //! | [`patch`] | what a change of a part makes of a value |
@@ -30,6 +31,7 @@
 pub mod bigint;
 pub mod chunk;
 pub mod cut;
+pub mod dictionary;
 pub mod digest;
 pub mod effect;
 pub mod error;

@@ -33,6 +33,16 @@ pub const PATCH_STEPS_MAX: usize = VALUE_DEPTH_MAX;
 /// Longest payload of a value that a patch may grow to. A longer one can still be put as a whole,
 /// and patches that do not make it longer still work.
 pub const CONTAINER_BYTES_MAX: usize = 1 << 20;
+/// Lowest level of zstd that values can be packed at.
+pub const COMPRESSION_LEVEL_MIN: i32 = 1;
+/// Highest level of zstd that values can be packed at.
+pub const COMPRESSION_LEVEL_MAX: i32 = 22;
+/// Shortest zstd dictionary.
+pub const DICTIONARY_BYTES_MIN: usize = 1 << 10;
+/// Longest zstd dictionary.
+pub const DICTIONARY_BYTES_MAX: usize = 512 << 10;
+/// Most zstd dictionaries of one namespace: they are never removed.
+pub const DICTIONARIES_MAX: u32 = 16;
 /// Longest wire frame, its type byte included: a transaction and room for its envelope.
 pub const FRAME_BYTES_MAX: usize = TRANSACTION_BYTES_MAX + (64 << 10);
 /// Longest frame of a peer that has not yet been welcomed.

@@ -129,6 +129,13 @@ pub enum Operation {
     /// Nothing: after it, no earlier operation of the session that was not decided is decided any
     /// more. Outcome: [`Outcome::Done`].
     Settle,
+    /// Keep a zstd dictionary for the values of this namespace, for good, and make it the present
+    /// one. Refused when there are `limits::DICTIONARIES_MAX`. Outcome: [`Outcome::Number`], its
+    /// name; the same if it was there.
+    AddDictionary {
+        /// As zstd reads it.
+        bytes: Bytes,
+    },
 }
 
 impl Operation {
@@ -166,6 +173,7 @@ impl Operation {
                 }
                 Self::Patch { key, patch } => key.len() + patch.bytes(),
                 Self::Lock { name, .. } | Self::Unlock { name, .. } => name.len(),
+                Self::AddDictionary { bytes } => bytes.len(),
                 Self::GrantLease { .. } | Self::RevokeLease { .. } | Self::Settle => 0,
             }
     }
@@ -406,6 +414,7 @@ crate::numbered::serde_numbered!(Operation {
     11 => Lock { name: name, lease: lease },
     12 => Unlock { name: name, fence: fence },
     13 => Settle {},
+    20 => AddDictionary { bytes: bytes },
 });
 
 crate::numbered::serde_numbered!(Step {

@@ -40,10 +40,20 @@ pub enum PatchedError {
     Unfit(String),
 }
 
-/// A decided patch as log and feed tell it, if that is shorter than the value it led to; else they
-/// tell the value.
+/// A decided patch of `before`, which revision `base` wrote, as log and feed tell it, if that is
+/// shorter than the value it led to; else they tell the value.
 #[must_use]
-pub fn told(key: &Bytes, patch: &Patch, base: Revision, value: &Bytes) -> Option<KeyPatch> {
+pub fn told(
+    key: &Bytes,
+    patch: &Patch,
+    (base, before): (Revision, &Bytes),
+    value: &Bytes,
+) -> Option<KeyPatch> {
+    // Who applies it has the entry and nothing else: log, footers and replicas look no dictionary
+    // up. So what becomes of a value that was packed with one is always told whole.
+    if stored::dictionary_of(before).is_some() {
+        return None;
+    }
     let edit = edit::encode(patch);
     (edit.len() + BASE_BYTES < value.len()).then(|| KeyPatch {
         key: key.clone(),
@@ -72,7 +82,7 @@ pub fn apply(value: &Bytes, edits: &[Bytes]) -> Result<Bytes, PatchedError> {
     if let Some(patch) = pending {
         payload = applied(payload, &patch)?;
     }
-    Ok(stored::repack(&payload, value)?)
+    Ok(stored::repack(&payload, value, None)?)
 }
 
 fn applied(payload: Bytes, patch: &Patch) -> Result<Bytes, PatchedError> {

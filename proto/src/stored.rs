@@ -3,7 +3,7 @@
 //! | byte | what |
 //! |---|---|
 //! | 0 | suite: 0 = not encrypted |
-//! | 1 | codec: 0 = the MessagePack payload itself, 1 = one zstd frame with its content size |
+//! | 1 | codec: 0 = the MessagePack payload itself, 1 = one zstd frame with its content size, 2 = one that was made with a dictionary, which it names |
 //! | 2 | count of chunk ids that follow: 0 in this format |
 //! | 3.. | the packed payload |
 //!
@@ -15,6 +15,7 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 use zstd::zstd_safe;
 
+use crate::dictionary::{self, Dictionary, DictionaryId};
 use crate::limits::VALUE_BYTES_MAX;
 
 /// Bytes before the packed payload.
@@ -25,9 +26,14 @@ pub const PAYLOAD_BYTES_MAX: usize = VALUE_BYTES_MAX - HEADER_BYTES;
 const SUITE_PLAIN: u8 = 0;
 const CODEC_RAW: u8 = 0;
 const CODEC_ZSTD: u8 = 1;
+const CODEC_DICTIONARY: u8 = 2;
 
 /// Payloads below this are not worth a zstd frame, whose own header takes some ten bytes.
 const COMPRESS_BYTES_MIN: usize = 64;
+/// The same with a dictionary: what it knows can stand in two or three bytes.
+const DICTIONARY_PAYLOAD_BYTES_MIN: usize = 20;
+/// Payloads above this find in themselves what a dictionary would tell.
+const DICTIONARY_PAYLOAD_BYTES_MAX: usize = 64 << 10;
 
 /// How to pack a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,9 +66,35 @@ pub enum StoredError {
     /// The bytes are not a stored value.
     #[error("stored value is malformed: {0}")]
     Malformed(&'static str),
+    /// It was packed with a dictionary that is not at hand.
+    #[error("stored value needs dictionary {id}, which is not there, or is damaged")]
+    NoDictionary {
+        /// Which.
+        id: DictionaryId,
+    },
     /// The compressed payload is damaged, or compressing failed.
     #[error("zstd of a stored value")]
     Zstd(#[source] io::Error),
+}
+
+/// Packs a payload, with a dictionary if one is given and it pays.
+pub fn seal_with(
+    payload: &[u8],
+    compression: Compression,
+    dictionary: Option<&Dictionary>,
+) -> Result<Bytes, StoredError> {
+    const BYTES: std::ops::RangeInclusive<usize> =
+        DICTIONARY_PAYLOAD_BYTES_MIN..=DICTIONARY_PAYLOAD_BYTES_MAX;
+    if let (Some(dictionary), Compression::Zstd(level)) = (dictionary, compression)
+        && BYTES.contains(&payload.len())
+        && let Some(packed) = dictionary.pack(payload, level)
+    {
+        return Ok(match packed.len() < payload.len() {
+            true => with_header(CODEC_DICTIONARY, &packed),
+            false => with_header(CODEC_RAW, payload),
+        });
+    }
+    seal(payload, compression)
 }
 
 /// Packs a payload.
@@ -74,7 +106,7 @@ pub fn seal(payload: &[u8], compression: Compression) -> Result<Bytes, StoredErr
     }
     match compression {
         Compression::Zstd(level) if payload.len() >= COMPRESS_BYTES_MIN => {
-            let packed = zstd::bulk::compress(payload, level).map_err(StoredError::Zstd)?;
+            let packed = dictionary::pack_plain(payload, level).map_err(StoredError::Zstd)?;
             if packed.len() < payload.len() {
                 return Ok(with_header(CODEC_ZSTD, &packed));
             }
@@ -90,37 +122,75 @@ const REPACK_LEVEL: i32 = 3;
 
 /// Packs a payload in the way in which `before`, of which a part has changed, is packed: raw stays
 /// raw, and what was compressed stays so also where that does not pay, so that how often it was
-/// packed in between makes no difference.
+/// packed in between makes no difference. What was packed with a dictionary, which is to be given
+/// then, is packed with it again where that pays.
 ///
 /// # Errors
 /// The payload is over the limit, or `before` is no stored value.
-pub fn repack(payload: &[u8], before: &Bytes) -> Result<Bytes, StoredError> {
-    let is_packed = matches!(check(before)?, Codec::Zstd { .. });
-    if !is_packed || payload.len() > PAYLOAD_BYTES_MAX {
-        return seal(payload, Compression::None);
+pub fn repack(
+    payload: &[u8],
+    before: &Bytes,
+    dictionary: Option<&Dictionary>,
+) -> Result<Bytes, StoredError> {
+    match check(before)? {
+        Codec::Zstd { .. } if payload.len() <= PAYLOAD_BYTES_MAX => {}
+        Codec::Dictionary { .. } => {
+            return seal_with(payload, Compression::Zstd(REPACK_LEVEL), dictionary);
+        }
+        Codec::Raw | Codec::Zstd { .. } => return seal(payload, Compression::None),
     }
-    let packed = zstd::bulk::compress(payload, REPACK_LEVEL).map_err(StoredError::Zstd)?;
+    let packed = dictionary::pack_plain(payload, REPACK_LEVEL).map_err(StoredError::Zstd)?;
     match packed.len() + HEADER_BYTES <= VALUE_BYTES_MAX {
         true => Ok(with_header(CODEC_ZSTD, &packed)),
         false => seal(payload, Compression::None),
     }
 }
 
-/// The payload of a stored value; shares its memory when it is not compressed.
+/// One zstd frame with this content, its size stated, as any zstd reads it: for a file.
+pub fn frame(content: &[u8], level: i32) -> Result<Vec<u8>, StoredError> {
+    dictionary::pack_plain(content, level).map_err(StoredError::Zstd)
+}
+
+/// As [`open_with`], of a value that needs no dictionary.
+pub fn open(stored: &Bytes) -> Result<Bytes, StoredError> {
+    open_with(stored, |_| None::<&Dictionary>)
+}
+
+/// The payload of a stored value; shares its memory when it is not compressed. `find` gives the
+/// dictionary that it names, if it names one.
 ///
 /// Cost: none for a raw payload. A compressed one takes memory for the size that its frame
 /// states, which is checked against [`PAYLOAD_BYTES_MAX`] first.
-pub fn open(stored: &Bytes) -> Result<Bytes, StoredError> {
-    match check(stored)? {
-        Codec::Raw => Ok(stored.slice(HEADER_BYTES..)),
-        Codec::Zstd { plain_bytes } => {
-            let plain = zstd::bulk::decompress(&stored[HEADER_BYTES..], plain_bytes)
-                .map_err(StoredError::Zstd)?;
-            if plain.len() != plain_bytes {
-                return Err(StoredError::Malformed("the payload is shorter than stated"));
+pub fn open_with<D: AsRef<Dictionary>>(
+    stored: &Bytes,
+    find: impl FnOnce(DictionaryId) -> Option<D>,
+) -> Result<Bytes, StoredError> {
+    let packed = stored.get(HEADER_BYTES..).unwrap_or_default();
+    let (unpacked, plain_bytes) = match check(stored)? {
+        Codec::Raw => return Ok(stored.slice(HEADER_BYTES..)),
+        Codec::Zstd { plain_bytes } => (dictionary::unpack_plain(packed, plain_bytes), plain_bytes),
+        Codec::Dictionary { plain_bytes, id } => {
+            let dictionary = find(id).ok_or(StoredError::NoDictionary { id })?;
+            let dictionary = dictionary.as_ref();
+            if dictionary.id() != id {
+                return Err(StoredError::NoDictionary { id });
             }
-            Ok(plain.into())
+            (dictionary.unpack(packed, plain_bytes), plain_bytes)
         }
+    };
+    let plain = unpacked.map_err(StoredError::Zstd)?;
+    if plain.len() != plain_bytes {
+        return Err(StoredError::Malformed("the payload is shorter than stated"));
+    }
+    Ok(plain.into())
+}
+
+/// The dictionary that a stored value names, if it names one. Looks at the first bytes only.
+#[must_use]
+pub fn dictionary_of(stored: &[u8]) -> Option<DictionaryId> {
+    match stored.split_first_chunk::<HEADER_BYTES>() {
+        Some((&[SUITE_PLAIN, CODEC_DICTIONARY, _], frame)) => DictionaryId::of_frame(frame),
+        _ => None,
     }
 }
 
@@ -133,6 +203,13 @@ pub enum Codec {
     Zstd {
         /// Length of the payload that the frame states.
         plain_bytes: usize,
+    },
+    /// One zstd frame that was made with a dictionary.
+    Dictionary {
+        /// Length of the payload that the frame states.
+        plain_bytes: usize,
+        /// Which.
+        id: DictionaryId,
     },
 }
 
@@ -160,7 +237,18 @@ pub fn check(stored: &[u8]) -> Result<Codec, StoredError> {
     match codec {
         CODEC_RAW if packed.is_empty() => Err(StoredError::Malformed("it has no payload")),
         CODEC_RAW => Ok(Codec::Raw),
-        CODEC_ZSTD => check_zstd(packed),
+        CODEC_ZSTD => match DictionaryId::of_frame(packed) {
+            None => check_zstd(packed).map(|plain_bytes| Codec::Zstd { plain_bytes }),
+            Some(_) => Err(StoredError::Malformed(
+                "its zstd frame names a dictionary, and its codec is the one without",
+            )),
+        },
+        CODEC_DICTIONARY => match DictionaryId::of_frame(packed) {
+            Some(id) => check_zstd(packed).map(|plain_bytes| Codec::Dictionary { plain_bytes, id }),
+            None => Err(StoredError::Malformed(
+                "its zstd frame names no dictionary, and its codec is the one with",
+            )),
+        },
         number => Err(StoredError::Unsupported {
             field: "codec",
             number,
@@ -168,7 +256,8 @@ pub fn check(stored: &[u8]) -> Result<Codec, StoredError> {
     }
 }
 
-fn check_zstd(packed: &[u8]) -> Result<Codec, StoredError> {
+/// The content size of one whole frame.
+fn check_zstd(packed: &[u8]) -> Result<usize, StoredError> {
     match zstd_safe::find_frame_compressed_size(packed) {
         Ok(length) if length == packed.len() => {}
         _ => {
@@ -183,7 +272,7 @@ fn check_zstd(packed: &[u8]) -> Result<Codec, StoredError> {
         ));
     };
     match usize::try_from(bytes) {
-        Ok(plain_bytes) if plain_bytes <= PAYLOAD_BYTES_MAX => Ok(Codec::Zstd { plain_bytes }),
+        Ok(plain_bytes) if plain_bytes <= PAYLOAD_BYTES_MAX => Ok(plain_bytes),
         _ => Err(StoredError::TooLarge { bytes }),
     }
 }

@@ -19,6 +19,7 @@
 use bytes::{BufMut, Bytes};
 
 use crate::chunk::{CHILD_BYTES, ChunkError, Cutter, Root, put_children, take_children};
+use crate::dictionary::Dictionary;
 use crate::ids::ChunkId;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES_MAX, ROOT_CHILDREN_MAX};
 use crate::stored::{self, StoredError};
@@ -105,14 +106,18 @@ pub fn open(stored: &Bytes) -> Result<Option<StoredChunks>, StoredChunksError> {
     Ok(Some(StoredChunks { root, head }))
 }
 
-/// The payload of a stored value; of one in chunks only its head, which tells the type.
+/// The payload of a stored value; of one in chunks only its head, which tells the type. `dictionary`
+/// is the one that it names, if it names one.
 ///
 /// # Errors
-/// As [`stored::open`]; what is wrong with a list of chunks is `Malformed`.
-pub fn payload_or_head(value: &Bytes) -> Result<Bytes, StoredError> {
+/// As [`stored::open_with`]; what is wrong with a list of chunks is `Malformed`.
+pub fn payload_or_head(
+    value: &Bytes,
+    dictionary: Option<&Dictionary>,
+) -> Result<Bytes, StoredError> {
     match open(value) {
         Ok(Some(chunks)) => Ok(chunks.head),
-        Ok(None) => stored::open(value),
+        Ok(None) => stored::open_with(value, |_| dictionary),
         Err(StoredChunksError::Stored(error)) => Err(error),
         Err(StoredChunksError::Chunks(_)) => {
             Err(StoredError::Malformed("its list of chunks cannot be"))

@@ -3,7 +3,9 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use objsync::{Change, Chunking, Durability, Link, OfflineMode, Options, ReplicaMode, Target};
+use objsync::{
+    Change, Chunking, Durability, Link, OfflineMode, Options, ReplicaMode, Target, limits,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -12,8 +14,6 @@ use crate::errors;
 use crate::large::encode;
 use crate::writes::pair_of;
 
-/// The highest level of zstd.
-const COMPRESSION_LEVEL_MAX: i32 = 22;
 /// Timeouts above this are as good as none.
 const TIMEOUT_SECONDS_MAX: f64 = 1e9;
 
@@ -33,6 +33,7 @@ pub(crate) fn read(settings: &Bound<'_, PyDict>) -> PyResult<Options> {
             "durability" => options.durability = Some(parsed::<Durability, _>(py, &value)?),
             "readonly" => options.readonly = value.extract()?,
             "compression" => options.compression = Some(level(&value)?),
+            "dictionary" => options.dictionary = value.extract()?,
             "promote" => options.promote = value.extract()?,
             "replica" => options.replica = parsed::<ReplicaMode, _>(py, &value)?,
             "prefix" => options.range = Some(prefix_range(&value)?),
@@ -79,10 +80,11 @@ where
 
 fn level(value: &Bound<'_, PyAny>) -> PyResult<i32> {
     let level: i32 = value.extract()?;
-    if (1..=COMPRESSION_LEVEL_MAX).contains(&level) {
+    let (least, most) = (limits::COMPRESSION_LEVEL_MIN, limits::COMPRESSION_LEVEL_MAX);
+    if (least..=most).contains(&level) {
         return Ok(level);
     }
-    let message = format!("compression_level {level}: it is 1 to {COMPRESSION_LEVEL_MAX}");
+    let message = format!("compression_level {level}: it is {least} to {most}");
     Err(errors::invalid(value.py(), message))
 }
 

@@ -1,7 +1,7 @@
 //! What calls tell about themselves: acknowledgements, events, status, as the named tuples of
 //! `objsync._records`.
 
-use objsync::{Ack, ChangeKind, Conflict, Status, Version, WatchEvent};
+use objsync::{Ack, ChangeKind, CompressionStatus, Conflict, Status, Version, WatchEvent};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -106,6 +106,22 @@ pub(crate) fn version<'py>(
     class(py, intern!(py, "version"))?.call1(fields)
 }
 
+/// `Compression(level, dictionary, trained_at, trainings, values, ..)`
+fn compression_of<'py>(py: Python<'py>, how: &CompressionStatus) -> PyResult<Bound<'py, PyAny>> {
+    let per_second = |bytes: Option<f64>| bytes.map(|bytes| bytes / 1e6);
+    let counts = (
+        how.trainings,
+        how.values,
+        how.plain_bytes,
+        how.stored_bytes,
+        how.ratio(),
+        per_second(how.pack_bytes_per_second),
+        per_second(how.unpack_bytes_per_second),
+    );
+    let fields = (how.level, how.dictionary, how.trained_ms, counts);
+    class(py, intern!(py, "compression"))?.call1(fields)
+}
+
 /// `Status(role=.., ..)`
 pub(crate) fn status<'py>(py: Python<'py>, status: &Status) -> PyResult<Bound<'py, PyAny>> {
     let fields = PyDict::new(py);
@@ -138,5 +154,8 @@ pub(crate) fn status<'py>(py: Python<'py>, status: &Status) -> PyResult<Bound<'p
     fields.set_item("stale_s", status.stale.as_secs_f64())?;
     fields.set_item("queued", status.queued)?;
     fields.set_item("conflicts", status.conflicts)?;
+    let compression = status.compression.as_ref();
+    let compression = compression.map(|how| compression_of(py, how)).transpose()?;
+    fields.set_item("compression", compression)?;
     class(py, intern!(py, "Status"))?.call((), Some(&fields))
 }

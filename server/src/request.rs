@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use objsync_proto::dictionary::DictionaryId;
 use objsync_proto::effect::Change;
 use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{Origin, PeerKey, Revision, Sequence, SessionId};
+use objsync_proto::ids::{Origin, PeerKey, Revision, SessionId};
 use objsync_proto::wire::{ChunkPlace, Grant, KeyRange, Reply, Request, ToPeer};
 use objsync_store::StoreError;
 
@@ -22,10 +23,15 @@ type Answered = Result<Reply, Failure>;
 /// Answers a request, now or later.
 pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, request: Request) {
     let reply = match request {
-        Request::Get { key } => get(peer, &key),
-        Request::Count => count(peer),
+        Request::Get { .. }
+        | Request::Count
+        | Request::Grants
+        | Request::Dictionary { .. }
+        | Request::KeepLease { .. }
+        | Request::Outcome { .. }
+        | Request::Following
+        | Request::Unknown { .. } => look(peer, request),
         Request::Barrier => barrier(peer, streams, id),
-        Request::Grants => grants(peer),
         Request::Subscribe { .. } | Request::Follow { .. } => subscribe(peer, streams, request),
         Request::Digests {
             subscription,
@@ -62,19 +68,15 @@ pub(crate) async fn serve(peer: &Arc<Peer>, streams: &mut Streams, id: u64, requ
             before,
             count_max,
         } => return past::history(peer, id, key, (before, count_max)).await,
-        Request::KeepLease { lease } => leases::keep(peer, lease),
         Request::AwaitLock { name, timeout_ms } => {
             return leases::await_lock(peer, id, name, timeout_ms);
         }
-        Request::Outcome { session, sequence } => outcome(peer, session, sequence),
         Request::OnBehalf { peer: key, session } => act_for(peer, streams, key, session),
         Request::Replicate { .. } => replicate(peer, streams, request),
         Request::TakePatches { by_part } => take_patches(peer, by_part),
         Request::MissingChunks { .. } | Request::EndUpload { .. } | Request::FetchChunks { .. } => {
             return of_chunks(peer, streams, id, request).await;
         }
-        Request::Following => Ok(Reply::Following(peer.serving.following())),
-        Request::Unknown { number } => Err(unknown(number)),
         Request::Unsubscribe { subscription } => streams.unsubscribe(subscription),
         Request::CreateNamespace { content } => create_namespace(peer, content).await,
         Request::Flush { revision } => {
@@ -121,6 +123,23 @@ async fn apart(peer: &Arc<Peer>, id: u64, work: impl FnOnce(&Peer) -> Answered +
     });
 }
 
+/// Answers at once: from memory, or by one read.
+fn look(peer: &Peer, request: Request) -> Answered {
+    match request {
+        Request::Get { key } => get(peer, &key),
+        Request::Count => count(peer),
+        Request::Grants => grants(peer),
+        Request::Dictionary { id } => dictionary(peer, id),
+        Request::KeepLease { lease } => leases::keep(peer, lease),
+        Request::Outcome { session, sequence } => {
+            leases::outcome(peer, Origin { session, sequence })
+        }
+        Request::Following => Ok(Reply::Following(peer.serving.following())),
+        Request::Unknown { number } => Err(unknown(number)),
+        other => unreachable!("{other:?} is more than a look"),
+    }
+}
+
 fn get(peer: &Peer, key: &[u8]) -> Answered {
     peer.may_read()?;
     let namespace = peer.namespace()?;
@@ -135,13 +154,21 @@ fn get(peer: &Peer, key: &[u8]) -> Answered {
     Ok(Reply::Entry { entry, as_of })
 }
 
-fn outcome(peer: &Peer, session: SessionId, sequence: Sequence) -> Answered {
-    leases::outcome(peer, Origin { session, sequence })
-}
-
 fn take_patches(peer: &Peer, by_part: bool) -> Answered {
     peer.take_patches(by_part);
     Ok(Reply::Done)
+}
+
+/// Who may read values may read what they are packed with.
+fn dictionary(peer: &Peer, id: Option<u32>) -> Answered {
+    peer.may_read()?;
+    let namespace = peer.namespace()?;
+    let store = &peer.serving.store;
+    let as_of = store.position().revision;
+    let stored = store.dictionary_entry(namespace, id.map(DictionaryId));
+    let stored = stored.map_err(failure)?;
+    let entry = stored.map(|stored| (stored.value, stored.revision));
+    Ok(Reply::Entry { entry, as_of })
 }
 
 fn subscribe(peer: &Peer, streams: &mut Streams, request: Request) -> Answered {

@@ -12,6 +12,7 @@ use crate::authority::Authority;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, OwnerTime};
 use crate::commit::{Queue, Request, Writer};
+use crate::dictionaries::OpenDictionaries;
 use crate::disk::Disk;
 use crate::epoch::Epochs;
 use crate::error::StoreError;
@@ -69,6 +70,7 @@ pub(crate) struct Core {
     pub(crate) system: Mutex<System>,
     pub(crate) catalog: RwLock<Catalog>,
     pub(crate) leases: Leases,
+    pub(crate) dictionaries: OpenDictionaries,
     pub(crate) stamps: Stamps,
     pub(crate) feed: Feed,
 

@@ -22,6 +22,7 @@
 //! | [`past`], [`versions`] | the state as of an earlier revision; what a key was over time |
 //! | [`table`], [`footer`], [`snapshot`] | immutable files of sorted entries, made of closed segments |
 //! | [`packs`] | the chunks of large values, each stored once; which of them are dead |
+//! | `dictionaries` | zstd dictionaries of the values, opened once |
 //! | `leases` | what ends when: leases, times to live, locks |
 //! | [`trim`], `keeper`, `upkeep` | what may go, when a snapshot is due, and the threads that see to it |
 //! | [`steps`] | the work of these threads, one piece at a time |
@@ -46,6 +47,7 @@ pub mod clock;
 mod commit;
 mod core;
 pub mod dict;
+mod dictionaries;
 pub mod disk;
 pub mod epoch;
 pub mod error;

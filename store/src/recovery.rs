@@ -21,6 +21,7 @@ use crate::clock::OwnerTime;
 use crate::commit::{Batch, Queue, Writer};
 use crate::core::{Began, Core, System};
 use crate::dict::DictSurface;
+use crate::dictionaries::OpenDictionaries;
 use crate::disk::{Disk, OpenMode};
 use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
@@ -343,14 +344,11 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         state.want_index();
     }
     let surfaces = replay_surfaces(&state, &history, committed)?;
-    let given = tail.last;
+    let (kept, given) = (committed, tail.last);
     Ok(Core {
         catalog: RwLock::new(replay::load_catalog(&state)?),
         leases: leases(&state, &options)?,
-        began: Began {
-            kept: committed,
-            given,
-        },
+        began: Began { kept, given },
         time,
         directory: directory.to_owned(),
         durability: options.durability,
@@ -374,6 +372,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         state,
         system: Mutex::new(system),
         stamps: Stamps::default(),
+        dictionaries: OpenDictionaries::default(),
         feed: Feed::new(committed, options.limits.ring_bytes_max),
         upkeep: Upkeep::default(),
         lock: Mutex::new(lock),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use objsync::KeyRange;
 
+use super::raw;
 use crate::args::Connection;
 use crate::exit::{Answer, Failure};
 use crate::input;
@@ -22,6 +23,11 @@ pub(crate) struct Export {
     /// The file to write, which must not exist yet [default: standard output]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
+
+    /// Write one file a key instead, into this directory, which must not exist yet: each is what
+    /// `zstd -d` unpacks to the value's bytes or text, or to its JSON; `index.jsonl` names them
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    raw: Option<PathBuf>,
 
     /// Only keys of text that start so
     #[arg(long, value_name = "TEXT")]
@@ -39,6 +45,11 @@ impl Export {
             .prefix
             .as_deref()
             .map_or_else(KeyRange::default, input::prefix);
+        if let Some(directory) = &self.raw {
+            let count = raw::write_all(&view, range, output, directory)?;
+            output.note(&format!("{count} files"));
+            return Ok(Answer::Yes);
+        }
         let count = match &self.file {
             None => write_all(&view, range, output, &mut output.lines(), Failure::stdout)?,
             Some(path) => to_file(&view, range, output, path)?,

@@ -14,6 +14,7 @@ pub(crate) mod links;
 pub(crate) mod lock;
 pub(crate) mod ls;
 pub(crate) mod promote;
+mod raw;
 pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod serve;

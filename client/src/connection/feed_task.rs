@@ -45,6 +45,7 @@ impl FeedTask {
         loop {
             let decoded = codec::decode(&mut self.input, FRAME_BYTES_MAX);
             if let Some(feed) = decoded.map_err(|error| error.failure())? {
+                self.core.learn_feed(&feed).await?;
                 return Ok(Some(feed));
             }
             match self.stream.read_chunk(READ_BYTES, true).await {

@@ -82,8 +82,17 @@ impl Core {
         Offline::takes(operation).then_some(offline)
     }
 
-    /// Asks something. Begins when polled.
+    /// Asks something, and what is needed to open the values of the reply. Begins when polled.
     pub(crate) async fn request(&self, request: Request) -> Result<Reply> {
+        let reply = self.ask(request).await?;
+        if self.owner().is_none() {
+            self.learn_reply(&reply).await?;
+        }
+        Ok(reply)
+    }
+
+    /// Asks something.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Reply> {
         self.check_open()?;
         let (reply, replied) = oneshot::channel();
         let deadline = Instant::now() + self.config.options.timeout;

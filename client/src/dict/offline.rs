@@ -18,7 +18,7 @@ impl Dict {
         core.check_open()?;
         let present = |key: &[u8]| read::at_once(core, key).ok().flatten().flatten();
         match &core.offline {
-            Some(offline) => offline.conflicts(&present),
+            Some(offline) => offline.conflicts(&core.config.packer, &present),
             None => Ok(Vec::new()),
         }
     }

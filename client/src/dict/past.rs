@@ -112,7 +112,7 @@ async fn versions(
             false => 0,
         };
         for version in page.into_iter().take(left) {
-            let mut version = Version::open(&key, version)?;
+            let mut version = Version::open(&core, &key, version)?;
             if let Some(payload) = version.value.as_mut() {
                 *payload = whole(&core, payload.clone()).await?;
             }

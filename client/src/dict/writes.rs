@@ -131,7 +131,8 @@ impl Dict {
     }
 
     /// Puts many pairs: one transaction up to 16 MiB, above that several in order. Returns the last
-    /// acknowledgement; none when there were no pairs.
+    /// acknowledgement; none when there were no pairs. A handle that compresses trains its first
+    /// dictionary from them, if they are 1,000 or more, which takes up to a second.
     ///
     /// # Errors
     /// Of the first transaction that failed: those before it are done, those after it are not.
@@ -142,13 +143,14 @@ impl Dict {
     {
         let core = self.core()?;
         let mut last = None;
-        for part in Parts::new(&core.config, pairs.into_iter()) {
+        let pairs = core.config.packer.teach(core, pairs);
+        for part in Parts::new(&core.config, pairs) {
             last = Some(self.put_all(part?).wait()?);
         }
         Ok(last)
     }
 
-    /// As [`Dict::update`], awaitable.
+    /// As [`Dict::update`], awaitable. A dictionary is trained meanwhile, for later values.
     ///
     /// # Cancel safety
     /// Dropped half way, the transactions that were begun may still happen.

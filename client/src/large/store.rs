@@ -21,7 +21,6 @@ use super::upload::Upload;
 use crate::config::Config;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
-use crate::operations::open;
 use crate::pending::{Pending, Step, unexpected};
 
 /// A value that is to be written.
@@ -47,9 +46,9 @@ impl Packed {
     }
 
     /// Its payload again, where it was written under this key.
-    pub(crate) fn payload(&self, key: &[u8]) -> Result<Bytes> {
+    pub(crate) fn payload(&self, config: &Config, key: &[u8]) -> Result<Bytes> {
         match self {
-            Self::Sealed(stored) => open(key, Revision::default(), stored.clone()),
+            Self::Sealed(stored) => config.open(key, Revision::default(), stored.clone()),
             Self::Large(Split { head, content }) => Ok([&head[..], content].concat().into()),
         }
     }

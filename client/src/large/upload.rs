@@ -217,7 +217,7 @@ async fn send_chunks(
             if wanted.is_empty() {
                 return Ok(());
             }
-            let compression = core.config.compression;
+            let compression = core.config.packer.compression();
             let records = in_background(&core, move || pack(wanted, compression)).await?;
             place::put(&core, &hold, records).await
         };

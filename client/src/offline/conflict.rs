@@ -6,7 +6,7 @@ use objsync_proto::operation::Operation;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::operations::open;
+use crate::packing::Packer;
 
 /// A queued write whose caller was told that it is done, and that came to something else. One for
 /// each key that it was to change.
@@ -43,6 +43,7 @@ impl Kept {
     /// As users see it; `present` looks a key up.
     pub(super) fn open(
         &self,
+        packer: &Packer,
         present: &dyn Fn(&[u8]) -> Option<Bytes>,
         into: &mut Vec<Conflict>,
     ) -> Result<()> {
@@ -57,11 +58,8 @@ impl Kept {
                 expected: expected.clone(),
                 wanted: wanted
                     .map(|wanted| {
-                        open(
-                            key.as_deref().unwrap_or_default(),
-                            Revision::default(),
-                            wanted,
-                        )
+                        let key = key.as_deref().unwrap_or_default();
+                        packer.open(key, Revision::default(), wanted)
                     })
                     .transpose()?,
                 key,
@@ -105,6 +103,7 @@ fn name(operation: &Operation) -> &'static str {
         | Operation::RevokeLease { .. }
         | Operation::Lock { .. }
         | Operation::Unlock { .. }
-        | Operation::Settle => "other",
+        | Operation::Settle
+        | Operation::AddDictionary { .. } => "other",
     }
 }

@@ -42,7 +42,7 @@ pub(crate) use self::overlay::merge;
 pub(crate) use self::reload::Resume;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
-use crate::operations::open;
+use crate::packing::Packer;
 use crate::pending::Answered;
 
 /// The queue of one handle.
@@ -143,7 +143,8 @@ impl Offline {
             | Operation::RevokeLease { .. }
             | Operation::Lock { .. }
             | Operation::Unlock { .. }
-            | Operation::Settle => false,
+            | Operation::Settle
+            | Operation::AddDictionary { .. } => false,
         }
     }
 
@@ -205,12 +206,13 @@ impl Offline {
     /// The conflicts so far; `present` looks a key up.
     pub(crate) fn conflicts(
         &self,
+        packer: &Packer,
         present: &dyn Fn(&[u8]) -> Option<Bytes>,
     ) -> Result<Vec<Conflict>> {
         let kept = self.state().conflicts.clone();
         let mut conflicts = Vec::new();
         for conflict in &kept {
-            conflict.open(present, &mut conflicts)?;
+            conflict.open(packer, present, &mut conflicts)?;
         }
         Ok(conflicts)
     }
@@ -222,7 +224,7 @@ impl Offline {
     }
 
     /// The payload of a key, if queued writes have a say in it.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Option<Bytes>>> {
+    pub(crate) fn get(&self, packer: &Packer, key: &[u8]) -> Result<Option<Option<Bytes>>> {
         if !self.has_overlay() {
             return Ok(None);
         }
@@ -230,7 +232,7 @@ impl Offline {
         stored
             .map(|stored| {
                 stored
-                    .map(|stored| open(key, Revision::default(), stored))
+                    .map(|stored| packer.open(key, Revision::default(), stored))
                     .transpose()
             })
             .transpose()
@@ -239,6 +241,7 @@ impl Offline {
     /// The keys of a range that queued writes have a say in, in the order of a scan.
     pub(crate) fn range(
         &self,
+        packer: &Packer,
         range: &KeyRange,
         reverse: bool,
     ) -> Result<VecDeque<(Bytes, Option<Bytes>)>> {
@@ -251,7 +254,7 @@ impl Offline {
         }
         let opened = |(key, value): (Bytes, Option<Bytes>)| {
             let value = value
-                .map(|value| open(&key, Revision::default(), value))
+                .map(|stored| packer.open(&key, Revision::default(), stored))
                 .transpose()?;
             Ok((key, value))
         };

@@ -1,6 +1,9 @@
 //! What an operation comes to as far as this handle can tell: by its replica and what it has queued.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use objsync_proto::dictionary::{Dictionary, DictionaryId};
 use objsync_proto::effect::Change;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::evaluate::{self, Changed, Leased, Present, Ranges, View};
@@ -62,6 +65,14 @@ impl View for Local<'_> {
             value,
             revision: Revision(0),
         }))
+    }
+
+    fn dictionary(
+        &self,
+        _namespace: NamespaceId,
+        id: DictionaryId,
+    ) -> Result<Option<Arc<Dictionary>>> {
+        Ok(self.core.config.packer.find(id))
     }
 
     fn keys(

@@ -4,7 +4,6 @@ use objsync_proto::replica::Lookup;
 
 use super::{Extent, Replica};
 use crate::error::Result;
-use crate::operations::open;
 use crate::read::Entry;
 
 impl Replica {
@@ -17,7 +16,8 @@ impl Replica {
         let found = self.read().lookup(key);
         Ok(match found {
             Lookup::Hit(value, revision) => {
-                Some(Some((open(key, revision, value)?, Some(revision))))
+                let payload = self.packer.open(key, revision, value)?;
+                Some(Some((payload, Some(revision))))
             }
             Lookup::Absent => Some(None),
             Lookup::Unknown => None,

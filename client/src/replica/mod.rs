@@ -32,8 +32,8 @@ use tokio::sync::Notify;
 use crate::error::{ObjectError, Result};
 use crate::hub::tap::Ended;
 use crate::hub::{Hub, Tapping};
-use crate::operations::open;
 use crate::options::{Options, ReplicaMode};
+use crate::packing::Packer;
 
 use told::Told;
 
@@ -79,6 +79,7 @@ pub(crate) struct Replica {
     /// A part of a value came that could not be applied: whole values are asked for.
     wants_whole: AtomicBool,
     changed: Notify,
+    packer: Arc<Packer>,
 }
 
 /// A moment of a replica that is held for a scan.
@@ -88,7 +89,7 @@ pub(crate) struct Pin {
 
 impl Replica {
     /// An empty one.
-    pub(crate) fn new(options: &Options, hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(options: &Options, hub: Arc<Hub>, packer: Arc<Packer>) -> Self {
         let (extent, mode) = match options.replica {
             ReplicaMode::Auto => (Extent::Joining, Mode::default()),
             ReplicaMode::Full => (Extent::Joining, Mode::Full),
@@ -107,6 +108,7 @@ impl Replica {
             pin_count: AtomicU32::new(0),
             wants_whole: AtomicBool::new(false),
             changed: Notify::new(),
+            packer,
         }
     }
 
@@ -147,7 +149,9 @@ impl Replica {
         }
         let found = self.read().lookup(key);
         Ok(match found {
-            Lookup::Hit(value, revision) => Found::Known(Some(open(key, revision, value)?)),
+            Lookup::Hit(value, revision) => {
+                Found::Known(Some(self.packer.open(key, revision, value)?))
+            }
             Lookup::Absent => Found::Known(None),
             Lookup::Unknown => Found::Ask,
         })

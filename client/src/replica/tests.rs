@@ -23,9 +23,13 @@ fn is_reached(replica: &Replica, target: Position) -> bool {
     reached.poll(&mut context).is_ready()
 }
 
+fn packer() -> Arc<Packer> {
+    Arc::new(Packer::new(&Options::default()).unwrap())
+}
+
 #[test]
 fn barrier_of_a_restored_copy_is_not_reached_before_the_copy_is_followed() {
-    let replica = Replica::new(&Options::default(), Hub::new());
+    let replica = Replica::new(&Options::default(), Hub::new(), packer());
     replica.connected(at(5, 1, 1000), 0);
     let state = |subscription, position| {
         [
@@ -50,7 +54,7 @@ fn barrier_of_a_restored_copy_is_not_reached_before_the_copy_is_followed() {
 
 #[test]
 fn barrier_is_reached_at_its_revision_of_its_history_only() {
-    let replica = Replica::new(&Options::default(), Hub::new());
+    let replica = Replica::new(&Options::default(), Hub::new(), packer());
     replica.connected(at(2, 1, 5), 0);
     for feed in [
         Feed::Start { subscription: 1 },
@@ -79,7 +83,7 @@ fn barrier_is_reached_at_its_revision_of_its_history_only() {
 #[test]
 fn watch_that_came_before_the_replica_held_anything_finds_its_place_itself() {
     let hub = Hub::new();
-    let replica = Replica::new(&Options::default(), Arc::clone(&hub));
+    let replica = Replica::new(&Options::default(), Arc::clone(&hub), packer());
     let tap = hub.add_at(KeyRange::default(), at(1, 1, 3));
     replica.connected(at(1, 1, 9), 0);
     let position = at(1, 1, 9);

@@ -33,7 +33,6 @@ use crate::fork;
 use crate::large::{Packed, unfolded};
 use crate::lock::Lock;
 use crate::moment::Moment;
-use crate::operations::open;
 use crate::pending::Pending;
 
 /// A dictionary as it was at one moment, with changes on top that happen when the function that
@@ -164,7 +163,8 @@ impl Transaction {
     fn at_once(&self, key: &[u8]) -> Result<Option<Option<Bytes>>> {
         let written = self.made_mut()?.changes.get(key).cloned();
         if let Some(written) = written {
-            let payload = written.map(|written| written.payload(key));
+            let config = &self.shared.core.config;
+            let payload = written.map(|written| written.payload(config, key));
             return payload.transpose().map(Some);
         }
         match self.noticed(self.shared.moment.at_once(key))? {
@@ -182,8 +182,9 @@ impl Transaction {
                 made.reads.insert(Bytes::copy_from_slice(key), revision);
             }
         }
+        let config = &self.shared.core.config;
         known
-            .map(|stored| open(key, stored.revision, stored.value))
+            .map(|stored| config.open(key, stored.revision, stored.value))
             .transpose()
     }
 

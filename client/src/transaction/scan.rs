@@ -11,7 +11,6 @@ use objsync_proto::wire::{Entry, KeyRange};
 use super::Transaction;
 use crate::error::Result;
 use crate::large::Unread;
-use crate::operations::open;
 use crate::scan::Scan;
 use crate::wait::block_on;
 
@@ -115,7 +114,10 @@ impl TransactionScan {
         if let Some(entries) = shared.moment.page(&self.rest, self.reverse, bytes)? {
             let payload = |entry: Entry| {
                 let value = match self.with_values {
-                    true => open(&entry.key, entry.revision, entry.value)?,
+                    true => {
+                        let config = &shared.core.config;
+                        config.open(&entry.key, entry.revision, entry.value)?
+                    }
                     false => Bytes::new(),
                 };
                 Ok((entry.key, value))
@@ -181,7 +183,8 @@ impl TransactionScan {
         for (key, value) in own {
             match value {
                 Some(value) if self.with_values => {
-                    let payload = value.payload(&key)?;
+                    let config = &self.transaction.shared.core.config;
+                    let payload = value.payload(config, &key)?;
                     all.insert(key, payload);
                 }
                 Some(_) => drop(all.insert(key, Bytes::new())),

@@ -16,7 +16,6 @@ use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::hub::tap::{Ended, Told};
 use crate::hub::{self, Tapping};
-use crate::operations::open;
 use crate::owner::OwnerSide;
 use crate::replica::Extent;
 use crate::watch::{ChangeKind, Reading, WatchEvent};
@@ -453,10 +452,15 @@ fn event(
 ) -> Result<WatchEvent> {
     Ok(WatchEvent {
         kind: ChangeKind::of(by.cause, new.is_some()),
-        value: new.map(|new| open(&key, by.revision, new)).transpose()?,
+        value: new
+            .map(|new| core.config.open(&key, by.revision, new))
+            .transpose()?,
         // Which revision wrote it is not known: it was the present one just before.
         old_value: old
-            .map(|old| open(&key, Revision(by.revision.0.saturating_sub(1)), old))
+            .map(|old| {
+                let before = Revision(by.revision.0.saturating_sub(1));
+                core.config.open(&key, before, old)
+            })
             .transpose()?,
         key,
         revision: by.revision,

@@ -9,6 +9,7 @@
 )]
 
 mod children;
+mod compressed;
 mod copies;
 mod following;
 mod fork;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::invalid;
+use crate::dictionary::Dictionary;
 use crate::effect::Change;
 use crate::error::Failure;
 use crate::ids::NamespaceId;
@@ -60,6 +61,9 @@ pub fn check(operation: &Operation) -> Result<(), Failure> {
         Operation::GrantLease { ttl_ms, .. } => check_ttl(*ttl_ms),
         Operation::Lock { name, .. } | Operation::Unlock { name, .. } => check_name(name),
         Operation::RevokeLease { .. } | Operation::Settle => Ok(()),
+        Operation::AddDictionary { bytes } => Dictionary::new(bytes.clone())
+            .map(drop)
+            .map_err(|error| invalid(error.to_string())),
     }
 }
 

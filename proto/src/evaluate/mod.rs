@@ -11,16 +11,21 @@
 //! | `patch.rs` | changes of a part of a value |
 //! | `leases.rs` | leases, times to live, locks |
 //! | `expiry.rs` | the end of what has had its time |
+//! | `dictionaries.rs` | dictionaries, and values that need one |
 
 mod check;
+mod dictionaries;
 mod expiry;
 mod leases;
 mod patch;
 mod plain;
 mod transact;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::dictionary::{Dictionary, DictionaryId};
 use crate::effect::{Cause, Change, KeyPatch};
 use crate::error::{ErrorKind, Failure};
 use crate::ids::{NamespaceId, Revision};
@@ -57,6 +62,18 @@ pub trait View {
         after: Revision,
         ranges: &Ranges,
     ) -> Result<Changed, Self::Error>;
+
+    /// A dictionary of a namespace; none also if it is damaged. Costs a read and some 100 us unless
+    /// the view keeps those that it has opened.
+    fn dictionary(
+        &self,
+        namespace: NamespaceId,
+        id: DictionaryId,
+    ) -> Result<Option<Arc<Dictionary>>, Self::Error> {
+        dictionaries::find(namespace, id, |key| {
+            self.get(NamespaceId::DICTIONARIES, key)
+        })
+    }
 
     /// How much there is in [`NamespaceId::LEASES`]; never less than there is. Each write asks.
     fn leased(&self) -> Leased;
@@ -140,6 +157,9 @@ pub fn evaluate<E>(
         return Ok(Err(failure));
     }
     let place = Place { view, namespace };
+    if let Some(failure) = dictionaries::refuse(operation, &place)? {
+        return Ok(Err(failure));
+    }
     match operation {
         Operation::Put { key, value } => {
             place.replaced((Outcome::Done, vec![place.put(key, value)]))
@@ -196,6 +216,7 @@ pub fn evaluate<E>(
         Operation::Lock { name, lease } => leases::lock(name, *lease, &place),
         Operation::Unlock { name, fence } => leases::unlock(name, *fence, &place),
         Operation::Settle => Ok(decided(Outcome::Done, Vec::new())),
+        Operation::AddDictionary { bytes } => dictionaries::add(bytes, &place),
     }
 }
 

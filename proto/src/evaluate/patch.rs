@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Decided, Decision, Place, Present, decided, invalid, unreadable};
+use crate::dictionary::Dictionary;
 use crate::effect::Cause;
 use crate::key;
 use crate::operation::{Outcome, Patch};
@@ -17,25 +18,27 @@ pub(super) fn patch<E>(key: &Bytes, patch: &Patch, place: &Place<'_, E>) -> Resu
         let (key, revision) = (key.clone(), written.unwrap_or(place.view.last()));
         return Ok(decided(Outcome::Conflict { key, revision }, Vec::new()));
     }
-    Ok(patched(key, patch, present.as_ref(), place))
+    let dictionary = place.dictionary_of(present.as_ref().map(|present| &present.value))?;
+    let there = (present.as_ref(), dictionary.as_deref());
+    Ok(patched(key, patch, there, place))
 }
 
 fn patched<E>(
     key: &Bytes,
     patch: &Patch,
-    present: Option<&Present>,
+    (present, dictionary): (Option<&Present>, Option<&Dictionary>),
     place: &Place<'_, E>,
 ) -> Decision {
     let payload = match present {
         Some(there) => {
-            let opened = stored_chunks::payload_or_head(&there.value);
+            let opened = stored_chunks::payload_or_head(&there.value, dictionary);
             Some(opened.map_err(|error| unreadable(key, &error))?)
         }
         None => None,
     };
     let applied = patch::apply(payload.as_deref(), patch).map_err(|error| error.failure(key))?;
     let packed = applied.payload.map(|payload| match present {
-        Some(there) => stored::repack(&payload, &there.value),
+        Some(there) => stored::repack(&payload, &there.value, dictionary),
         None => stored::seal(&payload, Compression::None),
     });
     let value = packed.transpose().map_err(|error| {
@@ -45,7 +48,10 @@ fn patched<E>(
         ))
     })?;
     let changed = value.as_ref().zip(present);
-    let told = changed.map(|(value, there)| patched::told(key, patch, there.revision, value));
+    let told = changed.map(|(value, there)| {
+        let base = (there.revision, &there.value);
+        patched::told(key, patch, base, value)
+    });
     Ok(Decided {
         outcome: Outcome::Number(applied.number),
         cause: Cause::Patch,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::check::{CHANGE_OVERHEAD_BYTES, change_bytes};
 use super::{Changes, Decision, Place, decided, invalid, unreadable};
+use crate::dictionary::Dictionary;
 use crate::effect::Change;
 use crate::error::Failure;
 use crate::key;
@@ -81,12 +82,13 @@ pub(super) fn compare_and_set<E>(
     place: &Place<'_, E>,
 ) -> Result<Result<Done, Failure>, E> {
     let present = place.get(key)?;
+    let dictionary = place.dictionary_of(present.as_ref())?;
     let equal = match (&present, expected) {
         (None, None) => true,
         (Some(value), Some(expected)) if stored_chunks::is_chunked(value) => {
             stored_chunks::is_expected(value, expected)
         }
-        (Some(value), Some(expected)) => match stored::open(value) {
+        (Some(value), Some(expected)) => match stored::open_with(value, |_| dictionary) {
             Ok(payload) => payload == *expected,
             Err(error) => return Ok(Err(unreadable(key, &error))),
         },
@@ -102,9 +104,11 @@ pub(super) fn compare_and_set<E>(
 
 /// A counter keeps the time that it stays.
 pub(super) fn increment<E>(key: &Bytes, by: i64, place: &Place<'_, E>) -> Result<Decision, E> {
-    let present = match place.get(key)? {
+    let present = place.get(key)?;
+    let dictionary = place.dictionary_of(present.as_ref())?;
+    let present = match present {
         None => 0,
-        Some(value) => match counter(key, &value) {
+        Some(value) => match counter(key, &value, dictionary.as_deref()) {
             Ok(number) => number,
             Err(failure) => return Ok(Err(failure)),
         },
@@ -124,8 +128,9 @@ pub(super) fn increment<E>(key: &Bytes, by: i64, place: &Place<'_, E>) -> Result
 }
 
 /// The integer that a stored value holds.
-fn counter(key: &[u8], value: &Bytes) -> Result<i64, Failure> {
-    let payload = stored_chunks::payload_or_head(value).map_err(|error| unreadable(key, &error))?;
+fn counter(key: &[u8], value: &Bytes, dictionary: Option<&Dictionary>) -> Result<i64, Failure> {
+    let payload = stored_chunks::payload_or_head(value, dictionary)
+        .map_err(|error| unreadable(key, &error))?;
     let mut rest = &payload[..];
     rmp::decode::read_int(&mut rest)
         .ok()

@@ -1,5 +1,6 @@
 //! Operations against a model: plain maps and a straightforward reading of what each promises.
 
+mod dictionaries;
 mod leases;
 mod model;
 mod random;

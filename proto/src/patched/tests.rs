@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dictionary::tests::{sample, trained};
 use crate::operation::Step;
 use crate::stored::Compression;
 use crate::value::{self, Value};
@@ -104,7 +105,7 @@ fn decided_patch_is_told_without_its_condition_and_only_where_it_is_shorter() {
         },
     );
     let value = stored::seal(&record(30), Compression::None).unwrap();
-    let told = told(&key, &patch, Revision(9), &value).unwrap();
+    let told = told(&key, &patch, (Revision(9), &value), &value).unwrap();
     assert_eq!((told.base, &told.key), (Revision(9), &key));
     let decoded = edit::decode(&told.edit).unwrap();
     assert_eq!(
@@ -115,9 +116,40 @@ fn decided_patch_is_told_without_its_condition_and_only_where_it_is_shorter() {
         }
     );
     let limit = told.edit.len() + BASE_BYTES;
-    let of_bytes = |bytes: usize| super::told(&key, &patch, Revision(9), &vec![0; bytes].into());
+    let before = stored::seal(&record(30), Compression::None).unwrap();
+    let base = (Revision(9), &before);
+    let of_bytes = |bytes: usize| super::told(&key, &patch, base, &vec![0; bytes].into());
     assert!(of_bytes(limit).is_none());
     assert!(of_bytes(limit + 1).is_some());
+}
+
+/// Who applies a part has the value alone, and would need the dictionary too.
+#[test]
+fn patch_of_a_value_with_a_dictionary_is_told_whole_and_never_applied_as_a_part() {
+    let dictionary = trained(0);
+    let text = Value::from(std::str::from_utf8(&sample(1)).unwrap());
+    let list = value::encode(&Value::List(vec![text])).unwrap();
+    let before = stored::seal_with(&list, Compression::Zstd(3), Some(&dictionary)).unwrap();
+    assert_eq!(stored::dictionary_of(&before), Some(dictionary.id()));
+    let items = vec![value::to_payload("item").unwrap()];
+    let patch = Patch::from(Edit::Append { items });
+    let key = Bytes::from_static(b"key");
+    let of = |before: &Bytes| told(&key, &patch, (Revision(9), before), &vec![0; 999].into());
+    assert!(of(&before).is_none());
+    assert!(of(&stored::seal(&list, Compression::Zstd(3)).unwrap()).is_some());
+    let edit = edit::encode(&patch);
+    let error = apply(&before, std::slice::from_ref(&edit)).unwrap_err();
+    assert!(matches!(
+        error,
+        PatchedError::Stored(StoredError::NoDictionary { .. })
+    ));
+
+    let packed = stored::repack(&list, &before, Some(&dictionary)).unwrap();
+    assert_eq!(stored::dictionary_of(&packed), Some(dictionary.id()));
+    assert!(matches!(
+        stored::repack(&list, &before, None).map(|packed| stored::dictionary_of(&packed)),
+        Ok(None)
+    ));
 }
 
 /// Bytes that stores and peers have: they may not change.
@@ -137,7 +169,7 @@ fn edit_is_the_golden_one() {
 fn value_stays_packed_as_it_was_also_where_that_does_not_pay() {
     let tiny = value::encode(&Value::List(Vec::new())).unwrap();
     let packed = stored::seal(&record(30), Compression::Zstd(3)).unwrap();
-    let packed = stored::repack(&tiny, &packed).unwrap();
+    let packed = stored::repack(&tiny, &packed, None).unwrap();
     assert!(matches!(
         stored::check(&packed),
         Ok(stored::Codec::Zstd { .. })

@@ -161,6 +161,7 @@ numbered!(Operation {
     11 => Lock { name: name, lease: lease },
     12 => Unlock { name: name, fence: fence },
     13 => Settle {},
+    20 => AddDictionary { bytes: bytes },
 });
 
 numbered!(Step {
@@ -222,6 +223,7 @@ numbered!(Request {
     29 => Replicate { subscription: subscription, since: since, partial: partial },
     30 => Following {},
     31 => TakePatches { by_part: by_part },
+    32 => Dictionary { id: id },
     40 => MissingChunks { key: key, ids: ids },
     41 => EndUpload { upload: upload, count: count },
     42 => FetchChunks { subscription: subscription, key: key, revision: revision, places: places },

@@ -246,6 +246,12 @@ pub enum Request {
         /// By the part; if not, by the whole value, as before the first of these requests.
         by_part: bool,
     },
+    /// A zstd dictionary of this namespace, which the right to read is enough for; answered by
+    /// [`Reply::Entry`] with the stored value of `dictionary::Trained`.
+    Dictionary {
+        /// Which; none for the one that new values are packed with.
+        id: Option<u32>,
+    },
     /// Which of these chunks the owner lacks, as far as this peer may know; those that it has are
     /// kept for this connection. Answered by [`Reply::MissingChunks`].
     MissingChunks {

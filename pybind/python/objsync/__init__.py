@@ -41,7 +41,7 @@ from objsync._nested import LiveDict, LiveList, LiveSet
 from objsync._past import Past
 from objsync._pickles import import_pickle
 from objsync._reads import Conflicts, Snapshot
-from objsync._records import Ack, Conflict, Event, Op, Outcome, Status, Version
+from objsync._records import Ack, Compression, Conflict, Event, Op, Outcome, Status, Version
 from objsync._transaction import Transaction
 from objsync._views import RangeReader, RangeView
 from objsync._watch import Watch
@@ -52,6 +52,7 @@ __all__ = [
     "Ack",
     "Batch",
     "CompressedDiskObject",
+    "Compression",
     "Conflict",
     "Conflicts",
     "DiskObject",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from objsync import _loop
 from objsync._aio_leases import Lock
 from objsync._aio_parts import RangeReader
+from objsync._dict import pairs
 from objsync._native import Attempts, Handle, TransactionHandle, native_transactions
-from objsync._objects import pairs
 from objsync._transaction import end, refuse_nested, running
 from objsync._transaction import transact as transact_blocking
 from objsync._types import K, V

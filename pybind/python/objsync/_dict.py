@@ -11,7 +11,7 @@ from objsync._types import K, V
 if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
 
-__all__ = ["DictLike", "Hooks"]
+__all__ = ["DictLike", "Hooks", "pairs"]
 
 
 class Hooks:
@@ -94,3 +94,14 @@ class DictLike(Hooks, Handle[K, V], MutableMapping[K, V]):
                 made.close()
             raise
         return made
+
+
+def pairs(
+    other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]],
+) -> Iterable[tuple[Any, Any]]:
+    """The pairs of what a dict can be updated from."""
+    if isinstance(other, Mapping):
+        return other.items()
+    if hasattr(other, "keys"):
+        return ((key, other[key]) for key in other.keys())  # type: ignore[index]
+    return other

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
 from objsync import _registry, _roots, _settings, _show
-from objsync._dict import DictLike
+from objsync._dict import DictLike, pairs
 from objsync._files import Files
 from objsync._leases import Leases
 from objsync._native import Batch, Lease, Lock, Pipeline, Presence
@@ -17,7 +17,7 @@ from objsync._past import Past
 from objsync._reads import Reads
 from objsync._records import Event, Version
 from objsync._transaction import Transactions
-from objsync._types import MISSING, K, Missing, V
+from objsync._types import MISSING, K, Missing, V, maybe
 from objsync._views import Items, Keys, RangeView, Values
 from objsync._watch import Watch
 
@@ -384,6 +384,8 @@ class CompressedDiskObject(Object[K, V]):
         path: The directory; made if it is not there.
         default_value: What a dictionary that does not exist yet starts with.
         compression_level: 1 (fast) to 22 (small).
+        dictionary: Train zstd dictionaries on the values, so that small ones shrink too
+            (``docs/compression.md``); `status` tells how well.
         durability: As for `DiskObject`.
         namespace: As for `DiskObject`.
         readonly: As for `DiskObject`.
@@ -400,12 +402,14 @@ class CompressedDiskObject(Object[K, V]):
         default_value: Any = None,
         compression_level: int = 5,
         *,
+        dictionary: bool = True,
         durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
         settings = {
             "compression": compression_level,
+            "dictionary": dictionary,
             "content": _roots.content(default_value),
             "durability": durability,
             "namespace": namespace,
@@ -481,19 +485,3 @@ def _reopen(kind: type[AnyObject], place: str, settings: Settings) -> AnyObject:
     handle = kind.__new__(kind)
     handle._start("target" if issubclass(kind, NetworkObject) else "path", place, settings)
     return handle
-
-
-def pairs(
-    other: SupportsKeysAndGetItem[Any, Any] | Iterable[tuple[Any, Any]],
-) -> Iterable[tuple[Any, Any]]:
-    """The pairs of what a dict can be updated from."""
-    if isinstance(other, Mapping):
-        return other.items()
-    if hasattr(other, "keys"):
-        return ((key, other[key]) for key in other.keys())  # type: ignore[index]
-    return other
-
-
-def maybe(value: Any) -> tuple[Any, ...]:
-    """A value in a tuple; an empty one for `MISSING`."""
-    return () if value is MISSING else (value,)

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple
 
 from objsync._types import K, V
 
-__all__ = ["Ack", "Conflict", "Event", "Op", "Outcome", "Status", "Version"]
+__all__ = ["Ack", "Compression", "Conflict", "Event", "Op", "Outcome", "Status", "Version"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -170,6 +170,51 @@ def version(
     return Version(key, value, revision, time, kind, is_oldest_known)
 
 
+class Compression(NamedTuple):
+    """How a `CompressedDiskObject` compresses: what it wrote and read since it was opened.
+
+    A value counts each time that it is written or read; reads that the cache of decoded values
+    answers do not count.
+
+    >>> from objsync import CompressedDiskObject
+    >>> with CompressedDiskObject("data.zst", compression_level=9) as d:
+    ...     d.update({n: f"user {n}, reader and writer, of Bergen" for n in range(2000)})
+    ...     how = d.status.compression
+    ...     how.level, how.values, how.ratio > 1.5, how.dictionary is not None
+    (9, 2000, True, True)
+    """
+
+    level: int
+    """zstd's level, 1 to 22."""
+    dictionary: int | None
+    """The zstd dictionary that new values are packed with, by its number; ``None`` while there is
+    none."""
+    trained_at: datetime | None
+    """When that was added to the store, by the owner's clock, in UTC."""
+    trainings: int
+    """How often this handle has trained a dictionary, whether it paid or not."""
+    values: int
+    """Values written and read."""
+    plain_bytes: int
+    """Bytes of them before compression, as MessagePack."""
+    stored_bytes: int
+    """Bytes that they take in the store, with their headers of three bytes."""
+    ratio: float | None
+    """`plain_bytes` through `stored_bytes`; ``None`` before the first value."""
+    compress_mb_s: float | None
+    """Million bytes compressed in a second of one thread; ``None`` before the first value."""
+    decompress_mb_s: float | None
+    """Million bytes decompressed in a second of one thread; ``None`` before the first value."""
+
+
+def compression(
+    level: int, dictionary: int | None, trained_ms: int | None, counts: tuple[Any, ...]
+) -> Compression:
+    """A `Compression` whose time is milliseconds since 1970."""
+    trained_at = None if trained_ms is None else EPOCH + timedelta(milliseconds=trained_ms)
+    return Compression(level, dictionary, trained_at, *counts)
+
+
 class Status(NamedTuple):
     """How a handle is, from what it knows itself: asking costs no round trip.
 
@@ -212,3 +257,5 @@ class Status(NamedTuple):
     """Writes that wait on this machine's disk (``NetworkObject(offline="queue")``)."""
     conflicts: int
     """Queued writes that the owner decided otherwise (see `Object.conflicts`), not cleared yet."""
+    compression: Compression | None
+    """How a `CompressedDiskObject` compresses; ``None`` for other handles."""

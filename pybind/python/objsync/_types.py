@@ -17,7 +17,7 @@ else:
     K = TypeVar("K")
     V = TypeVar("V")
 
-__all__ = ["MISSING", "K", "Missing", "V"]
+__all__ = ["MISSING", "K", "Missing", "V", "maybe"]
 
 
 class Missing(Enum):
@@ -31,3 +31,8 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 """Stands for "no such key" in `Object.compare_and_set`."""
+
+
+def maybe(value: Any) -> tuple[Any, ...]:
+    """A value in a tuple; an empty one for `MISSING`."""
+    return () if value is MISSING else (value,)

@@ -22,7 +22,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from objsync import _loop, _objects, _registry, _settings, _show
+from objsync import _loop, _registry, _settings, _show
 from objsync._aio_files import Files
 from objsync._aio_leases import Lease, Leases, Lock, Presence
 from objsync._aio_parts import (
@@ -37,10 +37,11 @@ from objsync._aio_parts import (
 from objsync._aio_transaction import Transaction, Transactions
 from objsync._aio_reads import Conflicts, Reads, Snapshot
 from objsync._aio_watch import Watch
+from objsync._dict import pairs
 from objsync._native import Handle, native, native_leases
 from objsync._objects import MISSING, Missing, Settings
 from objsync._records import Ack, Event, Status, Version
-from objsync._types import K, V
+from objsync._types import K, V, maybe
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -256,7 +257,7 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
 
         Cancelled: the write may still happen, as a whole.
         """
-        pair = _objects.maybe(expected), _objects.maybe(new)
+        pair = maybe(expected), maybe(new)
         return await asyncio.to_thread(self._handle._compare_and_set, key, *pair)
 
     @overload
@@ -297,8 +298,8 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
 
         Cancelled: it may still happen, and then to its end.
         """
-        pairs = [*_objects.pairs(other), *named.items()]
-        await asyncio.to_thread(self._handle._update, pairs)
+        all_pairs = [*pairs(other), *named.items()]
+        await asyncio.to_thread(self._handle._update, all_pairs)
 
     def batch(self) -> Batch[K, V]:
         """``async with d.batch() as b: b[k] = v``: one transaction, all of it or nothing."""
@@ -323,7 +324,7 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
         Open it with ``await`` or ``async with``, then iterate with ``async for``. A callback is
         called on the event loop, and awaited if it is a coroutine function.
         """
-        return Watch(self._handle, callback, _objects.maybe(key), prefix, since)
+        return Watch(self._handle, callback, maybe(key), prefix, since)
 
     async def at(self, revision: int) -> Past[K, V]:
         """The dictionary as it was at a revision, to read (see `objsync.Object.at`).
@@ -432,12 +433,14 @@ class CompressedDiskObject(Object[K, V]):
         default_value: Mapping[Any, Any] | None = None,
         compression_level: int = 5,
         *,
+        dictionary: bool = True,
         durability: Literal["sync", "buffered"] = "sync",
         namespace: str = "default",
         readonly: bool = False,
     ) -> None:
         settings = {
             "compression": compression_level,
+            "dictionary": dictionary,
             "content": _settings.content(default_value),
             "durability": durability,
             "namespace": namespace,

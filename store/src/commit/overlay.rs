@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use objsync_proto::dictionary::{Dictionary, DictionaryId, EntryKey, Trained};
 use objsync_proto::effect::Change;
 use objsync_proto::evaluate::{Changed, Leased, Present, Ranges, View};
 use objsync_proto::ids::{NamespaceId, Revision};
 use objsync_proto::key;
-use objsync_proto::lease::EntryKey;
+use objsync_proto::lease;
 use objsync_proto::limits::TRANSACTION_SCAN_COUNT_MAX;
 use objsync_proto::wire::KeyRange;
 
@@ -57,7 +59,7 @@ impl Overlay {
 
     /// Counts a change of an entry about leases.
     fn count(&mut self, change: &Change, leases: &Leases) {
-        let Some(entry) = EntryKey::decode(&change.key) else {
+        let Some(entry) = lease::EntryKey::decode(&change.key) else {
             return;
         };
         let made = self.changes.get(&NamespaceId::LEASES);
@@ -68,7 +70,7 @@ impl Overlay {
         };
         let more = i64::from(change.value.is_some()) - i64::from(was_there);
         self.leased.add(&entry, more);
-        if let EntryKey::Hold(namespace, _) | EntryKey::Lease(namespace, _) = &entry {
+        if let lease::EntryKey::Hold(namespace, _) | lease::EntryKey::Lease(namespace, _) = &entry {
             let of = self.leased_of.entry(*namespace).or_default();
             of.add(&entry, more);
         }
@@ -108,6 +110,26 @@ impl View for BatchView<'_> {
             value: stored.value,
             revision: stored.revision,
         }))
+    }
+
+    fn dictionary(
+        &self,
+        namespace: NamespaceId,
+        id: DictionaryId,
+    ) -> Result<Option<Arc<Dictionary>>, StoreError> {
+        let core = self.core;
+        let committed = core.dictionaries.find(namespace, id, |key| {
+            core.state.get(NamespaceId::DICTIONARIES, key)
+        })?;
+        if committed.is_some() {
+            return Ok(committed);
+        }
+        // One that was added a moment ago, perhaps in this batch.
+        let entry = EntryKey::Dictionary(namespace, id).encode();
+        let entry = self.get(NamespaceId::DICTIONARIES, &entry)?;
+        let trained = entry.and_then(|entry| Trained::decode(&entry.value));
+        let opened = trained.and_then(|trained| trained.open(id).ok());
+        Ok(opened.map(Arc::new))
     }
 
     fn keys(

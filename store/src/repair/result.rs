@@ -202,8 +202,12 @@ fn write_entries(
     for entry in names.into_iter().map(Ok).chain(entries) {
         let entry = entry?;
         writer.push(entry.section, &entry.key, entry.revision, &entry.payload)?;
-        let is_users =
-            ![NamespaceId::CATALOG, NamespaceId::LEASES].contains(&entry.section.namespace);
+        let is_users = ![
+            NamespaceId::CATALOG,
+            NamespaceId::LEASES,
+            NamespaceId::DICTIONARIES,
+        ]
+        .contains(&entry.section.namespace);
         count += u64::from(is_users);
         meter.add((entry.key.len() + entry.payload.len()) as u64);
     }
@@ -217,7 +221,14 @@ fn namespaces(tables: &Tables, reading: &LogReading<'_>) -> BTreeSet<NamespaceId
     all.flat_map(|table| table.sections())
         .filter(|(section, _)| section.surface == SurfaceId::DICT)
         .map(|(section, _)| section.namespace)
-        .filter(|namespace| !matches!(*namespace, NamespaceId::CATALOG | NamespaceId::LEASES))
+        .filter(|namespace| {
+            let own = [
+                NamespaceId::CATALOG,
+                NamespaceId::LEASES,
+                NamespaceId::DICTIONARIES,
+            ];
+            !own.contains(namespace)
+        })
         .collect()
 }
 

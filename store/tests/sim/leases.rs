@@ -271,7 +271,7 @@ impl State {
     /// A new value, packed as the one before it.
     fn patched(&self, namespace: NamespaceId, key: &Bytes, payload: &[u8]) -> Change {
         let sealed = match self.content.get(&(namespace, key.clone())) {
-            Some(held) => stored::repack(payload, &held.value),
+            Some(held) => stored::repack(payload, &held.value, None),
             None => stored::seal(payload, Compression::None),
         };
         change_to(key, Some(&sealed.unwrap()))

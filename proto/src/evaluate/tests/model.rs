@@ -176,6 +176,7 @@ impl Model {
                 return Some(Outcome::Swapped(is_held));
             }
             Operation::Settle => {}
+            Operation::AddDictionary { .. } => unreachable!("see tests/dictionaries.rs"),
         }
         Some(Outcome::Done)
     }

@@ -42,6 +42,15 @@ impl World {
         world
     }
 
+    /// Turns a bit of an entry's value.
+    pub(super) fn damage(&mut self, namespace: NamespaceId, key: &Bytes) {
+        let present = self.content.get_mut(&(namespace, key.clone())).unwrap();
+        let mut value = present.value.to_vec();
+        let middle = value.len() / 2;
+        value[middle] ^= 1;
+        present.value = value.into();
+    }
+
     pub(super) fn decide(&self, operation: &Operation) -> Decision {
         evaluate(SPACE, operation, self).unwrap_or_else(|never| match never {})
     }

@@ -106,6 +106,7 @@ pub(super) fn operation() -> BoxedStrategy<Operation> {
         (bytes(), patch()).prop_map(|(key, patch)| Operation::Patch { key, patch }),
         lease_operation(),
         Just(Operation::Settle),
+        bytes().prop_map(|bytes| Operation::AddDictionary { bytes }),
     ]
     .boxed()
 }
@@ -314,6 +315,7 @@ fn follow_request() -> impl Strategy<Value = Request> {
             }),
         Just(Request::Following),
         any::<bool>().prop_map(|by_part| Request::TakePatches { by_part }),
+        option::of(any::<u32>()).prop_map(|id| Request::Dictionary { id }),
     ]
 }
 
