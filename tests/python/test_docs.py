@@ -85,6 +85,12 @@ WITHOUT_EXAMPLE = {
     "objsync.Presence.close": "what the end of the with block calls",
     "objsync.Lock.release": "what the end of the with block calls",
     **dict.fromkeys(
+        (f"objsync.aio.{name}" for name in (
+            "RangeReader.contains", "RangeReader.get", "RangeReader.len", "RangeView.contains", "RangeView.get",
+            "RangeView.len", "Transaction.setdefault", "Transaction.update")),
+        "what the blocking face writes as with a dict",
+    ),
+    **dict.fromkeys(
         (f"objsync.{name}" for name in (
             "ValueReader.peek", "ValueReader.readinto", "ValueReader.readinto1", "ValueWriter.abort",
             "ValueWriter.close", "ValueWriter.flush", "ValueWriter.readinto", "ValueWriter.readinto1")),
