@@ -47,7 +47,7 @@ ABSENT: dict[str, dict[str, str]] = {
 for _name in ("DiskObject", "CompressedDiskObject", "NetworkObject"):
     ABSENT[_name] = ABSENT["Object"]
 SHARED = {
-    "Ack", "Conflict", "Error", "Event", "LiveDict", "LiveList", "LiveSet", "Missing", "Op", "Outcome", "Status",
+    "Ack", "Compression", "Conflict", "Error", "Event", "LiveDict", "LiveList", "LiveSet", "Missing", "Op", "Outcome", "Status",
     "Unregistered", "ValueReader", "ValueWriter", "Version", "__version__", "errors", "import_pickle", "register", "value",
 }  # fmt: skip
 """Names of `objsync` that stand for both faces, or wait for nothing; live values are of the blocking one."""
