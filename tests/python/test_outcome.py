@@ -15,9 +15,17 @@ from objsync import NetworkObject, Op, aio, errors
 from programs import Told
 
 
+def stop(pid: int) -> None:
+    """Stops a process, and returns once none of its threads runs any more."""
+    os.kill(pid, signal.SIGSTOP)
+    states = [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
+    while any(state.read_text().rpartition(")")[2].split()[0] != "T" for state in states):
+        pass
+
+
 def lose(other: Told, d: NetworkObject, key: str, by: int) -> Op:
     """Increments while the owner stands still: its answer does not come in time."""
-    os.kill(other.pid, signal.SIGSTOP)
+    stop(other.pid)
     try:
         with pytest.raises(errors.OutcomeUnknownError) as raised:
             d.incr(key, by)
@@ -53,7 +61,7 @@ def test_write_that_was_not_done_is_told_as_such(folder: Path) -> None:
     with Told(f"localhost:{port}") as other:
         with NetworkObject("localhost", port, timeout=0.5) as d:
             d["n"] = 1
-            os.kill(other.pid, signal.SIGSTOP)
+            stop(other.pid)
             with pytest.raises(errors.OutcomeUnknownError) as raised:
                 d.incr("n")
             other.kill()
