@@ -15,11 +15,10 @@ use objsync_proto::ids::{Origin, PeerKey, Sequence, SessionId};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_store::{IndexKind, Store, StoreError, StoreOptions, Submission, SubmissionOrigin};
 
-const PEER: PeerKey = PeerKey([7; 32]);
 /// A segment's header.
 const HEADER_BYTES: usize = 128;
 
-fn increment(session: SessionId) -> Submission {
+fn increment((session, peer): (SessionId, PeerKey)) -> Submission {
     Submission {
         namespace: NS,
         operation: Operation::Increment {
@@ -32,7 +31,7 @@ fn increment(session: SessionId) -> Submission {
                 sequence: Sequence(1),
             },
             floor: Sequence(1),
-            peer: PEER,
+            peer,
         }),
         durability: None,
     }
@@ -51,13 +50,14 @@ fn open_in(directory: &Path) -> Result<Store, StoreError> {
 }
 
 /// A store that was closed, with a session; no snapshot covers its log.
-fn closed(directory: &Path, seed: u64) -> (Model, SessionId) {
+fn closed(directory: &Path, seed: u8) -> (Model, (SessionId, PeerKey)) {
     let store = open(directory, one_segment());
-    let session = store.open_session(PEER).unwrap();
+    let peer = PeerKey([seed; 32]);
+    let session = (store.open_session(peer).unwrap(), peer);
     let first = store.execute(increment(session)).unwrap();
     assert_eq!(first.outcome, Ok(Outcome::Number(1)));
     let mut model = content(&store);
-    let mut random = Random::new(seed);
+    let mut random = Random::new(u64::from(seed));
     while store.status().log_bytes < 20 << 10 {
         write(&store, &mut model, &mut random, 1 << 10);
     }
@@ -67,9 +67,9 @@ fn closed(directory: &Path, seed: u64) -> (Model, SessionId) {
 }
 
 /// That nothing is missing: neither keys nor answers that were given.
-fn assert_whole(directory: &Path, (model, session): &(Model, SessionId)) {
+fn assert_whole(directory: &Path, (model, session): &(Model, (SessionId, PeerKey))) {
     let store = open_in(directory).unwrap();
-    assert!(store.session_known(*session, PEER));
+    assert!(store.session_known(session.0, session.1));
     let again = store.execute(increment(*session)).unwrap();
     assert_eq!(again.outcome, Ok(Outcome::Number(1)), "the first answer");
     assert_is(&store, model);
@@ -92,7 +92,7 @@ fn store_that_was_closed_is_opened_without_its_log() {
         fs::write(&path, bytes).unwrap();
     }
     let store = open_in(directory.path()).unwrap();
-    assert!(store.session_known(session, PEER));
+    assert!(store.session_known(session.0, session.1));
     store.kill();
     drop(store);
     fs::remove_file(directory.path().join("log.state")).unwrap();
@@ -135,7 +135,7 @@ fn state_of_an_earlier_end_is_read_on_from() {
     let (mut model, session) = closed(directory.path(), 4);
     let earlier = fs::read(directory.path().join("log.state")).unwrap();
     let store = open_in(directory.path()).unwrap();
-    let second = store.open_session(PEER).unwrap();
+    let second = store.open_session(session.1).unwrap();
     write(&store, &mut model, &mut Random::new(5), 4 << 10);
     store.kill();
     drop(store);
@@ -144,7 +144,10 @@ fn state_of_an_earlier_end_is_read_on_from() {
         earlier
     );
     let store = open_in(directory.path()).unwrap();
-    assert!(store.session_known(second, PEER), "what came behind it");
+    assert!(
+        store.session_known(second, session.1),
+        "what came behind it"
+    );
     drop(store);
     assert_whole(directory.path(), &(model, session));
 }

@@ -26,7 +26,7 @@ const VERSION: u8 = 0;
 /// Sessions keep 16 MiB of results at most.
 const BYTES_MAX: u64 = 32 << 20;
 
-/// What a [`write`] left.
+/// What [`write()`] left.
 pub(crate) struct LogState {
     /// It is as of the end of this segment.
     pub(crate) segment: SegmentId,
