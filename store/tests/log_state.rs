@@ -8,6 +8,7 @@ mod harness;
 use std::fs;
 use std::path::Path;
 
+use harness::disk::SimDisk;
 use harness::random::Random;
 use harness::work::{Model, assert_is, copy_settled, files, options, write};
 use harness::*;
@@ -167,4 +168,24 @@ fn state_of_an_earlier_end_is_read_on_from() {
     );
     drop(store);
     assert_whole(directory.path(), &(model, session));
+}
+
+#[test]
+fn store_on_a_full_disk_is_closed_in_order() {
+    for room in (0..200).step_by(8) {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SimDisk::new();
+        let options = StoreOptions {
+            disk: std::sync::Arc::new(disk.clone()),
+            ..one_segment()
+        };
+        let store = open(directory.path(), options.clone());
+        let mut model = Model::new();
+        let mut random = Random::new(6);
+        while store.status().log_bytes < 20 << 10 {
+            write(&store, &mut model, &mut random, 1 << 10);
+        }
+        disk.limit(Some(disk.bytes() + room));
+        store.close().unwrap();
+    }
 }
