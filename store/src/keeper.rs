@@ -69,8 +69,9 @@ impl Core {
         for info in self.with_footers() {
             self.history.footer(info)?;
         }
-        let state = (&*self.system(), &*self.epochs());
-        log_state::write((&*self.disk, &self.directory), last, state)
+        // Not under these locks: what is written waits for the disk.
+        let section = recovery::encode_section(&self.system(), &self.epochs());
+        log_state::write((&*self.disk, &self.directory), last, &section)
     }
 
     /// Makes the snapshot that is due; tells whether there was one.

@@ -80,6 +80,8 @@ pub(crate) struct Opened {
     pub(crate) file: Arc<dyn DiskFile>,
     /// Up to here it was synced.
     pub(crate) synced: u64,
+    /// Up to here the file has room.
+    pub(crate) allocated: u64,
 }
 
 impl OpenSegment {
@@ -320,7 +322,7 @@ impl State {
             info: opened.info,
             path: opened.path,
             file: opened.file,
-            allocated: opened.info.bytes,
+            allocated: opened.allocated,
             synced: opened.synced,
             unsynced_since_ms: None,
             grow_wanted: false,

@@ -18,6 +18,10 @@ use crate::frame::{
 };
 use crate::poison::Poison;
 
+/// What a new segment has room for from the start: an end mark, so that a store on a disk that is full
+/// by then is closed in order.
+const END_ROOM: [u8; FRAME_HEADER_BYTES] = [0; FRAME_HEADER_BYTES];
+
 /// Appends to the log. Whoever holds it is the writer.
 pub struct LogWriter {
     pub(crate) disk: Arc<dyn Disk>,
@@ -168,7 +172,7 @@ impl LogWriter {
         };
         let path = segment_path(&self.directory, header.id);
         filled.map_err(|error| StoreError::io("draw a salt for", &path, error))?;
-        self.file = match header.create(&*self.disk, &self.directory, &[]) {
+        self.file = match header.create(&*self.disk, &self.directory, &END_ROOM) {
             Ok(file) => file,
             Err(NotCreated::Absent(error)) => return Err(error),
             Err(NotCreated::Unknown(error)) => return Err(self.poison.set(&error)),
@@ -189,6 +193,7 @@ impl LogWriter {
             path,
             file: self.file.clone(),
             synced: SEGMENT_HEADER_BYTES,
+            allocated: SEGMENT_HEADER_BYTES + END_ROOM.len() as u64,
         });
         Ok(())
     }

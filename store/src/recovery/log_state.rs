@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use objsync_proto::ids::{Revision, StoreId};
 
-use super::encode_section;
+use super::take_section;
 use crate::core::System;
 use crate::disk::{Disk, OpenMode, read_file, replace_file};
 use crate::epoch::Epochs;
@@ -43,7 +43,7 @@ pub(crate) fn path_of(directory: &Path) -> PathBuf {
 pub(crate) fn write(
     (disk, directory): (&dyn Disk, &Path),
     info: SegmentInfo,
-    (system, epochs): (&System, &Epochs),
+    section: &[u8],
 ) -> Result<(), StoreError> {
     let (header, _) = SegmentHeader::open(disk, directory, info.id, OpenMode::Read)?;
     let mut bytes = MAGIC.to_vec();
@@ -53,9 +53,8 @@ pub(crate) fn write(
     for number in [info.id.0, info.bytes, info.last.0] {
         put_varint(&mut bytes, number);
     }
-    let section = encode_section(system, epochs);
     put_varint(&mut bytes, section.len() as u64);
-    bytes.extend_from_slice(&section);
+    bytes.extend_from_slice(section);
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
     let path = path_of(directory);
     replace_file(disk, &path, &bytes).map_err(|error| StoreError::io("write", &path, error))
@@ -77,6 +76,9 @@ pub(crate) fn read(
         bytes: info.bytes,
         last: info.last,
     };
+    // A later build may have written what this one cannot read: it is no reason not to open.
+    let (mut system, mut epochs) = (System::default(), Epochs::new(store));
+    take_section(state.section.clone(), &mut system, &mut epochs).ok()?;
     (head == is_of).then_some(state)
 }
 

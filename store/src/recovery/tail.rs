@@ -43,6 +43,7 @@ impl Tail {
             path: segment_path(directory, self.info.id),
             file: self.file.clone(),
             synced: self.info.bytes,
+            allocated: self.info.bytes,
         }
     }
 
