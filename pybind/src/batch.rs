@@ -1,10 +1,11 @@
 //! `with d.batch() as b:` one transaction, all of it or nothing.
 
-use objsync::{Ack, Change, Dict};
+use objsync::{Ack, Bytes, Change, Dict};
 use pyo3::prelude::*;
 use pyo3::types::{PyGenericAlias, PyType};
 
 use crate::codec::encode_key;
+use crate::live::Ends;
 use crate::waiting::wait;
 use crate::{options, records};
 
@@ -23,14 +24,16 @@ pub(crate) struct Batch {
     dict: Dict,
     changes: Vec<Change>,
     ack: Option<Ack>,
+    ends: Ends,
 }
 
 impl Batch {
-    pub(crate) fn new(dict: &Dict) -> Self {
+    pub(crate) fn new(dict: &Dict, ends: Ends) -> Self {
         Self {
             dict: dict.clone(),
             changes: Vec::new(),
             ack: None,
+            ends,
         }
     }
 }
@@ -78,10 +81,12 @@ impl Batch {
     /// Makes the changes collected so far, in one transaction.
     fn commit(&mut self, py: Python<'_>) -> PyResult<()> {
         let changes = std::mem::take(&mut self.changes);
-        if !changes.is_empty() {
-            self.ack = Some(wait(py, self.dict.batch(changes))?);
+        if changes.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let keys: Vec<Bytes> = changes.iter().map(|change| change.key.clone()).collect();
+        self.ack = Some(wait(py, self.dict.batch(changes))?);
+        self.ends.replaced(py, keys.iter().map(|key| &key[..]))
     }
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {

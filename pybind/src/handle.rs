@@ -216,10 +216,10 @@ impl Handle {
         stop: Option<&Bound<'_, PyAny>>,
         prefix: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
-        wait(
-            py,
-            self.dict(py)?.delete_range(range_of(start, stop, prefix)?),
-        )
+        let range = range_of(start, stop, prefix)?;
+        let count = wait(py, self.dict(py)?.delete_range(range.clone()))?;
+        self.places.ends(py).removed(py, &range)?;
+        Ok(count)
     }
 
     /// Puts `value` under `key`, as ``d[key] = value`` does; returns where the write stands.
@@ -314,7 +314,12 @@ impl Handle {
     ) -> PyResult<bool> {
         let py = key.py();
         let (expected, new) = (expected.get_item(0).ok(), new.get_item(0).ok());
-        writes::compare_and_set(py, self.dict(py)?, key, expected.as_ref(), new.as_ref())
+        let (expected, new) = (expected.as_ref(), new.as_ref());
+        let is_done = writes::compare_and_set(py, self.dict(py)?, key, expected, new)?;
+        if is_done {
+            self.replaced(key)?;
+        }
+        Ok(is_done)
     }
 
     /// The value of `key`; if there is none, `default`, which is put there.
@@ -348,8 +353,10 @@ impl Handle {
 
     /// Removes the last entry in key order and returns it; `KeyError` when there is none.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        writes::pop_last(py, self.dict(py)?)?
-            .ok_or_else(|| PyKeyError::new_err("popitem(): the dictionary is empty"))
+        let (key, entry) = writes::pop_last(py, self.dict(py)?)?
+            .ok_or_else(|| PyKeyError::new_err("popitem(): the dictionary is empty"))?;
+        self.replaced(&key)?;
+        Ok(entry)
     }
 
     fn _update<'py>(
@@ -357,7 +364,7 @@ impl Handle {
         py: Python<'py>,
         pairs: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let ack = writes::update(py, self.dict(py)?, pairs)?;
+        let ack = writes::update(py, self.dict(py)?, &self.places, pairs)?;
         ack.map(|ack| records::ack(py, ack)).transpose()
     }
 
@@ -373,7 +380,7 @@ impl Handle {
     /// ...     d.copy()
     /// {'b': 2}
     fn batch(&self, py: Python<'_>) -> PyResult<Batch> {
-        Ok(Batch::new(self.dict(py)?))
+        Ok(Batch::new(self.dict(py)?, self.places.ends(py)))
     }
 
     /// ``with d.pipeline() as p: p[k] = v``: many acknowledged writes in flight.
@@ -389,7 +396,7 @@ impl Handle {
     /// ...     len(d)
     /// 1000
     fn pipeline(&self, py: Python<'_>) -> PyResult<Pipeline> {
-        Ok(Pipeline::new(self.dict(py)?))
+        Ok(Pipeline::new(self.dict(py)?, self.places.ends(py)))
     }
 
     #[pyo3(signature = (key, prefix=None, since=None))]

@@ -30,7 +30,7 @@ mod places;
 
 pub(crate) use edits::patched;
 use edits::{edit_of, steps_of};
-pub(crate) use places::{Places, attach};
+pub(crate) use places::{Ends, Places, attach};
 
 type Object<'py> = Bound<'py, PyAny>;
 

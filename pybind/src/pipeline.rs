@@ -8,6 +8,7 @@ use pyo3::types::{PyGenericAlias, PyType};
 
 use crate::codec::encode_key;
 use crate::large::encode;
+use crate::live::Ends;
 use crate::waiting::blocking;
 use crate::{errors, records};
 
@@ -32,15 +33,17 @@ pub(crate) struct Pipeline {
     ready: Vec<(Bytes, Option<Bytes>)>,
     ready_bytes: usize,
     ack: Option<Ack>,
+    ends: Ends,
 }
 
 impl Pipeline {
-    pub(crate) fn new(dict: &Dict) -> Self {
+    pub(crate) fn new(dict: &Dict, ends: Ends) -> Self {
         Self {
             pipeline: Mutex::new(Some(dict.pipeline())),
             ready: Vec::new(),
             ready_bytes: 0,
             ack: None,
+            ends,
         }
     }
 
@@ -71,6 +74,8 @@ impl Pipeline {
         let Some(pipeline) = self.pipeline() else {
             return Ok(());
         };
+        let keys: Vec<Bytes> = ready.iter().map(|(key, _)| key.clone()).collect();
+        // Sent, so in its place among the writes of this handle.
         blocking(py, || {
             for (key, value) in ready {
                 match value {
@@ -79,7 +84,8 @@ impl Pipeline {
                 }
             }
             Ok(())
-        })
+        })?;
+        self.ends.replaced(py, keys.iter().map(|key| &key[..]))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::errors;
 use crate::handle::{Handle, missing, range_of};
 use crate::large::encode;
 use crate::leases::Lock;
+use crate::live::Ends;
 use crate::scan::{AnyScan, ScanIterator, What};
 use crate::waiting::{wait, wait_for_read};
 
@@ -121,6 +122,7 @@ impl TransactionHandle {
 #[pyclass(frozen, module = "objsync._objsync.transactions", name = "Attempts")]
 pub(crate) struct AttemptsHandle {
     attempts: Attempts,
+    ends: Ends,
 }
 
 #[pymethods]
@@ -128,7 +130,8 @@ impl AttemptsHandle {
     #[new]
     fn new(py: Python<'_>, handle: &Handle) -> PyResult<Self> {
         let attempts = Attempts::new(handle.dict(py)?);
-        Ok(Self { attempts })
+        let ends = handle.places.ends(py);
+        Ok(Self { attempts, ends })
     }
 
     /// A transaction at a moment that holds what made the attempt before fail.
@@ -139,7 +142,13 @@ impl AttemptsHandle {
 
     /// Makes its changes; false when what it read has changed, so that it has to be run again.
     fn commit(&self, py: Python<'_>, transaction: &TransactionHandle) -> PyResult<bool> {
-        wait(py, self.attempts.commit(&transaction.transaction))
+        let transaction = &transaction.transaction;
+        let keys = transaction.changed_keys();
+        let is_done = wait(py, self.attempts.commit(transaction))?;
+        if is_done {
+            self.ends.replaced(py, keys.iter().map(|key| &key[..]))?;
+        }
+        Ok(is_done)
     }
 
     /// Ends a transaction that has failed; true when it has to be run again, because its moment is

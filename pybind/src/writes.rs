@@ -9,6 +9,7 @@ use pyo3::types::PyTuple;
 use crate::codec::{decode, decode_key, encode_key};
 use crate::errors;
 use crate::large::{self, encode};
+use crate::live::Places;
 use crate::waiting::{blocking, wait, wait_for_read};
 
 type Object<'py> = Bound<'py, PyAny>;
@@ -36,8 +37,11 @@ pub(crate) fn pop<'py>(
     }
 }
 
-/// Removes the last entry in key order and returns it.
-pub(crate) fn pop_last<'py>(py: Python<'py>, dict: &Dict) -> PyResult<Option<Object<'py>>> {
+/// Removes the last entry in key order and returns its key, and both.
+pub(crate) fn pop_last<'py>(
+    py: Python<'py>,
+    dict: &Dict,
+) -> PyResult<Option<(Object<'py>, Object<'py>)>> {
     loop {
         let last = blocking(py, || {
             dict.keys(KeyRange::default(), true)?.next().transpose()
@@ -50,12 +54,10 @@ pub(crate) fn pop_last<'py>(py: Python<'py>, dict: &Dict) -> PyResult<Option<Obj
             wait(py, dict.sync())?;
             continue;
         };
-        let entry = [
-            decode_key(py, &key)?,
-            large::object(py, dict, payload.clone())?,
-        ];
+        let name = decode_key(py, &key)?;
+        let entry = PyTuple::new(py, [&name, &large::object(py, dict, payload.clone())?])?;
         if wait(py, dict.compare_and_set(&key, Some(payload), None))? {
-            return Ok(Some(PyTuple::new(py, entry)?.into_any()));
+            return Ok(Some((name, entry.into_any())));
         }
         wait(py, dict.sync())?;
     }
@@ -123,24 +125,39 @@ pub(crate) fn compare_and_set<'py>(
 pub(crate) fn update<'py>(
     py: Python<'py>,
     dict: &Dict,
+    places: &Places,
     pairs: &Object<'py>,
 ) -> PyResult<Option<Ack>> {
+    let ends = places.ends(py);
+    let send = |pairs: Vec<(Bytes, Bytes)>| {
+        let keys: Vec<Bytes> = if ends.is_needed(py) {
+            pairs.iter().map(|(key, _)| key.clone()).collect()
+        } else {
+            Vec::new()
+        };
+        let ack = blocking(py, || dict.update(pairs))?;
+        ends.replaced(py, keys.iter().map(|key| &key[..]))?;
+        PyResult::Ok(ack)
+    };
     let mut ack = None;
     let mut ready: Vec<(Bytes, Bytes)> = Vec::new();
     let mut ready_bytes = 0;
     for pair in pairs.try_iter()? {
         let (key, value) = pair_of(&pair?)?;
+        if places.is_own(&key, &value)? {
+            continue;
+        }
         let (key, value) = (Bytes::from(encode_key(&key)?), Bytes::from(encode(&value)?));
         let bytes = key.len() + value.len() + PAIR_BYTES;
         if ready_bytes + bytes > TRANSACTION_BYTES_MAX {
             let full = std::mem::take(&mut ready);
-            ack = blocking(py, || dict.update(full))?.or(ack);
+            ack = send(full)?.or(ack);
             ready_bytes = 0;
         }
         ready_bytes += bytes;
         ready.push((key, value));
     }
-    Ok(blocking(py, || dict.update(ready))?.or(ack))
+    Ok(send(ready)?.or(ack))
 }
 
 /// A key and a value: a tuple, or anything of two elements, as for a dict.

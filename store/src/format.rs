@@ -3,7 +3,7 @@
 //! It is the first file of a store. Three sets of feature bits: who does not know a *compatible* one
 //! may write all the same; who does not know a *read-compatible* one may only read; who does not
 //! know an *incompatible* one may do neither. A bit is set before the first byte that needs it is
-//! written ([`name_patches`]), so a store without such bytes stays open to earlier programs.
+//! written ([`name_feature`]), so a store without such bytes stays open to earlier programs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,20 @@ const FORMAT: u32 = 0;
 const FORMAT_BYTES_MAX: u64 = 4096;
 const FIRST_LINE: &str = "objsync store";
 
-/// The log may hold changes of values by the part that changed.
-const PATCHES: u64 = 1;
+/// What is only in some stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Feature {
+    /// The log may hold changes of values by the part that changed.
+    Patches = 1,
+    /// Values may lie in packs.
+    Packs = 2,
+}
 
 /// Feature bits that this program knows, of each set.
 const KNOWN: Features = Features {
     compatible: 0,
     read_compatible: 0,
-    incompatible: PATCHES,
+    incompatible: Feature::Patches as u64 | Feature::Packs as u64,
 };
 
 /// Those of a store that begins.
@@ -74,17 +80,27 @@ pub fn write_format(disk: &dyn Disk, directory: &Path) -> Result<(), StoreError>
     write(disk, directory, NONE)
 }
 
-/// Makes the file say that the log may hold changes by the part that changed; it is durable when
-/// this returns. Costs a look at the file when it says so already.
-pub(crate) fn name_patches(disk: &dyn Disk, directory: &Path) -> Result<(), StoreError> {
+/// Makes the file say that the store may have a feature; it is durable when this returns. Costs a look
+/// at the file when it says so already.
+///
+/// A store that is being put together has no `FORMAT`: who puts it together names the feature at the end.
+pub(crate) fn name_feature(
+    disk: &dyn Disk,
+    directory: &Path,
+    feature: Feature,
+) -> Result<(), StoreError> {
     let path = format_path(directory);
-    let content = read_file(disk, &path, FORMAT_BYTES_MAX)
-        .map_err(|error| StoreError::io("read", &path, error))?;
+    let content = match read_file(disk, &path, FORMAT_BYTES_MAX) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io("read", &path, error)),
+    };
     let mut features = parse(&path, &content, true)?;
-    if features.incompatible & PATCHES != 0 {
+    let bit = feature as u64;
+    if features.incompatible & bit != 0 {
         return Ok(());
     }
-    features.incompatible |= PATCHES;
+    features.incompatible |= bit;
     write(disk, directory, features)
 }
 
@@ -218,19 +234,27 @@ mod tests {
     }
 
     #[test]
-    fn patches_are_named_once_and_nothing_else_changes() {
+    fn features_are_named_once_and_nothing_else_changes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
+        name_feature(&RealDisk, path, Feature::Packs).unwrap();
+        assert!(!format_path(path).exists(), "it is not begun for this");
         let odd = Features {
             compatible: 4,
             ..NONE
         };
         write(&RealDisk, path, odd).unwrap();
-        for _ in 0..2 {
-            name_patches(&RealDisk, path).unwrap();
+        let named = [
+            (Feature::Patches, 1),
+            (Feature::Patches, 1),
+            (Feature::Packs, 3),
+        ];
+        for (feature, incompatible) in named {
+            name_feature(&RealDisk, path, feature).unwrap();
             let text = std::fs::read(format_path(path)).unwrap();
             let features = parse(path, &text, true).unwrap();
-            assert_eq!((features.compatible, features.incompatible), (4, PATCHES));
+            let bits = (features.compatible, features.incompatible);
+            assert_eq!(bits, (4, incompatible));
         }
     }
 
@@ -259,7 +283,8 @@ mod tests {
         assert!(check(&with(0, 1, 0), false).is_ok());
         assert!(check(&with(0, 1, 0), true).is_err());
         assert!(check(&with(0, 0, 1), true).is_ok(), "patches");
-        assert!(check(&with(0, 0, 2), false).is_err());
+        assert!(check(&with(0, 0, 2), true).is_ok(), "packs");
+        assert!(check(&with(0, 0, 4), false).is_err());
     }
 
     #[test]

@@ -291,6 +291,51 @@ def test_object_of_a_replaced_value_is_what_it_was_and_refuses_changes(d: Object
     assert b2 == [1] and b2 is not b, "the last value of an old object can be put back"
 
 
+def _in_a_batch(d: Object) -> None:
+    with d.batch() as batch:
+        batch["a"] = {"x": 2}
+
+
+def _in_a_pipeline(d: Object) -> None:
+    with d.pipeline() as pipeline:
+        pipeline["a"] = {"x": 2}
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda d: d.update({"a": {"x": 2}, "b": {}}),
+        lambda d: d.set("a", {"x": 2}),
+        lambda d: d.compare_and_set("a", {"x": 1}, {"x": 2}),
+        lambda d: d.transact(lambda t: t.__setitem__("a", {"x": 2})),
+        _in_a_batch,
+        _in_a_pipeline,
+        lambda d: (d.clear(), d.set("a", {"x": 2})),
+        lambda d: (d.prefix("a").clear(), d.set("a", {"x": 2})),
+        lambda d: (d.popitem(), d.set("a", {"x": 2})),
+        lambda d: (d.pop("a"), d.set("a", {"x": 2})),
+    ],
+    ids="update set compare_and_set transact batch pipeline clear clear_of_a_prefix popitem pop".split(),
+)
+def test_every_way_to_replace_a_value_ends_its_objects(d: Object, replace: Callable[[Object], Any]) -> None:
+    d["a"] = {"x": 1}
+    a = d["a"]
+    replace(d)
+    with pytest.raises(errors.DetachedError):
+        a["y"] = 3
+    assert d["a"] == {"x": 2} and d["a"] is not a
+
+
+def test_object_given_to_update_at_its_own_place_stays_and_loses_nothing(d: Object) -> None:
+    d["l"] = [1]
+    own = d["l"]
+    assert not d.compare_and_set("l", [7], [2])
+    d.update({"l": own, "m": own})
+    d |= {"l": own}
+    own.append(2)
+    assert d["l"] is own and d.copy() == {"l": [1, 2], "m": [1]}
+
+
 def test_object_inside_ends_with_its_place(d: Object) -> None:
     d["a"] = {"x": {"y": 1}, "l": [{"i": 0}, {"i": 1}, {"i": 2}]}
     a = d["a"]

@@ -57,7 +57,12 @@ def test_secret_of_a_link_is_not_shown() -> None:
     link = f"objsync://127.0.0.1:{free_port()}/default?server={'a' * 8}&key=sesame"
     bare = NetworkObject.__new__(NetworkObject)
     bare._recipe = (link, {})
-    for text in (repr(bare), bare._repr_html_()):
+    with DiskObject("data.obj", {"a": 1}) as d, DiskObject("list.obj", [1]) as root:
+        past = d.at(d.status.revision)
+        d._recipe = root._recipe = (link, {})
+        shown = [repr(past), repr(root)]
+    assert all("127.0.0.1" in text for text in shown)
+    for text in (repr(bare), bare._repr_html_(), *shown):
         assert "sesame" not in text
 
 

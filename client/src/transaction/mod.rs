@@ -128,6 +128,12 @@ impl Transaction {
         self.change(key, None)
     }
 
+    /// The keys that it puts or removes so far.
+    #[must_use]
+    pub fn changed_keys(&self) -> Vec<Bytes> {
+        self.made().changes.keys().cloned().collect()
+    }
+
     /// The entries of a range in key order (or from the last to the first). Checked is the part
     /// that was read: no key in it may come, go or change.
     pub fn scan(&self, range: KeyRange, reverse: bool) -> TransactionScan {

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from objsync._native import PastHandle
+from objsync._show import place_shown
 from objsync._types import K, V
 from objsync._views import Items, Keys, RangeReader, Values
 
@@ -125,7 +126,7 @@ class Past(Mapping[K, V]):
         return dict(self.items())
 
     def __repr__(self) -> str:
-        what = f"Past of {self._mapping._recipe[0]!r} at revision {self.revision}"
+        what = f"Past of {place_shown(self._mapping._recipe[0])!r} at revision {self.revision}"
         try:
             items = list(islice(self.items(), SHOWN_ITEMS + 1))
         except Exception as error:  # a repr that raises hides the error it was asked for

@@ -16,6 +16,7 @@ from objsync import _settings
 from objsync._native import native, native_live
 from objsync._nested import KINDS, LiveList, LiveSet, attach
 from objsync._nested_root import same
+from objsync._show import place_shown
 from objsync.errors import ConflictError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def give_face(handle: Object, wanted: list[tuple[Any, Any]] | None) -> None:
     if value is None and wanted is not None and len(wanted) == 1 and wanted[0][0] == ROOT:
         if len(handle):
             raise InvalidError(
-                f"{handle._recipe[0]!r} holds {len(handle)} keys: it is a mapping, and default_value is a "
+                f"{place_shown(handle._recipe[0])!r} holds {len(handle)} keys: it is a mapping, and default_value is a "
                 f"{type(wanted[0][1]).__name__}"
             )
         _compare_and_set(handle, ROOT, (), (wanted[0][1],))
@@ -105,7 +106,8 @@ class Face:
         return (reopen, (self._plain_class, *rest), *state)
 
     def __repr__(self) -> str:
-        name, place = self._plain_class.__name__, self._recipe[0]  # type: ignore[attr-defined]
+        name = self._plain_class.__name__
+        place = place_shown(self._recipe[0])  # type: ignore[attr-defined]
         try:
             return f"{name}({place!r}, {self._whole()!r})"
         except Exception as error:  # a repr that raises hides the error it was asked for

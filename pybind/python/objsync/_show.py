@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from objsync._native import Handle
     from objsync._records import Status
 
-__all__ = ["line", "table"]
+__all__ = ["line", "place_shown", "table"]
 
 SHOWN_KEYS: Final = 10
 """Keys that the table of a notebook lists."""
@@ -22,11 +22,16 @@ SHOWN_CHARS: Final = 80
 """Characters of one key, or of a reason, that are shown."""
 
 
+def place_shown(place: str) -> str:
+    """A path or an address as it is, a link without its secret."""
+    return place if "://" not in place else place.partition("?")[0]
+
+
 def line(shown: Any, handle: Handle, place: str) -> str:
     """What an object is, where, in which role, at which revision, with how many keys."""
     name = type(shown).__name__
     try:
-        place = place if "://" not in place else place.partition("?")[0]
+        place = place_shown(place)
         status = handle.status
         parts = [_at(status, place), status.role]
         if status.role != "closed":
@@ -59,7 +64,7 @@ def table(shown: Any, handle: Handle, place: str) -> str:
 
 def _rows(handle: Handle, place: str) -> list[tuple[str, str]]:
     status = handle.status
-    place = place if "://" not in place else place.partition("?")[0]
+    place = place_shown(place)
     rows = [
         ("role", status.role),
         ("address", status.address or place),

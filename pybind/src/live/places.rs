@@ -1,9 +1,10 @@
 //! The places of a handle, and the live objects that are made for them.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use objsync::{Bytes, Dict, Revision, Stamp};
+use objsync::{Bytes, Dict, KeyRange, Revision, Stamp};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PyTuple, PyWeakrefReference};
@@ -81,18 +82,68 @@ impl Places {
 
     /// The value of a key was replaced, or removed: objects of the old one end.
     pub(crate) fn replaced(&self, key: &Object<'_>) -> PyResult<()> {
-        let py = key.py();
-        if self.table.bind(py).is_empty() {
+        if self.table.bind(key.py()).is_empty() {
             return Ok(());
         }
-        let Some(place) = self.find(key)? else {
-            return Ok(());
-        };
-        if let Some(root) = place.get().root(py)? {
-            root.call_method0(intern!(py, "replaced"))?;
-        }
-        Ok(())
+        self.find(key)?.map_or(Ok(()), |place| end(&place))
     }
+
+    /// For writes of many keys, which outlive this borrow.
+    pub(crate) fn ends(&self, py: Python<'_>) -> Ends {
+        Ends {
+            table: self.table.clone_ref(py),
+        }
+    }
+}
+
+/// Ends the live objects of what a write of many keys has replaced.
+pub(crate) struct Ends {
+    table: Py<PyDict>,
+}
+
+impl Ends {
+    /// Whether there may be objects that a write ends: only then its keys need to be remembered.
+    pub(crate) fn is_needed(&self, py: Python<'_>) -> bool {
+        !self.table.bind(py).is_empty()
+    }
+
+    /// The values of these keys were replaced, or removed. Costs as much as places are held, and keys.
+    pub(crate) fn replaced<'a>(
+        &self,
+        py: Python<'_>,
+        keys: impl IntoIterator<Item = &'a [u8]>,
+    ) -> PyResult<()> {
+        if !self.is_needed(py) {
+            return Ok(());
+        }
+        let places = self.places(py)?;
+        let mut held: HashMap<&[u8], &Bound<'_, Place>> = places
+            .iter()
+            .map(|place| (&place.get().encoded[..], place))
+            .collect();
+        keys.into_iter()
+            .filter_map(|key| held.remove(key))
+            .try_for_each(end)
+    }
+
+    /// All keys of a range were removed.
+    pub(crate) fn removed(&self, py: Python<'_>, range: &KeyRange) -> PyResult<()> {
+        let is_in = |place: &&Bound<'_, Place>| range.contains(&place.get().encoded);
+        self.places(py)?.iter().filter(is_in).try_for_each(end)
+    }
+
+    fn places<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, Place>>> {
+        let places = self.table.bind(py).values();
+        places.iter().map(|place| Ok(place.cast_into()?)).collect()
+    }
+}
+
+fn end(place: &Bound<'_, Place>) -> PyResult<()> {
+    let py = place.py();
+    if let Some(root) = place.get().root(py)? {
+        root.call_method0(intern!(py, "replaced"))?;
+    }
+    Ok(())
 }
 
 /// The live object of a value; `read`: the stamp that was taken before, and the revision.

@@ -36,7 +36,7 @@ pub(crate) use queue::{Lead, Queue};
 
 use crate::core::Core;
 use crate::error::StoreError;
-use crate::format;
+use crate::format::{self, Feature};
 use crate::frame::BatchBuilder;
 use crate::log::LogWriter;
 
@@ -97,7 +97,7 @@ impl Core {
     /// on here.
     pub(crate) fn name_patches(&self, writer: &mut Writer) -> Result<(), StoreError> {
         if writer.patches == Patches::Next {
-            format::name_patches(&*self.disk, &self.directory)?;
+            format::name_feature(&*self.disk, &self.directory, Feature::Patches)?;
             writer.patches = Patches::Named;
         }
         Ok(())

@@ -15,6 +15,7 @@ use super::layout::{PACK_HEADER_BYTES, PackId, RECORD_HEADER_BYTES, RecordHeader
 use super::{Packs, pack_directory};
 use crate::disk::{DiskFile, OpenMode};
 use crate::error::StoreError;
+use crate::format::{Feature, name_feature};
 
 /// What is written to.
 pub(super) struct Writing {
@@ -120,8 +121,9 @@ impl Packs {
         Ok(Entry::new(pack.slot, offset, header))
     }
 
-    /// A new pack; its name is on disk.
+    /// A new pack; its name is on disk, and `FORMAT` says that there are packs.
     fn create(&self, number: u64) -> Result<OpenPack, StoreError> {
+        name_feature(&*self.options.disk, &self.options.directory, Feature::Packs)?;
         let directory = pack_directory(&self.options.directory);
         let failed = |error| StoreError::io("create", &directory, error);
         let disk = &*self.options.disk;

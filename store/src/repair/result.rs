@@ -19,10 +19,11 @@ use crate::core::System;
 use crate::disk::{Disk, replace_file};
 use crate::epoch::{EpochStart, Epochs};
 use crate::error::StoreError;
-use crate::format::write_format;
+use crate::format::{Feature, name_feature, write_format};
 use crate::frame::{BatchBuilder, FrameHeader, FrameKind};
 use crate::log::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, log_directory};
 use crate::manifest::{Manifest, manifest_path};
+use crate::packs::pack_paths;
 use crate::recovery;
 use crate::snapshot::{SYSTEM_PIECE_BYTES, snapshot_directory, snapshot_path};
 use crate::table::{Section, TableEntry, TableHead, TableKind, TableWriter};
@@ -80,7 +81,11 @@ pub(super) fn write(
     copy_beside(disk, &origin.directory, target, beside)?;
     replace_file(disk, &manifest_path(target), &manifest.encode())
         .map_err(|error| StoreError::io("write", &manifest_path(target), error))?;
-    write_format(disk, target)
+    write_format(disk, target)?;
+    if pack_paths(disk, target)?.is_empty() {
+        return Ok(());
+    }
+    name_feature(disk, target, Feature::Packs)
 }
 
 /// Lets go of sessions and grants that what is lost may have ended.
