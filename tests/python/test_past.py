@@ -184,12 +184,17 @@ def test_watch_from_before_the_log_hears_which_changes_are_gone_and_goes_on(
     trimmed: Path, is_owner: bool
 ) -> None:
     with DiskObject(trimmed) if is_owner else peer_of(Server(trimmed)) as d, d.watch(since=3) as w:
-        with pytest.raises(errors.HistoryGapError) as told:
-            next(w)
-        error = told.value
-        assert (error.after, error.same_history) == (3, True)
-        assert 3 < error.oldest < next(w).revision
-        assert isinstance(error, LookupError) and isinstance(error, errors.ConflictError)
+        gaps: list[errors.HistoryGapError] = []
+        while len(gaps) < 10:
+            try:
+                event = next(w)
+                break
+            except errors.HistoryGapError as error:  # once more where the owner goes on to remove log
+                gaps.append(error)
+        assert (gaps[0].after, gaps[0].same_history) == (3, True)
+        ends = [3, *(error.oldest for error in gaps), event.revision]
+        assert ends == sorted(set(ends)) and [error.after for error in gaps[1:]] == ends[1:-2]
+        assert isinstance(gaps[0], LookupError) and isinstance(gaps[0], errors.ConflictError)
 
 
 def test_awaitable_forms_do_what_the_blocking_ones_do(folder: Path) -> None:

@@ -330,7 +330,9 @@ def test_view_or_iteration_keeps_its_handle(folder: Path) -> None:
 
 def ended(code: str, *arguments: object) -> Program:
     path = Path("ending.py")
-    path.write_text(textwrap.dedent(code))
+    # A shell that runs the tests in the background has its children ignore Ctrl-C.
+    head = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    path.write_text(head + textwrap.dedent(code))
     return Program(path.resolve(), *map(str, arguments))
 
 
