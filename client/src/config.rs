@@ -65,6 +65,9 @@ impl Config {
     ) -> Result<Self> {
         refuse_file(path)?;
         let path = std::path::absolute(path).map_err(ObjectError::io("look at", path))?;
+        if options.readonly && !objsync_store::format::format_path(&path).exists() {
+            return Err(ObjectError::NoStore { path });
+        }
         let what = format!("store {}", path.display());
         Self::new(Place::Directory { path, serve_at }, what, options)
     }

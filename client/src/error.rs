@@ -45,6 +45,13 @@ pub enum ObjectError {
         hint: &'static str,
     },
 
+    /// There is no store at a path, and the handle is read-only: it makes none.
+    #[error("there is no store at {}, and a handle for reading only makes none", path.display())]
+    NoStore {
+        /// The path given.
+        path: PathBuf,
+    },
+
     /// Nobody answered within the timeout. A write that failed so was never sent.
     #[error("{what}: no answer within {:.1} s{reason}", waited.as_secs_f64())]
     Unreachable {
@@ -186,6 +193,7 @@ impl ObjectError {
             Self::Store(error) => error.kind(),
             Self::Server(error) => error.kind(),
             Self::NotADirectory { .. } | Self::PastRetention { .. } => ErrorKind::Invalid,
+            Self::NoStore { .. } => ErrorKind::NotFound,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     ErrorKind::Denied

@@ -27,7 +27,8 @@ pub struct Options {
     pub durability: Option<Durability>,
     /// Refuse every write through this handle with `Denied`. Then a store that nobody has open is
     /// opened where nothing can be written too, on a full disk or a read-only file system: as it
-    /// lies there, held in memory, for this handle alone.
+    /// lies there, held in memory, for this handle alone. Where there is no store, none is made
+    /// ([`crate::ObjectError::NoStore`]).
     pub readonly: bool,
     /// zstd level for values written by this handle, 1 to 22; none to store them as they are.
     pub compression: Option<i32>,

@@ -20,6 +20,9 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
         let fields = (error.to_string(), revision.0, oldest.0);
         return build(py, "PastRetentionError", fields);
     }
+    if let ObjectError::NoStore { path } = error {
+        return build(py, "StoreNotFoundError", (error.to_string(), path.as_path()));
+    }
     if let ObjectError::Gap(gap) = error {
         let fields = (
             error.to_string(),
@@ -53,6 +56,16 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
 /// An error about the lock of that name.
 fn named(py: Python<'_>, class: &str, message: String, name: &[u8]) -> PyErr {
     build(py, class, (message, decode_key(py, name).ok()))
+}
+
+/// An error of a value, with a note of the key that it was to be put under.
+pub(crate) fn under_key(key: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    if let Ok(shown) = key.repr() {
+        let note = format!("value: the one for the key {shown}");
+        // The error matters, the note does not.
+        let _ = error.value(key.py()).call_method1("add_note", (note,));
+    }
+    error
 }
 
 /// `InvalidError`: the request itself is wrong.

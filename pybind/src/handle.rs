@@ -119,7 +119,7 @@ impl Handle {
     /// >>> with DiskObject("data.obj", {"a": 1}) as d:
     /// ...     d.get("a"), d.get("b"), d.get("b", 0), d.get("a", max_stale=0.2)
     /// (1, None, 0, 1)
-    #[pyo3(signature = (key, default=None, /, *, max_stale=None))]
+    #[pyo3(signature = (key, default=None, *, max_stale=None))]
     fn get<'py>(
         &self,
         key: &Bound<'py, PyAny>,
@@ -323,7 +323,7 @@ impl Handle {
     }
 
     /// The value of `key`; if there is none, `default`, which is put there.
-    #[pyo3(signature = (key, default=None, /))]
+    #[pyo3(signature = (key, default=None))]
     fn setdefault<'py>(
         &self,
         key: &Bound<'py, PyAny>,

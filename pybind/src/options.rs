@@ -109,9 +109,9 @@ fn content(value: &Bound<'_, PyAny>) -> PyResult<Vec<Change>> {
 
 /// The change that puts a value.
 pub(crate) fn put(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Change> {
-    let key = encode_key(key)?.into();
+    let encoded = encode(value).map_err(|error| errors::under_key(key, error))?;
     Ok(Change {
-        key,
-        value: Some(encode(value)?.into()),
+        key: encode_key(key)?.into(),
+        value: Some(encoded.into()),
     })
 }

@@ -147,7 +147,8 @@ pub(crate) fn update<'py>(
         if places.is_own(&key, &value)? {
             continue;
         }
-        let (key, value) = (Bytes::from(encode_key(&key)?), Bytes::from(encode(&value)?));
+        let value = encode(&value).map_err(|error| errors::under_key(&key, error))?;
+        let (key, value) = (Bytes::from(encode_key(&key)?), Bytes::from(value));
         let bytes = key.len() + value.len() + PAIR_BYTES;
         if ready_bytes + bytes > TRANSACTION_BYTES_MAX {
             let full = std::mem::take(&mut ready);

@@ -209,3 +209,39 @@ def test_each_event_loop_has_its_own_calls(folder: Path) -> None:
     run(opened())
     assert [run(write(number)) for number in range(3)] == [0, 1, 2]
     run(d.close())
+
+
+def test_answers_on_their_way_are_coroutines_too(folder: Path) -> None:
+    async def main() -> None:
+        async with aio.DiskObject("data.obj") as d:
+            async with asyncio.TaskGroup() as group:
+                for number in range(20):
+                    group.create_task(d.set(number, number))
+            read = [asyncio.create_task(d.get(number)) for number in range(20)]
+            assert await asyncio.gather(*read) == list(range(20))
+            assert list((await d.copy()).values()) == list(range(20))
+            lacking = asyncio.create_task(d["none"])
+            with pytest.raises(KeyError, match="none"):
+                await lacking
+            late = asyncio.create_task(d.incr("n"))
+            late.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await late
+            assert await d.sync() and await d.get(0) == 0
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_awaited_says_what_to_write(folder: Path) -> None:
+    async def main() -> None:
+        async with aio.DiskObject("data.obj", {"a": 1}) as d, d.snapshot() as s:
+            for one in (d, d.prefix("a"), s, s.range("a")):
+                mixed: Any = one
+                with pytest.raises(TypeError, match=r"await d.contains\(key\)"):
+                    "a" in mixed  # noqa: B015
+                with pytest.raises(TypeError, match="async for key in d"):
+                    list(mixed)
+                with pytest.raises(TypeError, match=r"await d.len\(\) > 0"):
+                    bool(mixed)
+
+    asyncio.run(main())

@@ -370,3 +370,31 @@ def test_every_use_of_a_closed_object_says_so(make: Maker) -> None:
             call()
             pytest.fail(f"call {place} went through")
     assert "closed" in str(d)
+
+
+def test_defaults_can_be_named_as_in_the_mixins_of_mutable_mapping(make: Maker) -> None:
+    d = make({"a": 1})
+    assert (d.get("a", default=0), d.get("b", default=0)) == (1, 0)
+    assert d.setdefault("c", default=3) == 3 and d.pop("c", default=0) == 3 and d.pop("c", default=0) == 0
+    with pytest.raises(KeyError):
+        d.pop("c")
+    with d.snapshot() as before:
+        assert before.get("b", default=5) == 5
+    assert d.transact(lambda t: (t.get("b", default=6), t.pop("b", default=7))) == (6, 7)
+
+
+def test_refused_value_of_many_is_found_by_the_key_it_was_for(make: Maker) -> None:
+    d = make()
+    with pytest.raises(TypeError) as refused:
+        d.update({"good": 1, "bad": {"x": print}})
+    assert refused.value.__notes__ == ["value: the one for the key 'bad'"]
+    with pytest.raises(TypeError) as refused, d.batch() as batch:
+        batch["worse"] = [print]
+    assert refused.value.__notes__ == ["value: the one for the key 'worse'"] and len(d) == 0
+
+
+@pytest.mark.parametrize(("path", "error"), [("", ValueError), (b"data.obj", TypeError), (5, TypeError)])
+def test_path_that_is_none_is_refused(folder: Path, path: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="path"):
+        DiskObject(path)
+    assert list(folder.iterdir()) == []

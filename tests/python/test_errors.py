@@ -27,6 +27,7 @@ BUILTINS = {
     errors.LeaseExpiredError: TimeoutError,
     errors.LockTimeoutError: TimeoutError,
     errors.NotFoundError: KeyError,
+    errors.StoreNotFoundError: FileNotFoundError,
     errors.OutcomeUnknownError: TimeoutError,
     errors.PastRetentionError: LookupError,
     errors.RebuildError: ValueError,
@@ -48,6 +49,8 @@ def example(kind: type[errors.Error]) -> errors.Error:
         return errors.PastRetentionError("what happened", 3, 7)
     if kind is errors.HistoryGapError:
         return errors.HistoryGapError("what happened", 3, 7, True)
+    if kind is errors.StoreNotFoundError:
+        return errors.StoreNotFoundError("what happened", "/srv/data.obj")
     if kind is errors.SnapshotExpiredError:
         return errors.SnapshotExpiredError("what happened", 3)
     if kind is errors.OutcomeUnknownError:

@@ -15,6 +15,7 @@ import pytest
 
 import objsync
 from objsync import aio
+from objsync._loop import Awaited
 from programs import ROOT
 
 PAGE = ROOT / "docs" / "faces.md"
@@ -56,7 +57,9 @@ CLASSES = [name for name in aio.__all__ if inspect.isclass(getattr(aio, name)) a
 
 def names(kind: type) -> set[str]:
     public = {name for name in dir(kind) if not name.startswith("_")}
-    given = {name for base in kind.__mro__ if base is not object for name in vars(base)}
+    # What only says that it cannot be awaited is as good as absent.
+    bases = [base for base in kind.__mro__ if base not in (object, Awaited)]
+    given = {name for base in bases for name in vars(base)}
     return public | given.intersection(SPECIAL)
 
 
@@ -97,7 +100,7 @@ def awaitable(kind: type) -> Iterator[tuple[str, str]]:
         returns = str(getattr(method, "__annotations__", {}).get("return", ""))
         if name.startswith("_") or not inspect.isfunction(method):
             continue
-        if inspect.iscoroutinefunction(method) or returns.startswith(("asyncio.Future", "Awaitable")):
+        if inspect.iscoroutinefunction(method) or returns.startswith(("_loop.Call", "Awaitable")):
             yield name, inspect.getdoc(getattr(kind, name)) or ""
 
 

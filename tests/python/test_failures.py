@@ -63,6 +63,13 @@ def only_to_be_read(folder: Path) -> None:
         d["a"] = 1
 
 
+def no_store_to_read(folder: Path) -> None:
+    try:
+        DiskObject("typo.obj", {"a": 1}, readonly=True)
+    finally:
+        assert not (folder / "typo.obj").exists()
+
+
 def nobody_serves(folder: Path) -> None:
     NetworkObject("127.0.0.1", free_port(), promote=False, timeout=0.2)["a"]
 
@@ -95,6 +102,7 @@ REAL: list[tuple[Callable[[Path], None], type[errors.Error], type[Exception], di
     (lock_is_held, errors.LockTimeoutError, TimeoutError, {"lock": "name"}),
     (lease_has_ended, errors.LeaseExpiredError, TimeoutError, {}),
     (only_to_be_read, errors.DeniedError, PermissionError, {}),
+    (no_store_to_read, errors.StoreNotFoundError, FileNotFoundError, {"errno": 2}),
     (nobody_serves, errors.UnavailableError, ConnectionError, {}),
     (bytes_are_damaged, errors.CorruptError, OSError, {}),
     (it_is_closed, errors.ClosedError, ValueError, {}),

@@ -305,3 +305,10 @@ def test_values_of_every_type_survive_the_store_being_opened_again(folder: pathl
         back = d.copy()["all"]
     assert back == everything and types_of(back) == types_of(everything)
     assert back["times"][0].tzinfo is berlin and back["times"][0].fold == 1
+
+
+def test_keys_of_a_dict_that_are_equal_are_one_as_in_python() -> None:
+    five, decimal_five = native.encode_value(5), native.encode_value(decimal.Decimal(5))
+    both = b"\x82" + decimal_five + native.encode_value("first") + five + native.encode_value("last")
+    read = native.decode_value(both)
+    assert read == {5: "last"} and type(next(iter(read))) is decimal.Decimal

@@ -151,7 +151,7 @@ class Lock:
         )
         return taken
 
-    async def _taken(self, answer: asyncio.Future[Any]) -> Any:
+    async def _taken(self, answer: _loop.Call[Any]) -> Any:
         try:
             return await answer
         except BaseException:

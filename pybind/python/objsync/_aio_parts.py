@@ -113,7 +113,7 @@ class Entries(Generic[Item]):
         return self._ready.popleft()
 
 
-class RangeReader(Generic[K, V]):
+class RangeReader(_loop.Awaited, Generic[K, V]):
     """A part of a dictionary, by range or prefix of keys, to iterate.
 
     >>> import asyncio
@@ -244,30 +244,30 @@ class Past(RangeReader[K, V]):
         """As of when it is read."""
         return self._handle.revision
 
-    def __getitem__(self, key: K) -> asyncio.Future[V]:
+    def __getitem__(self, key: K) -> _loop.Call[V]:
         return _loop.call(native.past_get, self._handle, key, None, True)
 
     @overload
-    def get(self, key: K, default: None = None) -> asyncio.Future[V | None]: ...
+    def get(self, key: K, default: None = None) -> _loop.Call[V | None]: ...
     @overload
-    def get(self, key: K, default: V) -> asyncio.Future[V]: ...
+    def get(self, key: K, default: V) -> _loop.Call[V]: ...
     @overload
-    def get(self, key: K, default: T) -> asyncio.Future[V | T]: ...
-    def get(self, key: K, default: Any = None) -> asyncio.Future[Any]:
+    def get(self, key: K, default: T) -> _loop.Call[V | T]: ...
+    def get(self, key: K, default: Any = None) -> _loop.Call[Any]:
         """The value that `key` had; `default` when there was no such key.
 
         Cancelled: nothing happens.
         """
         return _loop.call(native.past_get, self._handle, key, default, False)
 
-    def contains(self, key: object) -> asyncio.Future[bool]:
+    def contains(self, key: object) -> _loop.Call[bool]:
         """Whether there was such a key.
 
         Cancelled: nothing happens.
         """
         return _loop.call(native.past_contains, self._handle, key)
 
-    def len(self) -> asyncio.Future[int]:
+    def len(self) -> _loop.Call[int]:
         """How many keys there were.
 
         Cancelled: nothing happens.
@@ -366,7 +366,7 @@ class Pipeline(Generic[K, V]):
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
-        self._unanswered: deque[asyncio.Future[Ack]] = deque()
+        self._unanswered: deque[_loop.Call[Ack]] = deque()
         self._failure: BaseException | None = None
         self._ack: Ack | None = None
 

@@ -37,7 +37,7 @@ class Reads(Generic[K, V]):
         """
         return Snapshot(self._handle)
 
-    def outcome(self, op: Op) -> asyncio.Future[Outcome | None]:
+    def outcome(self, op: Op) -> _loop.Call[Outcome | None]:
         """What came of a write that raised `OutcomeUnknownError` (see `objsync.Object.outcome`).
 
         Cancelled: the answer may be settled all the same; ask again.
@@ -123,10 +123,10 @@ class Conflicts:
     def __bool__(self) -> bool:
         return self._handle.status.conflicts > 0
 
-    def clear(self) -> asyncio.Future[None]:
+    def clear(self) -> _loop.Call[None]:
         """Forgets those so far; makes room in the queue.
 
         Cancelled: they may be forgotten all the same.
         """
-        future: asyncio.Future[Any] = _loop.call(native.conflicts_clear, self._handle)
+        future: _loop.Call[Any] = _loop.call(native.conflicts_clear, self._handle)
         return future

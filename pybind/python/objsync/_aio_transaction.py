@@ -14,7 +14,7 @@ from objsync._dict import pairs
 from objsync._native import Attempts, Handle, TransactionHandle, native_transactions
 from objsync._transaction import end, refuse_nested, running
 from objsync._transaction import transact as transact_blocking
-from objsync._types import K, V
+from objsync._types import MISSING, K, V
 
 if TYPE_CHECKING:
     import objsync
@@ -53,30 +53,30 @@ class Transaction(RangeReader[K, V]):
         """As of when it reads."""
         return self._handle.revision
 
-    def __getitem__(self, key: K) -> asyncio.Future[V]:
+    def __getitem__(self, key: K) -> _loop.Call[V]:
         return _loop.call(native_transactions.transact_get, self._handle, key, None, True)
 
     @overload
-    def get(self, key: K, default: None = None) -> asyncio.Future[V | None]: ...
+    def get(self, key: K, default: None = None) -> _loop.Call[V | None]: ...
     @overload
-    def get(self, key: K, default: V) -> asyncio.Future[V]: ...
+    def get(self, key: K, default: V) -> _loop.Call[V]: ...
     @overload
-    def get(self, key: K, default: T) -> asyncio.Future[V | T]: ...
-    def get(self, key: K, default: Any = None) -> asyncio.Future[Any]:
+    def get(self, key: K, default: T) -> _loop.Call[V | T]: ...
+    def get(self, key: K, default: Any = None) -> _loop.Call[Any]:
         """The value of `key`; `default` when there is no such key.
 
         Cancelled: nothing happens.
         """
         return _loop.call(native_transactions.transact_get, self._handle, key, default, False)
 
-    def contains(self, key: object) -> asyncio.Future[bool]:
+    def contains(self, key: object) -> _loop.Call[bool]:
         """Whether there is such a key.
 
         Cancelled: nothing happens.
         """
         return _loop.call(native_transactions.transact_contains, self._handle, key)
 
-    def len(self) -> asyncio.Future[int]:
+    def len(self) -> _loop.Call[int]:
         """How many keys there are: reads all of them.
 
         Cancelled: nothing happens.
@@ -99,17 +99,18 @@ class Transaction(RangeReader[K, V]):
         self._handle.discard(key)
 
     @overload
-    async def pop(self, key: K, /) -> V: ...
+    async def pop(self, key: K) -> V: ...
     @overload
-    async def pop(self, key: K, default: V, /) -> V: ...
+    async def pop(self, key: K, default: V) -> V: ...
     @overload
-    async def pop(self, key: K, default: T, /) -> V | T: ...
-    async def pop(self, key: K, /, *default: Any) -> Any:
+    async def pop(self, key: K, default: T) -> V | T: ...
+    async def pop(self, key: K, default: Any = MISSING) -> Any:
         """Removes `key` and returns its value; without a default, `KeyError` when it is missing.
 
         Cancelled: the entry stays.
         """
-        value = await _loop.call(native_transactions.transact_get, self._handle, key, *(default or (None,)), not default)
+        is_required = default is MISSING
+        value = await _loop.call(native_transactions.transact_get, self._handle, key, default, is_required)
         self._handle.discard(key)
         return value
 

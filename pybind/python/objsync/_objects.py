@@ -141,12 +141,12 @@ class Object(
     # Writes
 
     @overload
-    def pop(self, key: K, /) -> V: ...
+    def pop(self, key: K) -> V: ...
     @overload
-    def pop(self, key: K, default: V, /) -> V: ...
+    def pop(self, key: K, default: V) -> V: ...
     @overload
-    def pop(self, key: K, default: T, /) -> V | T: ...
-    def pop(self, key: K, /, *default: Any) -> Any:
+    def pop(self, key: K, default: T) -> V | T: ...
+    def pop(self, key: K, default: Any = MISSING) -> Any:
         """Removes `key` and returns its value, which no other process then gets.
 
         Args:
@@ -157,9 +157,7 @@ class Object(
         ...     d.pop("a"), d.pop("a", None)
         (1, None)
         """
-        if len(default) > 1:
-            raise TypeError(f"pop expected at most 2 arguments, got {1 + len(default)}")
-        return self._pop(key, default)
+        return self._pop(key, maybe(default))
 
     def clear(self) -> None:
         """Deletes every key; in several transactions when there are many."""
@@ -332,10 +330,11 @@ class DiskObject(Object[K, V]):
         durability: ``"sync"``: a write that returned survives a power cut. ``"buffered"``: it
             survives the end of the process, and a power cut after about a second.
         namespace: Which dictionary of the store.
-        readonly: Refuse every write through this handle with `DeniedError`. A store that nobody
-            has open can then be read on a full disk or a read-only file system too.
+        readonly: Refuse every write through this handle with `DeniedError`, and make no store. A store
+            that nobody has open can then be read on a full disk or a read-only file system too.
 
     Raises:
+        StoreNotFoundError: There is no store, and it is to be read only.
         InvalidError: The path is a file, or an argument is wrong.
         UnavailableError: Another process holds the store and does not answer.
         CorruptError: The store is damaged; ``objsync check`` tells where.

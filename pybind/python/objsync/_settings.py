@@ -27,7 +27,12 @@ def content(default_value: Mapping[Any, Any] | None) -> list[tuple[Any, Any]] | 
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """The path as it is from any working directory, so that a pickled handle finds it."""
-    return os.path.abspath(os.fspath(path))
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"path is {type(text).__name__}: it is a str or a path of one, such as 'data.obj'")
+    if not text:
+        raise InvalidError("path '': it names no directory")
+    return os.path.abspath(text)
 
 
 def target(host: str, port: int | None) -> str:

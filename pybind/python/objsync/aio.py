@@ -138,24 +138,24 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
 
     # Reads
 
-    def __getitem__(self, key: K) -> asyncio.Future[V]:
+    def __getitem__(self, key: K) -> _loop.Call[V]:
         return _loop.call(native.get, self._handle, key, None, True)
 
     @overload
     def get(
         self, key: K, default: None = None, *, max_stale: float | timedelta | None = None
-    ) -> asyncio.Future[V | None]: ...
+    ) -> _loop.Call[V | None]: ...
     @overload
     def get(
         self, key: K, default: V, *, max_stale: float | timedelta | None = None
-    ) -> asyncio.Future[V]: ...
+    ) -> _loop.Call[V]: ...
     @overload
     def get(
         self, key: K, default: T, *, max_stale: float | timedelta | None = None
-    ) -> asyncio.Future[V | T]: ...
+    ) -> _loop.Call[V | T]: ...
     def get(
         self, key: K, default: Any = None, *, max_stale: float | timedelta | None = None
-    ) -> asyncio.Future[Any]:
+    ) -> _loop.Call[Any]:
         """The value of `key`; `default` when there is no such key.
 
         With `max_stale`, no older than so many seconds (see `objsync.Object.get`).
@@ -166,14 +166,14 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
             return _loop.call(native.read_within, self._handle, key, default, max_stale)
         return _loop.call(native.get, self._handle, key, default, False)
 
-    def contains(self, key: object) -> asyncio.Future[bool]:
+    def contains(self, key: object) -> _loop.Call[bool]:
         """Whether there is such a key.
 
         Cancelled: nothing happens.
         """
         return _loop.call(native.contains, self._handle, key)
 
-    def len(self) -> asyncio.Future[int]:
+    def len(self) -> _loop.Call[int]:
         """How many keys there are.
 
         Cancelled: nothing happens.
@@ -203,7 +203,7 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
         value: V,
         ttl: float | timedelta | None = None,
         lease: Lease | None = None,
-    ) -> asyncio.Future[Ack]:
+    ) -> _loop.Call[Ack]:
         """Puts `value` under `key`; with `ttl` or `lease`, it is removed by itself.
 
         See `objsync.Object.set`.
@@ -215,35 +215,35 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
         under = None if lease is None else lease.native
         return _loop.call(native_leases.set_leased, self._handle, key, value, ttl, under)
 
-    def list_append(self, key: K, *items: Any) -> asyncio.Future[int]:
+    def list_append(self, key: K, *items: Any) -> _loop.Call[int]:
         """Adds to the end of a list; its new length.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "list_append", key, items)
 
-    def set_add(self, key: K, *items: Any) -> asyncio.Future[int]:
+    def set_add(self, key: K, *items: Any) -> _loop.Call[int]:
         """Adds to a set; how many were not there.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "set_add", key, items)
 
-    def set_discard(self, key: K, *items: Any) -> asyncio.Future[int]:
+    def set_discard(self, key: K, *items: Any) -> _loop.Call[int]:
         """Removes from a set; how many were there.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native_leases.patch_value, self._handle, "set_discard", key, items)
 
-    def delete(self, key: K) -> asyncio.Future[Ack]:
+    def delete(self, key: K) -> _loop.Call[Ack]:
         """Deletes `key`; `KeyError` when it is not there.
 
         Cancelled: the write may still happen, as a whole.
         """
         return _loop.call(native.delete, self._handle, key)
 
-    def incr(self, key: K, by: int = 1) -> asyncio.Future[int]:
+    def incr(self, key: K, by: int = 1) -> _loop.Call[int]:
         """Adds to an integer, a missing one counting as 0; the new value.
 
         Cancelled: the write may still happen, as a whole.
@@ -272,17 +272,17 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
         return await asyncio.to_thread(self._handle.setdefault, key, default)
 
     @overload
-    async def pop(self, key: K, /) -> V: ...
+    async def pop(self, key: K) -> V: ...
     @overload
-    async def pop(self, key: K, default: V, /) -> V: ...
+    async def pop(self, key: K, default: V) -> V: ...
     @overload
-    async def pop(self, key: K, default: T, /) -> V | T: ...
-    async def pop(self, key: K, /, *default: Any) -> Any:
+    async def pop(self, key: K, default: T) -> V | T: ...
+    async def pop(self, key: K, default: Any = MISSING) -> Any:
         """Removes `key` and returns its value, which no other process then gets.
 
         Cancelled: the entry may still be removed; its value is then found by `history` alone.
         """
-        return await asyncio.to_thread(self._handle._pop, key, default)
+        return await asyncio.to_thread(self._handle._pop, key, maybe(default))
 
     async def popitem(self) -> tuple[K, V]:
         """Removes the last entry in key order and returns it; `KeyError` when there is none.
@@ -335,21 +335,21 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
 
     def history(
         self, key: K, *, limit: int | None = 1000, before: int | None = None
-    ) -> asyncio.Future[list[Version[K, V]]]:
+    ) -> _loop.Call[list[Version[K, V]]]:
         """What `key` was, newest first (see `objsync.Object.history`).
 
         Cancelled: nothing happens.
         """
         return _loop.call(native.history, self._handle, key, before, limit)
 
-    def sync(self) -> asyncio.Future[int]:
+    def sync(self) -> _loop.Call[int]:
         """Waits until this process has all that was committed before; how far that is.
 
         Cancelled: nothing happens.
         """
         return _loop.call(native.sync, self._handle)
 
-    def flush(self) -> asyncio.Future[int]:
+    def flush(self) -> _loop.Call[int]:
         """Makes what this handle wrote survive a power cut; up to which revision.
 
         Cancelled: the disk may be synced all the same.

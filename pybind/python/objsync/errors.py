@@ -14,6 +14,8 @@ InvalidError True
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any, ClassVar
 
 from objsync._records import Op
@@ -39,6 +41,7 @@ __all__ = [
     "PastRetentionError",
     "RebuildError",
     "SnapshotExpiredError",
+    "StoreNotFoundError",
     "UnavailableError",
     "UnserialisableError",
     "UnsupportedError",
@@ -135,6 +138,24 @@ class NotFoundError(Error, KeyError):
     """There is no such namespace or link. A missing key is a plain `KeyError`."""
 
     number: ClassVar[int] = 2
+
+
+class StoreNotFoundError(NotFoundError, FileNotFoundError):
+    """There is no store at a path, and the object was to be opened for reading only.
+
+    >>> StoreNotFoundError("there is no store at /srv/data.obj", "/srv/data.obj").path
+    '/srv/data.obj'
+    """
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.args = (message, path)  # pickle rebuilds from args
+        self.path = os.fspath(path)
+        """The path given."""
+        self.errno, self.filename = errno.ENOENT, self.path
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ConflictError(Error, RuntimeError):
