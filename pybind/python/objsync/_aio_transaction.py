@@ -14,7 +14,7 @@ from objsync._dict import pairs
 from objsync._native import Attempts, Handle, TransactionHandle, native_transactions
 from objsync._transaction import end, refuse_nested, running
 from objsync._transaction import transact as transact_blocking
-from objsync._types import MISSING, K, V
+from objsync._types import MISSING, K, Missing, V
 
 if TYPE_CHECKING:
     import objsync
@@ -99,7 +99,7 @@ class Transaction(RangeReader[K, V]):
         self._handle.discard(key)
 
     @overload
-    async def pop(self, key: K) -> V: ...
+    async def pop(self, key: K, default: Missing = MISSING) -> V: ...
     @overload
     async def pop(self, key: K, default: V) -> V: ...
     @overload

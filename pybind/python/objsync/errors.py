@@ -149,10 +149,11 @@ class StoreNotFoundError(NotFoundError, FileNotFoundError):
 
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
-        self.args = (message, path)  # pickle rebuilds from args
         self.path = os.fspath(path)
         """The path given."""
-        self.errno, self.filename = errno.ENOENT, self.path
+        self.errno = errno.ENOENT
+        # Pickle rebuilds from args, and would add the filename to them if it were set.
+        self.args = (message, self.path)
 
     def __str__(self) -> str:
         return self.message

@@ -229,7 +229,7 @@ class PastHandle:
         """As of when it is read."""
 
     def __getitem__(self, key: Any, /) -> Any: ...
-    def get(self, key: Any, default: Any = None) -> Any:
+    def get(self, key: Any, default: Any = None, /) -> Any:
         """The value that `key` had; `default` when there was no such key."""
 
     def release(self) -> None:
