@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use objsync::{Dict, KeyRange, Revision};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyGenericAlias, PyList, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyGenericAlias, PyList, PyTuple, PyType};
 
 use crate::batch::Batch;
 use crate::cache::Cache;
@@ -320,6 +320,19 @@ impl Handle {
             self.replaced(key)?;
         }
         Ok(is_done)
+    }
+
+    /// The stored bytes of the value of `key`; `None` when there is no such key.
+    fn _payload<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let (py, key) = (key.py(), encode_key(key)?);
+        let found = wait_for_read(py, self.dict(py)?.find(&key))?;
+        Ok(found.map(|payload| PyBytes::new(py, &payload)))
+    }
+
+    /// Puts the stored bytes `new` if those of the value are `expected`; returns whether it did.
+    fn _swap(&self, key: &Bound<'_, PyAny>, expected: &[u8], new: &[u8]) -> PyResult<bool> {
+        let py = key.py();
+        writes::swap(py, self.dict(py)?, key, expected, new)
     }
 
     /// The value of `key`; if there is none, `default`, which is put there.

@@ -121,6 +121,22 @@ pub(crate) fn compare_and_set<'py>(
     }
 }
 
+/// Puts `new` if the stored bytes are `expected`; if they are not, what others did is here by then.
+pub(crate) fn swap(
+    py: Python<'_>,
+    dict: &Dict,
+    key: &Object<'_>,
+    expected: &[u8],
+    new: &[u8],
+) -> PyResult<bool> {
+    let [expected, new] = [expected, new].map(|bytes| Some(Bytes::copy_from_slice(bytes)));
+    let is_done = wait(py, dict.compare_and_set(&encode_key(key)?, expected, new))?;
+    if !is_done {
+        wait(py, dict.sync())?;
+    }
+    Ok(is_done)
+}
+
 /// Puts many pairs: one transaction up to 16 MiB, above that several in order.
 pub(crate) fn update<'py>(
     py: Python<'py>,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+from collections.abc import MutableSequence, MutableSet
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,36 @@ def test_mapping_does_not_become_a_list_and_other_types_are_refused(folder: Path
         pass
     with DiskObject("new.obj", [1]) as d:
         assert d == [1], "a dictionary that has nothing in it takes what it is to start with"
+
+
+def test_operators_take_two_objects_that_are_one_value(make: Maker) -> None:
+    s, s2, a, b = make({1, 2}), make({2, 3}), make([1, 2]), make([3])
+    assert (s | s2, s & s2, s - s2, s ^ s2) == ({1, 2, 3}, {2}, {1}, {1, 3})
+    assert not s <= s2 and s | s2 >= s2 and not s < s2 and {5} | s == {1, 2, 5} and {1, 5} - s == {5}
+    assert a < b and b > a and a + b == [1, 2, 3] and [0] + a == [0, 1, 2] and s != s2 and a != b
+    same, other = s, a
+    s -= s2
+    s |= s2
+    a += b
+    assert s is same and s == {1, 2, 3} and a is other and a == [1, 2, 3]
+    with pytest.raises(TypeError):
+        s | a
+
+
+def test_object_of_a_list_matches_as_a_sequence(make: Maker) -> None:
+    match make([1, 2, 3]):
+        case {}:
+            raise AssertionError("it is no mapping")
+        case [first, *rest]:
+            assert (first, rest) == (1, [2, 3])
+        case _:
+            raise AssertionError("it does not match")
+    assert isinstance(make([]), MutableSequence) and isinstance(make(set()), MutableSet)
+    match make({"a": 1}):
+        case [*_]:
+            raise AssertionError("another object of the same class stays a mapping")
+        case {"a": value}:
+            assert value == 1
 
 
 @objsync.value(name="test.Config")

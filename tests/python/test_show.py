@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import free_port
-from objsync import CompressedDiskObject, DiskObject, NetworkObject, Object, aio
+from objsync import MISSING, CompressedDiskObject, DiskObject, NetworkObject, Object, aio
+from objsync._show import value_shown
 
 HOSTILE = "<script>alert('\"&')</script>"
 
@@ -89,6 +91,48 @@ def test_object_of_an_event_loop_shows_the_same(folder: Path) -> None:
         assert "closed" in repr(d)
 
     asyncio.run(main())
+
+
+LONG: tuple[Any, ...] = (
+    list(range(100_000)), ["x" * 1_000_000], {"a", "b" * 1_000_000}, [[[[[[1]]]]]] * 50, [{"k": b"y" * 1_000_000}] * 7,
+    [10**5000], [("t" * 500,) * 500], [{"a": {"b": ["c"] * 99}}] * 99,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", LONG)
+def test_repr_of_an_object_that_is_one_long_value_is_short(folder: Path, value: Any) -> None:
+    with DiskObject("data.obj", value) as d:
+        assert len(repr(d)) < 250 + len(str(folder)) and repr(d).startswith(f"DiskObject('{folder}/data.obj', ")
+        assert len(d._repr_html_()) < 2500 and ">value</th>" in d._repr_html_()
+    own = Own(value)
+    assert len(repr(own)) < 250 and len(own._repr_html_()) < 1500
+
+
+def test_repr_of_the_past_of_large_values_is_short(port: int) -> None:
+    with NetworkObject("127.0.0.1", port, {"a": "x" * 1_000_000, "b": list(range(1000))}) as owner:
+        revision = owner.status.revision
+        with NetworkObject("127.0.0.1", port, promote=False) as peer, peer.snapshot() as snapshot:
+            for past in (owner.at(revision), peer.at(revision), snapshot):
+                assert len(repr(past)) < 400 and "{'a': 'xxx" in repr(past)
+
+
+def test_value_is_shown_as_python_writes_it_where_it_is_short(folder: Path) -> None:
+    for value in ([], [1, "a", b"b", None, (1,), (), {"k": {2}}, frozenset({3}), set(), 1.5], [[1], {}]):
+        with DiskObject("data.obj", []) as d:
+            d[:] = value
+            assert repr(d) == f"DiskObject('{folder}/data.obj', {value!r})"
+    assert value_shown({"n": "x" * 100}) == "{'n': '" + "x" * 76 + "...}"
+    assert value_shown(list(range(30))).endswith("18, 19, ...]") and value_shown([[[[1]], []]]) == "[[[[...]], []]]"
+
+
+class Own(Object):
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+
+    def load(self) -> Any:
+        return MISSING
+
+    def save(self, value: Any) -> None: ...
 
 
 @pytest.mark.parametrize("name", ["new\nline", "quo'te", "\u2028"])

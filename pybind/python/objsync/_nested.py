@@ -97,7 +97,7 @@ class Live:
             return value
         if kind in KINDS:
             return self._root.node((*self._path, step), value)
-        return native_live.fresh(value)
+        return self._root.fresh(value)
 
     def _is_own(self, step: Any, value: Any) -> bool:
         """Whether `value` is the live object at that very place: putting it there changes nothing."""
@@ -123,9 +123,9 @@ class Live:
         return (self.PLAIN, (list(base.items()) if type(base) is dict else list(base),))
 
 
-def released(value: Any) -> Any:
+def released(node: Live, value: Any) -> Any:
     """A value that has left its container: plain, and the caller's own."""
-    return value if type(value) in SIMPLE else native_live.fresh(value)
+    return value if type(value) in SIMPLE else node._root.fresh(value)
 
 
 def is_simple_key(key: Any) -> bool:

@@ -183,7 +183,7 @@ class LiveDict(Live, dict[Any, Any]):
         popped = self._root.decide(self, plan, again=True)
         if popped is not None:
             self._drop([key], {key: popped[0]})
-            return released(popped[0])
+            return released(self, popped[0])
         if default:
             return default[0]
         raise KeyError(key)
@@ -200,7 +200,7 @@ class LiveDict(Live, dict[Any, Any]):
 
         key, value = self._root.decide(self, plan, again=True)
         self._drop([key], {key: value})
-        return key, released(value)
+        return key, released(self, value)
 
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
         """The value of `key`; if there is none, `default`, which is put there."""

@@ -198,7 +198,7 @@ class LiveList(Live, list[Any]):
             what, arguments, _, moves = _spliced(base, at, 1, ())
             return what, arguments, base[at], moves
 
-        return released(self._root.decide(self, plan, again=index == -1))
+        return released(self, self._root.decide(self, plan, again=index == -1))
 
     def insert(self, place: SupportsIndex, item: Any, /) -> None:
         """Puts `item` before the element at a place."""

@@ -19,7 +19,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
-from objsync._native import native
+from objsync._native import native, native_live
 from objsync.errors import ClosedError, ConflictError, DetachedError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Source(Protocol):
     """What live values are read from and written to: the backend of `Root`.
 
     The compiled half has one for a key of a dictionary. Anything else that can say the same serves as well.
+    One whose values are not of the types that objsync stores also has two functions
+    of its class: `fresh(value)`, a copy that the caller may change, and `same(one, other)`, which never raises.
     """
 
     @property
@@ -130,7 +132,10 @@ class Gone:
 class Root:
     """The live objects of one value, and what was read of it last."""
 
-    __slots__ = ("__weakref__", "_moves", "_nodes", "_sweep_at", "is_current", "lock", "source", "value")
+    __slots__ = (
+        *("__weakref__", "_moves", "_nodes", "_sweep_at"),
+        *("fresh", "is_current", "lock", "same", "source", "value"),
+    )
 
     classes: ClassVar[dict[type, Callable[[Root, Path, Any], Node]]] = {}
     """How an object for a plain container is made."""
@@ -139,6 +144,9 @@ class Root:
         self.source = source
         self.value = value
         self.is_current = source.is_current
+        kind = type(source)  # not of the source itself, which may ask its root for what it has not
+        self.fresh: Callable[[Any], Any] = getattr(kind, "fresh", native_live.fresh)
+        self.same: Callable[[Any, Any], bool] = getattr(kind, "same", same)
         # Held from a plan to what comes of it: another thread that reads in between would have the source
         # take the plan for one of what it read.
         self.lock = threading.RLock()
@@ -208,6 +216,7 @@ class Root:
             "read it again"
         )
         gone = Root(Gone(key, why), node._base)
+        gone.fresh, gone.same = self.fresh, self.same
         node._root, node._path = gone, ()
         gone._nodes[()] = weakref.ref(node)
 
@@ -232,7 +241,7 @@ class Root:
             node = known()
             if node is None:
                 continue
-            found = _follow(path, old, new, lists, own, moves)
+            found = _follow(path, old, new, lists, own, moves, self.same)
             if found is None or type(found[1]) is not node.PLAIN:
                 self._detach(node)
                 if not path:
@@ -286,7 +295,7 @@ class Root:
                     root.send(node, node._path, True, what, arguments)
                 except ConflictError as conflict:
                     self._retry(node, conflict)
-                    if not again and not same(node._base, before):
+                    if not again and not self.same(node._base, before):
                         raise
                     continue
                 root._moves = None if moves is None else (node._path, moves)
@@ -329,6 +338,7 @@ def _follow(
     lists: dict[Path, dict[int, int]],
     own: bool,
     moves: tuple[Path, dict[int, int]] | None,
+    same: Callable[[Any, Any], bool],
 ) -> tuple[Path, Any] | None:
     """Where what lay at `path` of `old` lies in `new`, and what it is there."""
     place: list[Any] = []
@@ -340,7 +350,7 @@ def _follow(
             to = lists.get(at)
             if to is None:
                 if not own:
-                    to = _aligned(old, new)
+                    to = _aligned(old, new, same)
                 elif moves is not None and moves[0] == at:
                     to = moves[1]
                 else:
@@ -368,7 +378,9 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
-def _aligned(old: list[Any], new: list[Any]) -> dict[int, int]:
+def _aligned(
+    old: list[Any], new: list[Any], same: Callable[[Any, Any], bool]
+) -> dict[int, int]:
     """Where the elements of a list are after others changed it, as far as that is beyond doubt.
 
     What both begin with and what both end with has stayed; of the rest nobody can tell whether an element

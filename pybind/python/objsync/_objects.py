@@ -41,7 +41,7 @@ __all__ = [
 Settings = dict[str, Any]
 AnyObject = TypeVar("AnyObject", bound="Object")
 T = TypeVar("T")
-UNPICKLED: Final = frozenset({"_recipe"})
+UNPICKLED: Final = frozenset({"_recipe", "_live_attributes"})
 """Attributes of a handle that do not go with it: it is opened anew. A subclass's own go along."""
 
 

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from objsync._dict import DictLike, Hooks
+from objsync._faces import unwrapped
 from objsync._objects import MISSING, CompressedDiskObject, DiskObject, NetworkObject, Object
 from objsync._own_source import Held
+from objsync._show import value_shown
 from objsync.errors import ClosedError, DetachedError, Error
 
 __all__ = ["OwnStorage", "adopt"]
@@ -26,8 +28,8 @@ _READS: Final = (
     "__contains__", "__getitem__", "__iter__", "__len__", "__reversed__", "get", "items", "keys", "values",
 )  # fmt: skip
 _OPERATORS: Final = (
-    "__add__", "__and__", "__eq__", "__ge__", "__gt__", "__le__", "__lt__", "__mul__", "__or__",
-    "__rmul__", "__ror__", "__sub__", "__xor__",
+    "__add__", "__and__", "__eq__", "__ge__", "__gt__", "__le__", "__lt__", "__mul__", "__or__", "__radd__",
+    "__rand__", "__rmul__", "__ror__", "__rsub__", "__rxor__", "__sub__", "__xor__",
 )  # fmt: skip
 _CHANGES: Final = ("__delitem__", "__setitem__", "clear", "pop", "popitem", "setdefault", "update")
 _CHANGES_IN_PLACE: Final = ("__iadd__", "__iand__", "__imul__", "__ior__", "__isub__", "__ixor__")
@@ -71,13 +73,16 @@ class Kept:
         """Has the user's `save` keep what is about to be held."""
         self._save(self._built(content))
 
-    def call(self, name: str, *arguments: Any, **named: Any) -> Any:
-        """Calls a method of the object, and saves what has become of it."""
+    def call(self, owner: Any, name: str, /, *arguments: Any, **named: Any) -> Any:
+        """Calls a method of the object, and saves what has become of it.
+
+        Returns what the method returns; `owner` where that is the object itself, of which this is a copy.
+        """
         with self.held.lock:
             value = self.value()
             result = getattr(value, name)(*arguments, **named)
             self.held.replace(_attributes(value))
-            return result
+            return owner if result is value else result
 
     def _built(self, content: Any) -> Any:
         if self._template is None:
@@ -155,7 +160,7 @@ class OwnStorage(Object):
     def _call(self, name: str, *arguments: Any, **named: Any) -> Any:
         kept = self._begin()
         if kept.is_object:
-            return kept.call(name, *arguments, **named)
+            return kept.call(self, name, *arguments, **named)
         return getattr(kept.held.top(), name)(*arguments, **named)
 
     # Attributes
@@ -171,14 +176,14 @@ class OwnStorage(Object):
         found = getattr(kept.value(), name)
         if not callable(found):
             return found
-        return lambda *arguments, **named: kept.call(name, *arguments, **named)
+        return lambda *arguments, **named: kept.call(self, name, *arguments, **named)
 
     def __setattr__(self, name: str, value: Any) -> None:
         kept = self._kept
         if kept is None or not kept.is_object or self._is_mine(name):
             object.__setattr__(self, name, value)
         elif isinstance(getattr(type(kept.value()), name, None), property):
-            kept.call("__setattr__", name, value)
+            kept.call(self, "__setattr__", name, value)
         else:
             kept.held.top()[name] = value
 
@@ -187,7 +192,7 @@ class OwnStorage(Object):
         if kept is None or not kept.is_object or self._is_mine(name):
             object.__delattr__(self, name)
         else:
-            kept.call("__delattr__", name)
+            kept.call(self, "__delattr__", name)
 
     def _is_mine(self, name: str) -> bool:
         return name.startswith("_") or name in self.__dict__ or hasattr(type(self), name)
@@ -227,7 +232,7 @@ class OwnStorage(Object):
     def __repr__(self) -> str:
         if self._is_closed:
             return f"<{type(self).__name__}: closed>"
-        return f"{type(self).__name__}({self._begin().value()!r})"
+        return f"{type(self).__name__}({value_shown(self._read())})"
 
     def _repr_html_(self) -> str:
         import html  # few programs show tables
@@ -268,11 +273,14 @@ def _reading(name: str) -> Callable[..., Any]:
     return method
 
 
+def _unwrapped(other: Any) -> Any:
+    return other._read() if isinstance(other, OwnStorage) else unwrapped(other)
+
+
 def _operator(name: str) -> Callable[..., Any]:
     def method(self: OwnStorage, other: Any) -> Any:
         found = getattr(self._read(), name, None)
-        other = other._read() if isinstance(other, OwnStorage) else other
-        return NotImplemented if found is None else found(other)
+        return NotImplemented if found is None else found(_unwrapped(other))
 
     return method
 
@@ -288,7 +296,7 @@ def _changing_in_place(name: str) -> Callable[..., Any]:
     def method(self: OwnStorage, other: Any) -> Any:
         if not hasattr(self._read(), name):
             return NotImplemented
-        result = self._call(name, other._read() if isinstance(other, OwnStorage) else other)
+        result = self._call(name, _unwrapped(other))
         return NotImplemented if result is NotImplemented else self
 
     return method

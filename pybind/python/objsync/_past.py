@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from objsync._native import PastHandle
-from objsync._show import place_shown
+from objsync._show import SHOWN_ITEMS, place_shown, value_shown
 from objsync._types import K, V
 from objsync._views import Items, Keys, RangeReader, Values
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Past"]
 
 T = TypeVar("T")
-
-SHOWN_ITEMS: Final = 20
-"""Items that `repr` shows."""
 
 
 class Past(Mapping[K, V]):
@@ -128,9 +125,6 @@ class Past(Mapping[K, V]):
     def __repr__(self) -> str:
         what = f"Past of {place_shown(self._mapping._recipe[0])!r} at revision {self.revision}"
         try:
-            items = list(islice(self.items(), SHOWN_ITEMS + 1))
+            return f"<{what}, {value_shown(dict(islice(self.items(), SHOWN_ITEMS + 1)))}>"
         except Exception as error:  # a repr that raises hides the error it was asked for
             return f"<{what}: {error}>"
-        shown = ", ".join(f"{key!r}: {value!r}" for key, value in items[:SHOWN_ITEMS])
-        more = ", ..." if len(items) > SHOWN_ITEMS else ""
-        return f"<{what}, {{{shown}{more}}}>"

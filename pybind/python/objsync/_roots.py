@@ -3,30 +3,28 @@
 Such a value lies under one reserved key of the namespace, `ROOT`. Whoever opens the namespace then gets an
 object with the face of that value in place of that of a mapping, whatever `default_value` was given.
 
-Not here: what the methods do; a face hands them on to the live object of the value (`_nested`).
+Not here: what the methods do: see `_faces` for lists and sets, `_value_face` and `_value_members` for objects
+of classes.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Mapping, MutableSequence, MutableSet
+from typing import TYPE_CHECKING, Any, Final
 
 from objsync import _settings
-from objsync._native import native, native_live
-from objsync._nested import KINDS, LiveList, LiveSet, attach
-from objsync._nested_root import same
+from objsync._faces import ROOT, Face, ListFace, SetFace, members
+from objsync._native import native
+from objsync._nested import LiveList, LiveSet
 from objsync._show import place_shown
-from objsync.errors import ConflictError, InvalidError, NotFoundError
+from objsync._value_face import ValueFace
+from objsync._value_members import members_of
+from objsync.errors import InvalidError
 
 if TYPE_CHECKING:
-    from objsync._nested_root import Node, Path, Root
     from objsync._objects import Object
 
 __all__ = ["ROOT", "content", "give_face"]
-
-ROOT: Final = ("__root__",)
-"""The key of a value that is a whole object. A mapping is better off without it."""
 
 PLAIN_TYPES: Final = frozenset({str, int, float, bool, bytes, complex, bytearray, tuple, frozenset, range})
 """Types that no object has the face of: nothing of them can change."""
@@ -66,201 +64,28 @@ def give_face(handle: Object, wanted: list[tuple[Any, Any]] | None) -> None:
         value = read(handle, ROOT)
     if value is None:
         return
-    face = FACES.get(type(value), ValueFace)
-    handle.__class__ = _faced(type(handle), face)
+    handle.__class__ = _faced(type(handle), type(value))
 
 
 _made: dict[tuple[type, type], type] = {}
-_read: Any = native.Handle.__getitem__
 _compare_and_set: Any = native.Handle._compare_and_set
 
 
-def _faced(cls: type, face: type[Face]) -> type:
-    """A subclass of `cls` with a face."""
+def _faced(cls: type, kind: type) -> type:
+    """A subclass of `cls` with the face of a value of type `kind`."""
     if issubclass(cls, Face):
         return cls
-    made = _made.get((cls, face))
+    made = _made.get((cls, kind))
     if made is None:
+        face = FACES.get(kind, ValueFace)
         body = {"__doc__": cls.__doc__, "__module__": cls.__module__, "_plain_class": cls}
-        made = type(cls.__name__, (face, cls), body | _members(face.LIVE))
-        _made[cls, face] = made
+        body |= members_of(kind) if face.LIVE is None else members(face.LIVE)
+        made = type(cls.__name__, (face, cls), body)
+        if kind in ABSTRACT:
+            ABSTRACT[kind].register(made)  # for a sequence also what `match` goes by
+        _made[cls, kind] = made
     return made
 
 
-class Face:
-    """What all objects have in common that are one value."""
-
-    __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
-
-    _plain_class: ClassVar[type]
-    KIND: ClassVar[str] = "an object of a class"
-    LIVE: ClassVar[type | None] = None
-
-    def _whole(self) -> Any:
-        return _read(self, ROOT)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        reduced: Any = super().__reduce__()
-        reopen, (_, *rest), *state = reduced
-        return (reopen, (self._plain_class, *rest), *state)
-
-    def __repr__(self) -> str:
-        name = self._plain_class.__name__
-        place = place_shown(self._recipe[0])  # type: ignore[attr-defined]
-        try:
-            return f"{name}({place!r}, {self._whole()!r})"
-        except Exception as error:  # a repr that raises hides the error it was asked for
-            return f"<{name} {place!r}: {error}>"
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self is other or self._whole() == other)
-
-    def copy(self) -> Any:
-        """The value as it is now, plain."""
-        return copy.deepcopy(self._whole())
-
-
-def _refused(name: str) -> Callable[..., Any]:
-    def refuse(self: Face, *_: Any, **__: Any) -> Any:
-        raise TypeError(f"this object is {self.KIND}, not a mapping: it has no {name}()")
-
-    refuse.__name__ = name
-    return refuse
-
-
-def _handed_on(name: str) -> Callable[..., Any]:
-    def hand_on(self: Face, *arguments: Any, **named: Any) -> Any:
-        return getattr(self._whole(), name)(*arguments, **named)
-
-    hand_on.__name__ = name
-    return hand_on
-
-
-def _in_place(name: str) -> Callable[..., Any]:
-    def change(self: Face, other: Any) -> Any:
-        done = getattr(self._whole(), name)(other)
-        return done if done is NotImplemented else self
-
-    change.__name__ = name
-    return change
-
-
-class ListFace(Face):
-    """An object that is a list."""
-
-    __slots__ = ()
-    KIND: ClassVar[str] = "a list"
-    LIVE: ClassVar[type | None] = LiveList
-
-
-class SetFace(Face):
-    """An object that is a set."""
-
-    __slots__ = ()
-    KIND: ClassVar[str] = "a set"
-    LIVE: ClassVar[type | None] = LiveSet
-
-
-UNSHARED: Final = frozenset(
-    {"__module__", "__doc__", "__slots__", "__weakref__", "__hash__", "__repr__", "__eq__", "__ne__"}
-)
-IN_PLACE: Final = frozenset({"__iadd__", "__imul__", "__ior__", "__iand__", "__isub__", "__ixor__"})
-OF_A_MAPPING: Final = (
-    *("keys", "values", "items", "get", "setdefault", "popitem", "update", "range", "prefix", "fromkeys"),
-)
-
-
-def _members(live: type | None) -> dict[str, Any]:
-    """What a face has that hands on what a live class has, and refuses what only a mapping has."""
-    members: dict[str, Any] = {name: _refused(name) for name in OF_A_MAPPING}
-    for name in vars(live) if live else ():
-        dunder = name.startswith("__")
-        if name in ("copy", "PLAIN") or (name.startswith("_") and not dunder) or name in UNSHARED:
-            continue
-        members[name] = _in_place(name) if name in IN_PLACE else _handed_on(name)
-    return members
-
-
-class ValueFace(Face):
-    """An object that is one of a registered class: its attributes are those of the value.
-
-    Names that every object of ours has, such as `status` and `close`, stay what they are: read such an
-    attribute of ``d.copy()``. Setting one puts the whole value, if it is still the one that was changed, and else
-    changes what is there then: two who set two attributes both succeed.
-    """
-
-    __slots__ = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        value = getattr(self._whole(), name)
-        if type(value) in KINDS:
-            return attach(Attribute(self, name), value)
-        return value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            object.__setattr__(self, name, value)
-            return
-        self._change(lambda whole: setattr(whole, name, value))
-
-    def __delattr__(self, name: str) -> None:
-        self._change(lambda whole: delattr(whole, name))
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *dir(self._whole())})
-
-    def _change(self, change: Callable[[Any], Any]) -> None:
-        while True:
-            before = self._whole()
-            after = copy.deepcopy(before)
-            change(after)
-            if self._swap(before, after):
-                return
-
-    def _swap(self, before: Any, after: Any) -> bool:
-        return bool(_compare_and_set(self, ROOT, (before,), (after,)))
-
-
-class Attribute:
-    """The source of a container that is an attribute: changes put the whole value again."""
-
-    def __init__(self, face: ValueFace, name: str) -> None:
-        self.key = name
-        self._face = face
-        self._read: Any = face._whole()
-
-    def is_current(self) -> bool:
-        return same(self._face._whole(), self._read)
-
-    def read(self) -> tuple[bool, bool, Any, bool]:
-        whole = self._face._whole()
-        if same(whole, self._read):
-            return False, True, None, False
-        self._read = whole
-        return True, hasattr(whole, self.key), getattr(whole, self.key, None), False
-
-    def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
-        while True:
-            before = self._face._whole()
-            if conditional and not same(before, self._read):
-                raise ConflictError(f"attribute {self.key} was changed by others", self.key)
-            value = getattr(before, self.key, None)
-            if type(value) not in KINDS:
-                raise NotFoundError(f"attribute {self.key} is no container any more")
-            number, value = native_live.patched(value, path, what, arguments)
-            after = copy.deepcopy(before)
-            setattr(after, self.key, value)
-            if self._face._swap(before, after):
-                return number
-
-    def held(self, root: Root, top: Node) -> None:
-        pass
-
-    def ended(self) -> None:
-        pass
-
-
 FACES: Final[dict[type, type[Face]]] = {LiveList: ListFace, LiveSet: SetFace}
+ABSTRACT: Final[dict[type, Any]] = {LiveList: MutableSequence, LiveSet: MutableSet}
