@@ -9,6 +9,8 @@
 //! * What a write named since the collection began is noted by `Packs::admit`, which the writer calls
 //!   before it logs.
 //! * Who asks whether a chunk is there pins it first, and pins are looked at last.
+//! * A node that is stored meanwhile is walked as any other once it is named or pinned: what it lists
+//!   may have been there before, with nothing else that names it.
 //! * What is condemned is no longer *there*: a write that names it is refused, and who uploads it
 //!   stores it anew.
 //!
@@ -55,6 +57,11 @@ pub(super) struct Named(Mutex<Option<Vec<ChunkId>>>);
 impl Named {
     fn begin(&self) {
         *self.lock() = Some(Vec::new());
+    }
+
+    /// What was named by now.
+    fn so_far(&self) -> Vec<ChunkId> {
+        self.lock().clone().unwrap_or_default()
     }
 
     fn end(&self) -> Vec<ChunkId> {
@@ -230,7 +237,9 @@ impl Core {
                 marked => marked?,
             }
         }
-        Ok(())
+        // Most of what came meanwhile, so that the writer waits for the rest only.
+        packs.mark(packs.named.so_far())?;
+        packs.mark(packs.pins.pinned())
     }
 
     fn is_trimmed(&self, segment: SegmentInfo) -> bool {

@@ -19,7 +19,8 @@ pub(super) struct Entry {
     stored_bytes: u32,
     content_bytes: [u32; 2],
     pub(super) level: u8,
-    /// The present collection has found it alive, or it came since that began.
+    /// The present collection has found it alive, and of a node all that is below it; or it is a
+    /// chunk that came since that began.
     pub(super) is_alive: bool,
     /// It was read, and is not what was written.
     pub(super) is_damaged: bool,
@@ -36,7 +37,8 @@ impl Entry {
             stored_bytes: small(header.stored_bytes),
             content_bytes: [small(content >> 32), small(content & 0xFFFF_FFFF)],
             level: header.level,
-            is_alive: true,
+            // A node is walked first: of what it lists, all may have been there before.
+            is_alive: header.level == 0,
             is_damaged: false,
         }
     }
@@ -138,7 +140,9 @@ impl PackIndex {
     }
 
     /// Points an id at a record; what it pointed at before is dead.
-    pub(super) fn insert(&mut self, id: ChunkId, entry: Entry) {
+    pub(super) fn insert(&mut self, id: ChunkId, mut entry: Entry) {
+        // What named it does so still.
+        entry.is_alive |= self.map.get(&id).is_some_and(|old| old.is_alive);
         if let Some(pack) = self.packs.get_mut(&entry.pack) {
             pack.live_bytes += entry.whole_bytes();
         }

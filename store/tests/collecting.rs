@@ -1,0 +1,79 @@
+//! Chunks while something else goes on: a collection beside uploads, a disk that is full or fails,
+//! values made to be costly, and nodes that are damaged.
+//!
+//! Method: packs of some KiB; a disk that lets the test act in the midst of a call.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "it is all tests"
+)]
+
+mod harness;
+
+use std::sync::Arc;
+
+use harness::disk::SimDisk;
+use harness::hooked::{HookedDisk, Moment};
+use harness::large::*;
+use harness::random::Random;
+use harness::*;
+use objsync_proto::chunk::ChunkKind;
+use objsync_proto::chunk::record::CheckedChunk;
+use objsync_proto::operation::Outcome;
+use objsync_store::{Store, StoreLimits, StoreOptions};
+
+/// Bytes of a chunk.
+const CHUNK: usize = 700;
+
+fn limits() -> StoreLimits {
+    StoreLimits {
+        segment_bytes: 16 << 10,
+        retention_bytes: 16 << 10,
+        snapshot_log_bytes: 16 << 10,
+        pack_bytes: 24 << 10,
+        ..StoreLimits::default()
+    }
+}
+
+fn options(disk: &SimDisk) -> StoreOptions {
+    StoreOptions {
+        limits: limits(),
+        threads: false,
+        ..options_on(disk)
+    }
+}
+
+fn hooked(disk: &HookedDisk) -> StoreOptions {
+    StoreOptions {
+        disk: Arc::new(disk.clone()),
+        ..options(&disk.disk)
+    }
+}
+
+/// A store on a disk that can be acted in, and the directory it is in.
+fn open_hooked() -> (tempfile::TempDir, HookedDisk, Store) {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), HookedDisk::default());
+    let store = open(directory.path(), hooked(&disk));
+    (directory, disk, store)
+}
+
+/// A program was killed in the midst of a large value: its chunks are there, and nothing names them.
+/// While a collection runs the value is written anew: only its nodes are stored, and the chunks below
+/// them are found to be there. Once the write is answered nothing but the new nodes names them.
+#[test]
+fn node_that_is_stored_while_a_collection_runs_keeps_the_chunks_below_it() {
+    let (_directory, disk, store) = open_hooked();
+    let content = noise_of(&mut Random::new(1), 70 * CHUNK);
+    let (value, chunks) = cut(&content, CHUNK);
+    let is_leaf = |chunk: &&CheckedChunk| chunk.kind() == ChunkKind::Chunk;
+    let leaves: Vec<_> = chunks.iter().filter(is_leaf).cloned().collect();
+    store.chunks().put(&store.chunks().pins(), &leaves).unwrap();
+    let writer = store.clone();
+    disk.at(Moment::OpenToRead, ".seg", move || {
+        let pins = writer.chunks().pins();
+        let answer = write_large(&writer, &pins, put_in(NS, "a", &value), &chunks).unwrap();
+        assert_eq!(answer.outcome, Ok(Outcome::Done));
+    });
+    store.collect_chunks().unwrap();
+    assert_eq!(get_large(&store, NS, "a").unwrap(), content);
+}
