@@ -164,18 +164,14 @@ impl Chunks<'_> {
 
     /// Lets go of what a value names, which was logged: of its chunks and all nodes above them.
     ///
-    /// Cost: a read of each node.
+    /// Cost: a read of each node, however often it is listed.
     pub fn release(&self, pins: &ChunkPins, root: &Root) -> Result<(), StoreError> {
-        let mut next = vec![(root.depth(), root.children().to_vec())];
-        while let Some((level, children)) = next.pop() {
-            for child in children.iter().filter(|_| level > 0) {
-                if let Some(node) = self.core.packs.node(child.id)? {
-                    next.push((level - 1, node.children().to_vec()));
-                }
-            }
+        // Its nodes are read after they were let go.
+        let _hold = self.hold();
+        self.core.packs.each_list(root, &mut |children| {
             pins.release(children.iter().map(|child| child.id));
-        }
-        Ok(())
+            true
+        })
     }
 
     /// Returns when all that was put survives a power cut.
