@@ -18,8 +18,8 @@
 //! * A frame that names a chunk is logged after the chunk is on disk.
 //! * Where a node is there, all that it lists is there, with the sizes that it says.
 //! * Only the open pack is written to. A pack is removed when what lives of it is on disk elsewhere.
-//! * Locks are taken in this order: the writer's role, `writing`, `index`; nothing waits for the disk
-//!   under `index`.
+//! * Locks are taken in this order: the writer's role, `writing`, that of a pack's sync, `index`;
+//!   nothing waits for the disk under `index`.
 //!
 //! On a crash: chunks that no frame names are there or not; the next collection finds them.
 

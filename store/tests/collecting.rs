@@ -13,7 +13,7 @@ mod harness;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use harness::disk::SimDisk;
+use harness::disk::{Call, Planned, SimDisk};
 use harness::hooked::{HookedDisk, Moment};
 use harness::large::*;
 use harness::random::Random;
@@ -108,4 +108,75 @@ fn value_that_lists_the_same_node_over_and_over_costs_one_read_of_each_node() {
     assert_eq!(pins.count(), 0);
     let calls = disk.disk.call_count() - before;
     assert!(calls < 50, "{calls} calls to the disk for two nodes");
+}
+
+/// The sync of a pack fails, and the system reports that once only: a second sync of the same file,
+/// begun before the first one's caller has done anything, succeeds and means nothing.
+#[test]
+fn sync_beside_one_that_failed_does_not_count_what_that_one_lost() {
+    for seed in 0..4 {
+        let (directory, disk) = (tempfile::tempdir().unwrap(), HookedDisk::seeded(seed));
+        let store = open(directory.path(), hooked(&disk));
+        let content = noise_of(&mut Random::new(seed), 20 * CHUNK);
+        let (value, chunks) = cut(&content, CHUNK);
+        let pins = store.chunks().pins();
+        store.chunks().put(&pins, &chunks).unwrap();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let writer = store.clone();
+        disk.at(Moment::FailedSync, ".pack", move || {
+            let (done, is_done) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                answer
+                    .send(writer.execute(put_in(NS, "a", &value)))
+                    .unwrap();
+                // Nobody waits any more if it had to wait for the first one's caller.
+                let _ = done.send(());
+            });
+            let _ = is_done.recv_timeout(std::time::Duration::from_millis(100));
+        });
+        disk.disk.plan(Planned::next(Call::Sync));
+        assert!(store.chunks().sync().is_err());
+        let answer = answered.recv().unwrap();
+        let is_acknowledged = answer.is_ok_and(|answer| answer.outcome == Ok(Outcome::Done));
+        store.kill();
+        drop((store, pins));
+        disk.disk.cut_power(&mut Random::new(seed));
+        let store = Store::open(directory.path(), hooked(&disk)).unwrap();
+        let found = get_large(&store, NS, "a");
+        assert_eq!(found, is_acknowledged.then_some(content), "seed {seed}");
+    }
+}
+
+/// The program ends after a sync of a pack has failed, and the machine does not: what the disk does
+/// not have is in the system's memory still, and reads as if it were there.
+#[test]
+fn what_a_failed_sync_lost_is_not_there_for_who_opens_the_store_next() {
+    for seed in 0..4 {
+        let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::seeded(seed));
+        let store = open(directory.path(), options(&disk));
+        let random = &mut Random::new(seed);
+        let (first, content) = (noise_of(random, 5 * CHUNK), noise_of(random, 20 * CHUNK));
+        set_large(&store, "first", &first, CHUNK);
+        let (value, chunks) = cut(&content, CHUNK);
+        store.chunks().put(&store.chunks().pins(), &chunks).unwrap();
+        disk.plan(Planned::next(Call::Sync));
+        assert!(store.chunks().sync().is_err());
+        store.kill();
+        drop(store);
+        let store = Store::open(directory.path(), options(&disk)).unwrap();
+        // Whoever writes it now sends what is missing.
+        let pins = store.chunks().pins();
+        let answer = write_large(&store, &pins, put_in(NS, "a", &value), &chunks).unwrap();
+        assert_eq!(answer.outcome, Ok(Outcome::Done));
+        store.kill();
+        drop((store, pins));
+        disk.cut_power(random);
+        let store = Store::open(directory.path(), options(&disk)).unwrap();
+        assert_eq!(
+            get_large(&store, NS, "first").unwrap(),
+            first,
+            "seed {seed}"
+        );
+        assert_eq!(get_large(&store, NS, "a").unwrap(), content, "seed {seed}");
+    }
 }

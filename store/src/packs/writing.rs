@@ -1,10 +1,13 @@
 //! The open pack: append, sync, seal.
 //!
-//! After a failed write or sync of it nobody knows what of its last records will be kept: those that
-//! were not on disk before are forgotten, the file is left as it is, and a new one is begun. No frame
-//! names them, so nothing is lost that was acknowledged.
+//! After a failed sync of it nobody knows what of its last records will be kept: those that were not
+//! on disk before are forgotten and cut off, so that they are not found again while the system has
+//! them in memory, and a new one is begun. No frame names them, so nothing is lost that was
+//! acknowledged. The system may report the failure to one of several that sync at once: a pack is
+//! synced by one at a time, and never again after it failed.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use objsync_proto::chunk::record::{CheckedChunk, unpack};
 use objsync_proto::chunk::{ChunkError, ChunkKind, Node};
@@ -29,6 +32,8 @@ struct OpenPack {
     slot: u32,
     id: PackId,
     file: Arc<dyn DiskFile>,
+    /// Whether a sync of the file has failed; locked by who syncs it.
+    has_failed: Arc<Mutex<bool>>,
     end: u64,
     records: Vec<(u64, RecordHeader)>,
 }
@@ -145,6 +150,7 @@ impl Packs {
             slot,
             id,
             file,
+            has_failed: Arc::default(),
             end,
             records: Vec::new(),
         })
@@ -152,36 +158,47 @@ impl Packs {
 
     /// Returns when all that was appended is on disk.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        let (slot, id, file, end) = {
+        let (slot, id, file, has_failed, end) = {
             let writing = self.writing();
             let Some(pack) = &writing.pack else {
                 return Ok(());
             };
-            let known = self
-                .index()
-                .pack(pack.slot)
-                .map_or(0, |pack| pack.synced_end);
-            if known >= pack.end {
-                return Ok(());
-            }
-            (pack.slot, pack.id, Arc::clone(&pack.file), pack.end)
+            let (file, has_failed) = (Arc::clone(&pack.file), Arc::clone(&pack.has_failed));
+            (pack.slot, pack.id, file, has_failed, pack.end)
         };
         // Others may append meanwhile.
-        match file.sync_data() {
-            Ok(()) => {
-                if let Some(pack) = self.index_mut().pack_mut(slot) {
-                    pack.synced_end = pack.synced_end.max(end);
-                }
-                Ok(())
-            }
-            Err(error) => {
+        self.sync_once((slot, end), &*file, &has_failed)
+            .map_err(|error| {
                 let mut writing = self.writing();
                 if let Some(pack) = writing.pack.take_if(|pack| pack.slot == slot) {
                     self.abandon(&pack);
                 }
-                Err(StoreError::io("sync", &self.path(id), error))
-            }
+                StoreError::io("sync", &self.path(id), error)
+            })
+    }
+
+    /// Syncs a pack, of which records up to `end` were written, unless somebody has done so.
+    fn sync_once(
+        &self,
+        (slot, end): (u32, u64),
+        file: &dyn DiskFile,
+        has_failed: &Mutex<bool>,
+    ) -> io::Result<()> {
+        let mut has_failed = has_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *has_failed {
+            let text = "another sync of this pack failed: what it held may be lost";
+            return Err(io::Error::other(text));
         }
+        let synced_end = |pack: &super::index::Pack| pack.synced_end;
+        if self.index().pack(slot).map_or(0, synced_end) >= end {
+            return Ok(());
+        }
+        file.sync_data().inspect_err(|_| *has_failed = true)?;
+        // Still locked, so that a sync that fails after it forgets none of this.
+        if let Some(pack) = self.index_mut().pack_mut(slot) {
+            pack.synced_end = pack.synced_end.max(end);
+        }
+        Ok(())
     }
 
     /// Ends the open pack with a footer; on disk when this returns.
@@ -195,14 +212,13 @@ impl Packs {
             .file
             .truncate(pack.end)
             .and_then(|()| pack.file.write_all_at(&footer, pack.end))
-            .and_then(|()| pack.file.sync_data());
+            .and_then(|()| self.sync_once((pack.slot, u64::MAX), &*pack.file, &pack.has_failed));
         if let Err(error) = sealed {
             self.abandon(&pack);
             return Err(StoreError::io("seal", &self.path(pack.id), error));
         }
         if let Some(known) = self.index_mut().pack_mut(pack.slot) {
             known.bytes = pack.end + footer.len() as u64;
-            known.synced_end = u64::MAX;
             known.is_sealed = true;
         }
         Ok(())
@@ -218,7 +234,7 @@ impl Packs {
         writing.pack.as_ref().is_some_and(|pack| pack.slot == slot)
     }
 
-    /// Forgets what is not known to be on disk.
+    /// Forgets what is not known to be on disk, and cuts it off.
     fn abandon(&self, pack: &OpenPack) {
         let mut index = self.index_mut();
         let synced_end = index.pack(pack.slot).map_or(0, |pack| pack.synced_end);
@@ -226,8 +242,15 @@ impl Packs {
             let entry = Entry::new(pack.slot, *offset, header);
             index.remove(&header.id, &entry);
         }
-        if let Some(pack) = index.pack_mut(pack.slot) {
-            pack.is_sealed = true;
+        let end = synced_end.max(PACK_HEADER_BYTES as u64);
+        if let Some(known) = index.pack_mut(pack.slot) {
+            known.is_sealed = true;
+            known.bytes = end;
+        }
+        drop(index);
+        if let Err(error) = pack.file.truncate(end) {
+            let path = self.path(pack.id);
+            tracing::warn!(%error, path = %path.display(), "a pack keeps chunks that may be lost");
         }
     }
 }

@@ -29,6 +29,14 @@ pub struct HookedDisk {
 }
 
 impl HookedDisk {
+    /// A disk whose faults are drawn from a seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            disk: SimDisk::seeded(seed),
+            hooks: Arc::default(),
+        }
+    }
+
     /// Acts once, the next time that this comes with a file whose name ends so.
     pub fn at(&self, moment: Moment, suffix: &'static str, act: impl FnOnce() + Send + 'static) {
         let mut hooks = self.hooks.lock().unwrap();
