@@ -22,7 +22,7 @@ use objsync_proto::chunk::record::CheckedChunk;
 use objsync_proto::chunk::{Child, ChunkKind, Cutter, Node, Root};
 use objsync_proto::limits::{NODE_CHILDREN_MAX, ROOT_CHILDREN_MAX};
 use objsync_proto::operation::Outcome;
-use objsync_store::{Store, StoreLimits, StoreOptions};
+use objsync_store::{Step, Store, StoreLimits, StoreOptions};
 
 /// Bytes of a chunk.
 const CHUNK: usize = 700;
@@ -179,4 +179,125 @@ fn what_a_failed_sync_lost_is_not_there_for_who_opens_the_store_next() {
         );
         assert_eq!(get_large(&store, NS, "a").unwrap(), content, "seed {seed}");
     }
+}
+
+/// Fills packs with so many chunks that live and so many that nothing names, in turn.
+fn fill(store: &Store, packs: u64, live: usize, dead: usize) -> Vec<Vec<u8>> {
+    let contents = (0..packs).map(|pack| {
+        let random = &mut Random::new(100 + pack);
+        let content = noise_of(random, live * CHUNK);
+        if live > 0 {
+            set_large(store, &format!("k{pack}"), &content, CHUNK);
+        }
+        let (_, chunks) = cut(&noise_of(random, dead * CHUNK), CHUNK);
+        let is_leaf = |chunk: &&CheckedChunk| chunk.kind() == ChunkKind::Chunk;
+        let chunks: Vec<_> = chunks.iter().filter(is_leaf).cloned().collect();
+        store.chunks().put(&store.chunks().pins(), &chunks).unwrap();
+        content
+    });
+    contents.collect()
+}
+
+fn assert_there(store: &Store, contents: &[Vec<u8>]) {
+    for (pack, content) in contents.iter().enumerate() {
+        let found = get_large(store, NS, &format!("k{pack}")).unwrap();
+        assert!(found == *content, "k{pack} is another");
+    }
+}
+
+/// What is wholly dead goes before anything is written: neither the footer of the open pack nor the
+/// copies of what lives elsewhere have room before.
+#[test]
+fn disk_without_any_room_gets_it_back_from_packs_that_are_dead() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    let store = open(directory.path(), options(&disk));
+    let contents = fill(&store, 3, 10, 80);
+    store.chunks().sync().unwrap();
+    let full = store.chunks().status();
+    disk.limit(Some(disk.bytes()));
+    let collected = store.collect_chunks().unwrap();
+    assert!(collected.removed_pack_count >= 7, "{collected:?}");
+    let left = store.chunks().status();
+    assert!(left.pack_bytes < full.pack_bytes / 4, "{left:?}");
+    assert_there(&store, &contents);
+    store.close().unwrap();
+    drop(store);
+    disk.recover();
+    assert_there(
+        &Store::open(directory.path(), options(&disk)).unwrap(),
+        &contents,
+    );
+}
+
+#[test]
+fn collection_takes_the_room_of_one_pack_and_not_of_all_that_lives() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    let store = open(directory.path(), options(&disk));
+    let contents = fill(&store, 8, 10, 20);
+    store.chunks().sync().unwrap();
+    // 80 chunks live, of which 30 would have room.
+    disk.limit(Some(disk.bytes() + (24 << 10)));
+    let collected = store.collect_chunks().unwrap();
+    assert!(collected.removed_pack_count >= 7, "{collected:?}");
+    assert!(collected.copied_bytes >= 50 * CHUNK as u64, "{collected:?}");
+    assert_there(&store, &contents);
+}
+
+/// However the disk fills, what was copied before it did needs no second copy, and nothing is lost.
+#[test]
+fn collections_on_a_disk_that_fills_anywhere_lose_nothing_and_end() {
+    for room in (0..40 << 10).step_by(1500) {
+        let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::new());
+        let store = open(directory.path(), options(&disk));
+        let contents = fill(&store, 6, 12, 18);
+        store.chunks().sync().unwrap();
+        let dead_bytes = 6 * 18 * CHUNK as u64;
+        let before = disk.bytes();
+        disk.limit(Some(before + room));
+        let _ = store.collect_chunks();
+        for _ in 0..20 {
+            let _ = store.step(Step::Keep);
+        }
+        assert_there(&store, &contents);
+        // Of one pack there must be room for what lives in it.
+        if room >= 12 << 10 {
+            assert!(disk.bytes() < before - dead_bytes / 2, "room {room}");
+        }
+        store.kill();
+        drop(store);
+        disk.recover();
+        disk.cut_power(&mut Random::new(room));
+        assert_there(
+            &Store::open(directory.path(), options(&disk)).unwrap(),
+            &contents,
+        );
+    }
+}
+
+#[test]
+fn store_with_an_unsealed_pack_opens_though_its_footer_has_no_room() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    // One pack, with a footer longer than what else is given back as the store opens.
+    let options = |disk: &SimDisk| StoreOptions {
+        limits: StoreLimits {
+            pack_bytes: 4 << 20,
+            ..limits()
+        },
+        ..options(disk)
+    };
+    let store = open(directory.path(), options(&disk));
+    let contents = fill(&store, 1, 20, 3000);
+    store.kill();
+    drop(store);
+    disk.limit(Some(disk.bytes()));
+    for _ in 0..2 {
+        let store = Store::open(directory.path(), options(&disk)).unwrap();
+        assert_there(&store, &contents);
+        assert_eq!(store.chunks().status().chunk_count, 3020);
+        store.kill();
+    }
+    disk.recover();
+    let store = Store::open(directory.path(), options(&disk)).unwrap();
+    assert_there(&store, &contents);
+    store.close().unwrap();
 }

@@ -214,14 +214,18 @@ impl PackIndex {
             .collect()
     }
 
-    /// The chunks of some packs that are alive, in the order they lie there.
-    pub(super) fn of_packs(&self, slots: &BTreeSet<u32>) -> Vec<(ChunkId, Entry)> {
-        let of_packs = self
-            .map
-            .iter()
-            .filter(|(_, entry)| slots.contains(&entry.pack));
-        let mut found: Vec<_> = of_packs.map(|(id, entry)| (*id, *entry)).collect();
-        found.sort_unstable_by_key(|(_, entry)| (entry.pack, entry.offset()));
+    /// The chunks of some packs that are alive, of each in the order they lie there.
+    pub(super) fn of_packs(&self, slots: &[u32]) -> HashMap<u32, Vec<(ChunkId, Entry)>> {
+        let mut found: HashMap<_, Vec<_>> = slots.iter().map(|slot| (*slot, Vec::new())).collect();
+        for (id, entry) in &self.map {
+            if let Some(of_pack) = found.get_mut(&entry.pack) {
+                of_pack.push((*id, *entry));
+            }
+        }
+        let by_offset = |of_pack: &mut Vec<(_, Entry)>| {
+            of_pack.sort_unstable_by_key(|(_, entry)| entry.offset());
+        };
+        found.values_mut().for_each(by_offset);
         found
     }
 

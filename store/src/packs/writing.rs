@@ -141,9 +141,12 @@ impl Packs {
         let file = disk
             .open(&self.path(id), OpenMode::Create)
             .map_err(failed)?;
-        file.write_all_at(&id.header(self.options.store), 0)
-            .and_then(|()| disk.sync_dir(&directory))
-            .map_err(failed)?;
+        let written = file.write_all_at(&id.header(self.options.store), 0);
+        if let Err(error) = written.and_then(|()| disk.sync_dir(&directory)) {
+            // The next attempt makes another: on a full disk there may be many.
+            let _ = disk.remove(&self.path(id));
+            return Err(failed(error));
+        }
         let end = PACK_HEADER_BYTES as u64;
         let slot = self.index_mut().add_pack(id, end, false);
         Ok(OpenPack {
@@ -201,27 +204,34 @@ impl Packs {
         Ok(())
     }
 
-    /// Ends the open pack with a footer; on disk when this returns.
+    /// Ends the open pack with a footer, if there is room for it; on disk when this returns.
     pub(super) fn seal(&self, writing: &mut Writing) -> Result<(), StoreError> {
         let Some(pack) = writing.pack.take() else {
             return Ok(());
         };
+        let path = self.path(pack.id);
+        let failed = |error| StoreError::io("seal", &path, error);
         let footer = footer(pack.id, pack.end, &pack.records);
-        // A failed write may have left something behind the end.
-        let sealed = pack
-            .file
-            .truncate(pack.end)
-            .and_then(|()| pack.file.write_all_at(&footer, pack.end))
-            .and_then(|()| self.sync_once((pack.slot, u64::MAX), &*pack.file, &pack.has_failed));
-        if let Err(error) = sealed {
-            self.abandon(&pack);
-            return Err(StoreError::io("seal", &self.path(pack.id), error));
-        }
+        let ended = end_file(&*pack.file, pack.end, &footer).map_err(failed);
+        let sealed = ended.and_then(|bytes| {
+            let synced = self.sync_once((pack.slot, u64::MAX), &*pack.file, &pack.has_failed);
+            synced.map(|()| bytes).map_err(failed)
+        });
+        let bytes = sealed.inspect_err(|_| self.abandon(&pack))?;
         if let Some(known) = self.index_mut().pack_mut(pack.slot) {
-            known.bytes = pack.end + footer.len() as u64;
+            known.bytes = bytes;
             known.is_sealed = true;
         }
         Ok(())
+    }
+
+    /// Writes no more to the open pack, of which nothing lives: it has no footer.
+    pub(super) fn leave(&self, writing: &mut Writing) {
+        if let Some(left) = writing.pack.take()
+            && let Some(known) = self.index_mut().pack_mut(left.slot)
+        {
+            known.is_sealed = true;
+        }
     }
 
     /// Seals what is open. To be called at the end.
@@ -253,6 +263,23 @@ impl Packs {
             tracing::warn!(%error, path = %path.display(), "a pack keeps chunks that may be lost");
         }
     }
+}
+
+/// Writes a footer behind the last record, at `end`; tells how many bytes the file has. On a full disk
+/// it has no footer: who opens the store reads its records. Nothing is synced.
+pub(super) fn end_file(file: &dyn DiskFile, end: u64, footer: &[u8]) -> io::Result<u64> {
+    // A failed write may have left something behind the end.
+    file.truncate(end)?;
+    match file.write_all_at(footer, end) {
+        Ok(()) => Ok(end + footer.len() as u64),
+        Err(error) if is_out_of_room(&error) => file.truncate(end).map(|()| end),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_out_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// What stands before a chunk; of a node it is checked that what it lists is there.
