@@ -142,12 +142,11 @@ impl Chunks<'_> {
         ChunkHold::new(&self.core.packs.pins)
     }
 
-    /// Those of `ids` that are not there, in their order. The others are kept by `pins`.
+    /// Those of `ids` that are not there, in their order. The others are kept by `pins`; for those that
+    /// are not there it takes no memory.
     #[must_use]
     pub fn missing(&self, pins: &ChunkPins, ids: &[ChunkId]) -> Vec<ChunkId> {
-        // Pinned before it is looked, so that no collection comes between.
-        pins.add(ids.iter().copied());
-        self.core.packs.missing(ids)
+        self.core.packs.missing_and_keep(ids, pins)
     }
 
     /// Stores chunks and nodes that are not there yet, and keeps all of them by `pins`. A node comes

@@ -20,6 +20,7 @@ use harness::random::Random;
 use harness::*;
 use objsync_proto::chunk::record::CheckedChunk;
 use objsync_proto::chunk::{Child, ChunkKind, Cutter, Node, Root};
+use objsync_proto::ids::ChunkId;
 use objsync_proto::limits::{NODE_CHILDREN_MAX, ROOT_CHILDREN_MAX};
 use objsync_proto::operation::Outcome;
 use objsync_store::{Step, Store, StoreLimits, StoreOptions};
@@ -300,4 +301,26 @@ fn store_with_an_unsealed_pack_opens_though_its_footer_has_no_room() {
     let store = Store::open(directory.path(), options(&disk)).unwrap();
     assert_there(&store, &contents);
     store.close().unwrap();
+}
+
+/// Who asks for ids at random takes no memory for them, and what is there stays as before.
+#[test]
+fn only_what_is_there_is_kept_for_who_asks_for_it() {
+    let (_directory, _disk, store) = open_hooked();
+    let (_, chunks) = cut(&noise_of(&mut Random::new(1), 5 * CHUNK), CHUNK);
+    store.chunks().put(&store.chunks().pins(), &chunks).unwrap();
+    let pins = store.chunks().pins();
+    let there: Vec<_> = chunks.iter().map(CheckedChunk::id).collect();
+    let absent: Vec<_> = (0..100).map(|number| ChunkId([number; 32])).collect();
+    let asked = [there.clone(), absent.clone()].concat();
+    assert_eq!(store.chunks().missing(&pins, &asked), absent);
+    assert_eq!(pins.count(), there.len());
+    store.collect_chunks().unwrap();
+    assert_eq!(store.chunks().missing(&pins, &there), []);
+    drop(pins);
+    store.collect_chunks().unwrap();
+    assert_eq!(
+        store.chunks().missing(&store.chunks().pins(), &there),
+        there
+    );
 }

@@ -8,7 +8,8 @@
 //! role and the lock of the open pack held, so that nothing is named or relied upon in between:
 //! * What a write named since the collection began is noted by `Packs::admit`, which the writer calls
 //!   before it logs.
-//! * Who asks whether a chunk is there pins it first, and pins are looked at last.
+//! * Who asks whether a chunk is there, or stores one, pins it before a collection can condemn it, and
+//!   pins are looked at last.
 //! * A node that is stored meanwhile is walked as any other once it is named or pinned: what it lists
 //!   may have been there before, with nothing else that names it.
 //! * What is condemned is no longer *there*: a write that names it is refused, and who uploads it

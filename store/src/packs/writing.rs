@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use objsync_proto::chunk::record::{CheckedChunk, unpack};
 use objsync_proto::chunk::{ChunkError, ChunkKind, Node};
 use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::ChunkId;
 
 use super::index::{Entry, PackIndex};
 use super::layout::{PACK_HEADER_BYTES, PackId, RECORD_HEADER_BYTES, RecordHeader, footer};
+use super::pins::ChunkPins;
 use super::{Packs, pack_directory};
 use crate::disk::{DiskFile, OpenMode};
 use crate::error::StoreError;
@@ -58,14 +60,22 @@ impl Writing {
 
 impl Packs {
     /// As `Chunks::missing`, without pins.
-    pub(crate) fn missing(
-        &self,
-        ids: &[objsync_proto::ids::ChunkId],
-    ) -> Vec<objsync_proto::ids::ChunkId> {
-        // No collection comes between.
-        let _writing = self.writing();
+    pub(crate) fn missing(&self, ids: &[ChunkId]) -> Vec<ChunkId> {
         let index = self.index();
         ids.iter().filter(|id| !index.has(id)).copied().collect()
+    }
+
+    /// As `Chunks::missing`.
+    pub(super) fn missing_and_keep(&self, ids: &[ChunkId], pins: &ChunkPins) -> Vec<ChunkId> {
+        // No collection comes between looking and pinning: it condemns with this locked.
+        let _writing = self.writing();
+        let (there, missing) = {
+            let index = self.index();
+            let ids = ids.iter().copied();
+            ids.partition::<Vec<_>, _>(|id| index.has(id))
+        };
+        pins.add(there);
+        missing
     }
 
     /// As `Chunks::put`, without pins.
