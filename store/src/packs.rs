@@ -121,6 +121,9 @@ pub struct ChunkStatus {
     pub pack_bytes: u64,
     /// Of them, those of chunks that were alive when it was last looked.
     pub live_bytes: u64,
+    /// Nodes that the last collection found alive and could not read: what may lie below them is kept.
+    /// A value whose node it is cannot be read; `check` names it, and writing it again heals it.
+    pub unread_node_count: u64,
 }
 
 /// The chunks of an open store.
@@ -221,6 +224,7 @@ impl Packs {
             pack_count: index.packs().count() as u64,
             pack_bytes,
             live_bytes,
+            unread_node_count: index.unread_count(),
         }
     }
 

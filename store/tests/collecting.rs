@@ -23,7 +23,7 @@ use objsync_proto::chunk::{Child, ChunkKind, Cutter, Node, Root};
 use objsync_proto::ids::ChunkId;
 use objsync_proto::limits::{NODE_CHILDREN_MAX, ROOT_CHILDREN_MAX};
 use objsync_proto::operation::Outcome;
-use objsync_store::{Step, Store, StoreLimits, StoreOptions};
+use objsync_store::{Step, Store, StoreError, StoreLimits, StoreOptions};
 
 /// Bytes of a chunk.
 const CHUNK: usize = 700;
@@ -68,8 +68,8 @@ fn node_that_is_stored_while_a_collection_runs_keeps_the_chunks_below_it() {
     let (_directory, disk, store) = open_hooked();
     let content = noise_of(&mut Random::new(1), 70 * CHUNK);
     let (value, chunks) = cut(&content, CHUNK);
-    let is_leaf = |chunk: &&CheckedChunk| chunk.kind() == ChunkKind::Chunk;
-    let leaves: Vec<_> = chunks.iter().filter(is_leaf).cloned().collect();
+    let leaves = chunks.iter().filter(|chunk| is_leaf(chunk)).cloned();
+    let leaves: Vec<_> = leaves.collect();
     store.chunks().put(&store.chunks().pins(), &leaves).unwrap();
     let writer = store.clone();
     disk.at(Moment::OpenToRead, ".seg", move || {
@@ -187,16 +187,22 @@ fn fill(store: &Store, packs: u64, live: usize, dead: usize) -> Vec<Vec<u8>> {
     let contents = (0..packs).map(|pack| {
         let random = &mut Random::new(100 + pack);
         let content = noise_of(random, live * CHUNK);
-        if live > 0 {
-            set_large(store, &format!("k{pack}"), &content, CHUNK);
-        }
-        let (_, chunks) = cut(&noise_of(random, dead * CHUNK), CHUNK);
-        let is_leaf = |chunk: &&CheckedChunk| chunk.kind() == ChunkKind::Chunk;
-        let chunks: Vec<_> = chunks.iter().filter(is_leaf).cloned().collect();
-        store.chunks().put(&store.chunks().pins(), &chunks).unwrap();
+        set_large(store, &format!("k{pack}"), &content, CHUNK);
+        put_dead(store, 1000 + pack, dead);
         content
     });
     contents.collect()
+}
+
+/// Chunks that nothing names.
+fn put_dead(store: &Store, seed: u64, count: usize) {
+    let (_, chunks) = cut(&noise_of(&mut Random::new(seed), count * CHUNK), CHUNK);
+    let chunks = chunks.into_iter().filter(is_leaf).collect::<Vec<_>>();
+    store.chunks().put(&store.chunks().pins(), &chunks).unwrap();
+}
+
+fn is_leaf(chunk: &CheckedChunk) -> bool {
+    chunk.kind() == ChunkKind::Chunk
 }
 
 fn assert_there(store: &Store, contents: &[Vec<u8>]) {
@@ -322,5 +328,78 @@ fn only_what_is_there_is_kept_for_who_asks_for_it() {
     assert_eq!(
         store.chunks().missing(&store.chunks().pins(), &there),
         there
+    );
+}
+
+/// Turns a bit of the payload of the first node that lies in a pack.
+fn damage_a_node(disk: &SimDisk) {
+    let find = |bytes: &[u8]| bytes.windows(5).position(|window| window == b"chnk\x01");
+    let packs = disk.files(".pack");
+    let found = packs
+        .iter()
+        .find_map(|path| Some((path, find(&disk.read(path)?)?)));
+    let (path, offset) = found.expect("a node");
+    // A record's payload follows on 80 bytes.
+    disk.turn_bit(path, (offset as u64 + 100) * 8);
+}
+
+/// What lies below it cannot be told: all that was there is kept, and all that comes later is
+/// collected as ever, also after what was kept was copied. The same content heals it.
+#[test]
+fn node_that_is_damaged_keeps_what_was_there_and_does_not_end_collection() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    let store = open(directory.path(), options(&disk));
+    let content = noise_of(&mut Random::new(1), 80 * CHUNK);
+    set_large(&store, "a", &content, CHUNK);
+    let (value, chunks) = cut(&content, CHUNK);
+    let leaves = chunks.iter().filter(|chunk| is_leaf(chunk));
+    let leaves: Vec<_> = leaves.map(CheckedChunk::id).collect();
+    put_dead(&store, 2, 40);
+    store.chunks().sync().unwrap();
+    damage_a_node(&disk);
+    assert_eq!(store.collect_chunks().unwrap().dead_count, 0);
+    assert_eq!(store.chunks().status().unread_node_count, 1);
+    for round in 3..6 {
+        put_dead(&store, round, 120);
+        let collected = store.collect_chunks().unwrap();
+        assert_eq!(collected.dead_count, 120, "of each round");
+        assert!(collected.removed_pack_count >= 3, "{collected:?}");
+    }
+    let pins = store.chunks().pins();
+    assert_eq!(store.chunks().missing(&pins, &leaves), []);
+    write_large(&store, &pins, put_in(NS, "a", &value), &chunks).unwrap();
+    drop(pins);
+    assert_eq!(store.collect_chunks().unwrap().dead_count, 40);
+    assert_eq!(store.chunks().status().unread_node_count, 0);
+    assert_eq!(get_large(&store, NS, "a").unwrap(), content);
+}
+
+/// Once for each time that it is due, and not each time that the store looks after itself.
+#[test]
+fn collection_that_fails_is_tried_again_only_when_the_next_is_due() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    let options = StoreOptions {
+        limits: StoreLimits {
+            pack_bytes: 4 << 20,
+            ..limits()
+        },
+        ..options(&disk)
+    };
+    let store = open(directory.path(), options);
+    for step in 0..20 {
+        set(&store, &format!("k{step}"), &"x".repeat(3000));
+    }
+    store.step(Step::Keep).unwrap();
+    let (_, chunks) = cut(&noise_of(&mut Random::new(1), 17 << 20), 1 << 20);
+    store.chunks().put(&store.chunks().pins(), &chunks).unwrap();
+    let snapshot = disk.files(".snap").pop().unwrap();
+    let bits = disk.read(&snapshot).unwrap().len() as u64 * 8;
+    disk.turn_bit(&snapshot, bits / 2);
+    let first = store.step(Step::Keep).unwrap_err();
+    assert!(matches!(first, StoreError::Corrupt { .. }), "{first}");
+    store.step(Step::Keep).unwrap();
+    assert!(
+        store.collect_chunks().is_err(),
+        "who asks for it hears of it"
     );
 }

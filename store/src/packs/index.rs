@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) is_alive: bool,
     /// It was read, and is not what was written.
     pub(super) is_damaged: bool,
+    /// It was there when a node was found that lives and cannot be read: it may lie below that.
+    is_hidden: bool,
 }
 
 impl Entry {
@@ -40,6 +42,7 @@ impl Entry {
             // A node is walked first: of what it lists, all may have been there before.
             is_alive: header.level == 0,
             is_damaged: false,
+            is_hidden: false,
         }
     }
 
@@ -88,6 +91,10 @@ pub(super) struct PackIndex {
     /// What the last collections found dead, and who began to read before may still look for: with
     /// the hold that must have ended.
     condemned: HashMap<ChunkId, (Entry, u64)>,
+    /// Nodes that the present collection found alive and could not read, with their levels.
+    unread: BTreeMap<ChunkId, u8>,
+    /// Those of the last collection that came to its end: what may lie below them is hidden.
+    hiding: BTreeSet<ChunkId>,
 }
 
 impl PackIndex {
@@ -141,8 +148,13 @@ impl PackIndex {
 
     /// Points an id at a record; what it pointed at before is dead.
     pub(super) fn insert(&mut self, id: ChunkId, mut entry: Entry) {
-        // What named it does so still.
-        entry.is_alive |= self.map.get(&id).is_some_and(|old| old.is_alive);
+        if let Some(old) = self.map.get(&id) {
+            // What named it does so still.
+            entry.is_alive |= old.is_alive;
+            entry.is_hidden |= old.is_hidden;
+        }
+        // It can be read now, and what it lists may have come since.
+        self.hiding.remove(&id);
         if let Some(pack) = self.packs.get_mut(&entry.pack) {
             pack.live_bytes += entry.whole_bytes();
         }
@@ -167,6 +179,7 @@ impl PackIndex {
 
     /// Begins a collection: nothing that is there has been found alive.
     pub(super) fn begin_marking(&mut self) {
+        self.unread.clear();
         self.map
             .values_mut()
             .for_each(|entry| entry.is_alive = false);
@@ -178,6 +191,16 @@ impl PackIndex {
         (!std::mem::replace(&mut entry.is_alive, true)).then_some(entry.level)
     }
 
+    /// A node that lives cannot be read: nobody knows what lies below it.
+    pub(super) fn note_unread(&mut self, id: ChunkId, level: u8) {
+        self.unread.insert(id, level);
+    }
+
+    /// Nodes that the last collection found alive and could not read.
+    pub(super) fn unread_count(&self) -> u64 {
+        self.hiding.len() as u64
+    }
+
     /// What was read there is damaged.
     pub(super) fn note_damage(&mut self, id: &ChunkId, entry: &Entry) {
         if let Some(held) = self.map.get_mut(id)
@@ -187,10 +210,23 @@ impl PackIndex {
         }
     }
 
-    /// Takes out everything that was not found alive. Who has a hold below `hold` still finds it.
-    /// Tells how many chunks that are, and their bytes.
+    /// Takes out everything that was not found alive, and that cannot lie below a node that could not
+    /// be read. Who has a hold below `hold` still finds it. Tells how many chunks that are, and their
+    /// bytes.
     pub(super) fn condemn(&mut self, hold: u64) -> (u64, u64) {
-        let dead: Vec<_> = self.map.extract_if(|_, entry| !entry.is_alive).collect();
+        let is_new = |id| !self.hiding.contains(id);
+        if self.unread.keys().any(is_new) {
+            // All that a node lists was there before it, and is of a level below its own.
+            let entries = self.map.values_mut();
+            entries.for_each(|entry| entry.is_hidden = true);
+        }
+        self.hiding = self.unread.keys().copied().collect();
+        let hidden_level = self.unread.values().max().copied().unwrap_or(0);
+        let is_dead = |entry: &Entry| {
+            let may_be_below = entry.is_hidden && entry.level < hidden_level;
+            !entry.is_alive && !may_be_below
+        };
+        let dead: Vec<_> = self.map.extract_if(|_, entry| is_dead(entry)).collect();
         let bytes = dead.iter().map(|(_, entry)| entry.whole_bytes()).sum();
         let count = dead.len() as u64;
         for (id, entry) in dead {
