@@ -12,6 +12,7 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use harness::disk::{Call, Planned, SimDisk};
 use harness::hooked::{HookedDisk, Moment};
@@ -133,7 +134,7 @@ fn sync_beside_one_that_failed_does_not_count_what_that_one_lost() {
                 // Nobody waits any more if it had to wait for the first one's caller.
                 let _ = done.send(());
             });
-            let _ = is_done.recv_timeout(std::time::Duration::from_millis(100));
+            let _ = is_done.recv_timeout(Duration::from_millis(100));
         });
         disk.disk.plan(Planned::next(Call::Sync));
         assert!(store.chunks().sync().is_err());
@@ -402,4 +403,45 @@ fn collection_that_fails_is_tried_again_only_when_the_next_is_due() {
         store.collect_chunks().is_err(),
         "who asks for it hears of it"
     );
+}
+
+/// The oldest snapshot is about to be read when the next one takes its place: what only the one that
+/// went named, the new one names.
+#[test]
+fn snapshot_that_takes_the_place_of_one_while_a_collection_runs_is_read_too() {
+    let (directory, disk) = (tempfile::tempdir().unwrap(), HookedDisk::default());
+    let options = StoreOptions {
+        limits: StoreLimits {
+            retention_bytes: 0,
+            ..limits()
+        },
+        ..hooked(&disk)
+    };
+    let store = open(directory.path(), options);
+    let content = noise_of(&mut Random::new(1), 20 * CHUNK);
+    set_large(&store, "a", &content, CHUNK);
+    let write_on = || {
+        for step in 0..20 {
+            set(&store, "filler", &format!("{step}{}", "x".repeat(3000)));
+        }
+    };
+    write_on();
+    store.step(Step::Keep).unwrap();
+    write_on();
+    let before = disk.disk.files(".snap");
+    assert_eq!(before.len(), 1);
+    let (keeper, tools) = (store.clone(), disk.clone());
+    let (keeping, kept) = std::sync::mpsc::channel();
+    disk.at(Moment::OpenToRead, ".snap", move || {
+        let (gone, is_gone) = std::sync::mpsc::channel();
+        tools.at(Moment::Removed, ".snap", move || gone.send(()).unwrap());
+        // It makes the snapshot, trims, and then waits for the collection to end.
+        let keeper = std::thread::spawn(move || keeper.step(Step::Keep));
+        is_gone.recv_timeout(Duration::from_secs(60)).unwrap();
+        keeping.send(keeper).unwrap();
+    });
+    store.collect_chunks().unwrap();
+    kept.recv().unwrap().join().unwrap().unwrap();
+    assert_ne!(disk.disk.files(".snap"), before);
+    assert_eq!(get_large(&store, NS, "a").unwrap(), content);
 }

@@ -241,14 +241,6 @@ impl Core {
         let mut segments = self.segments.closed();
         segments.retain(|info| info.id < open.id);
         segments.push(open);
-        let snapshots = self.snapshots.list();
-        for snapshot in snapshots {
-            self.refuse_if_closed()?;
-            match self.mark_snapshot(snapshot) {
-                Err(error) if is_removed(&error) && !self.snapshots.list().contains(&snapshot) => {}
-                marked => marked?,
-            }
-        }
         for segment in segments {
             self.refuse_if_closed()?;
             match self.mark_segment(segment) {
@@ -256,10 +248,29 @@ impl Core {
                 marked => marked?,
             }
         }
+        self.mark_snapshots()?;
         // Most of what came meanwhile, so that the writer waits for the rest only.
         packs.mark(packs.named.so_far());
         packs.mark(packs.pins.pinned());
         Ok(())
+    }
+
+    /// Marks what snapshots name, until there is none that was not read: one that goes may have a
+    /// successor that came after the others were listed, and so has a segment that goes.
+    fn mark_snapshots(&self) -> Result<(), StoreError> {
+        let mut marked: Vec<SnapshotInfo> = Vec::new();
+        loop {
+            self.refuse_if_closed()?;
+            let mut snapshots = self.snapshots.list().into_iter();
+            let Some(snapshot) = snapshots.find(|snapshot| !marked.contains(snapshot)) else {
+                return Ok(());
+            };
+            match self.mark_snapshot(snapshot) {
+                Err(error) if is_removed(&error) && !self.snapshots.list().contains(&snapshot) => {}
+                marked => marked?,
+            }
+            marked.push(snapshot);
+        }
     }
 
     fn is_trimmed(&self, segment: SegmentInfo) -> bool {

@@ -15,6 +15,8 @@ pub enum Moment {
     OpenToRead,
     /// A sync has failed, and its caller does not know yet.
     FailedSync,
+    /// A file was removed.
+    Removed,
 }
 
 type Act = Box<dyn FnOnce() + Send>;
@@ -72,7 +74,9 @@ impl Disk for HookedDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
+        let removed = self.disk.remove(path);
+        self.meet(Moment::Removed, path);
+        removed
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
