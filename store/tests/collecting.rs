@@ -445,3 +445,32 @@ fn snapshot_that_takes_the_place_of_one_while_a_collection_runs_is_read_too() {
     assert_ne!(disk.disk.files(".snap"), before);
     assert_eq!(get_large(&store, NS, "a").unwrap(), content);
 }
+
+/// A disk that does not answer says nothing of what lies on it.
+#[test]
+fn chunk_whose_read_fails_once_as_it_is_copied_is_there_as_before() {
+    for after in (0..120).step_by(5) {
+        let (directory, disk) = (tempfile::tempdir().unwrap(), SimDisk::new());
+        let store = open(directory.path(), options(&disk));
+        let contents = fill(&store, 3, 10, 20);
+        store.chunks().sync().unwrap();
+        disk.plan(Planned {
+            after,
+            ..Planned::next(Call::Read)
+        });
+        let _ = store.collect_chunks();
+        disk.recover();
+        for content in &contents {
+            let (_, chunks) = cut(content, CHUNK);
+            let ids: Vec<_> = chunks.iter().map(CheckedChunk::id).collect();
+            let missing = store.chunks().missing(&store.chunks().pins(), &ids);
+            assert_eq!(missing, [], "after {after} reads");
+        }
+        // Its pack goes the next time.
+        store.collect_chunks().unwrap();
+        store.step(Step::Keep).unwrap();
+        let left = store.chunks().status();
+        assert!(left.pack_bytes < 30 << 10, "after {after} reads: {left:?}");
+        assert_there(&store, &contents);
+    }
+}

@@ -111,16 +111,23 @@ impl Packs {
         moved: &mut Vec<(ChunkId, Entry, Entry)>,
     ) -> Result<(), StoreError> {
         for (id, from) in entries {
-            let read = self.read(id, &from);
-            let Ok((header, record)) = read else {
-                self.index_mut().note_damage(&id, &from);
-                tracing::warn!(%id, "a chunk is damaged: its pack is kept");
-                continue;
-            };
             // Nobody compares it with its hash before it is the only copy.
-            let Ok(chunk) = CheckedChunk::check(record) else {
-                self.index_mut().note_damage(&id, &from);
-                continue;
+            let read = self.read(id, &from).map(|(header, record)| {
+                let checked = CheckedChunk::check(record);
+                checked.ok().map(|chunk| (header, chunk))
+            });
+            let (header, chunk) = match read {
+                Ok(Some(sound)) => sound,
+                Ok(None) | Err(StoreError::Corrupt { .. }) => {
+                    self.index_mut().note_damage(&id, &from);
+                    tracing::warn!(%id, "a chunk is damaged: its pack is kept");
+                    continue;
+                }
+                Err(error) => {
+                    // The disk, or this process, has trouble: that says nothing of what lies there.
+                    tracing::warn!(%id, %error, "a chunk cannot be read: its pack is kept");
+                    return Ok(());
+                }
             };
             let mut writing = self.writing();
             if self.index().get(&id).is_some_and(|held| held.is_at(&from)) {
