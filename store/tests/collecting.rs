@@ -102,7 +102,10 @@ fn value_that_lists_the_same_node_over_and_over_costs_one_read_of_each_node() {
 
     let before = disk.disk.call_count();
     let mut found = BTreeSet::new();
-    let mut each = |id| found.insert(id) || true;
+    let mut each = |id| {
+        found.insert(id);
+        true
+    };
     store.chunks().ids_below(&root, &mut each).unwrap();
     assert_eq!(found, BTreeSet::from(ids));
     assert_eq!(pins.count(), 3);
