@@ -51,6 +51,8 @@ pub(crate) fn missing(peer: &Peer, key: &[u8], ids: &[ChunkId]) -> Result<Reply,
     refuse_on_copy(peer)?;
     let chunks = peer.serving.store.chunks();
     let pins = &peer.uploads.pins;
+    // Each that is there is kept: as many requests as there are would keep all of the store.
+    uploads::check_kept(pins.count())?;
     let missing = chunks.missing(pins, ids);
     if peer.reads_all() {
         return Ok(Reply::MissingChunks { ids: missing });
@@ -66,7 +68,8 @@ pub(crate) fn missing(peer: &Peer, key: &[u8], ids: &[ChunkId]) -> Result<Reply,
         .filter(|id| !told.contains(id))
         .copied()
         .collect();
-    pins.release(rest.iter().copied());
+    // What is not there may come meanwhile, and is kept for its upload.
+    pins.release(rest.iter().filter(|id| !absent.contains(*id)).copied());
     peer.uploads.know(told);
     Ok(Reply::MissingChunks { ids: rest })
 }

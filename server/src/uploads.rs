@@ -173,12 +173,8 @@ async fn store_records(
     records: Vec<ChunkRecord>,
     bytes: usize,
 ) -> Result<Result<(), Failure>, Dropped> {
-    if peer.uploads.pins.count() > UPLOADED_COUNT_MAX {
-        let text = format!(
-            "this connection has more than {UPLOADED_COUNT_MAX} chunks that no value names yet: \
-             write the value, or connect anew"
-        );
-        return Ok(Err(Failure::new(ErrorKind::Full, text)));
+    if let Err(failure) = check_kept(peer.uploads.pins.count()) {
+        return Ok(Err(failure));
     }
     let _place = room(&peer.serving.writes, bytes).await;
     let worker = Arc::clone(peer);
@@ -187,6 +183,18 @@ async fn store_records(
         Ok(done) => done,
         Err(_) => Ok(Err(stopped())),
     }
+}
+
+/// Refuses more for a connection for which so many chunks are kept.
+pub(crate) fn check_kept(count: usize) -> Result<(), Failure> {
+    if count <= UPLOADED_COUNT_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "this connection has {count} chunks that no value names yet; the limit is \
+         {UPLOADED_COUNT_MAX} chunks: write the value, or connect anew"
+    );
+    Err(Failure::new(ErrorKind::Full, text))
 }
 
 async fn room(writes: &Arc<Semaphore>, bytes: usize) -> Option<tokio::sync::OwnedSemaphorePermit> {
@@ -259,4 +267,16 @@ pub(crate) async fn end(peer: Arc<Peer>, upload: u64, count: u64) -> Result<Repl
         .map_err(|_| stopped())?
         .map_err(|error| error.to_failure())?;
     Ok(Reply::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_for_which_too_many_chunks_are_kept_gets_no_more_kept() {
+        assert_eq!(check_kept(UPLOADED_COUNT_MAX), Ok(()));
+        let refused = check_kept(UPLOADED_COUNT_MAX + 1).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Full);
+    }
 }

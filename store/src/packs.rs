@@ -18,8 +18,8 @@
 //! * A frame that names a chunk is logged after the chunk is on disk.
 //! * Where a node is there, all that it lists is there, with the sizes that it says.
 //! * Only the open pack is written to. A pack is removed when what lives of it is on disk elsewhere.
-//! * Locks are taken in this order: the writer's role, `writing`, `index`; nothing waits for the disk
-//!   under `index`.
+//! * Locks are taken in this order: the writer's role, `writing`, that of a pack's sync, `index`;
+//!   nothing waits for the disk under `index`.
 //!
 //! On a crash: chunks that no frame names are there or not; the next collection finds them.
 
@@ -121,6 +121,9 @@ pub struct ChunkStatus {
     pub pack_bytes: u64,
     /// Of them, those of chunks that were alive when it was last looked.
     pub live_bytes: u64,
+    /// Nodes that the last collection found alive and could not read: what may lie below them is kept.
+    /// A value whose node it is cannot be read; `check` names it, and writing it again heals it.
+    pub unread_node_count: u64,
 }
 
 /// The chunks of an open store.
@@ -142,12 +145,11 @@ impl Chunks<'_> {
         ChunkHold::new(&self.core.packs.pins)
     }
 
-    /// Those of `ids` that are not there, in their order. The others are kept by `pins`.
+    /// Those of `ids` that are not there, in their order. The others are kept by `pins`; for those that
+    /// are not there it takes no memory.
     #[must_use]
     pub fn missing(&self, pins: &ChunkPins, ids: &[ChunkId]) -> Vec<ChunkId> {
-        // Pinned before it is looked, so that no collection comes between.
-        pins.add(ids.iter().copied());
-        self.core.packs.missing(ids)
+        self.core.packs.missing_and_keep(ids, pins)
     }
 
     /// Stores chunks and nodes that are not there yet, and keeps all of them by `pins`. A node comes
@@ -164,18 +166,14 @@ impl Chunks<'_> {
 
     /// Lets go of what a value names, which was logged: of its chunks and all nodes above them.
     ///
-    /// Cost: a read of each node.
+    /// Cost: a read of each node, however often it is listed.
     pub fn release(&self, pins: &ChunkPins, root: &Root) -> Result<(), StoreError> {
-        let mut next = vec![(root.depth(), root.children().to_vec())];
-        while let Some((level, children)) = next.pop() {
-            for child in children.iter().filter(|_| level > 0) {
-                if let Some(node) = self.core.packs.node(child.id)? {
-                    next.push((level - 1, node.children().to_vec()));
-                }
-            }
+        // Its nodes are read after they were let go.
+        let _hold = self.hold();
+        self.core.packs.each_list(root, &mut |children| {
             pins.release(children.iter().map(|child| child.id));
-        }
-        Ok(())
+            true
+        })
     }
 
     /// Returns when all that was put survives a power cut.
@@ -226,6 +224,7 @@ impl Packs {
             pack_count: index.packs().count() as u64,
             pack_bytes,
             live_bytes,
+            unread_node_count: index.unread_count(),
         }
     }
 

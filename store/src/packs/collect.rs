@@ -8,9 +8,15 @@
 //! role and the lock of the open pack held, so that nothing is named or relied upon in between:
 //! * What a write named since the collection began is noted by `Packs::admit`, which the writer calls
 //!   before it logs.
-//! * Who asks whether a chunk is there pins it first, and pins are looked at last.
+//! * Who asks whether a chunk is there, or stores one, pins it before a collection can condemn it, and
+//!   pins are looked at last.
+//! * A node that is stored meanwhile is walked as any other once it is named or pinned: what it lists
+//!   may have been there before, with nothing else that names it.
 //! * What is condemned is no longer *there*: a write that names it is refused, and who uploads it
 //!   stores it anew.
+//! * Of a node that lives and cannot be read nobody knows what is below it. All that was there when
+//!   this was found, and is of a lower level, is kept until the node can be read or nothing names it;
+//!   what came later cannot be below it. Opening the store begins this anew.
 //!
 //! On a crash: nothing was written down but copies; all is found again, and collected the next time.
 
@@ -22,7 +28,8 @@ use objsync_proto::error::Failure;
 use objsync_proto::ids::{ChunkId, SurfaceId};
 use objsync_proto::stored_chunks;
 
-use super::{Packs, writing};
+use super::Packs;
+use super::writing::{self, Writing};
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::history::{is_removed, located};
@@ -55,6 +62,11 @@ pub(super) struct Named(Mutex<Option<Vec<ChunkId>>>);
 impl Named {
     fn begin(&self) {
         *self.lock() = Some(Vec::new());
+    }
+
+    /// What was named by now.
+    fn so_far(&self) -> Vec<ChunkId> {
+        self.lock().clone().unwrap_or_default()
     }
 
     fn end(&self) -> Vec<ChunkId> {
@@ -126,25 +138,35 @@ impl Packs {
         Ok(lost())
     }
 
-    /// Marks ids as alive, and all that is below them.
-    fn mark(&self, ids: impl IntoIterator<Item = ChunkId>) -> Result<(), StoreError> {
+    /// Marks ids as alive, and all that is below them as far as it can be read.
+    fn mark(&self, ids: impl IntoIterator<Item = ChunkId>) {
         let mut next: Vec<ChunkId> = ids.into_iter().collect();
         while let Some(id) = next.pop() {
-            let level = self.index_mut().mark_alive(&id);
-            if level.is_none_or(|level| level == 0) {
+            let marked = self.index_mut().mark_alive(&id);
+            let Some(level) = marked.filter(|level| *level > 0) else {
                 continue;
-            }
-            // A node that cannot be read hides what lives: then nothing is collected.
-            if let Some(node) = self.node(id)? {
-                next.extend(node.children().iter().map(|child| child.id));
+            };
+            match self.node(id) {
+                Ok(Some(node)) => next.extend(node.children().iter().map(|child| child.id)),
+                // A sync that failed has taken it back since.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%id, %error, "a node cannot be read: what may be below it is kept");
+                    self.index_mut().note_unread(id, level);
+                }
             }
         }
-        Ok(())
     }
 
     /// A part of the log was removed.
     pub(crate) fn note_trimmed(&self, bytes: u64) {
         self.trimmed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The next collection is due when as much has come and gone as for this one.
+    fn count_anew(&self, writing: &mut Writing) {
+        writing.put_bytes = 0;
+        self.trimmed_bytes.store(0, Ordering::Relaxed);
     }
 
     /// Whether so much may be dead that a collection pays, which reads `read_bytes` of log and
@@ -176,8 +198,12 @@ impl Core {
             packs.index_mut().begin_marking();
             packs.named.begin();
         }
-        let condemned = self.mark_all().and_then(|()| self.condemn());
+        let condemned = self.mark_all().map(|()| self.condemn());
         packs.named.end();
+        if condemned.is_err() {
+            // What has failed may do so each time, and reads all of the log and the snapshots.
+            packs.count_anew(&mut packs.writing());
+        }
         let (dead_count, dead_bytes) = condemned?;
         let reclaimed = packs.reclaim()?;
         tracing::info!(dead_count, dead_bytes, "chunks collected");
@@ -204,25 +230,17 @@ impl Core {
     /// Marks everything that lives, as far as it is named by now.
     fn mark_all(&self) -> Result<(), StoreError> {
         let packs = &self.packs;
-        packs.mark(packs.pins.pinned())?;
+        packs.mark(packs.pins.pinned());
         for surface in self.surfaces.iter() {
             let mut roots = Vec::new();
             surface.walk_roots(&mut |id| roots.push(id))?;
-            packs.mark(roots)?;
+            packs.mark(roots);
         }
         // The open segment first: it may be closed, and another begun, whose frames are noted.
         let open = self.open.info();
         let mut segments = self.segments.closed();
         segments.retain(|info| info.id < open.id);
         segments.push(open);
-        let snapshots = self.snapshots.list();
-        for snapshot in snapshots {
-            self.refuse_if_closed()?;
-            match self.mark_snapshot(snapshot) {
-                Err(error) if is_removed(&error) && !self.snapshots.list().contains(&snapshot) => {}
-                marked => marked?,
-            }
-        }
         for segment in segments {
             self.refuse_if_closed()?;
             match self.mark_segment(segment) {
@@ -230,7 +248,29 @@ impl Core {
                 marked => marked?,
             }
         }
+        self.mark_snapshots()?;
+        // Most of what came meanwhile, so that the writer waits for the rest only.
+        packs.mark(packs.named.so_far());
+        packs.mark(packs.pins.pinned());
         Ok(())
+    }
+
+    /// Marks what snapshots name, until there is none that was not read: one that goes may have a
+    /// successor that came after the others were listed, and so has a segment that goes.
+    fn mark_snapshots(&self) -> Result<(), StoreError> {
+        let mut marked: Vec<SnapshotInfo> = Vec::new();
+        loop {
+            self.refuse_if_closed()?;
+            let mut snapshots = self.snapshots.list().into_iter();
+            let Some(snapshot) = snapshots.find(|snapshot| !marked.contains(snapshot)) else {
+                return Ok(());
+            };
+            match self.mark_snapshot(snapshot) {
+                Err(error) if is_removed(&error) && !self.snapshots.list().contains(&snapshot) => {}
+                marked => marked?,
+            }
+            marked.push(snapshot);
+        }
     }
 
     fn is_trimmed(&self, segment: SegmentInfo) -> bool {
@@ -243,7 +283,7 @@ impl Core {
         for entry in snapshot.table().iter() {
             let entry = entry?;
             if entry.section.surface == SurfaceId::DICT {
-                self.packs.mark(stored_chunks::ids(&entry.payload))?;
+                self.packs.mark(stored_chunks::ids(&entry.payload));
             }
         }
         Ok(())
@@ -256,23 +296,21 @@ impl Core {
             for logged in located(frame.transactions(), &path, place.offset)? {
                 let effects = logged.transaction.effects;
                 self.packs
-                    .mark(effects.into_iter().flat_map(|effect| effect.chunks))?;
+                    .mark(effects.into_iter().flat_map(|effect| effect.chunks));
             }
         }
         Ok(())
     }
 
     /// Takes out what was not found alive; tells how many chunks and bytes that are.
-    fn condemn(&self) -> Result<(u64, u64), StoreError> {
+    fn condemn(&self) -> (u64, u64) {
         let packs = &self.packs;
         let _writer = self.writer();
         let mut writing = packs.writing();
-        packs.mark(packs.named.end())?;
-        packs.mark(packs.pins.pinned())?;
+        packs.mark(packs.named.end());
+        packs.mark(packs.pins.pinned());
         let hold = packs.pins.next_hold();
-        let condemned = packs.index_mut().condemn(hold);
-        writing.put_bytes = 0;
-        packs.trimmed_bytes.store(0, Ordering::Relaxed);
-        Ok(condemned)
+        packs.count_anew(&mut writing);
+        packs.index_mut().condemn(hold)
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! Order: copies are on disk, then the index points there, then the old file goes. Whenever the power
 //! goes, each live chunk is on disk once at least; two copies are as good as one.
-
-use std::collections::BTreeSet;
+//!
+//! On a full disk: what is wholly dead goes first, which takes no room, and then one pack after the
+//! other, the deadest first: so each makes room for the next.
 
 use objsync_proto::chunk::record::CheckedChunk;
 use objsync_proto::ids::ChunkId;
@@ -26,10 +27,16 @@ impl Packs {
     /// pack that is closed and that nobody reads is alive for one half at least.
     pub(super) fn reclaim(&self) -> Result<Collected, StoreError> {
         self.index_mut().forget_condemned(self.pins.oldest_hold());
-        self.seal_if_dead()?;
+        let sealed = self.seal_if_dead();
+        let mut removed_pack_count = self.remove_dead()?;
+        sealed?;
+        let mut copied_bytes = 0;
         let slots = self.worth_rewriting();
-        let copied_bytes = self.copy(&slots)?;
-        let removed_pack_count = self.remove_dead()?;
+        let mut entries = self.index().of_packs(&slots);
+        for slot in slots {
+            copied_bytes += self.copy(entries.remove(&slot).unwrap_or_default())?;
+            removed_pack_count += self.remove_dead()?;
+        }
         Ok(Collected {
             removed_pack_count,
             copied_bytes,
@@ -37,75 +44,98 @@ impl Packs {
         })
     }
 
-    /// The open pack is rewritten as any other.
+    /// The open pack is rewritten as any other; if nothing of it lives, it needs no footer.
     fn seal_if_dead(&self) -> Result<(), StoreError> {
         let mut writing = self.writing();
-        let is_dead = {
+        let open = {
             let index = self.index();
             let mut open = index
                 .packs()
                 .filter(|(slot, _)| self.is_open(&writing, *slot));
-            open.any(|(_, pack)| is_mostly_dead(pack))
+            open.next().map(|(_, pack)| *pack)
         };
-        match is_dead {
-            true => self.seal(&mut writing),
-            false => Ok(()),
+        match open {
+            Some(pack) if pack.live_bytes == 0 => {
+                self.leave(&mut writing);
+                Ok(())
+            }
+            Some(pack) if is_mostly_dead(&pack) => self.seal(&mut writing),
+            _ => Ok(()),
         }
     }
 
-    fn worth_rewriting(&self) -> BTreeSet<u32> {
+    /// The packs that are mostly dead, or small where these are many; those first of which least
+    /// lives.
+    fn worth_rewriting(&self) -> Vec<u32> {
         let index = self.index();
         let sealed = index.packs().filter(|(_, pack)| pack.is_sealed);
-        let (dead, rest): (Vec<_>, Vec<_>) = sealed.partition(|(_, pack)| is_mostly_dead(pack));
-        let mut slots: BTreeSet<_> = dead.into_iter().map(|(slot, _)| slot).collect();
+        let (mut worth, rest): (Vec<_>, Vec<_>) =
+            sealed.partition(|(_, pack)| is_mostly_dead(pack));
         let small_bytes = self.options.pack_bytes / SMALL_SHARE;
         let small = rest
             .into_iter()
             .filter(|(_, pack)| pack.bytes < small_bytes);
-        let small: Vec<_> = small.map(|(slot, _)| slot).collect();
+        let small: Vec<_> = small.collect();
         if small.len() >= SMALL_COUNT {
-            slots.extend(small);
+            worth.extend(small);
         }
-        slots
+        worth.sort_by_key(|(_, pack)| pack.live_bytes);
+        worth.into_iter().map(|(slot, _)| slot).collect()
     }
 
-    /// Copies what lives in these packs, and lets the index point at the copies once they are on
-    /// disk. What is damaged stays where it is, and its pack with it.
-    fn copy(&self, slots: &BTreeSet<u32>) -> Result<u64, StoreError> {
-        let mut moved: Vec<(ChunkId, Entry, Entry)> = Vec::new();
+    /// Copies what lives in a pack, and lets the index point at the copies once they are on disk; tells
+    /// how many bytes that are. What is damaged stays where it is, and its pack with it.
+    fn copy(&self, entries: Vec<(ChunkId, Entry)>) -> Result<u64, StoreError> {
+        let mut moved = Vec::new();
+        let copied = self.append_copies(entries, &mut moved);
+        if !moved.is_empty() {
+            // Of those that were made before the disk was full, none has to be made again.
+            self.sync()?;
+        }
+        let mut index = self.index_mut();
         let mut bytes = 0;
-        let entries = self.index().of_packs(slots);
+        for (id, from, to) in moved {
+            // Somebody else's failed sync may have taken the copy back.
+            if index.is_durable(&to) {
+                index.repoint(id, &from, to);
+                bytes += to.whole_bytes();
+            }
+        }
+        copied.map(|()| bytes)
+    }
+
+    /// Copies what lives in a pack into the open one: each id, where it was, and where its copy is.
+    fn append_copies(
+        &self,
+        entries: Vec<(ChunkId, Entry)>,
+        moved: &mut Vec<(ChunkId, Entry, Entry)>,
+    ) -> Result<(), StoreError> {
         for (id, from) in entries {
-            let read = self.read(id, &from);
-            let Ok((header, record)) = read else {
-                self.index_mut().note_damage(&id, &from);
-                tracing::warn!(%id, "a chunk is damaged: its pack is kept");
-                continue;
-            };
             // Nobody compares it with its hash before it is the only copy.
-            let Ok(chunk) = CheckedChunk::check(record) else {
-                self.index_mut().note_damage(&id, &from);
-                continue;
+            let read = self.read(id, &from).map(|(header, record)| {
+                let checked = CheckedChunk::check(record);
+                checked.ok().map(|chunk| (header, chunk))
+            });
+            let (header, chunk) = match read {
+                Ok(Some(sound)) => sound,
+                Ok(None) | Err(StoreError::Corrupt { .. }) => {
+                    self.index_mut().note_damage(&id, &from);
+                    tracing::warn!(%id, "a chunk is damaged: its pack is kept");
+                    continue;
+                }
+                Err(error) => {
+                    // The disk, or this process, has trouble: that says nothing of what lies there.
+                    tracing::warn!(%id, %error, "a chunk cannot be read: its pack is kept");
+                    return Ok(());
+                }
             };
             let mut writing = self.writing();
             if self.index().get(&id).is_some_and(|held| held.is_at(&from)) {
                 let to = self.append(&mut writing, &header, &chunk.record().payload)?;
                 moved.push((id, from, to));
-                bytes += header.whole_bytes();
             }
         }
-        if moved.is_empty() {
-            return Ok(0);
-        }
-        self.sync()?;
-        let mut index = self.index_mut();
-        for (id, from, to) in moved {
-            // Somebody else's failed sync may have taken the copy back.
-            if index.is_durable(&to) {
-                index.repoint(id, &from, to);
-            }
-        }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Removes packs of which nothing lives, and in which nobody reads.

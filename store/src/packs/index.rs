@@ -19,10 +19,13 @@ pub(super) struct Entry {
     stored_bytes: u32,
     content_bytes: [u32; 2],
     pub(super) level: u8,
-    /// The present collection has found it alive, or it came since that began.
+    /// The present collection has found it alive, and of a node all that is below it; or it is a
+    /// chunk that came since that began.
     pub(super) is_alive: bool,
     /// It was read, and is not what was written.
     pub(super) is_damaged: bool,
+    /// It was there when a node was found that lives and cannot be read: it may lie below that.
+    is_hidden: bool,
 }
 
 impl Entry {
@@ -36,8 +39,10 @@ impl Entry {
             stored_bytes: small(header.stored_bytes),
             content_bytes: [small(content >> 32), small(content & 0xFFFF_FFFF)],
             level: header.level,
-            is_alive: true,
+            // A node is walked first: of what it lists, all may have been there before.
+            is_alive: header.level == 0,
             is_damaged: false,
+            is_hidden: false,
         }
     }
 
@@ -86,6 +91,10 @@ pub(super) struct PackIndex {
     /// What the last collections found dead, and who began to read before may still look for: with
     /// the hold that must have ended.
     condemned: HashMap<ChunkId, (Entry, u64)>,
+    /// Nodes that the present collection found alive and could not read, with their levels.
+    unread: BTreeMap<ChunkId, u8>,
+    /// Those of the last collection that came to its end: what may lie below them is hidden.
+    hiding: BTreeSet<ChunkId>,
 }
 
 impl PackIndex {
@@ -138,7 +147,14 @@ impl PackIndex {
     }
 
     /// Points an id at a record; what it pointed at before is dead.
-    pub(super) fn insert(&mut self, id: ChunkId, entry: Entry) {
+    pub(super) fn insert(&mut self, id: ChunkId, mut entry: Entry) {
+        if let Some(old) = self.map.get(&id) {
+            // What named it does so still.
+            entry.is_alive |= old.is_alive;
+            entry.is_hidden |= old.is_hidden;
+        }
+        // It can be read now, and what it lists may have come since.
+        self.hiding.remove(&id);
         if let Some(pack) = self.packs.get_mut(&entry.pack) {
             pack.live_bytes += entry.whole_bytes();
         }
@@ -163,6 +179,7 @@ impl PackIndex {
 
     /// Begins a collection: nothing that is there has been found alive.
     pub(super) fn begin_marking(&mut self) {
+        self.unread.clear();
         self.map
             .values_mut()
             .for_each(|entry| entry.is_alive = false);
@@ -174,6 +191,16 @@ impl PackIndex {
         (!std::mem::replace(&mut entry.is_alive, true)).then_some(entry.level)
     }
 
+    /// A node that lives cannot be read: nobody knows what lies below it.
+    pub(super) fn note_unread(&mut self, id: ChunkId, level: u8) {
+        self.unread.insert(id, level);
+    }
+
+    /// Nodes that the last collection found alive and could not read.
+    pub(super) fn unread_count(&self) -> u64 {
+        self.hiding.len() as u64
+    }
+
     /// What was read there is damaged.
     pub(super) fn note_damage(&mut self, id: &ChunkId, entry: &Entry) {
         if let Some(held) = self.map.get_mut(id)
@@ -183,10 +210,23 @@ impl PackIndex {
         }
     }
 
-    /// Takes out everything that was not found alive. Who has a hold below `hold` still finds it.
-    /// Tells how many chunks that are, and their bytes.
+    /// Takes out everything that was not found alive, and that cannot lie below a node that could not
+    /// be read. Who has a hold below `hold` still finds it. Tells how many chunks that are, and their
+    /// bytes.
     pub(super) fn condemn(&mut self, hold: u64) -> (u64, u64) {
-        let dead: Vec<_> = self.map.extract_if(|_, entry| !entry.is_alive).collect();
+        let is_new = |id| !self.hiding.contains(id);
+        if self.unread.keys().any(is_new) {
+            // All that a node lists was there before it, and is of a level below its own.
+            let entries = self.map.values_mut();
+            entries.for_each(|entry| entry.is_hidden = true);
+        }
+        self.hiding = self.unread.keys().copied().collect();
+        let hidden_level = self.unread.values().max().copied().unwrap_or(0);
+        let is_dead = |entry: &Entry| {
+            let may_be_below = entry.is_hidden && entry.level < hidden_level;
+            !entry.is_alive && !may_be_below
+        };
+        let dead: Vec<_> = self.map.extract_if(|_, entry| is_dead(entry)).collect();
         let bytes = dead.iter().map(|(_, entry)| entry.whole_bytes()).sum();
         let count = dead.len() as u64;
         for (id, entry) in dead {
@@ -210,14 +250,18 @@ impl PackIndex {
             .collect()
     }
 
-    /// The chunks of some packs that are alive, in the order they lie there.
-    pub(super) fn of_packs(&self, slots: &BTreeSet<u32>) -> Vec<(ChunkId, Entry)> {
-        let of_packs = self
-            .map
-            .iter()
-            .filter(|(_, entry)| slots.contains(&entry.pack));
-        let mut found: Vec<_> = of_packs.map(|(id, entry)| (*id, *entry)).collect();
-        found.sort_unstable_by_key(|(_, entry)| (entry.pack, entry.offset()));
+    /// The chunks of some packs that are alive, of each in the order they lie there.
+    pub(super) fn of_packs(&self, slots: &[u32]) -> HashMap<u32, Vec<(ChunkId, Entry)>> {
+        let mut found: HashMap<_, Vec<_>> = slots.iter().map(|slot| (*slot, Vec::new())).collect();
+        for (id, entry) in &self.map {
+            if let Some(of_pack) = found.get_mut(&entry.pack) {
+                of_pack.push((*id, *entry));
+            }
+        }
+        let by_offset = |of_pack: &mut Vec<(_, Entry)>| {
+            of_pack.sort_unstable_by_key(|(_, entry)| entry.offset());
+        };
+        found.values_mut().for_each(by_offset);
         found
     }
 

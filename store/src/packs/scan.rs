@@ -2,7 +2,7 @@
 //!
 //! A sealed pack is known by its footer. One without was open when its process ended, or its footer
 //! is damaged: its records are read one by one, each under its own checksums, and it is sealed behind
-//! the last. What is not whole is passed over: of what frames name, all was on disk before.
+//! the last, if the disk has room for a footer. What is not whole is passed over: of what frames name, all was on disk before.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::layout::{
     RecordHeader, TRAILER_BYTES, check_trailer, footer, footer_entries,
 };
 use super::reading::read_record;
-use super::writing::Found;
+use super::writing::{Found, end_file};
 use super::{PackOptions, pack_directory};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
@@ -89,12 +89,10 @@ fn end(
         return Ok(false);
     }
     let end = end_of(records);
-    let footer = footer(id, end, records);
-    file.truncate(end)
-        .and_then(|()| file.write_all_at(&footer, end))
-        // The header may not have been written, though what follows was.
-        .and_then(|()| file.write_all_at(&id.header(options.store), 0))
-        .and_then(|()| file.sync_data())
+    // The header may not have been written, though what follows was.
+    file.write_all_at(&id.header(options.store), 0)
+        .and_then(|()| end_file(file, end, &footer(id, end, records)))
+        .and_then(|_| file.sync_data())
         .map_err(failed)?;
     Ok(true)
 }
@@ -190,7 +188,8 @@ pub(crate) struct PackProblem {
 }
 
 /// Reads every byte of a pack: header, records, their hashes, footer. Gives the chunks that are
-/// sound to `sound`, and tells what is wrong. A closed store has no pack without a footer.
+/// sound to `sound`, and tells what is wrong. A closed store has no pack without a footer, unless the
+/// disk was full.
 pub(crate) fn check_pack(
     (disk, path): (&dyn Disk, &Path),
     (store, was_closed): (Option<StoreId>, bool),

@@ -180,3 +180,52 @@ fn chunk_is_pinned_until_the_last_who_pinned_it_lets_go() {
     one.keep_to_the_end();
     assert_eq!(table.pinned(), [id]);
 }
+
+/// An index with a chunk that a node lists, and a node above it that lives and cannot be read.
+fn with_a_chunk_below() -> (PackIndex, RecordHeader, RecordHeader) {
+    let mut index = PackIndex::default();
+    let slot = index.add_pack(PACK, 64, true);
+    let (chunk, mut node) = (header(b"chunk"), header(b"node"));
+    node.level = 1;
+    for (offset, header) in [(64, &chunk), (152, &node)] {
+        index.insert(header.id, Entry::new(slot, offset, header));
+    }
+    (index, chunk, node)
+}
+
+fn mark_unread(index: &mut PackIndex, node: &RecordHeader) {
+    index.begin_marking();
+    assert_eq!(index.mark_alive(&node.id), Some(1));
+    index.note_unread(node.id, 1);
+}
+
+#[test]
+fn what_may_lie_below_an_unread_node_is_kept_also_after_a_collection_that_broke_off() {
+    let (mut index, chunk, node) = with_a_chunk_below();
+    mark_unread(&mut index, &node);
+    // It ends there: nothing was condemned, and nothing noted but the node.
+    mark_unread(&mut index, &node);
+    assert_eq!(index.condemn(1), (0, 0));
+    assert!(index.has(&chunk.id));
+    assert_eq!(index.unread_count(), 1);
+}
+
+#[test]
+fn node_that_was_stored_anew_and_cannot_be_read_again_hides_what_came_with_it() {
+    let (mut index, _, node) = with_a_chunk_below();
+    mark_unread(&mut index, &node);
+    index.condemn(1);
+    let late = header(b"late");
+    for (offset, header) in [(240, &late), (328, &node)] {
+        index.insert(header.id, Entry::new(0, offset, header));
+    }
+    mark_unread(&mut index, &node);
+    assert_eq!(index.condemn(2), (0, 0));
+    assert!(index.has(&late.id));
+    // What comes from now on cannot be below it.
+    let later = header(b"later");
+    index.insert(later.id, Entry::new(0, 416, &later));
+    mark_unread(&mut index, &node);
+    assert_eq!(index.condemn(3).0, 1);
+    assert!(!index.has(&later.id));
+}

@@ -1,17 +1,22 @@
 //! The open pack: append, sync, seal.
 //!
-//! After a failed write or sync of it nobody knows what of its last records will be kept: those that
-//! were not on disk before are forgotten, the file is left as it is, and a new one is begun. No frame
-//! names them, so nothing is lost that was acknowledged.
+//! After a failed sync of it nobody knows what of its last records will be kept: those that were not
+//! on disk before are forgotten and cut off, so that they are not found again while the system has
+//! them in memory, and a new one is begun. No frame names them, so nothing is lost that was
+//! acknowledged. The system may report the failure to one of several that sync at once: a pack is
+//! synced by one at a time, and never again after it failed.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use objsync_proto::chunk::record::{CheckedChunk, unpack};
 use objsync_proto::chunk::{ChunkError, ChunkKind, Node};
 use objsync_proto::error::{ErrorKind, Failure};
+use objsync_proto::ids::ChunkId;
 
 use super::index::{Entry, PackIndex};
 use super::layout::{PACK_HEADER_BYTES, PackId, RECORD_HEADER_BYTES, RecordHeader, footer};
+use super::pins::ChunkPins;
 use super::{Packs, pack_directory};
 use crate::disk::{DiskFile, OpenMode};
 use crate::error::StoreError;
@@ -29,6 +34,8 @@ struct OpenPack {
     slot: u32,
     id: PackId,
     file: Arc<dyn DiskFile>,
+    /// Whether a sync of the file has failed; locked by who syncs it.
+    has_failed: Arc<Mutex<bool>>,
     end: u64,
     records: Vec<(u64, RecordHeader)>,
 }
@@ -53,14 +60,22 @@ impl Writing {
 
 impl Packs {
     /// As `Chunks::missing`, without pins.
-    pub(crate) fn missing(
-        &self,
-        ids: &[objsync_proto::ids::ChunkId],
-    ) -> Vec<objsync_proto::ids::ChunkId> {
-        // No collection comes between.
-        let _writing = self.writing();
+    pub(crate) fn missing(&self, ids: &[ChunkId]) -> Vec<ChunkId> {
         let index = self.index();
         ids.iter().filter(|id| !index.has(id)).copied().collect()
+    }
+
+    /// As `Chunks::missing`.
+    pub(super) fn missing_and_keep(&self, ids: &[ChunkId], pins: &ChunkPins) -> Vec<ChunkId> {
+        // No collection comes between looking and pinning: it condemns with this locked.
+        let _writing = self.writing();
+        let (there, missing) = {
+            let index = self.index();
+            let ids = ids.iter().copied();
+            ids.partition::<Vec<_>, _>(|id| index.has(id))
+        };
+        pins.add(there);
+        missing
     }
 
     /// As `Chunks::put`, without pins.
@@ -136,15 +151,19 @@ impl Packs {
         let file = disk
             .open(&self.path(id), OpenMode::Create)
             .map_err(failed)?;
-        file.write_all_at(&id.header(self.options.store), 0)
-            .and_then(|()| disk.sync_dir(&directory))
-            .map_err(failed)?;
+        let written = file.write_all_at(&id.header(self.options.store), 0);
+        if let Err(error) = written.and_then(|()| disk.sync_dir(&directory)) {
+            // The next attempt makes another: on a full disk there may be many.
+            let _ = disk.remove(&self.path(id));
+            return Err(failed(error));
+        }
         let end = PACK_HEADER_BYTES as u64;
         let slot = self.index_mut().add_pack(id, end, false);
         Ok(OpenPack {
             slot,
             id,
             file,
+            has_failed: Arc::default(),
             end,
             records: Vec::new(),
         })
@@ -152,60 +171,77 @@ impl Packs {
 
     /// Returns when all that was appended is on disk.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        let (slot, id, file, end) = {
+        let (slot, id, file, has_failed, end) = {
             let writing = self.writing();
             let Some(pack) = &writing.pack else {
                 return Ok(());
             };
-            let known = self
-                .index()
-                .pack(pack.slot)
-                .map_or(0, |pack| pack.synced_end);
-            if known >= pack.end {
-                return Ok(());
-            }
-            (pack.slot, pack.id, Arc::clone(&pack.file), pack.end)
+            let (file, has_failed) = (Arc::clone(&pack.file), Arc::clone(&pack.has_failed));
+            (pack.slot, pack.id, file, has_failed, pack.end)
         };
         // Others may append meanwhile.
-        match file.sync_data() {
-            Ok(()) => {
-                if let Some(pack) = self.index_mut().pack_mut(slot) {
-                    pack.synced_end = pack.synced_end.max(end);
-                }
-                Ok(())
-            }
-            Err(error) => {
+        self.sync_once((slot, end), &*file, &has_failed)
+            .map_err(|error| {
                 let mut writing = self.writing();
                 if let Some(pack) = writing.pack.take_if(|pack| pack.slot == slot) {
                     self.abandon(&pack);
                 }
-                Err(StoreError::io("sync", &self.path(id), error))
-            }
-        }
+                StoreError::io("sync", &self.path(id), error)
+            })
     }
 
-    /// Ends the open pack with a footer; on disk when this returns.
+    /// Syncs a pack, of which records up to `end` were written, unless somebody has done so.
+    fn sync_once(
+        &self,
+        (slot, end): (u32, u64),
+        file: &dyn DiskFile,
+        has_failed: &Mutex<bool>,
+    ) -> io::Result<()> {
+        let mut has_failed = has_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *has_failed {
+            let text = "another sync of this pack failed: what it held may be lost";
+            return Err(io::Error::other(text));
+        }
+        let synced_end = |pack: &super::index::Pack| pack.synced_end;
+        if self.index().pack(slot).map_or(0, synced_end) >= end {
+            return Ok(());
+        }
+        file.sync_data().inspect_err(|_| *has_failed = true)?;
+        // Still locked, so that a sync that fails after it forgets none of this.
+        if let Some(pack) = self.index_mut().pack_mut(slot) {
+            pack.synced_end = pack.synced_end.max(end);
+        }
+        Ok(())
+    }
+
+    /// Ends the open pack with a footer, if there is room for it; on disk when this returns.
     pub(super) fn seal(&self, writing: &mut Writing) -> Result<(), StoreError> {
         let Some(pack) = writing.pack.take() else {
             return Ok(());
         };
+        let path = self.path(pack.id);
+        let failed = |error| StoreError::io("seal", &path, error);
         let footer = footer(pack.id, pack.end, &pack.records);
-        // A failed write may have left something behind the end.
-        let sealed = pack
-            .file
-            .truncate(pack.end)
-            .and_then(|()| pack.file.write_all_at(&footer, pack.end))
-            .and_then(|()| pack.file.sync_data());
-        if let Err(error) = sealed {
-            self.abandon(&pack);
-            return Err(StoreError::io("seal", &self.path(pack.id), error));
-        }
+        let ended = end_file(&*pack.file, pack.end, &footer).map_err(failed);
+        let sealed = ended.and_then(|bytes| {
+            let synced = self.sync_once((pack.slot, u64::MAX), &*pack.file, &pack.has_failed);
+            synced.map(|()| bytes).map_err(failed)
+        });
+        let bytes = sealed.inspect_err(|_| self.abandon(&pack))?;
         if let Some(known) = self.index_mut().pack_mut(pack.slot) {
-            known.bytes = pack.end + footer.len() as u64;
-            known.synced_end = u64::MAX;
+            known.bytes = bytes;
             known.is_sealed = true;
         }
         Ok(())
+    }
+
+    /// Writes no more to the open pack, of which nothing lives: it has no footer.
+    pub(super) fn leave(&self, writing: &mut Writing) {
+        if let Some(left) = writing.pack.take()
+            && let Some(known) = self.index_mut().pack_mut(left.slot)
+        {
+            known.is_sealed = true;
+        }
     }
 
     /// Seals what is open. To be called at the end.
@@ -218,7 +254,7 @@ impl Packs {
         writing.pack.as_ref().is_some_and(|pack| pack.slot == slot)
     }
 
-    /// Forgets what is not known to be on disk.
+    /// Forgets what is not known to be on disk, and cuts it off.
     fn abandon(&self, pack: &OpenPack) {
         let mut index = self.index_mut();
         let synced_end = index.pack(pack.slot).map_or(0, |pack| pack.synced_end);
@@ -226,10 +262,34 @@ impl Packs {
             let entry = Entry::new(pack.slot, *offset, header);
             index.remove(&header.id, &entry);
         }
-        if let Some(pack) = index.pack_mut(pack.slot) {
-            pack.is_sealed = true;
+        let end = synced_end.max(PACK_HEADER_BYTES as u64);
+        if let Some(known) = index.pack_mut(pack.slot) {
+            known.is_sealed = true;
+            known.bytes = end;
+        }
+        drop(index);
+        if let Err(error) = pack.file.truncate(end) {
+            let path = self.path(pack.id);
+            tracing::warn!(%error, path = %path.display(), "a pack keeps chunks that may be lost");
         }
     }
+}
+
+/// Writes a footer behind the last record, at `end`; tells how many bytes the file has. On a full disk
+/// it has no footer: who opens the store reads its records. Nothing is synced.
+pub(super) fn end_file(file: &dyn DiskFile, end: u64, footer: &[u8]) -> io::Result<u64> {
+    // A failed write may have left something behind the end.
+    file.truncate(end)?;
+    match file.write_all_at(footer, end) {
+        Ok(()) => Ok(end + footer.len() as u64),
+        Err(error) if is_out_of_room(&error) => file.truncate(end).map(|()| end),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_out_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// What stands before a chunk; of a node it is checked that what it lists is there.

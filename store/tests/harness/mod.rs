@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod disk;
 pub mod follow;
+pub mod hooked;
 pub mod large;
 pub mod random;
 pub mod work;
