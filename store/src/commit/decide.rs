@@ -14,7 +14,7 @@ use super::batch::{Batch, Decision, Event, What};
 use super::chunks::refuse_missing;
 use super::job::{Given, Job, Reply, Request};
 use super::overlay::BatchView;
-use super::{BATCH_BYTES, BATCH_COUNT, Writer};
+use super::{BATCH_BYTES, BATCH_COUNT, BATCH_VALUE_BYTES, Writer};
 use crate::core::Core;
 use crate::dict;
 use crate::error::StoreError;
@@ -57,6 +57,7 @@ impl Core {
         while let Some(job) = jobs.pop_front() {
             // A large write can end as much again: that and a batch beside it is no frame.
             let full = writer.builder.body_bytes() >= BATCH_BYTES
+                || batch.value_bytes >= BATCH_VALUE_BYTES
                 || batch.decided.len() >= BATCH_COUNT
                 || job.bytes() > BATCH_BYTES;
             if full && !batch.decided.is_empty() {
