@@ -372,6 +372,18 @@ impl Replica {
     /// # Errors
     /// When the owner broke the rules, or ended the subscription.
     pub(crate) fn follow(&self, frame: Feed) -> Result<()> {
+        match frame {
+            // A part is short, and its value may be long: no more of them are held for the watches
+            // than those of one transaction, and readers get their turn between.
+            Feed::Events(events) if events.iter().any(|event| !event.patches.is_empty()) => {
+                let mut events = events.into_iter();
+                events.try_for_each(|event| self.follow_step(Feed::Events(vec![event])))
+            }
+            frame => self.follow_step(frame),
+        }
+    }
+
+    fn follow_step(&self, frame: Feed) -> Result<()> {
         // The same order as in `tap`: first the machine.
         let mut machine = self.write();
         let before = machine.position();
