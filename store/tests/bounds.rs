@@ -11,11 +11,14 @@ use bytes::Bytes;
 use harness::follow::{append_all, assert_equal, carried, catch_up, follow_options, made};
 use harness::*;
 use objsync_proto::error::ErrorKind;
-use objsync_proto::ids::Durability;
+use objsync_proto::ids::{Durability, Origin, PeerKey, Sequence};
 use objsync_proto::operation::{Edit, Operation, Patch};
 use objsync_proto::stored::{self, Compression};
 use objsync_proto::value::{self, Value};
-use objsync_store::{FeedRead, IndexKind, Ship, Shipped, Step, Store, StoreLimits, StoreOptions};
+use objsync_store::{
+    FeedRead, IndexKind, Ship, Shipped, Step, Store, StoreLimits, StoreOptions, Submission,
+    SubmissionOrigin,
+};
 
 /// Of one value.
 const VALUE_BYTES: usize = 700 << 10;
@@ -246,4 +249,41 @@ fn transaction_of_more_such_changes_than_its_limit_is_refused() {
     assert_eq!((copy.copy_place(), content(&copy)), before);
     append_all(&copy, vec![as_one_transaction(&frames[..20])]).unwrap();
     assert_eq!(item_count(&copy, "k19"), 1);
+}
+
+/// A peer's request, of which one value is kept, in the buffer that it came in.
+#[test]
+fn value_of_a_peer_keeps_no_buffer_of_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, copy) = pair(folder.path(), &[]);
+    let session = source.open_session(PeerKey([9; 32])).unwrap();
+    let value = value_of(&"x".repeat(20 << 10));
+    let key = key_of("k");
+    let buffer = Bytes::from([&key[..], &value[..], &[0; 100 << 10]].concat());
+    let operation = Operation::Put {
+        key: buffer.slice(..key.len()),
+        value: buffer.slice(key.len()..key.len() + value.len()),
+    };
+    let asked = SubmissionOrigin {
+        origin: Origin {
+            session,
+            sequence: Sequence(1),
+        },
+        peer: PeerKey([9; 32]),
+        floor: Sequence(1),
+    };
+    let write = Submission {
+        origin: Some(asked),
+        ..submission(operation, Durability::Sync)
+    };
+    assert!(source.execute(write).unwrap().outcome.is_ok());
+    assert!(
+        buffer.is_unique(),
+        "ring and recent map hold what they count"
+    );
+    let frames = shipped(&source, &copy);
+    let bodies: Vec<Bytes> = frames.iter().map(|frame| frame.body().clone()).collect();
+    append_all(&copy, frames).unwrap();
+    assert!(bodies.iter().all(Bytes::is_unique), "nor does a copy");
+    assert_equal(&copy, &source);
 }

@@ -146,13 +146,17 @@ impl Core {
             }
             Err(failure) => Ok(Err(failure)),
         };
+        let memory = match origin {
+            Some(_) => Memory::Shared,
+            None => Memory::Own,
+        };
         let (result, cause, (changes, patches)) = match decision {
             Ok(Ok(Decided {
                 outcome,
                 cause,
                 changes,
                 patches,
-            })) => (Ok(outcome), cause, compact_all(changes, patches)),
+            })) => (Ok(outcome), cause, compact_all(changes, patches, memory)),
             Ok(Err(failure)) => (Err(failure), Cause::Write, Default::default()),
             Err(error) => {
                 if let Some(asked) = origin {
@@ -408,15 +412,40 @@ fn repeat(recorded: Recorded, durability: Durability) -> Given {
     Given::Answer(Answer { outcome, ack })
 }
 
-/// Changes up to this size are kept in memory of their own.
+/// Changes up to this size are kept in memory of their own, wherever they come from.
 const COMPACT_BYTES_MAX: usize = 8 << 10;
 
-/// A small change can be a piece of a large buffer of the network, which it would keep alive for
-/// as long as ring and recent map hold it.
-fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceId, Change) {
+/// What memory changes come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Of this process, which made each value by itself.
+    Own,
+    /// Buffers of the network or of a log, with much else in them.
+    Shared,
+}
+
+/// A change can be a piece of a large buffer, which it would keep alive for as long as ring and
+/// recent map hold it, and count as its own bytes alone. A value that was made here is in no such
+/// buffer.
+fn compact(
+    (namespace, change): (NamespaceId, Change),
+    is_made_here: bool,
+    memory: Memory,
+) -> (NamespaceId, Change) {
     let key_bytes = change.key.len();
     let bytes = key_bytes + change.value.as_ref().map_or(0, Bytes::len);
     if bytes > COMPACT_BYTES_MAX {
+        if memory == Memory::Own {
+            return (namespace, change);
+        }
+        let own = |value: Bytes| match is_made_here {
+            true => value,
+            false => Bytes::copy_from_slice(&value),
+        };
+        let change = Change {
+            key: Bytes::copy_from_slice(&change.key),
+            value: change.value.map(own),
+        };
         return (namespace, change);
     }
     let mut own = Vec::with_capacity(bytes);
@@ -434,8 +463,13 @@ fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceId, Change) 
 pub(crate) fn compact_all(
     changes: Vec<(NamespaceId, Change)>,
     mut patches: Vec<Option<KeyPatch>>,
+    memory: Memory,
 ) -> (Vec<(NamespaceId, Change)>, Vec<Option<KeyPatch>>) {
-    let changes: Vec<_> = changes.into_iter().map(compact).collect();
+    let changes = changes.into_iter().enumerate();
+    let is_made_here = |place: usize| patches.get(place).is_some_and(Option::is_some);
+    let changes: Vec<_> = changes
+        .map(|(place, change)| compact(change, is_made_here(place), memory))
+        .collect();
     for (patch, (_, change)) in patches.iter_mut().zip(&changes) {
         if let Some(patch) = patch {
             patch.key = change.key.clone();

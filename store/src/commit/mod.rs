@@ -30,7 +30,7 @@ use std::sync::atomic::Ordering;
 use objsync_proto::ids::{Durability, Revision};
 
 pub(crate) use batch::Batch;
-pub(crate) use decide::compact_all;
+pub(crate) use decide::{Memory, compact_all};
 pub(crate) use job::{Given, Job, ReplyTo, Request};
 pub(crate) use queue::{Lead, Queue};
 

@@ -9,7 +9,7 @@ use objsync_proto::ids::{PeerKey, Position};
 use super::Shipped;
 use super::piece::{Checked, Piece, refused};
 use super::unfold::{Unfolded, Unfolding};
-use crate::commit::{BATCH_VALUE_BYTES, Writer, compact_all};
+use crate::commit::{BATCH_VALUE_BYTES, Memory, Writer, compact_all};
 use crate::core::Core;
 use crate::error::StoreError;
 use crate::feed::Published;
@@ -185,7 +185,7 @@ impl Core {
             cause,
             ..
         } = logged.transaction;
-        let (changes, patches) = compact_all(changes, patches);
+        let (changes, patches) = compact_all(changes, patches, Memory::Shared);
         let old: Vec<Option<Bytes>> = match self.feed.keeps_old() {
             true => self.old_values(&changes),
             false => Vec::new(),
