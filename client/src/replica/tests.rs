@@ -7,10 +7,10 @@ use objsync_proto::ids::{Epoch, EpochName, StoreId};
 use objsync_proto::operation::{Edit, Patch};
 use objsync_proto::stored::{self, Compression};
 use objsync_proto::value::{self, Value};
-use objsync_proto::wire::{Event, edit};
+use objsync_proto::wire::{Event, Feed, edit};
 
 use super::*;
-use crate::hub::tap::Told as Tapped;
+use crate::hub::tap::{Ended, Told as Tapped};
 
 fn at(number: u64, name: u8, revision: u64) -> Position {
     Position {
@@ -115,11 +115,9 @@ fn watch_that_came_before_the_replica_held_anything_finds_its_place_itself() {
 fn parts_of_one_frame_give_a_watch_no_more_than_it_has_room_for() {
     let hub = Hub::new();
     let replica = Replica::new(&Options::default(), Arc::clone(&hub), packer());
-    let key = Bytes::from(
-        objsync_proto::key::encode(&"k".into())
-            .unwrap()
-            .into_bytes(),
-    );
+    let key = objsync_proto::key::encode(&"k".into())
+        .unwrap()
+        .into_bytes();
     let list = Value::List(vec![Value::from("x".repeat(900 << 10).as_str())]);
     let value = stored::seal(&value::encode(&list).unwrap(), Compression::None).unwrap();
     replica.connected(at(1, 1, 1), 0);

@@ -396,7 +396,7 @@ fn page_of_entries_opens_no_more_than_it_may_hold() {
     let dict = Dict::open(folder.path().join("data"), compressing(3)).unwrap();
     let text = "x".repeat(100 << 10);
     let list = value::Value::List(vec![value::Value::from(text.as_str()); 5]);
-    let payload = Bytes::from(value::encode(&list).unwrap());
+    let payload = value::encode(&list).unwrap();
     let names: Vec<_> = (0..30).map(|number| k(&name(number))).collect();
     dict.update(names.iter().map(|name| (name.clone(), payload.clone())))
         .unwrap();

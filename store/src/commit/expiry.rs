@@ -7,7 +7,8 @@ use objsync_proto::ids::Durability;
 use objsync_proto::limits::EXPIRY_TURN_COUNT_MAX;
 
 use super::batch::{Batch, Decision, What};
-use super::decide::{Memory, add_transaction, compact_all};
+use super::compact::{Memory, compact_all};
+use super::decide::add_transaction;
 use super::job::{Given, Reply};
 use super::{BATCH_BYTES, Writer};
 use crate::core::Core;

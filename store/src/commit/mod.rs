@@ -15,6 +15,7 @@
 
 mod batch;
 mod chunks;
+mod compact;
 mod decide;
 mod expiry;
 mod job;
@@ -30,7 +31,7 @@ use std::sync::atomic::Ordering;
 use objsync_proto::ids::{Durability, Revision};
 
 pub(crate) use batch::Batch;
-pub(crate) use decide::{Memory, compact_all};
+pub(crate) use compact::{Memory, compact_all};
 pub(crate) use job::{Given, Job, ReplyTo, Request};
 pub(crate) use queue::{Lead, Queue};
 
