@@ -23,6 +23,9 @@ use crate::wait::block_on;
 const PAGE_BYTES_FIRST: usize = 2 << 10;
 /// Bytes of a later page, about: each is larger than the one before, up to this.
 const PAGE_BYTES_MAX: usize = 256 << 10;
+/// Bytes of opened values after which a page ends: well packed ones take many times what they take
+/// in it.
+const OPENED_BYTES_MAX: usize = 1 << 20;
 /// How much larger.
 const PAGE_GROWTH: usize = 8;
 /// Pages that wait between the connection and a slow reader.
@@ -38,6 +41,8 @@ pub struct Scan {
     reverse: bool,
     with_values: bool,
     source: Source,
+    /// Read, and to be opened.
+    entries: VecDeque<Entry>,
     page: VecDeque<(Bytes, Bytes)>,
     page_bytes: usize,
     unread: Unread,
@@ -114,6 +119,7 @@ impl Scan {
             reverse,
             with_values,
             source,
+            entries: VecDeque::new(),
             page,
             page_bytes: PAGE_BYTES_FIRST,
             unread: Unread::default(),
@@ -122,7 +128,8 @@ impl Scan {
         }
     }
 
-    /// The next entries, at most some 256 KiB of them; empty at the end. Blocks as [`crate::Dict::get`].
+    /// The next entries, at most some 256 KiB of them as they are stored and 1 MiB of values; empty
+    /// at the end. Blocks as [`crate::Dict::get`].
     ///
     /// # Errors
     /// `Unavailable` when the owner is gone, `Conflict` when the reader was too slow (60 s).
@@ -177,37 +184,35 @@ impl Scan {
     }
 
     async fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
-        let (with_values, bytes) = (self.with_values, self.page_bytes);
+        if self.entries.is_empty() {
+            self.entries = self.read_entries().await?.into();
+        }
+        open_some(&self.core, &mut self.entries, self.with_values)
+    }
+
+    async fn read_entries(&mut self) -> Result<Vec<Entry>> {
+        let bytes = self.page_bytes;
         self.page_bytes = (bytes * PAGE_GROWTH).min(PAGE_BYTES_MAX);
         match &mut self.source {
             Source::Store(reader) => {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
-                let entries = reader.page(namespace, &self.range, self.reverse, bytes)?;
-                payloads(&self.core, entries, with_values)
+                Ok(reader.page(namespace, &self.range, self.reverse, bytes)?)
             }
             Source::Past(past) => {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
-                let entries = past.page(namespace, &self.range, self.reverse, bytes)?;
-                payloads(&self.core, entries, with_values)
+                Ok(past.page(namespace, &self.range, self.reverse, bytes)?)
             }
-            Source::Held(held) => {
-                let entries = held.page(&self.range, self.reverse, bytes)?;
-                payloads(&self.core, entries, with_values)
-            }
+            Source::Held(held) => held.page(&self.range, self.reverse, bytes),
             Source::Replica(pin) => {
-                let page = self
-                    .core
-                    .replica
-                    .page(pin, &self.range, self.reverse, bytes)?;
-                payloads(&self.core, page.entries, with_values)
+                let replica = &self.core.replica;
+                let page = replica.page(pin, &self.range, self.reverse, bytes)?;
+                Ok(page.entries)
             }
             Source::Stream(stream) => loop {
                 match stream.recv().await {
-                    Some(Ok(Feed::Entries(entries))) if !entries.is_empty() => {
-                        break payloads(&self.core, entries, with_values);
-                    }
+                    Some(Ok(Feed::Entries(entries))) if !entries.is_empty() => break Ok(entries),
                     Some(Ok(Feed::Complete { .. })) => break Ok(Vec::new()),
                     Some(Ok(Feed::Failed(failure))) => break Err(failure.into()),
                     Some(Ok(_)) => {}
@@ -264,19 +269,31 @@ impl Source {
     }
 }
 
-fn payloads(core: &Core, entries: Vec<Entry>, with_values: bool) -> Result<Vec<(Bytes, Bytes)>> {
-    let payload = |entry: Entry| {
-        let value = if with_values {
-            let Entry {
-                revision, value, ..
-            } = entry;
-            core.config.open(&entry.key, revision, value)?
-        } else {
-            Bytes::new()
+/// Opens the first of some entries, as many as a page may have; the others are left.
+pub(crate) fn open_some(
+    core: &Core,
+    entries: &mut VecDeque<Entry>,
+    with_values: bool,
+) -> Result<Vec<(Bytes, Bytes)>> {
+    let (mut page, mut bytes) = (Vec::with_capacity(entries.len()), 0);
+    while bytes < OPENED_BYTES_MAX
+        && let Some(Entry {
+            key,
+            value,
+            revision,
+        }) = entries.pop_front()
+    {
+        let value = match with_values {
+            true => core.config.open(&key, revision, value).inspect_err(|_| {
+                // None of the page is given: who asks again meets the same.
+                entries.clear();
+            })?,
+            false => Bytes::new(),
         };
-        Ok((entry.key, value))
-    };
-    entries.into_iter().map(payload).collect()
+        bytes += value.len();
+        page.push((key, value));
+    }
+    Ok(page)
 }
 
 fn interrupted(core: &Core) -> ObjectError {

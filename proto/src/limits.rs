@@ -151,7 +151,8 @@ pub const DIGESTS_TIMEOUT_MS: u64 = 30_000;
 /// Bytes of entries that are digested for one request, about.
 pub const DIGEST_STEP_BYTES: u64 = 4 << 20;
 
-/// Bytes of encoded events an owner keeps in memory for all subscribers together.
+/// Bytes of events an owner keeps in memory for all subscribers together; small ones lie there
+/// encoded too, once somebody follows.
 pub const RING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a replica held whole under `replica="auto"`; above it only what was read is held.
 pub const REPLICA_BYTES_AUTO: u64 = 256 << 20;

@@ -16,6 +16,10 @@ use objsync_proto::wire::{Event, event};
 const PUBLISHED_BYTES: usize = 160;
 /// Bytes that a change counts beside its key and value.
 const CHANGE_BYTES: usize = 80;
+/// Most bytes of a change, about, up to which its event is kept encoded for all who follow. What is
+/// larger costs each of them little more than the copy that it sends, and would lie in the ring
+/// twice, which counts it once.
+const KEPT_CHANGE_BYTES: usize = 8 << 10;
 
 /// A committed transaction as followers see it: its changes of the dictionary.
 #[derive(Debug)]
@@ -72,11 +76,16 @@ impl Published {
         Self { old, ..self }
     }
 
-    /// The MessagePack of the `wire::Event` of one namespace, encoded once for all followers;
-    /// none when nothing changed there. With `by_part`, changes of parts are told by the part.
+    /// The MessagePack of the `wire::Event` of one namespace, encoded once for all followers
+    /// unless it is large; none when nothing changed there. With `by_part`, changes of parts are
+    /// told by the part.
     pub fn encoded(&self, namespace: NamespaceId, by_part: bool) -> Option<Bytes> {
         // Where no change is of a part, both are the same, and one is enough.
         let by_part = by_part && !self.patches.is_empty();
+        if !self.is_kept_encoded(by_part) {
+            let event = self.event(namespace, by_part, &|_| true)?;
+            return Some(event::encode(&event));
+        }
         let encoded = match by_part {
             true => &self.encoded_by_part,
             false => &self.encoded,
@@ -124,6 +133,18 @@ impl Published {
         let patches = patches.map(|patch| CHANGE_BYTES + patch.edit.len());
         let old: usize = self.old.iter().flatten().map(Bytes::len).sum();
         PUBLISHED_BYTES + old + patches.sum::<usize>() + changes.sum::<usize>()
+    }
+
+    /// Whether what is told of the changes is small, taken together.
+    fn is_kept_encoded(&self, by_part: bool) -> bool {
+        let told = self.changes.iter().enumerate().map(|(place, (_, change))| {
+            let patch = self.patches.get(place).and_then(Option::as_ref);
+            match patch.filter(|_| by_part) {
+                Some(patch) => patch.edit.len(),
+                None => change.value.as_ref().map_or(0, Bytes::len),
+            }
+        });
+        told.sum::<usize>() <= KEPT_CHANGE_BYTES * self.changes.len()
     }
 
     fn encode(&self, by_part: bool) -> Vec<(NamespaceId, Bytes)> {
@@ -413,6 +434,32 @@ mod tests {
         drop(guard);
         feed.publish([published(2)].into_iter());
         assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    /// The ring counts a large value once, and has it once: also where somebody follows.
+    #[test]
+    fn event_of_a_large_value_is_not_kept_encoded_beside_it() {
+        let [small, large] = [100, 1 << 20].map(|bytes| {
+            let key = Bytes::from_static(b"key");
+            let value = Some(Bytes::from(vec![7; bytes]));
+            let changes = vec![(NamespaceId(16), Change { key, value })];
+            Published::new(Revision(1), 5, (None, Cause::Patch), changes)
+        });
+        let [first, second] = [&small; 2].map(|one| one.encoded(NamespaceId(16), false).unwrap());
+        assert_eq!(first.as_ptr(), second.as_ptr(), "one for all");
+        let told = large.encoded(NamespaceId(16), true).unwrap();
+        assert!(large.encoded.get().is_none());
+        let event: Event = rmp_serde::from_slice(&told).unwrap();
+        assert_eq!(event.changes, [large.changes[0].1.clone()]);
+        assert_eq!(large.encoded(NamespaceId(17), false), None);
+        let patch = KeyPatch {
+            key: Bytes::from_static(b"key"),
+            base: Revision(0),
+            edit: Bytes::from_static(b"edit"),
+        };
+        let large = large.with_patches(vec![Some(patch)]);
+        let [first, second] = [&large; 2].map(|one| one.encoded(NamespaceId(16), true).unwrap());
+        assert_eq!(first.as_ptr(), second.as_ptr(), "its part is small");
     }
 
     #[test]

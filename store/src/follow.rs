@@ -17,6 +17,7 @@
 mod append;
 mod chunks;
 pub mod install;
+mod piece;
 mod promote;
 mod ship;
 mod unfold;

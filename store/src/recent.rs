@@ -39,6 +39,8 @@ pub(crate) struct Recent {
 #[derive(Debug)]
 struct Node {
     latest: Version,
+    /// The place of `latest` in the queue, counted as `Recent::retired_count` does.
+    number: u64,
     /// Older ones, the oldest first.
     older: VecDeque<Version>,
     /// Whether the index has the key; none when nobody has looked yet.
@@ -59,6 +61,8 @@ struct Queued {
     key: Bytes,
     /// What the version takes.
     bytes: usize,
+    /// The place of the version before it of the same key; none if there was none when it came.
+    before: Option<u64>,
 }
 
 /// A key as of some revision: its entry, or that it was deleted.
@@ -127,16 +131,18 @@ impl Recent {
         let exists = value.is_some();
         let version = Version { revision, value };
         let added = cost(key, &version);
+        let number = self.retired_count + self.queue.len() as u64;
         let nodes = self.nodes.entry(namespace).or_default();
         let Some(node) = nodes.get_mut(key) else {
             let node = Node {
                 latest: version,
+                number,
                 older: VecDeque::new(),
                 in_index: None,
             };
             nodes.insert(key.clone(), node);
             self.bytes += added;
-            self.enqueue(revision, namespace, key, added);
+            self.enqueue((revision, namespace), key, added, None);
             return;
         };
         debug_assert!(node.latest.revision <= revision, "revisions go up");
@@ -148,19 +154,42 @@ impl Recent {
         self.bytes += added;
         if old.revision == revision {
             self.bytes -= cost(key, &old);
+            let number = node.number;
+            if let Some(queued) = self.queued_mut(number) {
+                queued.bytes = added;
+            }
         } else {
             node.older.push_back(old);
-            self.enqueue(revision, namespace, key, added);
+            let before = std::mem::replace(&mut node.number, number);
+            self.enqueue((revision, namespace), key, added, Some(before));
         }
     }
 
-    fn enqueue(&mut self, revision: Revision, namespace: NamespaceId, key: &Bytes, bytes: usize) {
+    fn enqueue(
+        &mut self,
+        (revision, namespace): (Revision, NamespaceId),
+        key: &Bytes,
+        bytes: usize,
+        before: Option<u64>,
+    ) {
         self.queue.push_back(Queued {
             revision,
             namespace,
             key: key.clone(),
             bytes,
+            before,
         });
+    }
+
+    /// The entry of the queue at a place; none once its version has gone.
+    fn queued(&self, number: u64) -> Option<&Queued> {
+        let place = number.checked_sub(self.retired_count)?;
+        self.queue.get(usize::try_from(place).ok()?)
+    }
+
+    fn queued_mut(&mut self, number: u64) -> Option<&mut Queued> {
+        let place = number.checked_sub(self.retired_count)?;
+        self.queue.get_mut(usize::try_from(place).ok()?)
     }
 
     /// The key as of `at`; none when the index has the answer.
@@ -195,7 +224,8 @@ impl Recent {
     }
 
     /// What the next batch of the index holds: whole transactions from the oldest on, up to `to`,
-    /// ending after `count_max` versions or `bytes_max` bytes. Each key once. None when there is
+    /// ending after `count_max` versions or `bytes_max` bytes of what it holds. Each key once, so
+    /// that versions which a later one in it takes the place of cost no bytes. None when there is
     /// nothing up to `to`.
     pub(crate) fn next_moves(
         &self,
@@ -235,6 +265,9 @@ impl Recent {
             upto = Some(queued.revision);
             count += 1;
             bytes += queued.bytes;
+            // What is still in the queue before it is in the batch, and is no longer written.
+            let before = queued.before.and_then(|number| self.queued(number));
+            bytes -= before.map_or(0, |before| before.bytes);
         }
         upto.map(|upto| (upto, count))
     }
@@ -293,8 +326,7 @@ impl Recent {
         let mut number = self.resolved_count.max(self.retired_count);
         let mut keys = Vec::new();
         while keys.len() < count_max {
-            let place = usize::try_from(number - self.retired_count);
-            let Some(queued) = place.ok().and_then(|place| self.queue.get(place)) else {
+            let Some(queued) = self.queued(number) else {
                 break;
             };
             if self

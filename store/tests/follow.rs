@@ -5,7 +5,9 @@
 mod harness;
 
 use harness::disk::SimDisk;
-use harness::follow::{assert_equal, busy, carried, catch_up, follow_options, made, write_many};
+use harness::follow::{
+    append_all, assert_equal, busy, carried, catch_up, follow_options, made, write_many,
+};
 use harness::*;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, Origin, PeerKey, Revision, Sequence, SessionId};
@@ -182,7 +184,7 @@ fn promoted_copy_gives_no_revision_or_epoch_that_its_source_gives() {
             pair.reopen_source(true);
             let mut frames = shipped(&pair.source, pair.copy());
             frames.pop().unwrap();
-            pair.copy().append_shipped(frames).unwrap();
+            append_all(pair.copy(), frames).unwrap();
         }
         let shared = pair.copy().position();
         pair.copy.take().unwrap().close().unwrap();

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use harness::follow::{assert_equal, carried, catch_up, made};
+use harness::follow::{append_all, assert_equal, carried, catch_up, made};
 use harness::random::Random;
 use harness::work::{self, files, limits, wait_until};
 use harness::*;
@@ -604,8 +604,7 @@ fn copy_refuses_a_patch_of_another_entry_and_stays_as_it_was() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("changes revision"), "{error}");
     assert_eq!((copy.position(), content(&copy)), before);
-    copy.append_shipped(frames.iter().map(carried).collect())
-        .unwrap();
+    append_all(&copy, frames.iter().map(carried).collect()).unwrap();
     assert_equal(&copy, &source);
 }
 

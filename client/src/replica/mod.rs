@@ -12,6 +12,7 @@
 //! * A reader who was acknowledged a write waits until the map has it.
 
 mod entry;
+mod follow;
 mod told;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -21,10 +22,9 @@ use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{NamespaceId, Position, Revision};
 use objsync_proto::replica::{
-    Applied, DigestCursor, Exchanged, Lookup, Mode, Page, PageError, PinId, Replica as Machine,
-    ReplicaError, State,
+    DigestCursor, Lookup, Mode, Page, PageError, PinId, Replica as Machine, ReplicaError, State,
 };
-use objsync_proto::wire::{Digest, Entry, Feed, Held, KeyRange};
+use objsync_proto::wire::{Digest, Entry, Held, KeyRange};
 use objsync_store::Stamp;
 use objsync_store::stamps::Stamps;
 use tokio::sync::Notify;
@@ -34,8 +34,6 @@ use crate::hub::tap::Ended;
 use crate::hub::{Hub, Tapping};
 use crate::options::{Options, ReplicaMode};
 use crate::packing::Packer;
-
-use told::Told;
 
 /// One dictionary per replica, so its stamps need no number of it.
 const ONLY: NamespaceId = NamespaceId::DEFAULT;
@@ -367,68 +365,6 @@ impl Replica {
         self.write().disconnected();
     }
 
-    /// Takes in one frame of the feed. On the I/O thread only.
-    ///
-    /// # Errors
-    /// When the owner broke the rules, or ended the subscription.
-    pub(crate) fn follow(&self, frame: Feed) -> Result<()> {
-        // The same order as in `tap`: first the machine.
-        let mut machine = self.write();
-        let before = machine.position();
-        let mut told = Told {
-            stamps: &self.stamps,
-            wanted: self.hub.is_wanted(),
-            changes: Vec::new(),
-            exchanged: None,
-        };
-        let fed = machine.feed(frame, &mut told);
-        let Told {
-            changes, exchanged, ..
-        } = told;
-        if let Some(position) = machine.position() {
-            self.tell(changes, exchanged, (before, position));
-            let extent = if machine.is_partial() {
-                Extent::Partial
-            } else {
-                Extent::Whole
-            };
-            if exchanged.is_some() || extent != self.extent() {
-                self.resets.fetch_add(1, Ordering::AcqRel);
-            }
-            self.extent.store(extent as u8, Ordering::Release);
-            if machine.is_following() {
-                self.applied.store(position.revision.0, Ordering::Release);
-            }
-        }
-        drop(machine);
-        self.changed.notify_waiters();
-        if let Err(ReplicaError::Unpatchable { .. }) = &fed {
-            self.wants_whole.store(true, Ordering::Release);
-        }
-        fed.map_err(ObjectError::from)
-    }
-
-    /// Tells the watches what came of a frame.
-    fn tell(
-        &self,
-        changes: Vec<Applied>,
-        exchanged: Option<Exchanged>,
-        (before, position): (Option<Position>, Position),
-    ) {
-        match exchanged {
-            // What happened meanwhile is not known: each watch finds out for itself.
-            Some(Exchanged { told: false, .. }) => self.hub.end_all(Ended::Untold),
-            _ if !self.hub.is_wanted() => {}
-            // Watches that came before it had anything stand where it was not.
-            Some(_) if before.is_none() => self.hub.end_all(Ended::Untold),
-            Some(Exchanged { same_history, .. }) => {
-                let changes = as_one_step(changes, position.revision);
-                self.hub.exchange(&changes, same_history, position);
-            }
-            None => self.hub.tell(&changes, position),
-        }
-    }
-
     /// A key is asked for. On the I/O thread only, as the two that follow.
     pub(crate) fn fetching(&self, key: &Bytes) {
         if self.extent() == Extent::Partial {
@@ -463,17 +399,6 @@ impl Replica {
     fn write(&self) -> RwLockWriteGuard<'_, Machine> {
         self.machine.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// How two states differ, in the order in which it came about, as far as the newer one tells: what
-/// it lacks comes last. All of it bears the newer one's revision, as it takes its place in one step:
-/// one that is lower would be a place to go on from that misses others.
-fn as_one_step(mut changes: Vec<Applied>, revision: Revision) -> Vec<Applied> {
-    changes.sort_by_key(|change| (change.new.is_none(), change.revision));
-    for change in &mut changes {
-        change.revision = revision;
-    }
-    changes
 }
 
 fn held(machine: &Machine) -> Held {

@@ -2,9 +2,15 @@
 
 use std::task::{Context, Poll, Waker};
 
+use objsync_proto::effect::{Cause, KeyPatch};
 use objsync_proto::ids::{Epoch, EpochName, StoreId};
+use objsync_proto::operation::{Edit, Patch};
+use objsync_proto::stored::{self, Compression};
+use objsync_proto::value::{self, Value};
+use objsync_proto::wire::{Event, Feed, edit};
 
 use super::*;
+use crate::hub::tap::{Ended, Told as Tapped};
 
 fn at(number: u64, name: u8, revision: u64) -> Position {
     Position {
@@ -101,4 +107,71 @@ fn watch_that_came_before_the_replica_held_anything_finds_its_place_itself() {
     };
     let told = (tapped.position.revision, tapped.ended, tapped.told.len());
     assert_eq!(told, (Revision(3), Some(Ended::Untold), 0));
+}
+
+/// Parts of a large value, all in one frame. A watch that does not read was given all values that
+/// they lead to at once, however many.
+#[test]
+fn parts_of_one_frame_give_a_watch_no_more_than_it_has_room_for() {
+    let hub = Hub::new();
+    let replica = Replica::new(&Options::default(), Arc::clone(&hub), packer());
+    let key = objsync_proto::key::encode(&"k".into())
+        .unwrap()
+        .into_bytes();
+    let list = Value::List(vec![Value::from("x".repeat(900 << 10).as_str())]);
+    let value = stored::seal(&value::encode(&list).unwrap(), Compression::None).unwrap();
+    replica.connected(at(1, 1, 1), 0);
+    let entry = Entry {
+        key: key.clone(),
+        value,
+        revision: Revision(1),
+    };
+    for feed in [
+        Feed::Start { subscription: 1 },
+        Feed::Reset,
+        Feed::Entries(vec![entry]),
+        Feed::Complete {
+            position: at(1, 1, 1),
+        },
+    ] {
+        replica.follow(feed).unwrap();
+    }
+    let (tap, _) = replica.tap(KeyRange::default()).unwrap();
+    let event = |revision: u64| {
+        let item = value::to_payload(&revision).unwrap();
+        let patch = KeyPatch {
+            key: key.clone(),
+            base: Revision(revision - 1),
+            edit: edit::encode(&Patch::from(Edit::Append { items: vec![item] })),
+        };
+        Event {
+            revision: Revision(revision),
+            time_ms: 0,
+            origin: None,
+            cause: Cause::Patch,
+            changes: Vec::new(),
+            patches: vec![patch],
+        }
+    };
+    replica
+        .follow(Feed::Events((2..=40).map(event).collect()))
+        .unwrap();
+    assert_eq!(replica.applied(), 40);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut take = std::pin::pin!(tap.take());
+    let Poll::Ready(tapped) = take.as_mut().poll(&mut context) else {
+        panic!("it is told");
+    };
+    assert_eq!(tapped.ended, Some(Ended::Cut), "it reads on from the log");
+    let bytes = tapped.told.iter().map(|told| match told {
+        Tapped::Change(change) => change.new.as_ref().map_or(0, Bytes::len),
+        Tapped::Gap(_) => 0,
+    });
+    let (bytes, last) = (bytes.sum::<usize>(), tapped.position.revision.0);
+    assert!(bytes <= 16 << 20, "{bytes} bytes");
+    assert_eq!(
+        tapped.told.len() as u64,
+        last - 1,
+        "whole transactions up to there"
+    );
 }

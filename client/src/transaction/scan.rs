@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::key;
-use objsync_proto::wire::{Entry, KeyRange};
+use objsync_proto::wire::KeyRange;
 
 use super::Transaction;
 use crate::error::Result;
 use crate::large::Unread;
-use crate::scan::Scan;
+use crate::scan::{Scan, open_some};
 use crate::wait::block_on;
 
 /// Bytes of the first page, about: what is read is checked, so who wants little reads little.
@@ -57,7 +57,8 @@ impl TransactionScan {
         }
     }
 
-    /// The next entries, at most some 256 KiB of them; empty at the end.
+    /// The next entries, at most some 256 KiB of them as they are stored and 1 MiB of values; empty
+    /// at the end.
     ///
     /// # Errors
     /// As [`Transaction::get`].
@@ -112,17 +113,8 @@ impl TransactionScan {
         let bytes = self.page_bytes;
         self.page_bytes = PAGE_BYTES_MAX;
         if let Some(entries) = shared.moment.page(&self.rest, self.reverse, bytes)? {
-            let payload = |entry: Entry| {
-                let value = match self.with_values {
-                    true => {
-                        let config = &shared.core.config;
-                        config.open(&entry.key, entry.revision, entry.value)?
-                    }
-                    false => Bytes::new(),
-                };
-                Ok((entry.key, value))
-            };
-            return entries.into_iter().map(payload).collect();
+            // What is left is read again, from where the page ends.
+            return open_some(&shared.core, &mut entries.into(), self.with_values);
         }
         let stream = self.stream.get_or_insert_with(|| {
             let range = (self.rest.clone(), self.reverse);

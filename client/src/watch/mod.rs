@@ -110,8 +110,8 @@ struct Shared {
 
 /// Where the watch is; held by the one who reads.
 struct Reading {
-    /// Events, and gaps among them.
-    ready: VecDeque<Result<WatchEvent>>,
+    /// Changes, and gaps among them.
+    ready: VecDeque<Result<Unread>>,
     source: Source,
     /// Everything up to here was read from the source.
     position: Position,
@@ -278,11 +278,11 @@ impl Shared {
         let mut reading = self.reading.lock().await;
         loop {
             let is_read = match reading.ready.front_mut() {
-                Some(Ok(event)) => unfold(&self.core, event).await,
+                Some(Ok(unread)) => unread.read(&self.core).await,
                 _ => Ok(()),
             };
             if let Some(next) = reading.ready.pop_front() {
-                return is_read.and(next);
+                return is_read.and(next.map(|unread| unread.event));
             }
             if let Some(error) = &reading.failed {
                 return Err(error.clone());
@@ -294,6 +294,32 @@ impl Shared {
                 Err(error) => reading.failed = Some(error),
             }
         }
+    }
+}
+
+/// A change that waits to be read. Its values stay as they are stored until then: opened, they can
+/// take many times as much, and many can wait.
+struct Unread {
+    event: WatchEvent,
+    is_opened: bool,
+}
+
+impl Unread {
+    /// Opens the values, and reads the new one where it is large. Cancel safe.
+    async fn read(&mut self, core: &Arc<Core>) -> Result<()> {
+        let event = &mut self.event;
+        if !self.is_opened {
+            if let Some(value) = event.value.take() {
+                event.value = Some(core.config.open(&event.key, event.revision, value)?);
+            }
+            if let Some(old) = event.old_value.take() {
+                // Which revision wrote it is not known: it was the present one just before.
+                let before = Revision(event.revision.0.saturating_sub(1));
+                event.old_value = Some(core.config.open(&event.key, before, old)?);
+            }
+            self.is_opened = true;
+        }
+        unfold(core, event).await
     }
 }
 
@@ -359,3 +385,6 @@ impl std::fmt::Debug for WatchCallback {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -388,3 +388,44 @@ fn level_is_one_of_zstd_s() {
     }
     assert!(!folder.path().join("none").exists());
 }
+
+/// Well packed values: a page of them as they are stored was gigabytes once it was opened.
+#[test]
+fn page_of_entries_opens_no_more_than_it_may_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let dict = Dict::open(folder.path().join("data"), compressing(3)).unwrap();
+    let text = "x".repeat(100 << 10);
+    let list = value::Value::List(vec![value::Value::from(text.as_str()); 5]);
+    let payload = value::encode(&list).unwrap();
+    let names: Vec<_> = (0..30).map(|number| k(&name(number))).collect();
+    dict.update(names.iter().map(|name| (name.clone(), payload.clone())))
+        .unwrap();
+    let check = |next_page: &mut dyn FnMut() -> Vec<(Bytes, Bytes)>| {
+        let mut seen = Vec::new();
+        loop {
+            let page = next_page();
+            if page.is_empty() {
+                assert_eq!(seen, names);
+                return;
+            }
+            let bytes: usize = page.iter().map(|(_, value)| value.len()).sum();
+            assert!(bytes < (1 << 20) + payload.len(), "{bytes} bytes");
+            assert!(page.iter().all(|(_, value)| *value == payload));
+            seen.extend(page.into_iter().map(|(key, _)| key.to_vec()));
+        }
+    };
+    let mut scan = dict.scan(KeyRange::default(), false).unwrap();
+    check(&mut || scan.next_page().unwrap());
+    dict.transact(|transaction| {
+        let mut scan = transaction.scan(KeyRange::default(), false);
+        check(&mut || scan.next_page().unwrap());
+        Ok::<_, objsync::ObjectError>(())
+    })
+    .unwrap();
+    let link = dict.grant(GrantRequest::default()).wait().unwrap();
+    for options in [Options::default(), crate::peer::without_replica()] {
+        let peer = Dict::connect(&Target::Link(link.clone()), options).unwrap();
+        let mut scan = peer.scan(KeyRange::default(), false).unwrap();
+        check(&mut || scan.next_page().unwrap());
+    }
+}

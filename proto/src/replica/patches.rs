@@ -13,6 +13,7 @@ use super::{Holding, Replica, Sink};
 use crate::effect::{Change, KeyPatch};
 use crate::ids::Revision;
 use crate::key;
+use crate::limits::TRANSACTION_BYTES_MAX;
 use crate::patched;
 
 /// What the patches of an event come to.
@@ -32,8 +33,13 @@ impl Replica {
         sink: &dyn Sink,
     ) -> Result<Patched, ReplicaError> {
         let mut patched = Patched::default();
+        let mut bytes = 0;
         for patch in patches {
-            match self.patch(patch, revision) {
+            let value = self.patch(patch, revision).and_then(|value| {
+                bytes += value.len();
+                check_bytes(bytes).map(|()| value)
+            });
+            match value {
                 Ok(value) => patched.changes.push(Change {
                     key: patch.key.clone(),
                     value: Some(value),
@@ -82,5 +88,15 @@ impl Replica {
             cache.forget(key, revision);
             sink.touched(key);
         }
+    }
+}
+
+/// All of a transaction's values are held until they are applied, and no owner's are so many.
+fn check_bytes(bytes: usize) -> Result<(), String> {
+    match bytes <= TRANSACTION_BYTES_MAX {
+        true => Ok(()),
+        false => Err(format!(
+            "its transaction's values are {bytes} bytes; the limit is {TRANSACTION_BYTES_MAX} bytes"
+        )),
     }
 }

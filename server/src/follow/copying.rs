@@ -218,18 +218,22 @@ impl Copying {
         };
         // Kept until the frames that name them are in the log.
         let sink = Arc::new(ChunkSink::of(&store));
-        let (ids, frames) = apart(move || {
+        let (ids, mut frames) = apart(move || {
             let named = frames.iter().map(Shipped::chunks);
             let ids: Vec<_> = named.collect::<Result<Vec<_>, _>>()?.concat();
             Ok((ids, frames))
         })
         .await?;
         fetching.complete(&sink, ids).await?;
-        let applied = apart(move || store.append_shipped(frames)).await?;
-        drop(sink);
-        if !applied.grants_changed.is_empty() {
-            (self.grants_changed)(&applied.grants_changed);
+        while !frames.is_empty() {
+            let store = store.clone();
+            let applied = apart(move || store.append_shipped(frames)).await?;
+            if !applied.grants_changed.is_empty() {
+                (self.grants_changed)(&applied.grants_changed);
+            }
+            frames = applied.rest;
         }
+        drop(sink);
         Ok(())
     }
 

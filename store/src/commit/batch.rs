@@ -1,5 +1,6 @@
 //! One batch on its way: what was decided, and what is to be answered.
 
+use bytes::Bytes;
 use objsync_proto::effect::{Cause, Change, KeyPatch};
 use objsync_proto::error::Failure;
 use objsync_proto::ids::{Durability, NamespaceId, Origin, Revision, Sequence, SessionId};
@@ -21,6 +22,8 @@ pub(crate) struct Batch {
     /// Of them, those whose frames are appended (or that need none).
     pub(crate) appended: usize,
     pub(crate) overlay: Overlay,
+    /// Keys and values of what was decided, also where only a part of a value is logged.
+    pub(crate) value_bytes: usize,
     /// Why nothing more goes into this batch.
     pub(crate) failure: Option<StoreError>,
 }
@@ -54,6 +57,15 @@ pub(crate) struct Decision {
     pub(crate) given: Given,
 }
 
+impl Decision {
+    fn value_bytes(&self) -> usize {
+        let changes = self.changes.iter();
+        let bytes =
+            |change: &Change| change.key.len() + change.value.as_ref().map_or(0, Bytes::len);
+        changes.map(|(_, change)| bytes(change)).sum()
+    }
+}
+
 /// A frame that is no transaction.
 pub(crate) enum Event {
     Session(SessionId, SessionEvent, Given),
@@ -71,10 +83,14 @@ impl Batch {
         self.level = Durability::Buffered;
         self.appended = 0;
         self.overlay.clear();
+        self.value_bytes = 0;
         self.failure = None;
     }
 
     pub(crate) fn push(&mut self, reply: Reply, what: What) {
+        if let What::Transaction(decision) = &what {
+            self.value_bytes += decision.value_bytes();
+        }
         self.decided.push(Decided { reply, what });
     }
 

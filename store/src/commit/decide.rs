@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use objsync_proto::effect::{Cause, Change, KeyPatch};
+use objsync_proto::effect::{Cause, Change};
 use objsync_proto::error::{ErrorKind, Failure};
 use objsync_proto::evaluate::{Decided, evaluate};
 use objsync_proto::ids::{Ack, Durability, NamespaceId, PeerKey, SessionId, SurfaceId};
@@ -12,9 +11,10 @@ use objsync_proto::session::Recorded;
 
 use super::batch::{Batch, Decision, Event, What};
 use super::chunks::refuse_missing;
+use super::compact::{Memory, compact_all};
 use super::job::{Given, Job, Reply, Request};
 use super::overlay::BatchView;
-use super::{BATCH_BYTES, BATCH_COUNT, Writer};
+use super::{BATCH_BYTES, BATCH_COUNT, BATCH_VALUE_BYTES, Writer};
 use crate::core::Core;
 use crate::dict;
 use crate::error::StoreError;
@@ -57,6 +57,7 @@ impl Core {
         while let Some(job) = jobs.pop_front() {
             // A large write can end as much again: that and a batch beside it is no frame.
             let full = writer.builder.body_bytes() >= BATCH_BYTES
+                || batch.value_bytes >= BATCH_VALUE_BYTES
                 || batch.decided.len() >= BATCH_COUNT
                 || job.bytes() > BATCH_BYTES;
             if full && !batch.decided.is_empty() {
@@ -145,13 +146,17 @@ impl Core {
             }
             Err(failure) => Ok(Err(failure)),
         };
+        let memory = match origin {
+            Some(_) => Memory::Shared,
+            None => Memory::Own,
+        };
         let (result, cause, (changes, patches)) = match decision {
             Ok(Ok(Decided {
                 outcome,
                 cause,
                 changes,
                 patches,
-            })) => (Ok(outcome), cause, compact_all(changes, patches)),
+            })) => (Ok(outcome), cause, compact_all(changes, patches, memory)),
             Ok(Err(failure)) => (Err(failure), Cause::Write, Default::default()),
             Err(error) => {
                 if let Some(asked) = origin {
@@ -405,42 +410,6 @@ fn repeat(recorded: Recorded, durability: Durability) -> Given {
     };
     let outcome = recorded.result;
     Given::Answer(Answer { outcome, ack })
-}
-
-/// Changes up to this size are kept in memory of their own.
-const COMPACT_BYTES_MAX: usize = 8 << 10;
-
-/// A small change can be a piece of a large buffer of the network, which it would keep alive for
-/// as long as ring and recent map hold it.
-fn compact((namespace, change): (NamespaceId, Change)) -> (NamespaceId, Change) {
-    let key_bytes = change.key.len();
-    let bytes = key_bytes + change.value.as_ref().map_or(0, Bytes::len);
-    if bytes > COMPACT_BYTES_MAX {
-        return (namespace, change);
-    }
-    let mut own = Vec::with_capacity(bytes);
-    own.extend_from_slice(&change.key);
-    own.extend_from_slice(change.value.as_deref().unwrap_or_default());
-    let own = Bytes::from(own);
-    let change = Change {
-        value: change.value.map(|_| own.slice(key_bytes..)),
-        key: own.slice(..key_bytes),
-    };
-    (namespace, change)
-}
-
-/// Each change as [`compact`], and what else names its key.
-pub(crate) fn compact_all(
-    changes: Vec<(NamespaceId, Change)>,
-    mut patches: Vec<Option<KeyPatch>>,
-) -> (Vec<(NamespaceId, Change)>, Vec<Option<KeyPatch>>) {
-    let changes: Vec<_> = changes.into_iter().map(compact).collect();
-    for (patch, (_, change)) in patches.iter_mut().zip(&changes) {
-        if let Some(patch) = patch {
-            patch.key = change.key.clone();
-        }
-    }
-    (changes, patches)
 }
 
 fn append(

@@ -7,7 +7,8 @@ use objsync_proto::ids::Durability;
 use objsync_proto::limits::EXPIRY_TURN_COUNT_MAX;
 
 use super::batch::{Batch, Decision, What};
-use super::decide::{add_transaction, compact_all};
+use super::compact::{Memory, compact_all};
+use super::decide::add_transaction;
 use super::job::{Given, Reply};
 use super::{BATCH_BYTES, Writer};
 use crate::core::Core;
@@ -48,7 +49,7 @@ impl Core {
                 origin: None,
                 cause: decided.cause,
                 result: Ok(decided.outcome),
-                changes: compact_all(decided.changes, Vec::new()).0,
+                changes: compact_all(decided.changes, Vec::new(), Memory::Own).0,
                 patches: Vec::new(),
                 given: Given::Nothing,
             };

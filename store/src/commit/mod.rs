@@ -15,6 +15,7 @@
 
 mod batch;
 mod chunks;
+mod compact;
 mod decide;
 mod expiry;
 mod job;
@@ -30,7 +31,7 @@ use std::sync::atomic::Ordering;
 use objsync_proto::ids::{Durability, Revision};
 
 pub(crate) use batch::Batch;
-pub(crate) use decide::compact_all;
+pub(crate) use compact::{Memory, compact_all};
 pub(crate) use job::{Given, Job, ReplyTo, Request};
 pub(crate) use queue::{Lead, Queue};
 
@@ -42,6 +43,10 @@ use crate::log::LogWriter;
 
 /// Bytes of a batch after which what is queued waits for the next.
 pub(crate) const BATCH_BYTES: usize = 4 << 20;
+/// Bytes of keys and values decided in a batch after which what is queued waits for the next: what
+/// is told by the part takes as much memory as the values it leads to. Each batch waits for room in
+/// the recent map, so this and one more change is what it can be over its bound by.
+pub(crate) const BATCH_VALUE_BYTES: usize = 16 << 20;
 /// Most transactions of a batch.
 pub(crate) const BATCH_COUNT: usize = 65_536;
 
@@ -133,7 +138,9 @@ impl Core {
                 if let Some(result) = slot.wait() {
                     return result;
                 }
-                self.lead(self.queue.take());
+                // Batches before this one may have taken the room that there was.
+                let jobs = self.take_queued();
+                self.lead(jobs);
                 // The request was the first of what was queued.
                 slot.wait().unwrap_or(Err(StoreError::Closed))
             }
@@ -193,6 +200,14 @@ impl Core {
 
     /// Runs what is queued, as the store's own thread does. For who leads.
     pub(crate) fn lead_queued(&self) {
+        let jobs = self.take_queued();
+        // The store refuses writes after a panic, but somebody has to say so.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.lead(jobs)));
+    }
+
+    /// What is queued, once there is room for it; where there will be none, the end of the store
+    /// alone, and the others are refused. For who leads.
+    fn take_queued(&self) -> VecDeque<Job> {
         let room = self.wait_for_room();
         let mut jobs = self.queue.take();
         if let Err(error) = room {
@@ -202,8 +217,7 @@ impl Core {
             refuse_all(&mut refused, &error);
             jobs = closing;
         }
-        // The store refuses writes after a panic, but somebody has to say so.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.lead(jobs)));
+        jobs
     }
 
     /// One batch, from decision to answers. What does not go into it stays in `jobs`.

@@ -186,6 +186,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// How much is queued.
+    #[cfg(test)]
+    pub(crate) fn job_count(&self) -> usize {
+        self.inner().jobs.len()
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

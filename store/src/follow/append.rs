@@ -3,46 +3,39 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use objsync_proto::error::{ErrorKind, Failure};
-use objsync_proto::ids::{PeerKey, Position, Revision};
+use objsync_proto::effect::Transaction;
+use objsync_proto::ids::{PeerKey, Position};
 
 use super::Shipped;
+use super::piece::{Checked, Piece, refused};
 use super::unfold::{Unfolded, Unfolding};
-use crate::commit::{Writer, compact_all};
+use crate::commit::{BATCH_VALUE_BYTES, Memory, Writer, compact_all};
 use crate::core::Core;
-use crate::dict::Logged;
-use crate::epoch::EpochStart;
 use crate::error::StoreError;
 use crate::feed::Published;
-use crate::frame::{BytesReader, Frame, FrameKind, LoggedTransaction, Malformed};
-use crate::grants::GrantEvent;
+use crate::frame::{Frame, FrameKind, LoggedTransaction};
 use crate::history::dict_changes;
 use crate::log::{FrameStart, log_directory};
 use crate::recovery;
-use crate::sessions::SessionEvent;
 use crate::store::Store;
 
 /// What came of frames that were appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "some of the frames may be left"]
 pub struct Applied {
     /// Where the copy stands: all of it is durable.
     pub position: Position,
     /// Keys whose grants have changed: what they may do is to be looked up again.
     pub grants_changed: Vec<PeerKey>,
-}
-
-/// A frame that was checked.
-struct Checked {
-    frame: Frame,
-    transactions: Vec<LoggedTransaction>,
-    /// Of each transaction.
-    changes: Vec<Unfolded>,
-    granted: Option<PeerKey>,
+    /// Frames that were left for the next call, which is to be given them.
+    pub rest: Vec<Shipped>,
 }
 
 impl Store {
     /// Appends the next frames of the source to a copy; they are durable, and readers see them,
-    /// when this returns. One that makes no sense refuses all of them.
+    /// when this returns. Where parts of values in them lead to values of more than 16 MiB together,
+    /// it takes the first frames only, one at least, and gives the others back; one that makes no
+    /// sense refuses all that would be taken with it. Waits while the index is too far behind.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the frames are not what comes next; the copy is as it was.
@@ -65,10 +58,9 @@ impl Core {
             return Err(StoreError::Closed);
         }
         self.poison.check()?;
-        let checked = self.check_all(writer, frames)?;
+        let Piece { checked, rest } = self.check_piece(writer, frames)?;
         self.admit_shipped(&checked)?;
-        let has_patches = |one: &Checked| one.changes.iter().any(|(_, parts)| !parts.is_empty());
-        writer.patches.note(checked.iter().any(has_patches));
+        writer.patches.note(checked.iter().any(Checked::has_parts));
         self.name_patches(writer)?;
         let before = writer.log.next_index();
         let failed = checked
@@ -78,7 +70,11 @@ impl Core {
         let appended = usize::try_from(appended).unwrap_or(usize::MAX);
         self.appended.store(writer.last.0, Ordering::Release);
         self.sync()?;
-        let grants_changed = self.apply_all(checked.into_iter().take(appended))?;
+        let applied = self.apply_all(checked.into_iter().take(appended));
+        let grants_changed = applied.inspect_err(|error| {
+            // What is in the log and is not shown is shown by whoever opens the copy next.
+            self.poison.set(error);
+        })?;
         for closed in writer.log.take_closed() {
             self.segment_closed(closed);
         }
@@ -87,63 +83,8 @@ impl Core {
         Ok(Applied {
             position: self.position(),
             grants_changed,
+            rest,
         })
-    }
-
-    /// That these frames are what comes next, and that all of them can be applied.
-    fn check_all(&self, writer: &Writer, frames: Vec<Shipped>) -> Result<Vec<Checked>, StoreError> {
-        let mut next = writer.log.next_index();
-        let mut epoch = writer.epoch;
-        let mut last = writer.last;
-        let mut checked = Vec::with_capacity(frames.len());
-        let mut has_parts = false;
-        for Shipped(frame) in frames {
-            let header = &frame.header;
-            if header.index != next {
-                let what = format!("in the place of frame {}", next.0);
-                return Err(refused(&frame, &what));
-            }
-            match header.kind {
-                FrameKind::Epoch if header.epoch > epoch => epoch = header.epoch,
-                _ if header.epoch == epoch => {}
-                _ => return Err(refused(&frame, "of an epoch out of order")),
-            }
-            if header.kind == FrameKind::Transactions {
-                let end = header.first.0.checked_add(u64::from(header.count));
-                let is_after = header.first > last && header.count > 0;
-                let Some(end) = end.filter(|_| is_after) else {
-                    return Err(refused(&frame, "with revisions out of order"));
-                };
-                last = Revision(end - 1);
-            }
-            next.0 += 1;
-            let (frame, transactions) = self.check(frame)?;
-            let changes = transactions
-                .iter()
-                .map(|logged| dict_changes(&logged.transaction.effects))
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|malformed| refused(&frame, malformed.0))?;
-            let is_part = |(_, change): &(_, Logged)| matches!(change, Logged::Patch(_));
-            has_parts |= changes.iter().flatten().any(is_part);
-            checked.push((frame, transactions, changes));
-        }
-        let mut unfolding = Unfolding::new(self, has_parts);
-        let all = checked.into_iter();
-        all.map(|(frame, transactions, changes)| {
-            let granted = event_of(&frame).map_err(|malformed| refused(&frame, malformed.0))?;
-            let mut unfolded = Vec::with_capacity(changes.len());
-            for (logged, changes) in transactions.iter().zip(changes) {
-                let one = unfolding.next(logged.transaction.revision, changes)?;
-                unfolded.push(one.map_err(|what| refused(&frame, &format!("with {what}")))?);
-            }
-            Ok(Checked {
-                frame,
-                transactions,
-                changes: unfolded,
-                granted,
-            })
-        })
-        .collect()
     }
 
     /// The chunks that frames name came before them.
@@ -163,18 +104,6 @@ impl Core {
             }
         }
         Ok(())
-    }
-
-    fn check(&self, frame: Frame) -> Result<(Frame, Vec<LoggedTransaction>), StoreError> {
-        let path = log_directory(&self.directory);
-        if let FrameKind::Other(kind) = frame.header.kind
-            && !frame.header.skippable
-        {
-            let what = format!("its source sends frames of kind {kind}");
-            return Err(StoreError::Unsupported { path, what });
-        }
-        let transactions = recovery::take_transactions(&frame, &path, 0)?;
-        Ok((frame, transactions))
     }
 
     /// Shows frames that are durable. Gives the keys whose grants have changed.
@@ -198,29 +127,15 @@ impl Core {
             changes,
             ..
         } = checked;
-        let keeps_old = self.feed.keeps_old();
-        let mut published = Vec::with_capacity(transactions.len());
-        for (logged, (changes, patches)) in transactions.iter().zip(changes) {
-            let revision = logged.transaction.revision;
-            let (changes, patches) = compact_all(changes, patches);
-            let old: Vec<Option<Bytes>> = match keeps_old {
-                true => self.old_values(&changes),
-                false => Vec::new(),
-            };
-            self.apply_changes(revision, &changes);
-            let time_ms = frame.header.time_ms;
-            let origin = (logged.origin(), logged.transaction.cause);
-            let one = Published::new(revision, time_ms, origin, changes);
-            published.push(one.with_patches(patches).with_old(old));
-        }
-        if !published.is_empty() {
-            self.state.publish(frame.last());
-        }
-        for one in &published {
-            for (namespace, change) in &one.changes {
-                self.stamps.bump(*namespace, &change.key);
+        let published = match changes {
+            Some(changes) => {
+                let each = transactions.iter().zip(changes);
+                let each = each.map(|(logged, unfolded)| self.apply_one(logged, unfolded));
+                each.collect()
             }
-        }
+            None => self.apply_by_parts(&transactions)?,
+        };
+        self.show(&published);
         self.keep_system(&frame, transactions)?;
         if published.is_empty() {
             self.feed.wake();
@@ -228,6 +143,68 @@ impl Core {
             self.feed.publish(published.into_iter());
         }
         Ok(())
+    }
+
+    /// Applies the transactions of a frame whose values are too much at once. Gives the last of them,
+    /// which are not shown yet; of those before nobody waits for the frame's end.
+    fn apply_by_parts(
+        &self,
+        transactions: &[LoggedTransaction],
+    ) -> Result<Vec<Published>, StoreError> {
+        let (mut published, mut bytes) = (Vec::new(), 0);
+        for logged in transactions {
+            if bytes >= BATCH_VALUE_BYTES {
+                self.show(&published);
+                self.feed
+                    .publish(std::mem::take(&mut published).into_iter());
+                bytes = 0;
+                self.index_may_follow();
+                self.wait_for_room()?;
+            }
+            let Transaction {
+                revision, effects, ..
+            } = &logged.transaction;
+            let mut unfolding = Unfolding::new(self);
+            unfolding.remember(std::iter::empty());
+            let unfolded = unfolding.next(*revision, dict_changes(effects)?)?;
+            // Checked before the frame was appended.
+            let unfolded =
+                unfolded.map_err(|what| StoreError::corrupt(&self.directory, 0, what))?;
+            let one = self.apply_one(logged, unfolded);
+            bytes += one.bytes();
+            published.push(one);
+        }
+        Ok(published)
+    }
+
+    /// Puts a transaction where nobody sees it yet.
+    fn apply_one(&self, logged: &LoggedTransaction, (changes, patches): Unfolded) -> Published {
+        let Transaction {
+            revision,
+            time_ms,
+            cause,
+            ..
+        } = logged.transaction;
+        let (changes, patches) = compact_all(changes, patches, Memory::Shared);
+        let old: Vec<Option<Bytes>> = match self.feed.keeps_old() {
+            true => self.old_values(&changes),
+            false => Vec::new(),
+        };
+        self.apply_changes(revision, &changes);
+        let one = Published::new(revision, time_ms, (logged.origin(), cause), changes);
+        one.with_patches(patches).with_old(old)
+    }
+
+    /// Lets readers see transactions that were applied.
+    fn show(&self, published: &[Published]) {
+        if let Some(last) = published.last() {
+            self.state.publish(last.revision);
+        }
+        for one in published {
+            for (namespace, change) in &one.changes {
+                self.stamps.bump(*namespace, &change.key);
+            }
+        }
     }
 
     fn keep_system(
@@ -265,32 +242,6 @@ fn append(writer: &mut Writer, frame: &Frame) -> Result<(), StoreError> {
         writer.last = frame.last();
     }
     Ok(())
-}
-
-/// That the body of a frame without transactions can be read; the key of which it gives or takes
-/// the grant.
-pub(super) fn event_of(frame: &Frame) -> Result<Option<PeerKey>, Malformed> {
-    let mut reader = BytesReader::new(&frame.body);
-    match frame.header.kind {
-        FrameKind::Epoch => {
-            let start = EpochStart::take(&mut reader)?;
-            if start.epoch.number != frame.header.epoch {
-                return Err(Malformed("another number of its epoch"));
-            }
-            Ok(None)
-        }
-        FrameKind::Session => SessionEvent::take(&mut reader).map(|_| None),
-        FrameKind::Grant => Ok(Some(match GrantEvent::take(&mut reader)? {
-            GrantEvent::Given(grant) => grant.peer,
-            GrantEvent::TakenBack(peer) => peer,
-        })),
-        FrameKind::Transactions | FrameKind::End | FrameKind::Other(_) => Ok(None),
-    }
-}
-
-fn refused(frame: &Frame, what: &str) -> StoreError {
-    let text = format!("the source sent frame {} {what}", frame.header.index.0);
-    Failure::new(ErrorKind::Corrupt, text).into()
 }
 
 #[cfg(test)]

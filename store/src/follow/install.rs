@@ -244,7 +244,7 @@ fn is_first(frame: &Shipped) -> bool {
     let header = &frame.0.header;
     header.index == FrameIndex(0)
         && header.kind == FrameKind::Epoch
-        && super::append::event_of(&frame.0).is_ok()
+        && super::piece::event_of(&frame.0).is_ok()
 }
 
 /// The frame, under the checksum of its segment.

@@ -73,6 +73,39 @@ fn batch_holds_each_key_once_and_ends_between_transactions() {
     assert_eq!(recent.next_moves(Revision(0), 2, 1000), None);
 }
 
+/// A key that is written again and again fills a batch once: with its last version.
+#[test]
+fn batch_counts_of_each_key_what_it_writes() {
+    static LARGE: [u8; 1000] = [7; 1000];
+    let mut recent = Recent::new(Some(&[]));
+    for revision in 1..=10 {
+        put(&mut recent, revision, b"hot", Some(&LARGE));
+    }
+    put(&mut recent, 11, b"other", Some(&LARGE));
+    put(&mut recent, 12, b"third", Some(&LARGE));
+    let bytes_max = 2 * (VERSION_BYTES + 3 + LARGE.len());
+    let (upto, moves) = recent.next_moves(Revision(12), 100, bytes_max).unwrap();
+    assert_eq!((upto, moves.len()), (Revision(11), 2), "two that are large");
+    resolve_all(&mut recent, false);
+    recent.retire(Revision(4), 1000);
+    let (upto, moves) = recent.next_moves(Revision(12), 100, bytes_max).unwrap();
+    assert_eq!(
+        (upto, moves.len()),
+        (Revision(11), 2),
+        "those before have gone"
+    );
+    recent.retire(Revision(10), 1000);
+    let (upto, moves) = recent.next_moves(Revision(12), 100, bytes_max).unwrap();
+    assert_eq!((upto, moves.len()), (Revision(12), 2));
+    // Within one transaction the later change counts, whatever the earlier took.
+    put(&mut recent, 13, b"once", Some(b"small"));
+    put(&mut recent, 13, b"once", Some(&LARGE));
+    put(&mut recent, 14, b"last", Some(b"small"));
+    recent.retire(Revision(12), 1000);
+    let (upto, _) = recent.next_moves(Revision(14), 100, LARGE.len()).unwrap();
+    assert_eq!(upto, Revision(13));
+}
+
 #[test]
 fn everything_is_given_back_when_all_has_moved() {
     let mut recent = Recent::new(Some(&[]));

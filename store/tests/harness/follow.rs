@@ -51,12 +51,20 @@ pub fn catch_up(
     loop {
         match source.ship(&mut cursor, 10_000)? {
             Ship::Frames(frames) => {
-                copy.append_shipped(frames.iter().map(carried).collect())?;
+                append_all(copy, frames.iter().map(carried).collect())?;
             }
             Ship::UpToDate => return Ok(replaced),
             Ship::Trimmed => panic!("nothing is trimmed here"),
         }
     }
+}
+
+/// Appends frames to a copy, piece by piece where they are too much at once.
+pub fn append_all(copy: &Store, mut frames: Vec<Shipped>) -> Result<(), StoreError> {
+    while !frames.is_empty() {
+        frames = copy.append_shipped(frames)?.rest;
+    }
+    Ok(())
 }
 
 fn install(

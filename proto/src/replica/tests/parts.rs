@@ -300,3 +300,39 @@ fn part_of_what_is_not_held_lets_go_of_the_key() {
     replica.fetched(&key(1), entry, as_of);
     assert_eq!(replica.lookup(&key(1)), Lookup::Unknown);
 }
+
+/// No owner makes such a transaction: its values would be more than any transaction's.
+#[test]
+fn parts_of_more_than_a_transaction_may_hold_are_refused_and_nothing_changes() {
+    let mut source = Source {
+        owner: Owner::new(),
+        by_part: Vec::new(),
+    };
+    let list = Value::List(vec![Value::from("x".repeat(900 << 10).as_str())]);
+    let value = stored::seal(&value::encode(&list).unwrap(), Compression::None).unwrap();
+    (0..20).for_each(|number| source.commit(number, Some(value.clone()), None));
+    let mut told = Told {
+        is_watched: false,
+        heard: BTreeMap::new(),
+        touched: Vec::new(),
+    };
+    let mut replica = joined(&source, Mode::Full, &mut told);
+    (0..20).for_each(|number| source.append(number));
+    let parts = &source.by_part[20..];
+    let all = |count: usize| {
+        let mut event = parts[0].clone();
+        event.patches = parts[..count]
+            .iter()
+            .flat_map(|one| one.patches.clone())
+            .collect();
+        Feed::Events(vec![event])
+    };
+    let refused = replica.feed(all(20), &mut told);
+    assert!(
+        matches!(refused, Err(ReplicaError::Unpatchable { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(replica.applied(), Revision(20), "nothing of it");
+    replica.feed(all(10), &mut told).unwrap();
+    assert_eq!(replica.applied(), Revision(21));
+}
