@@ -96,7 +96,7 @@ impl Uploads {
     /// node may list only what it has.
     ///
     /// # Errors
-    /// `Unavailable` when a node lists what is not there: it was collected, or another owner had it;
+    /// `Conflict` when a node lists what is not there: it was collected, or another owner had it;
     /// `Full` when too many are kept; or the disk refused a call.
     fn put(
         &self,
@@ -156,7 +156,7 @@ impl Uploads {
                     "chunk {id} is listed by a node and is not there: ask which are missing, and \
                      upload those"
                 );
-                Err(Failure::new(ErrorKind::Unavailable, text))
+                Err(Failure::new(ErrorKind::Conflict, text))
             }
         }
     }

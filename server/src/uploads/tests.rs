@@ -133,7 +133,7 @@ fn node_that_lists_what_is_not_there_is_to_be_tried_again() {
     peer.uploads.pins.release(ids(chunks));
     peer.store.collect_chunks().unwrap();
     let lost = peer.put(std::slice::from_ref(node)).unwrap_err();
-    assert_eq!(lost.kind, ErrorKind::Unavailable);
+    assert_eq!(lost.kind, ErrorKind::Conflict);
     let anew = Uploads::new(peer.store.chunks().pins(), Known::default());
     let unknown = anew.put(&peer.store.chunks(), vec![node.clone()], false);
     assert_eq!(unknown.unwrap_err(), lost);
