@@ -49,7 +49,6 @@ pub(crate) fn check_count(count: usize) -> Result<(), Failure> {
 pub(crate) fn missing(peer: &Peer, key: &[u8], ids: &[ChunkId]) -> Result<Reply, Failure> {
     check_count(ids.len())?;
     peer.may_write()?;
-    refuse_on_copy(peer)?;
     let chunks = peer.serving.store.chunks();
     let look = Look::new(&chunks, ids);
     let told = match peer.reads_all() {
@@ -90,13 +89,13 @@ impl Look {
 
 /// Those of `there` that the peer may know of; it is known to have them from here on.
 fn told(peer: &Peer, key: &[u8], there: Vec<ChunkId>) -> Result<HashSet<ChunkId>, StoreError> {
-    let unknown: HashSet<_> = peer.uploads.known.unknown(&there).into_iter().collect();
+    let unknown: HashSet<_> = peer.uploads.known().unknown(&there).into_iter().collect();
     let mut told: HashSet<_> = there.into_iter().collect();
     told.retain(|id| !unknown.contains(id));
-    peer.uploads.known.refresh(told.iter().copied());
+    peer.uploads.known().refresh(told.iter().copied());
     let named = named_by(peer, key, unknown)?;
     told.extend(named.iter().map(|(id, _)| *id));
-    peer.uploads.known.extend(named);
+    peer.uploads.known().extend(named);
     Ok(told)
 }
 
@@ -106,23 +105,13 @@ pub(crate) async fn end_upload(peer: &Arc<Peer>, id: u64, upload: u64, count: u6
     let place = Arc::clone(&peer.requests).acquire_owned().await;
     let peer = Arc::clone(peer);
     tokio::spawn(async move {
-        let reply = match peer.may_write().and_then(|()| refuse_on_copy(&peer)) {
+        let reply = match peer.may_write() {
             Ok(()) => uploads::end(Arc::clone(&peer), upload, count).await,
             Err(failure) => Err(failure),
         };
         peer.answers.push(&ToPeer::Reply(id, reply));
         drop(place);
     });
-}
-
-fn refuse_on_copy(peer: &Peer) -> Result<(), Failure> {
-    match peer.serving.upstream {
-        None => Ok(()),
-        Some(_) => {
-            let text = "this is a copy: chunks of large values are uploaded to its source";
-            Err(Failure::new(ErrorKind::Unsupported, text))
-        }
-    }
 }
 
 /// The chunks that a write names, of all its values; none for one that names none.
@@ -155,7 +144,7 @@ pub(crate) fn refused(peer: &Peer, roots: &[Root]) -> Option<(Outcome, Ack)> {
         .flat_map(Root::children)
         .map(|child| child.id)
         .collect();
-    let mut ids = peer.uploads.known.unknown(&ids);
+    let mut ids = peer.uploads.known().unknown(&ids);
     if ids.is_empty() {
         return None;
     }

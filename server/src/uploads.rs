@@ -25,6 +25,7 @@ use quinn::{Connection, RecvStream, VarInt};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::connection::Dropped;
+use crate::follow::piping::{self, Way};
 use crate::frames::{FrameReader, Framed};
 use crate::known::Known;
 use crate::letting::{self, Letting};
@@ -40,12 +41,14 @@ pub(crate) struct Uploads {
     /// Keeps what was uploaded or asked for, while the connection lasts.
     pub(crate) pins: ChunkPins,
     /// What it is known to have, or was told is there, also on connections before this one.
-    pub(crate) known: Known,
+    known: Mutex<Known>,
     /// What writes have named, to be let go.
     pub(crate) letting: Letting,
     /// Most chunks that are kept. From half of it on it is looked whether those that are there are
     /// nodes, whose children need not be kept.
     count_max: usize,
+    /// Where those of a client of a copy go.
+    pub(crate) way: Way,
     streams: Mutex<BTreeMap<u64, Arrived>>,
     changed: Notify,
 }
@@ -61,12 +64,38 @@ impl Uploads {
     pub(crate) fn new(pins: ChunkPins, known: Known) -> Self {
         Self {
             pins,
-            known,
+            known: Mutex::new(known),
+            way: Way::default(),
             letting: Letting::default(),
             count_max: UPLOADED_COUNT_MAX,
             streams: Mutex::default(),
             changed: Notify::new(),
         }
+    }
+
+    /// What the peer is known to have, or was told is there.
+    pub(crate) fn known(&self) -> Known {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The peer speaks for another from here on, who is known to have other chunks.
+    pub(crate) fn speak_for(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// An upload cannot arrive: whoever asks about it is told why.
+    pub(crate) fn fail(&self, upload: u64, failure: Failure) {
+        self.update(upload, |arrived| arrived.failure = Some(failure));
+    }
+
+    /// Why an upload cannot arrive, if it cannot.
+    pub(crate) fn failed(&self, upload: u64) -> Option<Failure> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.get(&upload)?.failure.as_ref()?;
+        streams.remove(&upload)?.failure
     }
 
     /// Keeps chunks that the peer was told are there; gives those that are.
@@ -109,7 +138,8 @@ impl Uploads {
             let put = chunks.put(&self.pins, some);
             put.map_err(|error| error.to_failure())
         };
-        let know = |chunk: &CheckedChunk| self.known.extend([(chunk.id(), chunk.kind())]);
+        let known = self.known();
+        let know = |chunk: &CheckedChunk| known.extend([(chunk.id(), chunk.kind())]);
         // A node comes after what it lists, also within a frame.
         for some in checked.chunk_by(|one, next| one.kind() == next.kind()) {
             if some[0].kind() == ChunkKind::Chunk {
@@ -144,7 +174,7 @@ impl Uploads {
         let ids: Vec<_> = node.children().iter().map(|child| child.id).collect();
         let mut absent = match reads_all {
             true => Vec::new(),
-            false => self.known.unknown(&ids),
+            false => self.known().unknown(&ids),
         };
         if absent.is_empty() {
             absent = chunks.missing(listed, &ids);
@@ -218,7 +248,7 @@ pub(crate) async fn accept(peer: Arc<Peer>, connection: Connection) -> Dropped {
 
 async fn accept_streams(peer: &Arc<Peer>, connection: Connection) -> Dropped {
     let count = u32::try_from(UPLOADS_MAX).unwrap_or(1);
-    if peer.rights.write && peer.serving.upstream.is_none() {
+    if peer.rights.write {
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(count));
     }
     let mut tasks = tokio::task::JoinSet::new();
@@ -226,7 +256,11 @@ async fn accept_streams(peer: &Arc<Peer>, connection: Connection) -> Dropped {
         tokio::select! {
             accepted = connection.accept_uni() => match accepted {
                 Ok(stream) => {
-                    tasks.spawn(receive(Arc::clone(peer), stream));
+                    let peer = Arc::clone(peer);
+                    match peer.serving.upstream {
+                        None => tasks.spawn(receive(peer, stream)),
+                        Some(_) => tasks.spawn(piping::pipe(peer, stream)),
+                    };
                 }
                 Err(lost) => return lost.into(),
             },
@@ -273,9 +307,7 @@ async fn receive(peer: Arc<Peer>, stream: RecvStream) -> Result<(), Dropped> {
                 .update(upload, |arrived| arrived.count += count),
             Err(failure) => {
                 has_failed = true;
-                let failure = Some(failure);
-                peer.uploads
-                    .update(upload, |arrived| arrived.failure = failure);
+                peer.uploads.fail(upload, failure);
             }
         }
     };
