@@ -222,7 +222,8 @@ pub const CHUNK_FRAME_BYTES: usize = 256 << 10;
 pub const CHUNK_FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX + CHUNK_FRAME_BYTES;
 /// Most uploads of one connection at once.
 pub const UPLOADS_MAX: usize = 2;
-/// Most chunks that a connection is known to have, or that are kept for it, at once.
+/// Most chunks that a connection is known to have, or that are kept for it, at once: a node that is
+/// kept stands for all that it lists.
 pub const UPLOADED_COUNT_MAX: usize = 1 << 20;
 
 /// A peer sends something at least this often.

@@ -13,16 +13,15 @@ use objsync_proto::limits::{CHUNK_FRAME_BYTES, CHUNKS_ASKED_MAX};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::stored_chunks;
 use objsync_proto::wire::{ChunkPlace, Feed, Reply, ToPeer, record_bytes};
-use objsync_store::{Store, StoreError, Stored};
+use objsync_store::{ChunkPins, Chunks, Store, StoreError};
 use quinn::Connection;
 
 use crate::feed_stream::{FeedStream, Unsendable};
+use crate::named::{named_by, root_of};
 use crate::peer::Peer;
 use crate::session::stopped;
 use crate::uploads;
 
-/// Ids of a value that are looked through for what its readers know.
-const KNOWN_COUNT_MAX: usize = 1 << 17;
 /// After answers and events.
 const PRIORITY: i32 = -2;
 
@@ -45,55 +44,59 @@ pub(crate) fn check_count(count: usize) -> Result<(), Failure> {
 }
 
 /// Which of these chunks the peer is to upload. Blocks.
+///
+/// Cost: a read of each that is there, once the connection keeps very many.
 pub(crate) fn missing(peer: &Peer, key: &[u8], ids: &[ChunkId]) -> Result<Reply, Failure> {
     check_count(ids.len())?;
     peer.may_write()?;
-    refuse_on_copy(peer)?;
     let chunks = peer.serving.store.chunks();
-    let pins = &peer.uploads.pins;
-    // Each that is there is kept: as many requests as there are would keep all of the store.
-    uploads::check_kept(pins.count())?;
-    let missing = chunks.missing(pins, ids);
-    if peer.reads_all() {
-        return Ok(Reply::MissingChunks { ids: missing });
+    let look = Look::new(&chunks, ids);
+    let told = match peer.reads_all() {
+        true => look.there(ids).into_iter().collect(),
+        false => told(peer, key, look.there(ids)).map_err(|error| error.to_failure())?,
+    };
+    let told = peer.uploads.keep(&chunks, &told)?;
+    drop(look);
+    let rest = ids.iter().filter(|id| !told.contains(id)).copied();
+    Ok(Reply::MissingChunks {
+        ids: rest.collect(),
+    })
+}
+
+/// Which chunks are there. They stay while it lives: under pins of its own, so that what an upload
+/// of the same connection keeps meanwhile is not let go with it.
+pub(crate) struct Look {
+    _pins: ChunkPins,
+    absent: HashSet<ChunkId>,
+}
+
+impl Look {
+    pub(crate) fn new(chunks: &Chunks<'_>, ids: &[ChunkId]) -> Self {
+        let pins = chunks.pins();
+        let absent = chunks.missing(&pins, ids).into_iter().collect();
+        Self {
+            _pins: pins,
+            absent,
+        }
     }
-    let named = named_by(peer, key).map_err(|error| error.to_failure())?;
-    let absent: HashSet<_> = missing.into_iter().collect();
-    let unknown: HashSet<_> = peer.uploads.unknown(ids).into_iter().collect();
-    let is_told =
-        |id: &&ChunkId| !absent.contains(id) && (!unknown.contains(id) || named.contains(id));
-    let told: HashSet<_> = ids.iter().filter(is_told).copied().collect();
-    let rest: Vec<_> = ids
-        .iter()
-        .filter(|id| !told.contains(id))
-        .copied()
-        .collect();
-    // What is not there may come meanwhile, and is kept for its upload.
-    pins.release(rest.iter().filter(|id| !absent.contains(*id)).copied());
-    peer.uploads.know(told);
-    Ok(Reply::MissingChunks { ids: rest })
+
+    /// Those that are.
+    pub(crate) fn there(&self, ids: &[ChunkId]) -> Vec<ChunkId> {
+        let there = ids.iter().filter(|id| !self.absent.contains(id));
+        there.copied().collect()
+    }
 }
 
-/// What the present value of a key names, as far as the peer may read it.
-fn named_by(peer: &Peer, key: &[u8]) -> Result<HashSet<ChunkId>, StoreError> {
-    let mut named = HashSet::new();
-    let store = &peer.serving.store;
-    let (Ok(()), Ok(namespace)) = (peer.may_read(), peer.namespace()) else {
-        return Ok(named);
-    };
-    let Some(root) = store.get(namespace, key)?.and_then(root_of) else {
-        return Ok(named);
-    };
-    store.chunks().ids_below(&root, &mut |id| {
-        named.insert(id);
-        named.len() < KNOWN_COUNT_MAX
-    })?;
-    Ok(named)
-}
-
-fn root_of(stored: Stored) -> Option<Root> {
-    let opened = stored_chunks::open(&stored.value).ok()?;
-    Some(opened?.root)
+/// Those of `there` that the peer may know of; it is known to have them from here on.
+fn told(peer: &Peer, key: &[u8], there: Vec<ChunkId>) -> Result<HashSet<ChunkId>, StoreError> {
+    let unknown: HashSet<_> = peer.uploads.known().unknown(&there).into_iter().collect();
+    let mut told: HashSet<_> = there.into_iter().collect();
+    told.retain(|id| !unknown.contains(id));
+    peer.uploads.known().refresh(told.iter().copied());
+    let named = named_by(peer, key, unknown)?;
+    told.extend(named.iter().map(|(id, _)| *id));
+    peer.uploads.known().extend(named);
+    Ok(told)
 }
 
 /// Answers once an upload is on disk.
@@ -102,23 +105,13 @@ pub(crate) async fn end_upload(peer: &Arc<Peer>, id: u64, upload: u64, count: u6
     let place = Arc::clone(&peer.requests).acquire_owned().await;
     let peer = Arc::clone(peer);
     tokio::spawn(async move {
-        let reply = match peer.may_write().and_then(|()| refuse_on_copy(&peer)) {
+        let reply = match peer.may_write() {
             Ok(()) => uploads::end(Arc::clone(&peer), upload, count).await,
             Err(failure) => Err(failure),
         };
         peer.answers.push(&ToPeer::Reply(id, reply));
         drop(place);
     });
-}
-
-fn refuse_on_copy(peer: &Peer) -> Result<(), Failure> {
-    match peer.serving.upstream {
-        None => Ok(()),
-        Some(_) => {
-            let text = "this is a copy: chunks of large values are uploaded to its source";
-            Err(Failure::new(ErrorKind::Unsupported, text))
-        }
-    }
 }
 
 /// The chunks that a write names, of all its values; none for one that names none.
@@ -151,7 +144,7 @@ pub(crate) fn refused(peer: &Peer, roots: &[Root]) -> Option<(Outcome, Ack)> {
         .flat_map(Root::children)
         .map(|child| child.id)
         .collect();
-    let mut ids = peer.uploads.unknown(&ids);
+    let mut ids = peer.uploads.known().unknown(&ids);
     if ids.is_empty() {
         return None;
     }
@@ -163,23 +156,6 @@ pub(crate) fn refused(peer: &Peer, roots: &[Root]) -> Option<(Outcome, Ack)> {
         durability: Durability::Buffered,
     };
     Some((Outcome::NeedChunks { ids }, ack))
-}
-
-/// Lets go of what a write has named, which was logged.
-pub(crate) fn release(peer: &Arc<Peer>, roots: Vec<Root>) {
-    let peer = Arc::clone(peer);
-    let release = move || {
-        let chunks = peer.serving.store.chunks();
-        for root in roots {
-            // What cannot be read stays until the connection ends.
-            let _ = chunks.release(&peer.uploads.pins, &root);
-        }
-    };
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(release)),
-        // The store's own thread: the next collection waits for the connection to end.
-        Err(_) => drop(std::thread::spawn(release)),
-    }
 }
 
 /// Sends chunks, or why they cannot be sent. When aborted, the stream is reset.

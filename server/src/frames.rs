@@ -75,6 +75,11 @@ impl<M: Message> FrameReader<M> {
         Ok(message.map(|message| Framed { message, bytes }))
     }
 
+    /// What was read and is no whole message yet, and the stream it goes on with.
+    pub(crate) fn into_parts(self) -> (BytesMut, RecvStream) {
+        (self.input, self.stream)
+    }
+
     /// Whether more bytes than the last message's are here: the peer does not wait for answers.
     pub(crate) fn has_more(&self) -> bool {
         !self.input.is_empty()

@@ -4,37 +4,106 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use objsync_proto::chunk::ChunkKind;
 use objsync_proto::ids::{ChunkId, PeerKey};
-use objsync_proto::limits::UPLOADED_COUNT_MAX;
+use objsync_proto::limits::{
+    CHUNK_BYTES, CONTENT_BYTES_MAX, NODE_CHILDREN_MAX, UPLOADED_COUNT_MAX,
+};
 
 /// Keys of peers that are gone, and of which is known what they had.
 const GONE_MAX: usize = 64;
 
+/// The chunks that a peer is known to have: after twice as many, the older half is forgotten.
+const CHUNKS_HALF: usize = UPLOADED_COUNT_MAX / 2;
+/// The nodes. They are known for longer than what they list: a node over them comes after all that
+/// lies below, which is 16 TiB at most, in chunks of 64 KiB.
+const NODES_HALF: usize = UPLOADED_COUNT_MAX / 4;
+const _: () = {
+    let chunk_count = CONTENT_BYTES_MAX / CHUNK_BYTES as u64;
+    assert!(NODES_HALF as u64 >= chunk_count / NODE_CHILDREN_MAX as u64);
+    assert!(CHUNKS_HALF > NODE_CHILDREN_MAX);
+};
+
 /// What one peer has uploaded, or was told is there. Clones are the same.
+///
+/// What is forgotten is asked for again, unless a node that is known lists it.
 #[derive(Clone, Default)]
-pub(crate) struct Known(Arc<Mutex<HashSet<ChunkId>>>);
+pub(crate) struct Known(Arc<Mutex<Had>>);
+
+struct Had {
+    chunks: Lately,
+    nodes: Lately,
+}
+
+impl Default for Had {
+    fn default() -> Self {
+        Self {
+            chunks: Lately::new(CHUNKS_HALF),
+            nodes: Lately::new(NODES_HALF),
+        }
+    }
+}
+
+/// Ids in two halves: at least so many as one holds, the last that came, are among them.
+struct Lately {
+    half: usize,
+    young: HashSet<ChunkId>,
+    old: HashSet<ChunkId>,
+}
+
+impl Lately {
+    fn new(half: usize) -> Self {
+        Self {
+            half,
+            young: HashSet::new(),
+            old: HashSet::new(),
+        }
+    }
+
+    fn insert(&mut self, id: ChunkId) {
+        self.young.insert(id);
+        if self.young.len() >= self.half {
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+
+    fn contains(&self, id: &ChunkId) -> bool {
+        self.young.contains(id) || self.old.contains(id)
+    }
+}
 
 impl Known {
     /// Notes what the peer has.
-    pub(crate) fn extend(&self, ids: impl IntoIterator<Item = ChunkId>) {
-        let mut known = self.lock();
-        known.extend(ids);
-        if known.len() > UPLOADED_COUNT_MAX {
-            // It is asked for these again.
-            known.clear();
+    pub(crate) fn extend(&self, ids: impl IntoIterator<Item = (ChunkId, ChunkKind)>) {
+        let mut had = self.lock();
+        for (id, kind) in ids {
+            match kind {
+                ChunkKind::Chunk => had.chunks.insert(id),
+                ChunkKind::Node => had.nodes.insert(id),
+            }
+        }
+    }
+
+    /// Notes that what is known of `ids` is used again: it is forgotten later.
+    pub(crate) fn refresh(&self, ids: impl IntoIterator<Item = ChunkId>) {
+        let mut had = self.lock();
+        for id in ids {
+            if had.nodes.contains(&id) {
+                had.nodes.insert(id);
+            } else if had.chunks.contains(&id) {
+                had.chunks.insert(id);
+            }
         }
     }
 
     /// Those of `ids` that the peer is not known to have.
     pub(crate) fn unknown(&self, ids: &[ChunkId]) -> Vec<ChunkId> {
-        let known = self.lock();
-        ids.iter()
-            .filter(|id| !known.contains(id))
-            .copied()
-            .collect()
+        let had = self.lock();
+        let is_known = |id: &ChunkId| had.chunks.contains(id) || had.nodes.contains(id);
+        ids.iter().filter(|id| !is_known(id)).copied().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<ChunkId>> {
+    fn lock(&self) -> MutexGuard<'_, Had> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,7 +140,7 @@ mod tests {
         let all = KnownByKey::default();
         let (one, other) = (PeerKey([1; 32]), PeerKey([2; 32]));
         let chunk = ChunkId([7; 32]);
-        all.of(one).extend([chunk]);
+        all.of(one).extend([(chunk, ChunkKind::Chunk)]);
         assert!(all.of(one).unknown(&[chunk]).is_empty());
         assert_eq!(all.of(other).unknown(&[chunk]), [chunk]);
     }
@@ -82,11 +151,35 @@ mod tests {
         let key = |number: u8| PeerKey([number; 32]);
         let connected = all.of(key(0));
         for number in 0..=100 {
-            all.of(key(number)).extend([ChunkId([number; 32])]);
+            let chunk = (ChunkId([number; 32]), ChunkKind::Chunk);
+            all.of(key(number)).extend([chunk]);
         }
         assert!(all.of(key(100)).unknown(&[ChunkId([100; 32])]).is_empty());
         assert_eq!(all.of(key(1)).unknown(&[ChunkId([1; 32])]).len(), 1);
         assert!(connected.unknown(&[ChunkId([0; 32])]).is_empty());
         assert!(all.0.lock().unwrap().len() <= GONE_MAX + 2);
+    }
+    #[test]
+    fn chunks_that_came_last_are_known_and_nodes_for_longer() {
+        let known = Known(Arc::new(Mutex::new(Had {
+            chunks: Lately::new(8),
+            nodes: Lately::new(4),
+        })));
+        let chunk = |number: u8| ChunkId([number; 32]);
+        let node = ChunkId([255; 32]);
+        known.extend([(node, ChunkKind::Node)]);
+        for number in 0..100 {
+            known.extend([(chunk(number), ChunkKind::Chunk)]);
+            let first = number.saturating_sub(7);
+            let last: Vec<_> = (first..=number).map(chunk).collect();
+            assert_eq!(known.unknown(&last), []);
+        }
+        assert_eq!(known.unknown(&[chunk(0), node]), [chunk(0)]);
+        // Used again, it stays.
+        for number in 100..200 {
+            known.refresh([chunk(99)]);
+            known.extend([(chunk(number), ChunkKind::Chunk)]);
+        }
+        assert_eq!(known.unknown(&[chunk(99), chunk(98)]), [chunk(98)]);
     }
 }

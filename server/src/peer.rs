@@ -251,6 +251,7 @@ impl Peer {
                 false => Session::Unknown,
             }
         });
+        self.uploads.speak_for(self.serving.known.of(key));
         self.update(|state| {
             state.acting = Some((key, rights));
             state.session = session;

@@ -9,7 +9,7 @@
 //!
 //! When the connection ends, what was uploaded and not named is left to the next collection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use objsync_proto::chunk::record::{CheckedChunk, ChunkRecord};
@@ -20,13 +20,16 @@ use objsync_proto::limits::{
     CHUNK_FRAME_BYTES_MAX, UPLOADED_COUNT_MAX, UPLOADS_MAX, WRITES_BYTES_MAX,
 };
 use objsync_proto::wire::{Reply, Upload};
-use objsync_store::ChunkPins;
+use objsync_store::{ChunkPins, Chunks};
 use quinn::{Connection, RecvStream, VarInt};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::connection::Dropped;
+use crate::follow::piping::{self, Way};
 use crate::frames::{FrameReader, Framed};
 use crate::known::Known;
+use crate::letting::{self, Letting};
+use crate::named::{node, node_of};
 use crate::peer::Peer;
 use crate::session::stopped;
 
@@ -38,7 +41,14 @@ pub(crate) struct Uploads {
     /// Keeps what was uploaded or asked for, while the connection lasts.
     pub(crate) pins: ChunkPins,
     /// What it is known to have, or was told is there, also on connections before this one.
-    known: Known,
+    known: Mutex<Known>,
+    /// What writes have named, to be let go.
+    pub(crate) letting: Letting,
+    /// Most chunks that are kept. From half of it on it is looked whether those that are there are
+    /// nodes, whose children need not be kept.
+    count_max: usize,
+    /// Where those of a client of a copy go.
+    pub(crate) way: Way,
     streams: Mutex<BTreeMap<u64, Arrived>>,
     changed: Notify,
 }
@@ -54,20 +64,149 @@ impl Uploads {
     pub(crate) fn new(pins: ChunkPins, known: Known) -> Self {
         Self {
             pins,
-            known,
+            known: Mutex::new(known),
+            way: Way::default(),
+            letting: Letting::default(),
+            count_max: UPLOADED_COUNT_MAX,
             streams: Mutex::default(),
             changed: Notify::new(),
         }
     }
 
-    /// Notes what the peer has, or was told is there.
-    pub(crate) fn know(&self, ids: impl IntoIterator<Item = ChunkId>) {
-        self.known.extend(ids);
+    /// What the peer is known to have, or was told is there.
+    pub(crate) fn known(&self) -> Known {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
-    /// Those of `ids` that the peer is not known to have.
-    pub(crate) fn unknown(&self, ids: &[ChunkId]) -> Vec<ChunkId> {
-        self.known.unknown(ids)
+    /// The peer speaks for another from here on, who is known to have other chunks.
+    pub(crate) fn speak_for(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// An upload cannot arrive: whoever asks about it is told why.
+    pub(crate) fn fail(&self, upload: u64, failure: Failure) {
+        self.update(upload, |arrived| arrived.failure = Some(failure));
+    }
+
+    /// Why an upload cannot arrive, if it cannot.
+    pub(crate) fn failed(&self, upload: u64) -> Option<Failure> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.get(&upload)?.failure.as_ref()?;
+        streams.remove(&upload)?.failure
+    }
+
+    /// Keeps chunks that the peer was told are there; gives those that are.
+    ///
+    /// # Errors
+    /// `Full` when too many are kept.
+    pub(crate) fn keep(
+        &self,
+        chunks: &Chunks<'_>,
+        ids: &HashSet<ChunkId>,
+    ) -> Result<HashSet<ChunkId>, Failure> {
+        self.check_room()?;
+        let ids: Vec<ChunkId> = ids.iter().copied().collect();
+        let lost = chunks.missing(&self.pins, &ids);
+        self.pins.release(lost.iter().copied());
+        if self.pins.count() > self.count_max / 2 {
+            for id in &ids {
+                let node = node(chunks, *id).map_err(|error| error.to_failure())?;
+                node.iter().for_each(|node| self.let_go_below(node));
+            }
+        }
+        let there = ids.into_iter().filter(|id| !lost.contains(id));
+        Ok(there.collect())
+    }
+
+    /// Stores one chunk after the other, and keeps it. For a peer that may not read everything, a
+    /// node may list only what it has.
+    ///
+    /// # Errors
+    /// `Conflict` when a node lists what is not there: it was collected, or another owner had it;
+    /// `Full` when too many are kept; or the disk refused a call.
+    fn put(
+        &self,
+        chunks: &Chunks<'_>,
+        checked: Vec<CheckedChunk>,
+        reads_all: bool,
+    ) -> Result<(), Failure> {
+        self.check_room()?;
+        let put = |some: &[CheckedChunk]| {
+            let put = chunks.put(&self.pins, some);
+            put.map_err(|error| error.to_failure())
+        };
+        let known = self.known();
+        let know = |chunk: &CheckedChunk| known.extend([(chunk.id(), chunk.kind())]);
+        // A node comes after what it lists, also within a frame.
+        for some in checked.chunk_by(|one, next| one.kind() == next.kind()) {
+            if some[0].kind() == ChunkKind::Chunk {
+                some.iter().for_each(know);
+                put(some)?;
+                continue;
+            }
+            for chunk in some {
+                let node = node_of(chunk).map_err(|error| {
+                    // It was read as it was checked.
+                    Failure::new(ErrorKind::Invalid, error.to_string())
+                })?;
+                // Until the node keeps what it lists.
+                let listed = chunks.pins();
+                self.may_list(chunks, &listed, &node, reads_all)?;
+                know(chunk);
+                put(std::slice::from_ref(chunk))?;
+                self.let_go_below(&node);
+            }
+        }
+        Ok(())
+    }
+
+    /// That what a node lists is there, as far as the peer may know; then it stays while `listed` does.
+    fn may_list(
+        &self,
+        chunks: &Chunks<'_>,
+        listed: &ChunkPins,
+        node: &Node,
+        reads_all: bool,
+    ) -> Result<(), Failure> {
+        let ids: Vec<_> = node.children().iter().map(|child| child.id).collect();
+        let mut absent = match reads_all {
+            true => Vec::new(),
+            false => self.known().unknown(&ids),
+        };
+        if absent.is_empty() {
+            absent = chunks.missing(listed, &ids);
+        }
+        match absent.first() {
+            None => Ok(()),
+            Some(id) => {
+                let text = format!(
+                    "chunk {id} is listed by a node and is not there: ask which are missing, and \
+                     upload those"
+                );
+                Err(Failure::new(ErrorKind::Conflict, text))
+            }
+        }
+    }
+
+    /// A node that is kept keeps what it lists.
+    fn let_go_below(&self, node: &Node) {
+        let below = node.children().iter().map(|child| child.id);
+        self.pins.release(below);
+    }
+
+    fn check_room(&self) -> Result<(), Failure> {
+        let count_max = self.count_max;
+        if self.pins.count() <= count_max {
+            return Ok(());
+        }
+        let text = format!(
+            "this connection keeps more than {count_max} chunks that neither a value nor a \
+             node lists: upload the nodes above them, write the value, or connect anew"
+        );
+        Err(Failure::new(ErrorKind::Full, text))
     }
 
     fn update(&self, upload: u64, change: impl FnOnce(&mut Arrived)) {
@@ -98,10 +237,18 @@ impl Uploads {
     }
 }
 
-/// Takes the uploads of a peer; ends when it breaks the protocol, else never.
+/// Takes the uploads of a peer, and lets go of what its writes name; ends when it breaks the protocol,
+/// else never.
 pub(crate) async fn accept(peer: Arc<Peer>, connection: Connection) -> Dropped {
+    tokio::select! { biased;
+        dropped = accept_streams(&peer, connection) => dropped,
+        never = letting::run(&peer) => match never {},
+    }
+}
+
+async fn accept_streams(peer: &Arc<Peer>, connection: Connection) -> Dropped {
     let count = u32::try_from(UPLOADS_MAX).unwrap_or(1);
-    if peer.rights.write && peer.serving.upstream.is_none() {
+    if peer.rights.write {
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(count));
     }
     let mut tasks = tokio::task::JoinSet::new();
@@ -109,7 +256,11 @@ pub(crate) async fn accept(peer: Arc<Peer>, connection: Connection) -> Dropped {
         tokio::select! {
             accepted = connection.accept_uni() => match accepted {
                 Ok(stream) => {
-                    tasks.spawn(receive(Arc::clone(&peer), stream));
+                    let peer = Arc::clone(peer);
+                    match peer.serving.upstream {
+                        None => tasks.spawn(receive(peer, stream)),
+                        Some(_) => tasks.spawn(piping::pipe(peer, stream)),
+                    };
                 }
                 Err(lost) => return lost.into(),
             },
@@ -156,9 +307,7 @@ async fn receive(peer: Arc<Peer>, stream: RecvStream) -> Result<(), Dropped> {
                 .update(upload, |arrived| arrived.count += count),
             Err(failure) => {
                 has_failed = true;
-                let failure = Some(failure);
-                peer.uploads
-                    .update(upload, |arrived| arrived.failure = failure);
+                peer.uploads.fail(upload, failure);
             }
         }
     };
@@ -173,9 +322,6 @@ async fn store_records(
     records: Vec<ChunkRecord>,
     bytes: usize,
 ) -> Result<Result<(), Failure>, Dropped> {
-    if let Err(failure) = check_kept(peer.uploads.pins.count()) {
-        return Ok(Err(failure));
-    }
     let _place = room(&peer.serving.writes, bytes).await;
     let worker = Arc::clone(peer);
     let worked = peer.serving.apart(move || check_and_put(&worker, records));
@@ -185,18 +331,6 @@ async fn store_records(
     }
 }
 
-/// Refuses more for a connection for which so many chunks are kept.
-pub(crate) fn check_kept(count: usize) -> Result<(), Failure> {
-    if count <= UPLOADED_COUNT_MAX {
-        return Ok(());
-    }
-    let text = format!(
-        "this connection has {count} chunks that no value names yet; the limit is \
-         {UPLOADED_COUNT_MAX} chunks: write the value, or connect anew"
-    );
-    Err(Failure::new(ErrorKind::Full, text))
-}
-
 async fn room(writes: &Arc<Semaphore>, bytes: usize) -> Option<tokio::sync::OwnedSemaphorePermit> {
     let bytes = u32::try_from(bytes.clamp(1, WRITES_BYTES_MAX)).unwrap_or(u32::MAX);
     // Refused only by a semaphore that is closed, which nobody does.
@@ -204,42 +338,14 @@ async fn room(writes: &Arc<Semaphore>, bytes: usize) -> Option<tokio::sync::Owne
 }
 
 fn check_and_put(peer: &Peer, records: Vec<ChunkRecord>) -> Result<Result<(), Failure>, Dropped> {
-    let mut checked = Vec::with_capacity(records.len());
-    for record in records {
-        let chunk = CheckedChunk::check(record).map_err(|error| {
-            Dropped::Refused(Failure::new(ErrorKind::Invalid, error.to_string()))
-        })?;
-        if let Err(failure) = may_list(peer, &chunk) {
-            return Ok(Err(failure));
-        }
-        peer.uploads.know([chunk.id()]);
-        checked.push(chunk);
-    }
-    let put = peer
-        .serving
-        .store
-        .chunks()
-        .put(&peer.uploads.pins, &checked);
-    Ok(put.map_err(|error| error.to_failure()))
-}
-
-/// That a peer which may not read everything lists in a node only what it has.
-fn may_list(peer: &Peer, chunk: &CheckedChunk) -> Result<(), Failure> {
-    if chunk.kind() == ChunkKind::Chunk || peer.reads_all() {
-        return Ok(());
-    }
-    let plain = chunk.plain();
-    let node = plain.and_then(|plain| Node::decode(&plain));
-    let node = node.map_err(|error| Failure::new(ErrorKind::Invalid, error.to_string()))?;
-    let ids: Vec<_> = node.children().iter().map(|child| child.id).collect();
-    match peer.uploads.unknown(&ids).first() {
-        None => Ok(()),
-        // As of one that is not there.
-        Some(id) => {
-            let text = format!("chunk {id} is listed by a node and is not there: upload it first");
-            Err(Failure::new(ErrorKind::Invalid, text))
-        }
-    }
+    let check = |record| {
+        CheckedChunk::check(record)
+            .map_err(|error| Dropped::Refused(Failure::new(ErrorKind::Invalid, error.to_string())))
+    };
+    let checked = records.into_iter().map(check);
+    let checked = checked.collect::<Result<Vec<_>, _>>()?;
+    let chunks = peer.serving.store.chunks();
+    Ok(peer.uploads.put(&chunks, checked, peer.reads_all()))
 }
 
 /// Waits for the rest of an upload, and until all of it is on disk.
@@ -270,13 +376,4 @@ pub(crate) async fn end(peer: Arc<Peer>, upload: u64, count: u64) -> Result<Repl
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connection_for_which_too_many_chunks_are_kept_gets_no_more_kept() {
-        assert_eq!(check_kept(UPLOADED_COUNT_MAX), Ok(()));
-        let refused = check_kept(UPLOADED_COUNT_MAX + 1).unwrap_err();
-        assert_eq!(refused.kind, ErrorKind::Full);
-    }
-}
+mod tests;

@@ -151,8 +151,11 @@ fn answer(
             ..
         })
     );
-    if is_logged && !roots.is_empty() {
-        chunks::release(peer, roots);
+    if is_logged {
+        let uploads = &peer.uploads;
+        roots
+            .into_iter()
+            .for_each(|root| uploads.letting.go(&uploads.pins, root));
     }
     if let Ok(Answer {
         outcome: Ok(Outcome::Lease(lease)),

@@ -112,6 +112,11 @@ pub(crate) fn write<T: Send + 'static>(
                     tries.after(moved(&core)).await?;
                     continue;
                 }
+                // Not of one that nobody answered, which has waited for as long as it may.
+                Err(error @ ObjectError::Failed(_)) => {
+                    tries.after(error).await?;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let operation = build(&core.config, stored)?;

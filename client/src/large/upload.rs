@@ -229,6 +229,9 @@ async fn send_chunks(
 }
 
 /// Sends nodes, of which there are few.
+///
+/// # Errors
+/// `Unavailable` when the owner does not have what they list: it was replaced, or has collected it.
 async fn send(
     (core, hold): (&Arc<Core>, &Arc<Hold>),
     key: &Bytes,
@@ -254,9 +257,18 @@ async fn send(
         };
         match sent.await {
             Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Conflict => return Err(lost(key, &error)),
             Err(error) => tries.after(error).await?,
         }
     }
+}
+
+fn lost(key: &Bytes, error: &ObjectError) -> ObjectError {
+    let text = format!(
+        "value of key {}: the owner lost chunks that it had taken, write the value anew: {error}",
+        objsync_proto::key::describe(key)
+    );
+    ObjectError::new(ErrorKind::Unavailable, text)
 }
 
 fn pack(chunks: Vec<(Bytes, ChunkId)>, compression: Compression) -> Result<Vec<CheckedChunk>> {

@@ -1,5 +1,6 @@
 //! Handles on a follower: what they read, write and watch while source and follower come and go.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +10,7 @@ use objsync::{
     Dict, ErrorKind, Follower, GrantRequest, KeyRange, Link, Options, Target, promote, value,
 };
 
+use crate::large::{noise, payload};
 use crate::peer::{k, v, without_replica};
 
 /// Set in a process that was started for one test, with a home of its own: who serves at an address
@@ -100,6 +102,35 @@ fn handles_of_a_follower_read_their_own_writes_and_see_those_of_others() {
     }
     assert_eq!(source.following().wait().unwrap(), None);
     assert_eq!(get(&source, "a").as_deref(), Some("29"));
+    follower.close().unwrap();
+    source.close().unwrap();
+}
+
+#[test]
+fn large_values_are_written_through_a_follower_whole_and_in_pieces() {
+    if runs_apart("large_values_are_written_through_a_follower_whole_and_in_pieces") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = source(folder.path(), anywhere());
+    let follower = follower(folder.path(), anywhere(), &follow_link(&source));
+    // One of the copy's own user, and one that has only a link made there.
+    let own = Dict::open(folder.path().join("copy"), Options::default()).unwrap();
+    let link = own.grant(GrantRequest::default()).wait().unwrap();
+    let guest = Dict::connect(&Target::Link(link), Options::default()).unwrap();
+    for (name, dict, seed) in [("own", &own, 1), ("guest", &guest, 2)] {
+        let content = noise(9 << 20, seed);
+        dict.set(&k(name), payload(&content)).wait().unwrap();
+        let mut writer = dict.open_write(&k("in pieces")).unwrap();
+        writer.write_all(&content[1..]).unwrap();
+        writer.commit().wait().unwrap();
+        for dict in [dict, &source] {
+            assert!(dict.get(&k(name)).unwrap() == Some(payload(&content)));
+            assert!(dict.get(&k("in pieces")).unwrap() == Some(payload(&content[1..])));
+        }
+    }
+    guest.close().unwrap();
+    own.close().unwrap();
     follower.close().unwrap();
     source.close().unwrap();
 }

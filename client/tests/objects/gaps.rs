@@ -44,7 +44,7 @@ fn name(event: &WatchEvent) -> String {
 }
 
 /// A store with a short log, served by this process now and then, always at one address.
-struct Served {
+pub(crate) struct Served {
     runtime: Handle,
     thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     store: Store,
@@ -53,7 +53,7 @@ struct Served {
 }
 
 impl Served {
-    fn open(path: &Path, address: Option<SocketAddr>) -> Self {
+    pub(crate) fn open(path: &Path, address: Option<SocketAddr>) -> Self {
         let options = StoreOptions {
             index: IndexKind::Memory,
             limits: StoreLimits {
@@ -86,7 +86,7 @@ impl Served {
         served
     }
 
-    fn serve(&mut self) {
+    pub(crate) fn serve(&mut self) {
         let options = ServeOptions {
             listen: self.address,
             ..ServeOptions::default()
@@ -96,10 +96,18 @@ impl Served {
         self.server = Some(server);
     }
 
-    fn stop_serving(&mut self) {
+    pub(crate) fn stop_serving(&mut self) {
         if let Some(server) = self.server.take() {
             self.runtime.block_on(server.shutdown(LONG));
+            drop(server);
+            // The task that had the socket ends a moment later.
+            let bound = || std::net::UdpSocket::bind(self.address);
+            until("the port is free", || bound().is_ok());
         }
+    }
+
+    pub(crate) fn chunk_count(&self) -> u64 {
+        self.store.chunks().status().chunk_count
     }
 
     fn close(mut self) {
@@ -143,7 +151,7 @@ impl Served {
         });
     }
 
-    fn link(&self) -> Link {
+    pub(crate) fn link(&self) -> Link {
         let guest = Identity::generate().unwrap();
         let server = self.server.as_ref().unwrap();
         server
@@ -163,7 +171,7 @@ impl Served {
         }
     }
 
-    fn connect(&self, link: &Link, replica: ReplicaMode) -> Dict {
+    pub(crate) fn connect(&self, link: &Link, replica: ReplicaMode) -> Dict {
         let options = Options {
             replica,
             ..Options::default()

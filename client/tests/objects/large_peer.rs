@@ -5,9 +5,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use objsync::{Dict, GrantRequest, KeyRange, LargeValue, Options, ReplicaMode, Target, limits};
+use objsync::{
+    Dict, ErrorKind, GrantRequest, KeyRange, LargeValue, Options, ReplicaMode, Target, limits,
+};
 use objsync_tests::proxy::{Faults, Proxy};
 
+use crate::gaps::Served;
 use crate::large::{SIZES, noise, payload};
 use crate::peer::{Peer, k, until};
 
@@ -220,4 +223,26 @@ fn readers_see_the_old_or_the_new_value_whole_while_it_is_replaced() {
             .into_iter()
             .for_each(|reader| reader.join().unwrap());
     });
+}
+
+/// A guest is known to have what it uploaded, and a server that is started anew does not know it:
+/// then a list of such chunks is refused, though they lie there.
+#[test]
+fn value_in_pieces_whose_server_was_started_anew_is_unavailable_and_a_whole_one_is_sent_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut served = Served::open(&folder.path().join("data"), None);
+    let dict = served.connect(&served.link(), ReplicaMode::None);
+    let content = noise(70 * CHUNK, 3);
+    let mut writer = dict.open_write(&k("in pieces")).unwrap();
+    writer.write_all(&content).unwrap();
+    // Two windows of 32 chunks are on their way, and what is not one is not sent yet.
+    until("they have arrived", || served.chunk_count() == 64);
+    served.stop_serving();
+    served.serve();
+    dict.sync().wait().unwrap();
+    let error = writer.commit().wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("in pieces"), "{error}");
+    dict.set(&k("whole"), payload(&content)).wait().unwrap();
+    assert_eq!(dict.get(&k("whole")).unwrap(), Some(payload(&content)));
 }

@@ -29,6 +29,9 @@ pub(super) async fn serve(
     if is_local(&asked) {
         return answer_here(peer, streams, id, asked).await;
     }
+    if let Some(failure) = refused(peer, &asked) {
+        return peer.answers.push(&ToPeer::Reply(id, Err(failure)));
+    }
     if is_of_client(&asked) {
         let forward = Forward::Ask {
             id,
@@ -61,6 +64,18 @@ pub(super) async fn serve(
     });
 }
 
+/// Why an answer of the source need not be waited for.
+fn refused(peer: &Peer, request: &Request) -> Option<Failure> {
+    match request {
+        Request::MissingChunks { .. } => peer.may_write().err(),
+        Request::EndUpload { upload, .. } => {
+            let failed = peer.uploads.failed(*upload);
+            peer.may_write().err().or(failed)
+        }
+        _ => None,
+    }
+}
+
 /// Whether the source has to know for whom it answers.
 fn is_of_client(request: &Request) -> bool {
     matches!(
@@ -69,6 +84,8 @@ fn is_of_client(request: &Request) -> bool {
             | Request::KeepLease { .. }
             | Request::AwaitLock { .. }
             | Request::Outcome { .. }
+            | Request::MissingChunks { .. }
+            | Request::EndUpload { .. }
     )
 }
 

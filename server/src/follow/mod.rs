@@ -7,6 +7,7 @@
 //! | `chunks` | the chunks that the log names, fetched before it is taken |
 //! | `upstream` | the source: where it is, how far, and what it is asked besides |
 //! | `hail` | the first words on a connection to the source |
+//! | `piping` | the uploads of one client, passed on as they come |
 //! | `relay` | the writes of one client, passed on and answered once the copy has them |
 //! | `found` | whether the copy has what the source has acknowledged |
 //! | `ask` | requests that only the source can answer |
@@ -22,6 +23,7 @@ mod copying;
 mod follower;
 mod found;
 mod hail;
+pub(crate) mod piping;
 pub(crate) mod relay;
 mod upstream;
 
@@ -89,6 +91,8 @@ fn is_local(request: &Request) -> bool {
             | Request::KeepLease { .. }
             | Request::AwaitLock { .. }
             | Request::Outcome { .. }
+            | Request::MissingChunks { .. }
+            | Request::EndUpload { .. }
             | Request::Barrier
             | Request::Flush { .. }
             | Request::Grant(_)

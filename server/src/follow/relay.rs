@@ -12,6 +12,8 @@
 //! (`limits::SESSION_BYTES_MAX`) and by that of all clients together, whose places they hold until
 //! the client is answered.
 
+mod uploads;
+
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
@@ -144,11 +146,16 @@ impl Relay {
                     if session.is_some() && !session_known {
                         self.forget_session();
                     }
-                    match self.pass_on(hail).await {
+                    self.end_uploads(None);
+                    self.peer.uploads.way.set(Some(hail.connection.clone()));
+                    let passed = self.pass_on(hail).await;
+                    self.peer.uploads.way.set(None);
+                    match passed {
                         Ok(()) => return,
                         Err(why) if self.is_turned_away(&why) => return,
                         Err(why) => {
                             tracing::debug!(%why, "the way to the source is broken");
+                            self.end_uploads(Some(&why));
                             self.pause().await;
                         }
                     }

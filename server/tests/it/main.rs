@@ -18,6 +18,7 @@ mod memory;
 mod parts;
 mod past;
 mod peer;
+mod piped;
 mod random;
 mod replicas;
 mod requests;
