@@ -443,6 +443,7 @@ fn writer(log: LogWriter, epoch: Epoch, last: Revision, known: &Manifest) -> Wri
         batch: Batch::default(),
         closed: false,
         patches: crate::commit::Patches::default(),
+        chains: crate::commit::Chains::default(),
     }
 }
 
