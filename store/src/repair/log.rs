@@ -397,6 +397,7 @@ impl<'a> LogReading<'a> {
             last: head.revision,
             bytes: u64::MAX,
             last_time_ms: 0,
+            chunk_bytes: 0,
         };
         let footer = Footer::open(self.disk, directory, info).ok();
         for gap in &mut self.gaps[first_gap..] {
