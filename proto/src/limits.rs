@@ -33,6 +33,16 @@ pub const PATCH_STEPS_MAX: usize = VALUE_DEPTH_MAX;
 /// Longest payload of a value that a patch may grow to. A longer one can still be put as a whole,
 /// and patches that do not make it longer still work.
 pub const CONTAINER_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of a value that a chain of patches in the log may cost its reader, each step counting the
+/// value once; then the log has the value whole again. Of a value that grew long, a chain has
+/// [`PATCH_CHAIN_STEPS_MIN`] steps nevertheless.
+pub const PATCH_CHAIN_BYTES_MAX: u64 = 64 << 20;
+/// Fewest steps that a chain of patches in the log may have.
+pub const PATCH_CHAIN_STEPS_MIN: u32 = 16;
+/// Most patches of a chain in the log, however few steps they are.
+pub const PATCH_CHAIN_COUNT_MAX: u32 = 65_536;
+/// Bytes that the patches of a chain in the log may have in any case; above, as many as the value.
+pub const PATCH_CHAIN_EDITS_BYTES_MIN: u64 = 256 << 10;
 /// Lowest level of zstd that values can be packed at.
 pub const COMPRESSION_LEVEL_MIN: i32 = 1;
 /// Highest level of zstd that values can be packed at.

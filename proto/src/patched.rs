@@ -7,6 +7,10 @@
 //! * The same edits on the same value give the same bytes, one by one or several at once, so that
 //!   a log that is read in other steps comes to the same values.
 //! * Values are opened and packed in one place: [`apply`].
+//! * How far the log may go on in parts until it has the value whole again is said in one place,
+//!   [`Chain`], by what applying them costs.
+
+mod chain;
 
 use bytes::Bytes;
 
@@ -16,6 +20,8 @@ use crate::operation::{Edit, Patch};
 use crate::patch;
 use crate::stored::{self, StoredError};
 use crate::wire::edit;
+
+pub use chain::Chain;
 
 /// Bytes that a patch takes in the log beside key and edit, at most: the revision of its base.
 const BASE_BYTES: usize = 10;
@@ -64,8 +70,9 @@ pub fn told(
 
 /// The stored value that edits make of one, in order.
 ///
-/// Cost: opens and packs the value once, and copies it for each edit, but for runs of appends to
-/// one list, which count as one.
+/// Cost: opens and packs the value once, and copies it for each step. Edits of one part that follow each
+/// other are one step if all append to a list, add to a set, discard from one, put fields into a
+/// dict, or add to a number.
 ///
 /// # Errors
 /// One of them cannot be applied: they were decided on another value, or the bytes are damaged.
@@ -95,14 +102,32 @@ fn applied(payload: Bytes, patch: &Patch) -> Result<Bytes, PatchedError> {
 
 /// Makes one patch of two that follow each other, where that comes to the same.
 fn join(first: &mut Patch, second: &Patch) -> bool {
-    let is_same_part = first.path == second.path;
-    match (&mut first.edit, &second.edit) {
-        (Edit::Append { items }, Edit::Append { items: more }) if is_same_part => {
-            items.extend_from_slice(more);
-            true
-        }
-        _ => false,
+    if first.path != second.path {
+        return false;
     }
+    if let Edit::SetField { field, value } = &first.edit
+        && matches!(second.edit, Edit::SetField { .. } | Edit::Merge { .. })
+    {
+        let fields = vec![(field.clone(), value.clone())];
+        first.edit = Edit::Merge { fields };
+    }
+    match (&mut first.edit, &second.edit) {
+        (Edit::Append { items }, Edit::Append { items: more })
+        | (Edit::Add { items }, Edit::Add { items: more })
+        | (Edit::Discard { items }, Edit::Discard { items: more }) => {
+            items.extend_from_slice(more);
+        }
+        (Edit::Merge { fields }, Edit::SetField { field, value }) => {
+            fields.push((field.clone(), value.clone()));
+        }
+        (Edit::Merge { fields }, Edit::Merge { fields: more }) => fields.extend_from_slice(more),
+        (Edit::AddNumber { by }, Edit::AddNumber { by: more }) => match by.checked_add(*more) {
+            Some(sum) => *by = sum,
+            None => return false,
+        },
+        _ => return false,
+    }
+    true
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::history::LogHistory;
 use crate::leases::Leases;
 use crate::lock::Lock;
 use crate::log::{OpenSegment, Place, Segments};
-use crate::manifest::ManifestFile;
+use crate::manifest::{ChunkCounts, ManifestFile};
 use crate::options::StoreLimits;
 use crate::packs::Packs;
 use crate::poison::Poison;
@@ -251,10 +251,15 @@ impl Core {
         }
         let end = self.open.info();
         let given = self.writer().as_ref().map(|writer| writer.last);
+        let chunks = ChunkCounts {
+            open_bytes: end.chunk_bytes,
+            ..self.packs.counts()
+        };
         self.manifest.update(|manifest| {
             if let Some(given) = given.filter(|_| !self.follows) {
                 manifest.revision_max = given;
             }
+            manifest.chunks = chunks;
             manifest.clean_end = Some(Place {
                 segment: end.id,
                 offset: end.bytes,

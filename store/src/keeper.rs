@@ -16,10 +16,10 @@ use crate::follow::install;
 use crate::footer::footer_path;
 use crate::frame::FRAME_HEADER_BYTES;
 use crate::log::{SEGMENT_HEADER_BYTES, SegmentId, SegmentInfo, log_directory, segment_of_name};
-use crate::manifest::Manifest;
+use crate::manifest::{ChunkCounts, Manifest};
 use crate::recovery::{self, log_state};
 use crate::snapshot::{self, Snapshot, SnapshotPlan, snapshot_directory, snapshot_path};
-use crate::trim::{self, Trim};
+use crate::trim::{self, PacksNow, Trim};
 
 impl Core {
     /// Makes the footers of closed segments, and a snapshot if one is due, and removes what may go.
@@ -35,7 +35,32 @@ impl Core {
         // What may go does so, whatever else fails: the disk may be full.
         let trimmed = self.trim();
         let collected = self.keep_chunks();
-        trimmed.and(collected).and(made)
+        // Last, so that a snapshot takes in what is past the retention and nothing younger.
+        let ended = self.end_aged_segment();
+        trimmed.and(collected).and(ended).and(made)
+    }
+
+    /// Closes the segment that is written if it is older than the retention: large values that were
+    /// replaced stay as long as it is there, however little of the log they take.
+    fn end_aged_segment(&self) -> Result<(), StoreError> {
+        if self.packs.status().pack_count == 0 {
+            return Ok(());
+        }
+        let mut writer = self.writer();
+        let Some(writer) = writer.as_mut().filter(|writer| !writer.closed) else {
+            return Ok(());
+        };
+        let now_ms = self.time.now_ms();
+        let age_ms = now_ms.saturating_sub(writer.log.begun_ms);
+        if age_ms <= self.limits.retention_ms || !writer.log.has_transactions() {
+            return Ok(());
+        }
+        self.poison.check()?;
+        writer.log.roll(now_ms)?;
+        for closed in writer.log.take_closed() {
+            self.segment_closed(closed);
+        }
+        Ok(())
     }
 
     /// The next snapshot, and whoever opens the store, finds them there.
@@ -80,7 +105,11 @@ impl Core {
         let mut closed = self.segments.closed();
         closed.retain(|info| info.last <= safe);
         let newest = self.snapshots.list().pop();
-        let Some(due) = trim::due(&closed, newest.as_ref(), &self.limits) else {
+        let packs = PacksNow {
+            now_ms: self.time.now_ms(),
+            bytes: self.packs.status().pack_bytes,
+        };
+        let Some(due) = trim::due(&closed, newest.as_ref(), &self.limits, &packs) else {
             return Ok(false);
         };
         let previous = self.snapshots.newest()?;
@@ -138,22 +167,35 @@ impl Core {
     fn trim(&self) -> Result<(), StoreError> {
         let snapshots = self.snapshots.list();
         let closed = self.segments.closed();
+        let now_ms = self.time.now_ms();
         let Trim {
             segments,
             snapshots,
-        } = trim::plan(&closed, &snapshots, self.time.now_ms(), &self.limits);
+        } = trim::plan(&closed, &snapshots, now_ms, &self.limits);
         if segments.is_empty() && snapshots.is_empty() {
             return Ok(());
         }
+        let gone: Vec<_> = closed
+            .iter()
+            .filter(|info| segments.contains(&info.id))
+            .collect();
+        let is_aged = gone
+            .iter()
+            .any(|info| trim::is_aged(info, now_ms, &self.limits));
+        let kept = gone.iter().map(|info| info.kept_bytes());
+        self.packs.note_trimmed(kept.fold(0, u64::saturating_add));
+        let counts = self.packs.counts();
         self.manifest.update(|manifest| {
+            manifest.chunks = ChunkCounts {
+                open_bytes: manifest.chunks.open_bytes,
+                ..counts
+            };
             let first = segments.last().map(|last| last.next());
             manifest.first_segment = manifest.first_segment.max(first);
             manifest
                 .snapshots
                 .retain(|revision| !snapshots.contains(revision));
         })?;
-        let gone = closed.iter().filter(|info| segments.contains(&info.id));
-        self.packs.note_trimmed(gone.map(|info| info.bytes).sum());
         for revision in snapshots {
             self.snapshots.forget(revision);
             remove(&*self.disk, &snapshot_path(&self.directory, revision))?;
@@ -163,7 +205,23 @@ impl Core {
             self.history.forget(id);
             self.segments.remove_oldest(id)?;
         }
+        if is_aged {
+            self.note_aged();
+        }
         Ok(())
+    }
+
+    /// Log past the retention for its age is gone: what it named is to go soon, if looking costs little.
+    fn note_aged(&self) {
+        let read_bytes = self.read_bytes();
+        if trim::is_little_beside_packs(read_bytes, self.packs.status().pack_bytes) {
+            self.packs.note_trimmed(read_bytes);
+        }
+    }
+
+    /// What a collection reads.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.segments.closed_bytes() + self.snapshots.bytes()
     }
 }
 

@@ -38,6 +38,20 @@ pub struct Manifest {
     pub snapshots: Vec<Revision>,
     /// Where the log ended when the store was closed; none while it is open.
     pub clean_end: Option<Place>,
+    /// How much of the packs may be dead.
+    pub chunks: ChunkCounts,
+}
+
+/// What is counted of packs from one opening to the next: by it a collection comes due, and log goes.
+/// After an unclean end they can be wrong by what was put since they were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChunkCounts {
+    /// Bytes put since the last collection.
+    pub put_bytes: u64,
+    /// Bytes that removed segments of the log kept, since the last collection.
+    pub trimmed_bytes: u64,
+    /// Bytes put for what the last segment names, as far as was known when this was written.
+    pub open_bytes: u64,
 }
 
 impl Manifest {
@@ -53,6 +67,7 @@ impl Manifest {
             last_segment: None,
             snapshots: Vec::new(),
             clean_end: None,
+            chunks: ChunkCounts::default(),
         }
     }
 
@@ -83,6 +98,7 @@ impl Manifest {
         for revision in &self.snapshots {
             put_varint(&mut bytes, revision.0);
         }
+        self.chunks.put(&mut bytes);
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
@@ -126,6 +142,7 @@ impl Manifest {
         if !snapshots.is_sorted_by(|a, b| a < b) {
             return Err(Malformed("its snapshots are out of order").into());
         }
+        let chunks = ChunkCounts::take(reader)?;
         Ok(Self {
             store,
             authority,
@@ -138,6 +155,29 @@ impl Manifest {
                 segment,
                 offset: end_offset,
             }),
+            chunks,
+        })
+    }
+}
+
+impl ChunkCounts {
+    /// Nothing where nothing was counted, as in a store without packs.
+    fn put(&self, bytes: &mut Vec<u8>) {
+        if *self != Self::default() {
+            for count in [self.put_bytes, self.trimmed_bytes, self.open_bytes] {
+                put_varint(bytes, count);
+            }
+        }
+    }
+
+    fn take(reader: &mut BytesReader<'_>) -> Result<Self, Malformed> {
+        if reader.remaining() == 0 {
+            return Ok(Self::default());
+        }
+        Ok(Self {
+            put_bytes: reader.varint()?,
+            trimmed_bytes: reader.varint()?,
+            open_bytes: reader.varint()?,
         })
     }
 }
@@ -258,8 +298,25 @@ mod tests {
                 segment: SegmentId(9),
                 offset: 4096,
             }),
+            chunks: ChunkCounts {
+                put_bytes: 5 << 20,
+                trimmed_bytes: 7,
+                open_bytes: 1000,
+            },
             ..Manifest::new(StoreId([3; 16]), AuthorityKind::Alone)
         }
+    }
+
+    #[test]
+    fn manifest_without_counts_of_packs_is_as_earlier_programs_wrote_it() {
+        let manifest = Manifest {
+            chunks: ChunkCounts::default(),
+            ..manifest()
+        };
+        let bytes = manifest.encode();
+        // Its last snapshot, 700, is the last thing in it before the checksum.
+        assert_eq!(bytes[bytes.len() - 6..bytes.len() - 4], [0xbc, 0x05]);
+        assert!(Manifest::decode(bytes).is_ok_and(|read| read == manifest));
     }
 
     #[test]

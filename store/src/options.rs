@@ -83,16 +83,18 @@ impl IndexKind {
 /// Sizes and times of a store: policies, none of them part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// Bytes after which a segment of the log is closed and the next begun. Default: 64 MiB.
+    /// Bytes after which a segment of the log is closed and the next begun, its own or those put into
+    /// packs with it. Default: 64 MiB.
     pub segment_bytes: u64,
     /// Bytes of changes held in memory ahead of the index; writers wait above. Default: 64 MiB.
     pub recent_bytes_max: usize,
-    /// Bytes of log kept for peers that fell behind. Default: 1 GiB.
+    /// Bytes of log kept for peers that fell behind and for reading the past, with what its large values
+    /// put into packs. Default: 1 GiB.
     pub retention_bytes: u64,
     /// Age of log kept for peers that fell behind, milliseconds. Default: 1 h.
     pub retention_ms: u64,
-    /// Bytes of closed segments after which a snapshot is made, if they are also more than half of
-    /// the last snapshot. Default: 64 MiB.
+    /// Bytes of closed segments, with those put into packs, after which a snapshot is made, if they
+    /// are also more than half of the last snapshot. Default: 64 MiB.
     pub snapshot_log_bytes: u64,
     /// Bytes of changes kept in memory for all subscribers together. Default: 64 MiB.
     pub ring_bytes_max: usize,

@@ -12,6 +12,7 @@
 //! | `reading` | a chunk from its pack, and a part of a value from its chunks |
 //! | `pins` | uploads and readers |
 //! | `saving` | what backup and repair take |
+//! | `counts` | what is put and let go, from one opening to the next |
 //! | `collect`, `compact` | which chunks are dead, and how their space comes back |
 //!
 //! Invariants
@@ -25,6 +26,7 @@
 
 mod collect;
 mod compact;
+mod counts;
 mod index;
 mod layout;
 mod pins;
@@ -106,8 +108,10 @@ pub(crate) struct Packs {
     named: Named,
     /// Locked by who collects.
     collecting: Mutex<()>,
-    /// Bytes of log that were removed since the last collection.
+    /// Bytes that removed segments of the log kept, since the last collection.
     trimmed_bytes: AtomicU64,
+    /// Bytes put that no frame of the log has counted yet.
+    unlogged_bytes: Arc<AtomicU64>,
 }
 
 /// How the packs of a store are.
@@ -213,6 +217,7 @@ impl Packs {
             named: Named::default(),
             collecting: Mutex::default(),
             trimmed_bytes: AtomicU64::new(0),
+            unlogged_bytes: Arc::new(AtomicU64::new(found.unsealed_bytes)),
         })
     }
 

@@ -256,6 +256,7 @@ fn name_segments(manifest: &ManifestFile, layout: &Layout, tail: &Tail) -> Resul
     manifest.update(|manifest| {
         manifest.first_segment = manifest.first_segment.or(Some(oldest));
         manifest.last_segment = Some(tail.info.id);
+        manifest.chunks.open_bytes = tail.info.chunk_bytes;
     })
 }
 
@@ -338,7 +339,9 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
     let found = (known.store, epochs, closed, snapshots);
     let history = Arc::new(history(directory, &options, found, open));
     let state = Arc::new(open_state(directory, &options, (&history, committed))?);
-    let log = tail.writer(&options, &history, &poison);
+    let packs = PackOptions::new(directory, &options, known.store);
+    let packs = Packs::open_counted(packs, &manifest)?;
+    let log = tail.writer(&options, &history, &poison, packs.unlogged_bytes());
     let writer = (!options.readonly).then(|| writer(log, epoch, tail.last, &known));
     if !options.readonly {
         state.want_index();
@@ -364,7 +367,7 @@ fn finish(directory: &Path, options: StoreOptions, parts: Parts) -> Result<Core,
         snapshots: history.snapshots.clone(),
         history,
         poison,
-        packs: Packs::open(PackOptions::new(directory, &options, known.store))?,
+        packs,
         surfaces,
         queue: Queue::default(),
         writer: Mutex::new(writer),
@@ -443,6 +446,7 @@ fn writer(log: LogWriter, epoch: Epoch, last: Revision, known: &Manifest) -> Wri
         batch: Batch::default(),
         closed: false,
         patches: crate::commit::Patches::default(),
+        chains: crate::commit::Chains::default(),
     }
 }
 

@@ -131,6 +131,22 @@ impl Loss {
         }
     }
 
+    /// Of one key's change, which nothing else is hit by.
+    fn of_key(
+        file: &Path,
+        bytes: std::ops::Range<u64>,
+        what: &str,
+        (section, revision, change): &runs::Record,
+    ) -> Self {
+        let mut loss = Self {
+            revisions: Some((*revision, *revision)),
+            are_keys_known: true,
+            ..Self::new(file, bytes, what)
+        };
+        loss.add_key(section.namespace, change.key());
+        loss
+    }
+
     fn add_key(&mut self, namespace: NamespaceId, key: &Bytes) {
         self.key_count += 1;
         if self.keys.len() < PROBLEM_KEYS_MAX {

@@ -27,6 +27,7 @@ pub(crate) fn write_segment(
         id: SegmentId(id),
         salt: [3; 16],
         previous_bytes: 0,
+        previous_chunk_bytes: 0,
         first_index: FrameIndex(0),
         before: Revision(before),
         time_ms: 0,
@@ -62,6 +63,7 @@ pub(crate) fn write_segment(
         last: Revision(last),
         bytes: SEGMENT_HEADER_BYTES + content.len() as u64,
         last_time_ms: 0,
+        chunk_bytes: 0,
     }
 }
 

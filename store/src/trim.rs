@@ -6,6 +6,8 @@
 //! * A segment goes only if a snapshot that stays covers it: recovery is a snapshot and all
 //!   segments after it.
 //! * From the oldest snapshot that stays, every later revision can be reached.
+//! * What a segment keeps is its own bytes and those put into packs with it: a large value that was
+//!   replaced stays as long as the log that names it.
 //! * Beside the oldest and the newest, snapshots stay that lie a quarter of the retention's bytes
 //!   apart: enough for the oldest to move on, and no more than a few times the live data.
 
@@ -66,7 +68,7 @@ fn crowded<'a>(
     let spacing = limits.retention_bytes / SPACING_SHARE;
     let bytes_between = |from: SegmentId, to: SegmentId| -> u64 {
         let inside = closed.iter().filter(|info| from < info.id && info.id <= to);
-        inside.map(|info| info.bytes).sum()
+        inside.map(SegmentInfo::kept_bytes).sum()
     };
     let [first, between @ .., _] = snapshots else {
         return Vec::new();
@@ -87,33 +89,65 @@ fn crowded<'a>(
 fn newest_beyond(closed: &[SegmentInfo], now_ms: u64, limits: &StoreLimits) -> Option<SegmentId> {
     let mut bytes = 0_u64;
     let beyond = closed.iter().rev().find(|info| {
-        bytes = bytes.saturating_add(info.bytes);
-        let age_ms = now_ms.saturating_sub(info.last_time_ms);
-        bytes > limits.retention_bytes || age_ms > limits.retention_ms
+        bytes = bytes.saturating_add(info.kept_bytes());
+        bytes > limits.retention_bytes || is_aged(info, now_ms, limits)
     });
     beyond.map(|info| info.id)
+}
+
+/// Whether retention does not hold a segment for its age.
+#[must_use]
+pub fn is_aged(info: &SegmentInfo, now_ms: u64, limits: &StoreLimits) -> bool {
+    now_ms.saturating_sub(info.last_time_ms) > limits.retention_ms
+}
+
+/// What reading or writing log and snapshots may cost for the sake of packs, which hold so much more:
+/// then age alone is a cause.
+const PACKS_SHARE: u64 = 16;
+
+/// Whether so many bytes read or written are little beside what lies in packs.
+#[must_use]
+pub fn is_little_beside_packs(bytes: u64, pack_bytes: u64) -> bool {
+    pack_bytes > 0 && bytes <= pack_bytes / PACKS_SHARE
+}
+
+/// By what age is a cause to make a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PacksNow {
+    /// The owner's clock, milliseconds since 1970.
+    pub now_ms: u64,
+    /// Bytes of all packs.
+    pub bytes: u64,
 }
 
 /// Most segments that one snapshot takes in, or that wait for one: whoever reads over snapshot and
 /// footers holds two files open for each.
 pub const SNAPSHOT_SEGMENTS_MAX: usize = 128;
 
-/// The closed segments that the next snapshot takes in, if it is time to make one: once they hold
-/// more than `limits.snapshot_log_bytes`, and than half of the last snapshot, or are very many.
+/// The closed segments that the next snapshot takes in, if it is time to make one: once they keep
+/// more than `limits.snapshot_log_bytes`, and than half of the last snapshot, or are very many; or
+/// once the oldest is past the retention, which lets go of what packs hold, and a snapshot is little
+/// beside that.
 #[must_use]
 pub fn due<'a>(
     closed: &'a [SegmentInfo],
     newest: Option<&SnapshotInfo>,
     limits: &StoreLimits,
+    packs: &PacksNow,
 ) -> Option<&'a [SegmentInfo]> {
     let covered = newest.map_or(SegmentId(0), |snapshot| snapshot.segment);
     let first = closed.partition_point(|info| info.id <= covered);
     let since = &closed[first..];
-    let bytes: u64 = since.iter().map(|info| info.bytes).sum();
+    let bytes = since.iter().map(SegmentInfo::kept_bytes);
+    let bytes = bytes.fold(0, u64::saturating_add);
     let half = newest.map_or(0, |snapshot| snapshot.bytes / 2);
     let moved = since.last()?.last > newest.map_or(Revision(0), |snapshot| snapshot.revision);
-    let is_due =
-        bytes >= limits.snapshot_log_bytes.max(half) || since.len() >= SNAPSHOT_SEGMENTS_MAX;
+    let log_bytes: u64 = since.iter().map(|info| info.bytes).sum();
+    let cost = log_bytes + newest.map_or(0, |snapshot| snapshot.bytes);
+    let is_old = is_aged(since.first()?, packs.now_ms, limits);
+    let is_due = bytes >= limits.snapshot_log_bytes.max(half)
+        || since.len() >= SNAPSHOT_SEGMENTS_MAX
+        || (is_old && is_little_beside_packs(cost, packs.bytes));
     (moved && is_due).then(|| first_written(since))
 }
 
@@ -137,6 +171,11 @@ mod tests {
     use super::*;
     use crate::test_random::Random;
 
+    const NO_PACKS: PacksNow = PacksNow {
+        now_ms: u64::MAX,
+        bytes: 0,
+    };
+
     fn segment(id: u64, bytes: u64, last_time_ms: u64) -> SegmentInfo {
         SegmentInfo {
             id: SegmentId(id),
@@ -145,6 +184,7 @@ mod tests {
             last: Revision(id * 10),
             bytes,
             last_time_ms,
+            chunk_bytes: 0,
         }
     }
 
@@ -254,7 +294,7 @@ mod tests {
     fn snapshot_is_due_after_enough_log_for_its_size() {
         let closed: Vec<_> = (1..=6).map(|id| segment(id, 100, 0)).collect();
         let due_ids = |newest: Option<SnapshotInfo>| {
-            due(&closed, newest.as_ref(), &limits())
+            due(&closed, newest.as_ref(), &limits(), &NO_PACKS)
                 .map(|infos| infos.iter().map(|info| info.id.0).collect::<Vec<_>>())
         };
         assert_eq!(due_ids(None), Some(vec![1, 2, 3, 4, 5, 6]));
@@ -267,7 +307,7 @@ mod tests {
         );
         assert_eq!(due_ids(Some(snapshot(6, 0))), None, "nothing new");
         let many: Vec<_> = (1..=130).map(|id| segment(id, 1, 0)).collect();
-        let taken = |count: usize| due(&many[..count], None, &limits()).map(<[_]>::len);
+        let taken = |count: usize| due(&many[..count], None, &limits(), &NO_PACKS).map(<[_]>::len);
         assert_eq!(taken(127), None);
         assert_eq!(
             taken(130),
@@ -282,17 +322,63 @@ mod tests {
         });
         let mut idle: Vec<_> = [segment(1, 1, 0)].into_iter().chain(idle).collect();
         let newest = snapshot(1, 1);
-        assert_eq!(due(&idle, Some(&newest), &limits()), None, "nothing new");
+        assert_eq!(
+            due(&idle, Some(&newest), &limits(), &NO_PACKS),
+            None,
+            "nothing new"
+        );
         idle.push(SegmentInfo {
             before: Revision(10),
             last: Revision(11),
             ..segment(201, 1, 0)
         });
-        let taken = due(&idle, Some(&newest), &limits()).unwrap();
+        let taken = due(&idle, Some(&newest), &limits(), &NO_PACKS).unwrap();
         assert_eq!(
             taken.last().unwrap().last,
             Revision(11),
             "never a second snapshot of one revision"
+        );
+    }
+
+    /// A large value takes some bytes of the log; what it put into packs stays as long as these.
+    #[test]
+    fn segments_count_with_what_was_put_into_packs_for_them() {
+        let with_chunks = |id| SegmentInfo {
+            chunk_bytes: 90,
+            ..segment(id, 10, 0)
+        };
+        let closed: Vec<_> = (1..=6).map(with_chunks).collect();
+        let snapshots = [2, 3, 4, 5].map(|segment| snapshot(segment, 10));
+        let trim = plan(&closed, &snapshots, 0, &limits());
+        assert_eq!(ids(&trim), (vec![1, 2, 3, 4], vec![20, 30]));
+        let due = |from: usize| due(&closed[from..], None, &limits(), &NO_PACKS).is_some();
+        assert_eq!((due(5), due(4)), (false, true), "100 bytes, and 200");
+        // Those in the middle stay where the packs between them are a part of the retention.
+        let few = plan(&closed, &snapshots, 0, &StoreLimits::default());
+        assert_eq!(few.snapshots, [Revision(30), Revision(40)]);
+        let spaced = StoreLimits {
+            retention_bytes: 400,
+            ..limits()
+        };
+        assert_eq!(plan(&closed, &snapshots, 0, &spaced).snapshots, []);
+    }
+
+    #[test]
+    fn age_alone_makes_a_snapshot_due_where_packs_hold_far_more() {
+        let closed = [segment(1, 10, 0), segment(2, 10, 900)];
+        let due = |now_ms, bytes, newest: Option<&SnapshotInfo>| {
+            due(&closed, newest, &limits(), &PacksNow { now_ms, bytes }).map(<[_]>::len)
+        };
+        assert_eq!(due(1001, 320, None), Some(2));
+        assert_eq!(due(1000, 320, None), None, "the oldest is not past it");
+        assert_eq!(due(1001, 319, None), None, "not so much more");
+        let newest = snapshot(1, 30);
+        assert_eq!(due(1901, 640, Some(&newest)), Some(1));
+        assert_eq!(due(1900, 640, Some(&newest)), None);
+        assert_eq!(
+            due(1901, 639, Some(&newest)),
+            None,
+            "the last one was large"
         );
     }
 }

@@ -137,9 +137,11 @@ impl Core {
     /// A segment of the log was closed.
     pub(crate) fn segment_closed(&self, info: SegmentInfo) {
         let last = info.id.next();
-        let listed = self
-            .manifest
-            .update(|manifest| manifest.last_segment = manifest.last_segment.max(Some(last)));
+        let listed = self.manifest.update(|manifest| {
+            manifest.last_segment = manifest.last_segment.max(Some(last));
+            // The new one says what the closed one has; of itself nothing is written down yet.
+            manifest.chunks.open_bytes = 0;
+        });
         if let Err(error) = listed {
             // The manifest names what must be there; a segment more is no fault.
             tracing::warn!(%error, "a new segment is not in the manifest yet");

@@ -18,6 +18,8 @@ fn record(bulk: usize) -> Bytes {
         ),
         (Value::from("list"), Value::List(Vec::new())),
         (Value::from("number"), Value::from(1)),
+        (Value::from("set"), Value::Set(Vec::new())),
+        (Value::from("dict"), Value::Dict(Vec::new())),
     ];
     value::encode(&Value::Dict(fields)).unwrap()
 }
@@ -32,15 +34,34 @@ fn at(field: &str, edit: Edit) -> Patch {
 }
 
 fn any_patch() -> impl Strategy<Value = Patch> {
-    let field = prop_oneof![Just("list"), Just("other"), Just("number")];
+    let field = prop_oneof![
+        Just("list"),
+        Just("other"),
+        Just("number"),
+        Just("set"),
+        Just("dict")
+    ];
     let items = proptest::collection::vec("[a-z]{0,9}".prop_map(|item| text(&item)), 0..4);
-    (field, items, any::<i64>(), 0..5_u8).prop_map(|(field, items, by, kind)| {
+    (field, items, any::<i64>(), 0..12_u8).prop_map(|(field, items, by, kind)| {
         at(
             field,
             match kind {
                 0 | 1 => Edit::Append { items },
                 2 => Edit::AddNumber { by: by % 1000 },
                 3 => Edit::Clear,
+                4 | 5 => Edit::Add { items },
+                6 => Edit::Discard { items },
+                7 => Edit::AddNumber { by },
+                8 | 9 => Edit::SetField {
+                    field: text(["a", "b", "c"][items.len() % 3]),
+                    value: items.first().cloned().unwrap_or(text("nothing")),
+                },
+                10 => Edit::Merge {
+                    fields: items
+                        .iter()
+                        .map(|item| (item.clone(), text("merged")))
+                        .collect(),
+                },
                 _ => Edit::Replace {
                     value: text("instead"),
                 },

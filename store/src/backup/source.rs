@@ -160,6 +160,7 @@ fn closed(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {
         last: next.before,
         bytes: next.previous_bytes.max(SEGMENT_HEADER_BYTES),
         last_time_ms: next.time_ms,
+        chunk_bytes: next.previous_chunk_bytes,
     }
 }
 

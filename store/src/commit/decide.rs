@@ -450,6 +450,8 @@ pub(super) fn add_transaction(
     });
     for (place, (namespace, change)) in decision.changes.iter().enumerate() {
         let patch = decision.patches.get(place).and_then(Option::as_ref);
+        let made = (decision.revision, change);
+        let patch = writer.chains.logged(*namespace, patch, made);
         let bytes = dict::change_bytes(change, patch);
         // What is changed in part lies in one piece.
         let chunks = dict::chunks(change);

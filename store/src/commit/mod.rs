@@ -14,6 +14,7 @@
 //! On a crash: a write that was not answered may or may not be there; an answered one is.
 
 mod batch;
+mod chains;
 mod chunks;
 mod compact;
 mod decide;
@@ -31,6 +32,7 @@ use std::sync::atomic::Ordering;
 use objsync_proto::ids::{Durability, Revision};
 
 pub(crate) use batch::Batch;
+pub(crate) use chains::Chains;
 pub(crate) use compact::{Memory, compact_all};
 pub(crate) use job::{Given, Job, ReplyTo, Request};
 pub(crate) use queue::{Lead, Queue};
@@ -63,6 +65,7 @@ pub(crate) struct Writer {
     pub(crate) batch: Batch,
     pub(crate) closed: bool,
     pub(crate) patches: Patches,
+    pub(crate) chains: Chains,
 }
 
 /// Whether the log has changes of values by the part, and `FORMAT` says so.

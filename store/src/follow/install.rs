@@ -198,6 +198,7 @@ impl Stage {
             id,
             salt,
             previous_bytes: 0,
+            previous_chunk_bytes: 0,
             first_index: self.start.next,
             before: self.revision(),
             time_ms: first.map_or(0, |first| first.0.header.time_ms),

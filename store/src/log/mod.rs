@@ -65,9 +65,19 @@ pub struct SegmentInfo {
     pub bytes: u64,
     /// The owner's clock when it was closed, milliseconds since 1970.
     pub last_time_ms: u64,
+    /// Bytes that were put into packs for what its frames name; after an unclean end only those that
+    /// are surely known.
+    pub chunk_bytes: u64,
 }
 
 impl SegmentInfo {
+    /// Bytes that it keeps on the disk at most: its own, and what was put into packs with it, which
+    /// cannot go before it does if it was replaced since.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.chunk_bytes)
+    }
+
     /// Whether any transaction is in it; an owner that was killed at once leaves one without.
     #[must_use]
     pub fn has_transactions(&self) -> bool {

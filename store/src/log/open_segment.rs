@@ -148,6 +148,7 @@ impl OpenSegment {
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         let state = self.state();
         state.info.bytes + bytes <= state.allocated.min(self.segment_bytes)
+            && state.info.chunk_bytes < self.segment_bytes
     }
 
     /// Tells that frames up to `info.bytes` are with the operating system. Those that nobody is

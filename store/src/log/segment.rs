@@ -27,6 +27,8 @@ pub struct SegmentHeader {
     pub salt: [u8; 16],
     /// Where the segment before it ends; 0 for the first.
     pub previous_bytes: u64,
+    /// Bytes that were put into packs for what the segment before it names.
+    pub previous_chunk_bytes: u64,
     /// Index of its first frame.
     pub first_index: FrameIndex,
     /// The last revision before its first frame.
@@ -53,6 +55,7 @@ impl SegmentHeader {
         bytes[64..72].copy_from_slice(&self.first_index.0.to_le_bytes());
         bytes[72..80].copy_from_slice(&self.before.0.to_le_bytes());
         bytes[80..88].copy_from_slice(&self.time_ms.to_le_bytes());
+        bytes[88..96].copy_from_slice(&self.previous_chunk_bytes.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]);
         bytes[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -71,6 +74,7 @@ impl SegmentHeader {
             first_index: FrameIndex(u64::from_le_bytes(array_at(bytes, 64))),
             before: Revision(u64::from_le_bytes(array_at(bytes, 72))),
             time_ms: u64::from_le_bytes(array_at(bytes, 80)),
+            previous_chunk_bytes: u64::from_le_bytes(array_at(bytes, 88)),
         })
     }
 
@@ -180,6 +184,7 @@ mod tests {
             id: SegmentId(7),
             salt: [2; 16],
             previous_bytes: 1000,
+            previous_chunk_bytes: 2000,
             first_index: FrameIndex(33),
             before: Revision(44),
             time_ms: 55,

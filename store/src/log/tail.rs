@@ -53,6 +53,7 @@ pub fn scan_tail(
             last: header.before,
             bytes: SEGMENT_HEADER_BYTES,
             last_time_ms: header.time_ms,
+            chunk_bytes: 0,
         },
         next_index: header.first_index,
         synced_to: SEGMENT_HEADER_BYTES,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use objsync_proto::ids::{FrameIndex, Revision, StoreId};
 
@@ -39,6 +40,10 @@ pub struct LogWriter {
     pub(crate) next_index: FrameIndex,
     /// Segments closed since somebody last asked.
     pub(crate) closed: Vec<SegmentInfo>,
+    /// The owner's clock when the segment was begun, milliseconds since 1970.
+    pub(crate) begun_ms: u64,
+    /// Bytes put into packs that no frame has counted yet.
+    pub(crate) put_bytes: Arc<AtomicU64>,
 }
 
 /// What a new frame's header says beyond what the log knows.
@@ -94,6 +99,11 @@ impl LogWriter {
         self.info.bytes
     }
 
+    /// Whether the segment that is written has any transaction.
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.info.has_transactions()
+    }
+
     /// Appends what was built, as one frame. With the operating system when it returns; whoever
     /// passes `sync_follows` calls [`OpenSegment::sync`].
     ///
@@ -107,7 +117,8 @@ impl LogWriter {
     ) -> Result<Place, StoreError> {
         self.poison.check()?;
         let bytes = frame_bytes(builder.body_bytes());
-        let full = self.info.bytes + bytes > self.segment_bytes;
+        let full = self.info.bytes + bytes > self.segment_bytes
+            || self.info.chunk_bytes >= self.segment_bytes;
         if full && self.info.bytes > SEGMENT_HEADER_BYTES {
             self.roll(start.time_ms)?;
         }
@@ -130,6 +141,9 @@ impl LogWriter {
         self.info.bytes = offset + bytes;
         self.info.last_time_ms = start.time_ms;
         if start.kind == FrameKind::Transactions {
+            // What was put since the last frame is what this one names, or soon is.
+            let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
+            self.info.chunk_bytes = self.info.chunk_bytes.saturating_add(put_bytes);
             self.info.last = Revision(start.first.0 + count - 1);
         }
         let now_ms = self.clock.monotonic_ms();
@@ -166,6 +180,7 @@ impl LogWriter {
             id: self.info.id.next(),
             salt,
             previous_bytes: self.info.bytes,
+            previous_chunk_bytes: self.info.chunk_bytes,
             first_index: self.next_index,
             before: self.info.last,
             time_ms,
@@ -187,7 +202,9 @@ impl LogWriter {
             last: header.before,
             bytes: SEGMENT_HEADER_BYTES,
             last_time_ms: time_ms,
+            chunk_bytes: 0,
         };
+        self.begun_ms = time_ms;
         self.open.replace(Opened {
             info: self.info,
             path,

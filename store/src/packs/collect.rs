@@ -216,7 +216,7 @@ impl Core {
 
     /// Collects if that pays; gives back what waited for readers.
     pub(crate) fn keep_chunks(&self) -> Result<(), StoreError> {
-        let read_bytes = self.segments.closed_bytes() + self.snapshots.bytes();
+        let read_bytes = self.read_bytes();
         match self.packs.is_collection_due(read_bytes) {
             true => self.collect_chunks().map(drop),
             false => {

@@ -89,6 +89,7 @@ impl Packs {
             let entry = self.append(&mut writing, &header, &chunk.record().payload)?;
             self.index_mut().insert(header.id, entry);
             writing.put_bytes += header.whole_bytes();
+            self.note_put(header.whole_bytes());
         }
         Ok(())
     }

@@ -47,8 +47,9 @@ pub(super) fn find(
         .collect();
     let last = *ids.last().expect("there is one segment at least");
     let mark = known.clean_end.filter(|end| end.segment == last);
-    let tail = scan_tail(&*options.disk, directory, last, mark.map(|end| end.offset))?;
+    let mut tail = scan_tail(&*options.disk, directory, last, mark.map(|end| end.offset))?;
     let is_clean = is_new || check_mark(directory, &tail, mark)?;
+    tail.info.chunk_bytes = known.chunks.open_bytes;
     Ok(Layout {
         closed,
         tail,
@@ -136,6 +137,7 @@ fn create_first(
         id: SegmentId::FIRST,
         salt: super::draw(directory, options)?,
         previous_bytes: 0,
+        previous_chunk_bytes: 0,
         first_index: objsync_proto::ids::FrameIndex(0),
         before: objsync_proto::ids::Revision(0),
         time_ms: options.clock.now_ms(),
@@ -191,6 +193,7 @@ fn info(header: &SegmentHeader, next: &SegmentHeader) -> SegmentInfo {
         last: next.before,
         bytes: next.previous_bytes.max(SEGMENT_HEADER_BYTES),
         last_time_ms: next.time_ms,
+        chunk_bytes: next.previous_chunk_bytes,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use objsync_proto::ids::{FrameIndex, Revision, StoreId};
 use objsync_proto::limits::SEGMENT_BYTES_MAX;
@@ -34,6 +35,8 @@ pub(super) struct Tail {
     file: Arc<dyn DiskFile>,
     seed: HeaderSeed,
     next_index: FrameIndex,
+    /// The owner's clock when the segment was begun, milliseconds since 1970.
+    begun_ms: u64,
 }
 
 impl Tail {
@@ -52,6 +55,7 @@ impl Tail {
         options: &StoreOptions,
         history: &LogHistory,
         poison: &Arc<Poison>,
+        put_bytes: &Arc<AtomicU64>,
     ) -> LogWriter {
         LogWriter {
             disk: options.disk.clone(),
@@ -69,6 +73,8 @@ impl Tail {
             info: self.info,
             next_index: self.next_index,
             closed: Vec::new(),
+            begun_ms: self.begun_ms,
+            put_bytes: put_bytes.clone(),
         }
     }
 }
@@ -89,6 +95,7 @@ pub(super) fn only_read(
         file,
         seed: header.seed(),
         next_index: layout.tail.next_index,
+        begun_ms: header.time_ms,
     })
 }
 
@@ -151,6 +158,7 @@ pub(super) fn go_on(
         file,
         seed: header.seed(),
         next_index: FrameIndex(header_of.index.0 + 1),
+        begun_ms: header.time_ms,
     })
 }
 
@@ -169,6 +177,7 @@ pub(super) fn write_on(
         file,
         seed: header.seed(),
         next_index: layout.tail.next_index,
+        begun_ms: header.time_ms,
     })
 }
 
@@ -186,6 +195,7 @@ pub(super) fn begin_anew(
         id: closed.id.next(),
         salt: super::draw(directory, options)?,
         previous_bytes: closed.bytes,
+        previous_chunk_bytes: closed.chunk_bytes,
         first_index: frames
             .first()
             .map_or(layout.tail.next_index, |frame| frame.header.index),
@@ -215,12 +225,14 @@ pub(super) fn begin_anew(
             last: layout.tail.info.last,
             bytes: SEGMENT_HEADER_BYTES + content.len() as u64,
             last_time_ms: header.time_ms,
+            chunk_bytes: 0,
         },
         closed: Some(closed),
         last: layout.tail.info.last,
         file,
         seed: header.seed(),
         next_index,
+        begun_ms: header.time_ms,
     })
 }
 

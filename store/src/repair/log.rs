@@ -6,7 +6,6 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use objsync_proto::ids::{FrameIndex, Revision};
 use objsync_proto::limits::SEGMENT_BYTES_MAX;
 
@@ -15,7 +14,6 @@ use super::runs::{Part, Runs};
 use super::tables::Tables;
 use super::{Loss, Meter};
 use crate::core::System;
-use crate::dict::Logged;
 use crate::disk::{Disk, OpenMode, Unreadable};
 use crate::epoch::Epochs;
 use crate::error::StoreError;
@@ -351,18 +349,10 @@ impl<'a> LogReading<'a> {
                 }
             }
         }
-        for (section, revision, change) in records {
-            let key = (section, &change.key()[..]);
-            match &change {
-                Logged::Whole(change) => self.runs.add(key, revision, change.value.as_deref())?,
-                Logged::Patch(patch) => {
-                    let part = Part {
-                        revision,
-                        base: patch.base,
-                        edits: vec![Bytes::copy_from_slice(&patch.edit)],
-                    };
-                    self.runs.add_part(key, part)?;
-                }
+        let bytes = offset..offset + frame.header.frame_bytes();
+        for record in records {
+            if let Some(loss) = self.runs.add_logged(&record)? {
+                losses.push(Loss::of_key(&path, bytes.clone(), loss, &record));
             }
         }
         if self.covered.is_none_or(|covered| id > covered) {
@@ -407,6 +397,7 @@ impl<'a> LogReading<'a> {
             last: head.revision,
             bytes: u64::MAX,
             last_time_ms: 0,
+            chunk_bytes: 0,
         };
         let footer = Footer::open(self.disk, directory, info).ok();
         for gap in &mut self.gaps[first_gap..] {
@@ -439,7 +430,9 @@ impl<'a> LogReading<'a> {
                         base,
                         edits,
                     };
-                    self.runs.add_part(key, part)?;
+                    if !self.runs.add_part(key, part)? {
+                        losses[gap.loss].add_key(entry.section.namespace, &entry.key);
+                    }
                 }
                 None if is_removal(&entry.payload) => self.runs.add(key, entry.revision, None)?,
                 Some(Err(StoreError::Corrupt { .. })) | None => {

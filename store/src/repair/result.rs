@@ -277,6 +277,7 @@ fn write_segment(
         id,
         salt,
         previous_bytes: 0,
+        previous_chunk_bytes: 0,
         first_index: reading.next_index,
         before: revision,
         time_ms: 0,

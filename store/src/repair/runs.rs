@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::ids::{Revision, StoreId};
+use objsync_proto::limits::VALUE_BYTES_MAX;
 
+use crate::dict::Logged;
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::frame::{BytesReader, Malformed, put_varint};
+use crate::frame::{BytesReader, Malformed, put_varint, varint_bytes};
 use crate::log::{SegmentId, log_directory};
 use crate::table::{Section, Table, TableHead, TableKind, TableWriter};
 
@@ -44,7 +46,12 @@ struct Records {
     whole: Option<(Revision, Option<Bytes>)>,
     /// What came after that, the oldest first.
     parts: Vec<Part>,
+    /// Bytes of these in an entry of a table.
+    parts_bytes: usize,
 }
+
+/// A change as the log has it, with where it belongs and when it was made.
+pub(super) type Record = (Section, Revision, Logged);
 
 /// What a table has of a key, made in the buffer if need be; none for nothing.
 type EntryOf<'a> = dyn Fn(&Records, &mut Vec<u8>) -> Option<(Revision, Bytes)> + 'a;
@@ -91,24 +98,56 @@ impl<'a> Runs<'a> {
         }
         records.whole = Some((revision, value.map(Bytes::copy_from_slice)));
         records.parts.clear();
+        records.parts_bytes = 0;
         self.end_run_if(self.pending_bytes > RUN_BYTES)
     }
 
-    /// Adds a change of a part of a value.
+    /// Adds a change of the log; tells what is wrong if it cannot be kept.
+    pub(super) fn add_logged(
+        &mut self,
+        (section, revision, change): &Record,
+    ) -> Result<Option<&'static str>, StoreError> {
+        let key = (*section, &change.key()[..]);
+        let is_kept = match change {
+            Logged::Whole(change) => {
+                self.add(key, *revision, change.value.as_deref())?;
+                true
+            }
+            Logged::Patch(patch) => {
+                let part = Part {
+                    revision: *revision,
+                    base: patch.base,
+                    edits: vec![Bytes::copy_from_slice(&patch.edit)],
+                };
+                self.add_part(key, part)?
+            }
+        };
+        Ok((!is_kept).then_some("a change of a part that is longer than a value may be"))
+    }
+
+    /// Adds a change of a part of a value; false if it is longer than a table can hold of a key.
     pub(super) fn add_part(
         &mut self,
         (section, key): (Section, &[u8]),
         part: Part,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
+        if part.entry_bytes() > VALUE_BYTES_MAX {
+            return Ok(false);
+        }
         let key = (section, Bytes::copy_from_slice(key));
+        let records = self.pending.entry(key.clone()).or_default();
+        if records.last().is_some_and(|last| last >= part.revision) {
+            return Ok(true);
+        }
+        if records.parts_bytes + part.entry_bytes() > VALUE_BYTES_MAX {
+            self.end_run()?;
+        }
         self.pending_bytes += RECORD_BYTES + key.1.len() + part.bytes();
         let records = self.pending.entry(key).or_default();
-        if records.last().is_some_and(|last| last >= part.revision) {
-            return Ok(());
-        }
+        records.parts_bytes += part.entry_bytes();
         records.parts.push(part);
-        let of_key: usize = records.parts.iter().map(Part::bytes).sum();
-        self.end_run_if(of_key > PARTS_BYTES || self.pending_bytes > RUN_BYTES)
+        let is_full = records.parts_bytes > PARTS_BYTES || self.pending_bytes > RUN_BYTES;
+        self.end_run_if(is_full).map(|()| true)
     }
 
     fn end_run_if(&mut self, is_full: bool) -> Result<(), StoreError> {
@@ -193,6 +232,14 @@ impl Part {
         30 + edits
     }
 
+    /// Bytes that [`Part::put`] adds.
+    fn entry_bytes(&self) -> usize {
+        let edits = self.edits.iter().map(Bytes::len);
+        let edits: usize = edits.map(|bytes| varint_bytes(bytes as u64) + bytes).sum();
+        let head = [self.revision.0, self.base.0, self.edits.len() as u64];
+        head.map(varint_bytes).iter().sum::<usize>() + edits
+    }
+
     fn put(&self, buffer: &mut Vec<u8>) {
         put_varint(buffer, self.revision.0);
         put_varint(buffer, self.base.0);
@@ -219,5 +266,56 @@ impl Part {
             });
         }
         Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use objsync_proto::ids::NamespaceId;
+
+    use super::*;
+    use crate::disk::RealDisk;
+
+    const SECTION: Section = Section::dict(NamespaceId(1));
+
+    fn part(revision: u64, edit_bytes: usize, count: usize) -> Part {
+        Part {
+            revision: Revision(revision),
+            base: Revision(revision - 1),
+            edits: vec![Bytes::from(vec![7; edit_bytes]); count],
+        }
+    }
+
+    /// Ten thousand edits of 1 KiB of one key in a segment, as a footer tells them.
+    #[test]
+    fn parts_of_a_key_that_no_table_can_hold_are_refused_and_others_take_more_than_one() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(log_directory(folder.path())).unwrap();
+        let mut runs = Runs::new((&RealDisk, folder.path()), StoreId([1; 16]));
+        let key = (SECTION, &b"key"[..]);
+        assert!(!runs.add_part(key, part(2, 1 << 10, 10_000)).unwrap());
+        let parts = [
+            part(3, 3 << 20, 1),
+            part(4, 6 << 20, 1),
+            part(5, 1 << 20, 7),
+            part(6, VALUE_BYTES_MAX - 7, 1),
+        ];
+        for part in &parts {
+            assert!(
+                runs.add_part(key, part.clone()).unwrap(),
+                "{}",
+                part.revision
+            );
+        }
+        assert_eq!(parts[3].entry_bytes(), VALUE_BYTES_MAX, "as long as may be");
+        runs.end_run().unwrap();
+        let mut found = Vec::new();
+        for run in &runs.list {
+            for entry in run.parts.iter() {
+                found.extend(Part::take_all(&entry.unwrap().payload).unwrap());
+            }
+        }
+        assert!(found == parts, "all of it, in order");
+        runs.remove().unwrap();
     }
 }

@@ -199,3 +199,19 @@ fn entry_out_of_order_is_not_written() {
         .unwrap();
     let _ = writer.push(Section::SYSTEM, b"a", Revision(1), b"");
 }
+
+/// A footer of a key with very many parts would be one; no reader takes it, and no program ends by it.
+#[test]
+fn entry_over_the_limits_is_refused_and_leaves_no_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("table");
+    let section = Section::dict(NamespaceId(1));
+    for (key_bytes, bytes) in [(KEY_BYTES_MAX + 1, 1), (1, VALUE_BYTES_MAX + 1)] {
+        let mut writer = TableWriter::create(&RealDisk, &path, HEAD).unwrap();
+        let (key, value) = (vec![1; key_bytes], vec![2; bytes]);
+        let refused = writer.push(section, &key, Revision(1), &value).unwrap_err();
+        assert!(refused.to_string().contains("limits"), "{refused}");
+        drop(writer);
+        assert!(!path.exists());
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use objsync_proto::ids::Revision;
+use objsync_proto::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use super::block::{BlockEncoder, BlockKind, BlockRef, encode_head, encode_trailer};
 use super::block::{put_entry, put_ref};
@@ -57,6 +58,10 @@ impl<'a> TableWriter<'a> {
 
     /// Adds an entry behind all before it.
     ///
+    /// # Errors
+    /// Of the disk; [`StoreError::Corrupt`] for an entry over the limits of a key and a value, which no
+    /// reader would take.
+    ///
     /// # Panics
     /// If it belongs before one that was added: such a table could not be read.
     pub fn push(
@@ -69,6 +74,14 @@ impl<'a> TableWriter<'a> {
         if let Some((last_section, last_key)) = &self.last {
             let is_behind = (*last_section, &last_key[..]) < (section, key);
             assert!(is_behind, "entries of a table come in order");
+        }
+        if key.len() > KEY_BYTES_MAX || payload.len() > VALUE_BYTES_MAX {
+            let (key, bytes) = (key.len(), payload.len());
+            let what = format!(
+                "an entry of {bytes} bytes under a key of {key} bytes; the limits are \
+                 {VALUE_BYTES_MAX} and {KEY_BYTES_MAX} bytes"
+            );
+            return Err(StoreError::corrupt(&self.path, self.offset, what));
         }
         let is_other = |(pending, _, _): &(Section, Bytes, u32)| *pending != section;
         if self.block.len() >= BLOCK_BYTES || self.pending.as_ref().is_some_and(is_other) {
