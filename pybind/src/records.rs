@@ -52,7 +52,12 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &WatchEvent) -> PyResult<Bound<
         event.revision.0,
         origin,
     );
-    class(py, intern!(py, "Event"))?.call1(fields)
+    let told = class(py, intern!(py, "Event"))?.call1(fields)?;
+    if let Some(failure) = &event.unread {
+        let error = crate::errors::raise(py, &failure.clone().into());
+        told.setattr(intern!(py, "unread"), error.value(py))?;
+    }
+    Ok(told)
 }
 
 /// `Outcome(value, ack)`

@@ -18,6 +18,7 @@ use crate::hub::tap::{Ended, Told};
 use crate::hub::{self, Tapping};
 use crate::owner::OwnerSide;
 use crate::replica::Extent;
+use crate::watch::loading::failure;
 use crate::watch::{ChangeKind, Reading, WatchEvent};
 
 /// Bytes of changes read from the store at once.
@@ -118,7 +119,7 @@ impl Reading {
                 let tapped = tap.take().await;
                 for told in tapped.told {
                     self.ready.push_back(match told {
-                        Told::Change(change) => Ok(of_tap(core, change)?),
+                        Told::Change(change) => Ok(of_tap(core, change)),
                         Told::Gap(gap) => Err(ObjectError::Gap(gap)),
                     });
                 }
@@ -155,7 +156,7 @@ impl Reading {
                         };
                         let is_mine = |published: &&Arc<Published>| published.revision <= until;
                         for published in read.iter().filter(is_mine) {
-                            cursor.events(core, range, published, &mut self.ready)?;
+                            cursor.events(core, range, published, &mut self.ready);
                         }
                         self.position.revision = reached.min(until);
                     }
@@ -286,7 +287,7 @@ impl Reading {
                             origin,
                             cause,
                         };
-                        self.ready.push_back(Ok(event(core, key, value, None, by)?));
+                        self.ready.push_back(Ok(event(core, key, value, None, by)));
                     }
                     self.position.revision = revision;
                 }
@@ -379,7 +380,7 @@ impl Cursor {
         range: &KeyRange,
         published: &Published,
         ready: &mut VecDeque<Result<WatchEvent>>,
-    ) -> Result<()> {
+    ) {
         let by = By {
             revision: published.revision,
             origin: published.origin,
@@ -389,10 +390,9 @@ impl Cursor {
             if *namespace == self.namespace && range.contains(&change.key) {
                 let Change { key, value } = change.clone();
                 let old = published.old.get(place).cloned().flatten();
-                ready.push_back(Ok(event(core, key, value, old, by)?));
+                ready.push_back(Ok(event(core, key, value, old, by)));
             }
         }
-        Ok(())
     }
 
     /// The transactions after a revision, and how far they reach. None when they are no longer kept.
@@ -417,7 +417,7 @@ impl Cursor {
     }
 }
 
-fn of_tap(core: &Core, change: Applied) -> Result<WatchEvent> {
+fn of_tap(core: &Core, change: Applied) -> WatchEvent {
     let Applied {
         key,
         old,
@@ -443,28 +443,25 @@ struct By {
     cause: Cause,
 }
 
-fn event(
-    core: &Core,
-    key: Bytes,
-    new: Option<Bytes>,
-    old: Option<Bytes>,
-    by: By,
-) -> Result<WatchEvent> {
-    Ok(WatchEvent {
-        kind: ChangeKind::of(by.cause, new.is_some()),
-        value: new
-            .map(|new| core.config.open(&key, by.revision, new))
-            .transpose()?,
-        // Which revision wrote it is not known: it was the present one just before.
-        old_value: old
-            .map(|old| {
-                let before = Revision(by.revision.0.saturating_sub(1));
-                core.config.open(&key, before, old)
-            })
-            .transpose()?,
+/// A stored value that cannot be opened ends no watch: the event says why it is not there.
+fn event(core: &Core, key: Bytes, new: Option<Bytes>, old: Option<Bytes>, by: By) -> WatchEvent {
+    let kind = ChangeKind::of(by.cause, new.is_some());
+    let opened = new.map(|new| core.config.open(&key, by.revision, new));
+    let (value, unread) = match opened.transpose() {
+        Ok(value) => (value, None),
+        Err(error) => (None, Some(failure(&error))),
+    };
+    // Which revision wrote it is not known: it was the present one just before.
+    let before = Revision(by.revision.0.saturating_sub(1));
+    let old_value = old.and_then(|old| core.config.open(&key, before, old).ok());
+    WatchEvent {
+        kind,
+        value,
+        unread,
+        old_value,
         key,
         revision: by.revision,
         origin: by.origin,
         origin_is_self: by.cause != Cause::Expiry && core.is_own(by.origin),
-    })
+    }
 }

@@ -16,7 +16,7 @@ const CHUNK: usize = limits::CHUNK_BYTES;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A store that this process owns, and a network to it.
-fn owner_behind_a_network(path: &Path) -> (Dict, Proxy) {
+pub(crate) fn owner_behind_a_network(path: &Path) -> (Dict, Proxy) {
     let owner = Dict::open(path, Options::default()).unwrap();
     let address = owner.status().address.unwrap().parse().unwrap();
     (owner, Proxy::start(address, 7).unwrap())
@@ -24,16 +24,24 @@ fn owner_behind_a_network(path: &Path) -> (Dict, Proxy) {
 
 /// A client that comes through a network, by a link.
 fn client(owner: &Dict, proxy: &Proxy, replica: ReplicaMode) -> Dict {
+    client_with(
+        owner,
+        proxy,
+        Options {
+            replica,
+            timeout: LONG,
+            ..Options::default()
+        },
+    )
+}
+
+/// As [`client`], as it is told.
+pub(crate) fn client_with(owner: &Dict, proxy: &Proxy, options: Options) -> Dict {
     let request = GrantRequest {
         hosts: vec![proxy.address().to_string()],
         ..GrantRequest::default()
     };
     let link = owner.grant(request).wait().unwrap();
-    let options = Options {
-        replica,
-        timeout: LONG,
-        ..Options::default()
-    };
     Dict::connect(&Target::Link(link), options).unwrap()
 }
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import GenericAlias
-from typing import Any, Final, Generic, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple
 
 from objsync._types import K, V
+
+if TYPE_CHECKING:
+    from objsync.errors import Error
 
 __all__ = ["Ack", "Compression", "Conflict", "Event", "Op", "Outcome", "Status", "Version"]
 
@@ -96,21 +99,14 @@ def conflict(
     return Conflict(key, operation, expected, wanted, actual, reason, time)
 
 
-class Event(NamedTuple, Generic[K, V]):
-    """One change of one key, as `Object.watch` tells it.
-
-    >>> from objsync import DiskObject
-    >>> with DiskObject("data.obj", {"a": 1}) as d, d.watch() as w:
-    ...     d["a"] = 2
-    ...     event = next(w)
-    >>> event.key, event.value, event.old_value, event.kind, event.origin
-    ('a', 2, 1, 'set', 'self')
-    """
+class _Change(NamedTuple, Generic[K, V]):
+    """The fields of `Event`."""
 
     key: K
     """The key."""
     value: V | None
-    """The value it has now; ``None`` when it was deleted (see `kind`)."""
+    """The value it has now; ``None`` when it was deleted (see `kind`), or cannot be told (see
+    `Event.unread`)."""
     old_value: V | None
     """The value it had before, where this process holds a replica that had it; else ``None``."""
     kind: Literal["set", "delete", "expire", "patch"]
@@ -125,6 +121,23 @@ class Event(NamedTuple, Generic[K, V]):
     @classmethod
     def __class_getitem__(cls, item: Any, /) -> GenericAlias:
         return GenericAlias(cls, item)
+
+
+class Event(_Change[K, V]):
+    """One change of one key, as `Object.watch` tells it.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": 1}) as d, d.watch() as w:
+    ...     d["a"] = 2
+    ...     event = next(w)
+    >>> event.key, event.value, event.old_value, event.kind, event.origin
+    ('a', 2, 1, 'set', 'self')
+    """
+
+    unread: Error | None = None
+    """Why `value` is ``None`` although the key has one: an `InvalidError` where that is more than 4 GiB
+    (`Object.open` reads it in pieces), a `ConflictError` where it was replaced since and is no longer
+    kept, a `CorruptError` where it is damaged. ``None`` in all other events. Not one of the fields."""
 
 
 class Version(NamedTuple, Generic[K, V]):
