@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::held::Held;
-use crate::large::Unread;
 use crate::offline::merge;
+use crate::page::{PageValue, Unread};
 use crate::replica::{Extent, Pin};
 use crate::wait::block_on;
 
@@ -31,6 +31,9 @@ const PAGES_AHEAD: usize = 4;
 /// Entries of a range in key order, all as of one revision.
 ///
 /// Iterates over `(encoded key, plain payload)`; the payload is empty for [`crate::Dict::keys`].
+///
+/// A value that cannot be read, as it is damaged, or too long to be one payload (4 GiB), is an error in
+/// its place, which names the key; the entries behind it follow. Any other error ends the iteration.
 pub struct Scan {
     core: Arc<Core>,
     /// What is still to come.
@@ -122,10 +125,20 @@ impl Scan {
         }
     }
 
-    /// The next entries, at most some 256 KiB of them; empty at the end. Blocks as [`crate::Dict::get`].
+    /// Gives each value in chunks as a reference to it ([`crate::LargeValue`]), of which nothing is
+    /// fetched: [`crate::Dict::load`] reads it whole, [`crate::Dict::reader_of`] in pieces.
+    #[must_use]
+    pub fn with_references(mut self) -> Self {
+        self.unread.keep_references();
+        self
+    }
+
+    /// The next entries, at most some 256 KiB of them unless one alone is longer; empty at the end.
+    /// Blocks as [`crate::Dict::get`].
     ///
     /// # Errors
-    /// `Unavailable` when the owner is gone, `Conflict` when the reader was too slow (60 s).
+    /// `Unavailable` when the owner is gone, `Conflict` when the reader was too slow (60 s). Of one
+    /// value, whose key is named: `Invalid`, `Corrupt` or `Conflict`; the next call goes on behind it.
     pub fn next_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
         let core = Arc::clone(&self.core);
         block_on(&core.config.what, self.next_page_async())?
@@ -159,7 +172,8 @@ impl Scan {
             }
             let page = merge(page, &mut self.queued, self.reverse);
             if self.ended || !page.is_empty() {
-                return self.unread.begin(&core, page).await;
+                self.unread.fill(page);
+                return Ok(self.unread.next(&core).await?.unwrap_or_default());
             }
         }
     }
@@ -176,7 +190,7 @@ impl Scan {
         }
     }
 
-    async fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
+    async fn read_page(&mut self) -> Result<Vec<(Bytes, PageValue)>> {
         let (with_values, bytes) = (self.with_values, self.page_bytes);
         self.page_bytes = (bytes * PAGE_GROWTH).min(PAGE_BYTES_MAX);
         match &mut self.source {
@@ -184,29 +198,29 @@ impl Scan {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
                 let entries = reader.page(namespace, &self.range, self.reverse, bytes)?;
-                payloads(&self.core, entries, with_values)
+                Ok(values(entries, with_values))
             }
             Source::Past(past) => {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
                 let entries = past.page(namespace, &self.range, self.reverse, bytes)?;
-                payloads(&self.core, entries, with_values)
+                Ok(values(entries, with_values))
             }
             Source::Held(held) => {
                 let entries = held.page(&self.range, self.reverse, bytes)?;
-                payloads(&self.core, entries, with_values)
+                Ok(values(entries, with_values))
             }
             Source::Replica(pin) => {
                 let page = self
                     .core
                     .replica
                     .page(pin, &self.range, self.reverse, bytes)?;
-                payloads(&self.core, page.entries, with_values)
+                Ok(values(page.entries, with_values))
             }
             Source::Stream(stream) => loop {
                 match stream.recv().await {
                     Some(Ok(Feed::Entries(entries))) if !entries.is_empty() => {
-                        break payloads(&self.core, entries, with_values);
+                        break Ok(values(entries, with_values));
                     }
                     Some(Ok(Feed::Complete { .. })) => break Ok(Vec::new()),
                     Some(Ok(Feed::Failed(failure))) => break Err(failure.into()),
@@ -264,19 +278,9 @@ impl Source {
     }
 }
 
-fn payloads(core: &Core, entries: Vec<Entry>, with_values: bool) -> Result<Vec<(Bytes, Bytes)>> {
-    let payload = |entry: Entry| {
-        let value = if with_values {
-            let Entry {
-                revision, value, ..
-            } = entry;
-            core.config.open(&entry.key, revision, value)?
-        } else {
-            Bytes::new()
-        };
-        Ok((entry.key, value))
-    };
-    entries.into_iter().map(payload).collect()
+fn values(entries: Vec<Entry>, with_values: bool) -> Vec<(Bytes, PageValue)> {
+    let value = |entry| PageValue::of(entry, with_values);
+    entries.into_iter().map(value).collect()
 }
 
 fn interrupted(core: &Core) -> ObjectError {
@@ -303,7 +307,7 @@ impl Iterator for Scan {
             match self.next_page() {
                 Ok(page) => self.page = page.into(),
                 Err(error) => {
-                    self.ended = true;
+                    self.ended |= !self.unread.goes_on();
                     return Some(Err(error));
                 }
             }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::key;
-use objsync_proto::wire::{Entry, KeyRange};
+use objsync_proto::wire::KeyRange;
 
 use super::Transaction;
 use crate::error::Result;
-use crate::large::Unread;
+use crate::page::{PageValue, Unread};
 use crate::scan::Scan;
 use crate::wait::block_on;
 
@@ -88,7 +88,8 @@ impl TransactionScan {
             let covered = self.cover(entries.last().map(|(key, _)| key.clone()));
             let page = self.overlay(entries, &covered)?;
             if !page.is_empty() {
-                return self.unread.begin(&core, page).await;
+                self.unread.fill(page);
+                return Ok(self.unread.next(&core).await?.unwrap_or_default());
             }
         }
         Ok(Vec::new())
@@ -106,28 +107,19 @@ impl TransactionScan {
     }
 
     /// The next entries of the moment.
-    async fn read(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
+    async fn read(&mut self) -> Result<Vec<(Bytes, PageValue)>> {
         let shared = Arc::clone(&self.transaction.shared);
         shared.core.check_open()?;
         let bytes = self.page_bytes;
         self.page_bytes = PAGE_BYTES_MAX;
         if let Some(entries) = shared.moment.page(&self.rest, self.reverse, bytes)? {
-            let payload = |entry: Entry| {
-                let value = match self.with_values {
-                    true => {
-                        let config = &shared.core.config;
-                        config.open(&entry.key, entry.revision, entry.value)?
-                    }
-                    false => Bytes::new(),
-                };
-                Ok((entry.key, value))
-            };
-            return entries.into_iter().map(payload).collect();
+            let value = |entry| PageValue::of(entry, self.with_values);
+            return Ok(entries.into_iter().map(value).collect());
         }
         let stream = self.stream.get_or_insert_with(|| {
             let range = (self.rest.clone(), self.reverse);
             let at = (shared.moment.revision(), None);
-            Scan::begin_at(Arc::clone(&shared.core), at, range, self.with_values)
+            Scan::begin_at(Arc::clone(&shared.core), at, range, self.with_values).with_references()
         });
         let page = stream.next_page_async().await;
         if page
@@ -137,7 +129,8 @@ impl TransactionScan {
             // The owner went away in the middle: the next one is asked for another moment.
             self.transaction.made().overtaken = true;
         }
-        page
+        let opened = |(key, payload): (Bytes, Bytes)| (key, payload.into());
+        Ok(page?.into_iter().map(opened).collect())
     }
 
     /// Notes the part of the range up to the last key read, or all that was left of it, and gives
@@ -161,9 +154,9 @@ impl TransactionScan {
     /// The entries with the transaction's own changes, in order. Notes that the part was read.
     fn overlay(
         &self,
-        entries: Vec<(Bytes, Bytes)>,
+        entries: Vec<(Bytes, PageValue)>,
         covered: &KeyRange,
-    ) -> Result<Vec<(Bytes, Bytes)>> {
+    ) -> Result<Vec<(Bytes, PageValue)>> {
         let mut made = self.transaction.made_mut()?;
         made.ranges.push(covered.clone());
         let own: Vec<_> = made
@@ -185,9 +178,9 @@ impl TransactionScan {
                 Some(value) if self.with_values => {
                     let config = &self.transaction.shared.core.config;
                     let payload = value.payload(config, &key)?;
-                    all.insert(key, payload);
+                    all.insert(key, payload.into());
                 }
-                Some(_) => drop(all.insert(key, Bytes::new())),
+                Some(_) => drop(all.insert(key, Bytes::new().into())),
                 None => drop(all.remove(&key)),
             }
         }
@@ -206,7 +199,7 @@ impl Iterator for TransactionScan {
             match self.next_page() {
                 Ok(page) => self.page = page.into(),
                 Err(error) => {
-                    self.ended = true;
+                    self.ended |= !self.unread.goes_on();
                     return Some(Err(error));
                 }
             }

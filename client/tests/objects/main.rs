@@ -20,6 +20,7 @@ mod handover;
 mod held_up;
 mod large;
 mod large_peer;
+mod large_scan;
 mod large_watch;
 mod leases;
 mod locks;
