@@ -106,6 +106,37 @@ fn replica_holds_values_up_to_4_mib_and_fetches_longer_ones_when_they_are_read()
     assert!(fetched > 5 << 20, "{fetched} bytes: it was fetched before");
 }
 
+#[test]
+fn peer_that_joins_fetches_no_more_ahead_than_it_has_room_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, proxy) = owner_behind_a_network(&folder.path().join("data"));
+    let value = |number| payload(&noise(1 << 20, number));
+    for number in 0..16 {
+        owner
+            .set(&k(&number.to_string()), value(number))
+            .wait()
+            .unwrap();
+    }
+    let options = Options {
+        replica: ReplicaMode::Full,
+        timeout: LONG,
+        // A quarter of it for chunks.
+        memory_bytes: Some(16 << 20),
+        ..Options::default()
+    };
+    let dict = client_with(&owner, &proxy, options);
+    dict.sync().wait().unwrap();
+    let carried = quiet(&proxy);
+    assert!(carried < 8 << 20, "{carried} bytes for room of 4 MiB");
+    // What is new is fetched in the place of what is older.
+    owner.set(&k("new"), value(99)).wait().unwrap();
+    dict.sync().wait().unwrap();
+    let before = quiet(&proxy);
+    assert!(dict.get(&k("new")).unwrap().unwrap() == value(99));
+    let fetched = proxy.carried_bytes() - before;
+    assert!(fetched < 200_000, "{fetched} bytes: it was not held");
+}
+
 /// Waits until the network is as good as silent; bytes that it has carried by then.
 fn quiet(proxy: &Proxy) -> u64 {
     let mut carried = 0;
