@@ -55,7 +55,8 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &WatchEvent) -> PyResult<Bound<
     let told = class(py, intern!(py, "Event"))?.call1(fields)?;
     if let Some(failure) = &event.unread {
         let error = crate::errors::raise(py, &failure.clone().into());
-        told.setattr(intern!(py, "unread"), error.value(py))?;
+        let unread = class(py, intern!(py, "unread_event"))?;
+        return unread.call1((error.value(py), told));
     }
     Ok(told)
 }

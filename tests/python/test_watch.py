@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import queue
 import threading
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Maker
-from objsync import Event, NetworkObject, Object, aio, errors
+from objsync import DiskObject, Event, NetworkObject, Object, _records, aio, errors
 from programs import Server
 
 DEADLINE_S = 20.0
@@ -181,6 +183,31 @@ def test_awaitable_callback_goes_on_when_the_server_of_a_large_value_is_back(fol
         return [(event.key, event.value) for event in events]
 
     assert asyncio.run(main()) == [("a", 1), ("big", LARGE), ("c", 3)]
+
+
+def test_event_of_a_damaged_value_says_so_and_the_next_one_comes(folder: Path) -> None:
+    with DiskObject("data.obj") as d, d.watch() as w:
+        d["big"] = LARGE
+        d["c"] = 3
+        for pack in Path("data.obj").rglob("*.pack"):
+            content = bytearray(pack.read_bytes())
+            content[1_000] ^= 1
+            pack.write_bytes(content)
+        big, last = next(w), next(w)
+    assert (big.key, big.value, big.kind, last.key, last.unread) == ("big", None, "set", "c", None)
+    assert isinstance(big, Event)
+    assert isinstance(big.unread, errors.CorruptError)
+
+
+def test_event_without_its_value_says_why_and_survives_pickling() -> None:
+    event: Event = Event("k", None, None, "set", 7, None)
+    assert event.unread is None
+    unread = _records.unread_event(errors.InvalidError("too long"), event)
+    for told in (unread, pickle.loads(pickle.dumps(unread)), copy.copy(unread)):
+        key, value, old_value, kind, revision, origin = told
+        assert (key, value, old_value, kind, revision, origin) == tuple(event) and told == event
+        assert isinstance(told, Event)
+        assert isinstance(told.unread, errors.InvalidError) and str(told.unread) == "too long"
 
 
 def test_key_is_watched_alone_whatever_it_is(d: Object) -> None:

@@ -31,7 +31,7 @@ pub struct TransactionScan {
     with_values: bool,
     page_bytes: usize,
     /// Where only the owner has the entries.
-    stream: Option<Scan>,
+    stream: Option<Box<Scan>>,
     page: VecDeque<(Bytes, Bytes)>,
     unread: Unread,
     ended: bool,
@@ -119,7 +119,8 @@ impl TransactionScan {
         let stream = self.stream.get_or_insert_with(|| {
             let range = (self.rest.clone(), self.reverse);
             let at = (shared.moment.revision(), None);
-            Scan::begin_at(Arc::clone(&shared.core), at, range, self.with_values).with_references()
+            let scan = Scan::begin_at(Arc::clone(&shared.core), at, range, self.with_values);
+            Box::new(scan.with_references())
         });
         let page = stream.next_page_async().await;
         if page

@@ -99,14 +99,21 @@ def conflict(
     return Conflict(key, operation, expected, wanted, actual, reason, time)
 
 
-class _Change(NamedTuple, Generic[K, V]):
-    """The fields of `Event`."""
+class Event(NamedTuple, Generic[K, V]):
+    """One change of one key, as `Object.watch` tells it.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj", {"a": 1}) as d, d.watch() as w:
+    ...     d["a"] = 2
+    ...     event = next(w)
+    >>> event.key, event.value, event.old_value, event.kind, event.origin
+    ('a', 2, 1, 'set', 'self')
+    """
 
     key: K
     """The key."""
     value: V | None
-    """The value it has now; ``None`` when it was deleted (see `kind`), or cannot be told (see
-    `Event.unread`)."""
+    """The value it has now; ``None`` when it was deleted (see `kind`), or cannot be told (see `unread`)."""
     old_value: V | None
     """The value it had before, where this process holds a replica that had it; else ``None``."""
     kind: Literal["set", "delete", "expire", "patch"]
@@ -122,22 +129,26 @@ class _Change(NamedTuple, Generic[K, V]):
     def __class_getitem__(cls, item: Any, /) -> GenericAlias:
         return GenericAlias(cls, item)
 
+    @property
+    def unread(self) -> Error | None:
+        """Why `value` is ``None`` although the key has one; ``None`` in all other events.
 
-class Event(_Change[K, V]):
-    """One change of one key, as `Object.watch` tells it.
+        An `InvalidError` where it is more than 4 GiB (`Object.open` reads it in pieces), a `ConflictError`
+        where it was replaced since and is no longer kept, a `CorruptError` where it is damaged.
+        """
+        return None
 
-    >>> from objsync import DiskObject
-    >>> with DiskObject("data.obj", {"a": 1}) as d, d.watch() as w:
-    ...     d["a"] = 2
-    ...     event = next(w)
-    >>> event.key, event.value, event.old_value, event.kind, event.origin
-    ('a', 2, 1, 'set', 'self')
-    """
 
-    unread: Error | None = None
-    """Why `value` is ``None`` although the key has one: an `InvalidError` where that is more than 4 GiB
-    (`Object.open` reads it in pieces), a `ConflictError` where it was replaced since and is no longer
-    kept, a `CorruptError` where it is damaged. ``None`` in all other events. Not one of the fields."""
+def unread_event(error: Error, event: Event[Any, Any]) -> Event[Any, Any]:
+    """An event whose value cannot be told. There are few, so each has a class of its own: a tuple has no
+    room for what is none of its fields."""
+    members = {
+        "__slots__": (),
+        "unread": property(lambda _: error),
+        "__reduce__": lambda self: (unread_event, (error, Event(*self))),
+    }
+    kind: type[Event[Any, Any]] = type("UnreadEvent", (Event,), members)
+    return kind(*event)
 
 
 class Version(NamedTuple, Generic[K, V]):
