@@ -50,6 +50,14 @@ impl View {
         Ok(reader.transpose()?)
     }
 
+    /// The handle whose past or present it is.
+    pub(crate) fn dict(&self) -> &Dict {
+        match self {
+            Self::Now(dict) => dict,
+            Self::Past(past) => past.dict(),
+        }
+    }
+
     /// How many keys there are.
     pub(crate) fn len(&self) -> Result<u64, Failure> {
         Ok(match self {

@@ -52,3 +52,20 @@ fn value_over_the_limit_of_one_that_is_whole_goes_through_export_and_import() {
         .ok();
     assert!(fs::read(world.path("out")).unwrap() == content);
 }
+
+#[test]
+fn large_text_and_bytes_are_exported_as_the_lines_that_they_came_from() {
+    let world = World::new();
+    // Characters of one to four bytes, at every place of a piece, and some that JSON escapes.
+    let text = "a\u{e9}\u{20ac}\u{1f600}\"\\\n".repeat(60_001);
+    let lines = [
+        serde_json::json!({ "key": "a", "value": 1 }),
+        serde_json::json!({ "key": "b", "value": text }),
+        serde_json::json!({ "key": "c", "value": { "$bytes": "AAECAwQF".repeat(100_000) } }),
+        serde_json::json!({ "key": "d", "value": ["x"] }),
+    ];
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(world.path("lines"), &lines).unwrap();
+    world.run(&["--to", "./store", "import", "lines"]).ok();
+    assert!(world.run(&["--to", "./store", "export"]).ok() == lines);
+}

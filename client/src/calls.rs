@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use objsync_proto::chunk::record::ChunkRecord;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::{Durability, Origin, PeerKey};
 use objsync_proto::limits::REQUESTS_IN_FLIGHT_MAX;
@@ -23,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::hold::Hold;
-use crate::core::{Asker, Command, Core, FeedSink, FeedWanted};
+use crate::core::{Asker, Command, Core, FeedSink, FeedWanted, Upload};
 use crate::error::{ObjectError, Result};
 use crate::owner::OwnerSide;
 use crate::replica::Replica;
@@ -35,7 +34,7 @@ pub(crate) struct Calls {
     /// Streams that somebody wants and that were not asked for yet.
     pub(crate) feeds: VecDeque<(FeedWanted, FeedSink)>,
     /// Chunks that are not on their way yet.
-    pub(crate) uploads: VecDeque<(Vec<ChunkRecord>, UploadSent)>,
+    pub(crate) uploads: VecDeque<Upload>,
     writes: HashMap<CallId, WaitingWrite>,
     call_count: u64,
     /// Writes that are not in the session yet, in order.
@@ -52,9 +51,6 @@ pub(crate) struct Calls {
     hold: Hold,
     start: Instant,
 }
-
-/// Who waits for chunks to be on their way.
-type UploadSent = oneshot::Sender<Result<u64>>;
 
 struct WaitingWrite {
     answer: Asker,
@@ -113,7 +109,7 @@ impl Calls {
                     self.requests.insert(self.request_count, waiting);
                 }
                 Command::Feed { wanted, sink } => self.feeds.push_back((wanted, sink)),
-                Command::Upload { records, sent } => self.uploads.push_back((records, sent)),
+                Command::Upload(upload) => self.uploads.push_back(upload),
                 Command::Numbered { session, through } => {
                     self.is_numbering = false;
                     self.session.release(session, through);
@@ -274,7 +270,11 @@ impl Calls {
     pub(crate) fn expire(&mut self, core: &Core, now: Instant) {
         self.session.expire(self.millis(now));
         self.deliver(core);
-        let late = |waiting: &WaitingRequest| waiting.deadline <= now;
+        // The end of an upload has far longer than others, and who waits for it may give up before.
+        let is_left = |waiting: &WaitingRequest| {
+            waiting.reply.is_closed() && matches!(waiting.request, Request::EndUpload { .. })
+        };
+        let late = |waiting: &WaitingRequest| waiting.deadline <= now || is_left(waiting);
         let late_write = |command: &Command| matches!(command, Command::Write { deadline, .. } if *deadline <= now);
         let (late_writes, beyond): (VecDeque<_>, VecDeque<_>) =
             self.beyond.drain(..).partition(late_write);
@@ -317,8 +317,8 @@ impl Calls {
         for (wanted, sink) in self.feeds.drain(..) {
             Command::Feed { wanted, sink }.fail(error);
         }
-        for (records, sent) in self.uploads.drain(..) {
-            Command::Upload { records, sent }.fail(error);
+        for upload in self.uploads.drain(..) {
+            Command::Upload(upload).fail(error);
         }
     }
 
@@ -362,8 +362,8 @@ impl Calls {
         for (wanted, sink) in self.feeds.drain(..) {
             side.take(Command::Feed { wanted, sink });
         }
-        for (records, sent) in self.uploads.drain(..) {
-            side.take(Command::Upload { records, sent });
+        for upload in self.uploads.drain(..) {
+            side.take(Command::Upload(upload));
         }
     }
 

@@ -239,14 +239,9 @@ impl Connection<'_> {
         while let Some((wanted, sink)) = self.calls.feeds.pop_front() {
             self.open_feed(wanted, sink);
         }
-        while let Some((records, sent)) = self.calls.uploads.pop_front() {
-            let upload = upload::send(
-                self.quic.clone(),
-                self.core.large.upload_number(),
-                records,
-                sent,
-            );
-            self.tasks.spawn(upload);
+        while let Some(upload) = self.calls.uploads.pop_front() {
+            let sending = upload::send(Arc::clone(self.core), self.quic.clone(), upload);
+            self.tasks.spawn(sending);
         }
         if self.output.len() < OUTPUT_BYTES_MAX {
             self.calls
@@ -358,6 +353,7 @@ impl Connection<'_> {
             main: self.main,
             welcomed: self.welcome.position,
             input: BytesMut::new(),
+            is_chunks: false,
             stream,
         };
         while self.tasks.try_join_next().is_some() {}

@@ -38,7 +38,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::command::Queue;
-pub(crate) use self::command::{Asker, ChunksWanted, Command, FeedKind, FeedSink, FeedWanted};
+pub(crate) use self::command::{
+    Asker, ChunksWanted, Command, FeedKind, FeedSink, FeedWanted, Upload,
+};
 use self::fresh::Freshness;
 use self::window::Window;
 use crate::config::Config;

@@ -253,6 +253,12 @@ impl ObjectError {
     }
 
     /// A thread of ours panicked or its runtime is gone.
+    /// Whether the same read can be answered at another time: an owner that is away may come back, and
+    /// one that closes is followed by another. What a handle that is closed itself says, it says once.
+    pub(crate) fn can_pass(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Closed)
+    }
+
     pub(crate) fn stopped(cause: &dyn std::error::Error) -> Self {
         Self::new(
             ErrorKind::Closed,

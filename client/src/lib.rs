@@ -63,6 +63,7 @@ mod outcome;
 mod owned;
 mod owner;
 mod packing;
+mod page;
 mod parts;
 mod past;
 mod pending;

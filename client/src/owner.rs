@@ -185,9 +185,11 @@ impl OwnerSide {
             | Command::Withdrawn(_)
             | Command::Finished(_) => {}
             Command::Request { request, reply, .. } => self.request(request, reply),
-            Command::Upload { sent, .. } => {
+            Command::Upload(upload) => {
                 let text = "this process has become the owner: store the chunks here";
-                let _ = sent.send(Err(ObjectError::new(ErrorKind::Unavailable, text)));
+                let _ = upload
+                    .sent
+                    .send(Err(ObjectError::new(ErrorKind::Unavailable, text)));
             }
             Command::Feed { wanted, sink } => {
                 // Who reads a stream begins anew at the store when this one ends.

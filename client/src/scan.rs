@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::core::{Command, Core, FeedKind, FeedWanted};
 use crate::error::{ObjectError, Result};
 use crate::held::Held;
-use crate::large::Unread;
 use crate::offline::merge;
+use crate::page::{PageValue, Unread};
 use crate::replica::{Extent, Pin};
 use crate::wait::block_on;
 
@@ -23,9 +23,6 @@ use crate::wait::block_on;
 const PAGE_BYTES_FIRST: usize = 2 << 10;
 /// Bytes of a later page, about: each is larger than the one before, up to this.
 const PAGE_BYTES_MAX: usize = 256 << 10;
-/// Bytes of opened values after which a page ends: well packed ones take many times what they take
-/// in it.
-const OPENED_BYTES_MAX: usize = 1 << 20;
 /// How much larger.
 const PAGE_GROWTH: usize = 8;
 /// Pages that wait between the connection and a slow reader.
@@ -34,6 +31,9 @@ const PAGES_AHEAD: usize = 4;
 /// Entries of a range in key order, all as of one revision.
 ///
 /// Iterates over `(encoded key, plain payload)`; the payload is empty for [`crate::Dict::keys`].
+///
+/// A value that cannot be read, as it is damaged, or too long to be one payload (4 GiB), is an error in
+/// its place, which names the key; the entries behind it follow. Any other error ends the iteration.
 pub struct Scan {
     core: Arc<Core>,
     /// What is still to come.
@@ -41,8 +41,6 @@ pub struct Scan {
     reverse: bool,
     with_values: bool,
     source: Source,
-    /// Read, and to be opened.
-    entries: VecDeque<Entry>,
     page: VecDeque<(Bytes, Bytes)>,
     page_bytes: usize,
     unread: Unread,
@@ -119,7 +117,6 @@ impl Scan {
             reverse,
             with_values,
             source,
-            entries: VecDeque::new(),
             page,
             page_bytes: PAGE_BYTES_FIRST,
             unread: Unread::default(),
@@ -128,11 +125,20 @@ impl Scan {
         }
     }
 
-    /// The next entries, at most some 256 KiB of them as they are stored and 1 MiB of values; empty
-    /// at the end. Blocks as [`crate::Dict::get`].
+    /// Gives each value in chunks as a reference to it ([`crate::LargeValue`]), of which nothing is
+    /// fetched: [`crate::Dict::load`] reads it whole, [`crate::Dict::reader_of`] in pieces.
+    #[must_use]
+    pub fn with_references(mut self) -> Self {
+        self.unread.keep_references();
+        self
+    }
+
+    /// The next entries, at most some 256 KiB of them unless one alone is longer; empty at the end.
+    /// Blocks as [`crate::Dict::get`].
     ///
     /// # Errors
-    /// `Unavailable` when the owner is gone, `Conflict` when the reader was too slow (60 s).
+    /// `Unavailable` when the owner is gone, `Conflict` when the reader was too slow (60 s). Of one
+    /// value, whose key is named: `Invalid`, `Corrupt` or `Conflict`; the next call goes on behind it.
     pub fn next_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
         let core = Arc::clone(&self.core);
         block_on(&core.config.what, self.next_page_async())?
@@ -166,7 +172,8 @@ impl Scan {
             }
             let page = merge(page, &mut self.queued, self.reverse);
             if self.ended || !page.is_empty() {
-                return self.unread.begin(&core, page).await;
+                self.unread.fill(page);
+                return Ok(self.unread.next(&core).await?.unwrap_or_default());
             }
         }
     }
@@ -183,36 +190,38 @@ impl Scan {
         }
     }
 
-    async fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
-        if self.entries.is_empty() {
-            self.entries = self.read_entries().await?.into();
-        }
-        open_some(&self.core, &mut self.entries, self.with_values)
-    }
-
-    async fn read_entries(&mut self) -> Result<Vec<Entry>> {
-        let bytes = self.page_bytes;
+    async fn read_page(&mut self) -> Result<Vec<(Bytes, PageValue)>> {
+        let (with_values, bytes) = (self.with_values, self.page_bytes);
         self.page_bytes = (bytes * PAGE_GROWTH).min(PAGE_BYTES_MAX);
         match &mut self.source {
             Source::Store(reader) => {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
-                Ok(reader.page(namespace, &self.range, self.reverse, bytes)?)
+                let entries = reader.page(namespace, &self.range, self.reverse, bytes)?;
+                Ok(values(entries, with_values))
             }
             Source::Past(past) => {
                 let owner = self.core.owner().ok_or_else(|| self.core.closed_error())?;
                 let namespace = owner.namespace();
-                Ok(past.page(namespace, &self.range, self.reverse, bytes)?)
+                let entries = past.page(namespace, &self.range, self.reverse, bytes)?;
+                Ok(values(entries, with_values))
             }
-            Source::Held(held) => held.page(&self.range, self.reverse, bytes),
+            Source::Held(held) => {
+                let entries = held.page(&self.range, self.reverse, bytes)?;
+                Ok(values(entries, with_values))
+            }
             Source::Replica(pin) => {
-                let replica = &self.core.replica;
-                let page = replica.page(pin, &self.range, self.reverse, bytes)?;
-                Ok(page.entries)
+                let page = self
+                    .core
+                    .replica
+                    .page(pin, &self.range, self.reverse, bytes)?;
+                Ok(values(page.entries, with_values))
             }
             Source::Stream(stream) => loop {
                 match stream.recv().await {
-                    Some(Ok(Feed::Entries(entries))) if !entries.is_empty() => break Ok(entries),
+                    Some(Ok(Feed::Entries(entries))) if !entries.is_empty() => {
+                        break Ok(values(entries, with_values));
+                    }
                     Some(Ok(Feed::Complete { .. })) => break Ok(Vec::new()),
                     Some(Ok(Feed::Failed(failure))) => break Err(failure.into()),
                     Some(Ok(_)) => {}
@@ -269,31 +278,9 @@ impl Source {
     }
 }
 
-/// Opens the first of some entries, as many as a page may have; the others are left.
-pub(crate) fn open_some(
-    core: &Core,
-    entries: &mut VecDeque<Entry>,
-    with_values: bool,
-) -> Result<Vec<(Bytes, Bytes)>> {
-    let (mut page, mut bytes) = (Vec::with_capacity(entries.len()), 0);
-    while bytes < OPENED_BYTES_MAX
-        && let Some(Entry {
-            key,
-            value,
-            revision,
-        }) = entries.pop_front()
-    {
-        let value = match with_values {
-            true => core.config.open(&key, revision, value).inspect_err(|_| {
-                // None of the page is given: who asks again meets the same.
-                entries.clear();
-            })?,
-            false => Bytes::new(),
-        };
-        bytes += value.len();
-        page.push((key, value));
-    }
-    Ok(page)
+fn values(entries: Vec<Entry>, with_values: bool) -> Vec<(Bytes, PageValue)> {
+    let value = |entry| PageValue::of(entry, with_values);
+    entries.into_iter().map(value).collect()
 }
 
 fn interrupted(core: &Core) -> ObjectError {
@@ -320,7 +307,7 @@ impl Iterator for Scan {
             match self.next_page() {
                 Ok(page) => self.page = page.into(),
                 Err(error) => {
-                    self.ended = true;
+                    self.ended |= !self.unread.goes_on();
                     return Some(Err(error));
                 }
             }

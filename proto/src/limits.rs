@@ -236,6 +236,10 @@ pub const UPLOADS_MAX: usize = 2;
 /// kept stands for all that it lists.
 pub const UPLOADED_COUNT_MAX: usize = 1 << 20;
 
+/// Slowest that chunks may come or go, in bytes a second of a handle's timeout: who moves fewer is taken
+/// for absent.
+pub const LINK_BYTES_PER_SECOND_MIN: u64 = 1 << 10;
+
 /// A peer sends something at least this often.
 pub const KEEP_ALIVE_MS: u64 = 1_000;
 /// A connection on which nothing was heard for this long is dead.

@@ -52,7 +52,13 @@ pub(crate) fn event<'py>(py: Python<'py>, event: &WatchEvent) -> PyResult<Bound<
         event.revision.0,
         origin,
     );
-    class(py, intern!(py, "Event"))?.call1(fields)
+    let told = class(py, intern!(py, "Event"))?.call1(fields)?;
+    if let Some(failure) = &event.unread {
+        let error = crate::errors::raise(py, &failure.clone().into());
+        let unread = class(py, intern!(py, "unread_event"))?;
+        return unread.call1((error.value(py), told));
+    }
+    Ok(told)
 }
 
 /// `Outcome(value, ack)`

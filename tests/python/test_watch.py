@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import pickle
 import queue
 import threading
+from pathlib import Path
 
 import pytest
 
 from conftest import Maker
-from objsync import Event, Object, errors
+from objsync import DiskObject, Event, NetworkObject, Object, _records, aio, errors
+from programs import Server
 
 DEADLINE_S = 20.0
 
@@ -83,6 +88,126 @@ def test_callback_that_raises_is_logged_and_called_again(
     told = [record for record in caplog.records if record.name == "objsync"]
     assert len(told) >= 2
     assert told[0].exc_info is not None and told[0].exc_info[0] is ZeroDivisionError
+
+
+LARGE = bytes(range(256)) * (5 << 12)
+"""5 MiB: more than is fetched ahead."""
+
+
+def write_three(server: Server) -> None:
+    """Changes that come together, of which the second has a large value."""
+    with NetworkObject(server.address, promote=False) as writer, writer.batch() as b:
+        b["a"], b["big"], b["c"] = 1, LARGE, 3
+
+
+def test_large_value_whose_server_is_away_is_told_when_it_is_back(folder: Path) -> None:
+    server = Server(folder / "served")
+    with (
+        NetworkObject(server.address, promote=False, replica="none", timeout=0.3) as d,
+        d.watch() as w,
+    ):
+        write_three(server)
+        assert next(w).key == "a"
+        server.kill()
+        for _ in range(2):
+            with pytest.raises(errors.UnavailableError):
+                next(w)
+        assert not w.closed
+        Server(server.directory, port=int(server.address.rpartition(":")[2]))
+        seen: list[Event] = []
+        while len(seen) < 2:
+            try:
+                seen.append(next(w))
+            except errors.UnavailableError:
+                continue
+    assert [(event.key, event.value, event.unread) for event in seen] == [
+        ("big", LARGE, None),
+        ("c", 3, None),
+    ]
+
+
+def test_callback_goes_on_when_the_server_of_a_large_value_is_back(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(folder / "served")
+    seen: queue.Queue[Event] = queue.Queue()
+    may_go_on = threading.Event()
+
+    def callback(event: Event) -> None:
+        seen.put(event)
+        assert may_go_on.wait(DEADLINE_S)
+
+    with (
+        NetworkObject(server.address, promote=False, replica="none", timeout=0.3) as d,
+        d.watch(callback),
+    ):
+        write_three(server)
+        assert seen.get(timeout=DEADLINE_S).key == "a"
+        server.kill()
+        may_go_on.set()
+        with pytest.raises(queue.Empty):
+            seen.get(timeout=1)
+        Server(server.directory, port=int(server.address.rpartition(":")[2]))
+        big, last = (seen.get(timeout=DEADLINE_S) for _ in range(2))
+    assert (big.key, big.value, last.key) == ("big", LARGE, "c")
+    told = [record.exc_info for record in caplog.records if record.name == "objsync"]
+    assert any(info is not None and info[0] is errors.UnavailableError for info in told)
+
+
+def test_awaitable_callback_goes_on_when_the_server_of_a_large_value_is_back(folder: Path) -> None:
+    server = Server(folder / "served")
+
+    async def main() -> list[tuple[str, int | bytes]]:
+        seen: asyncio.Queue[Event] = asyncio.Queue()
+        failures: asyncio.Queue[object] = asyncio.Queue()
+        may_go_on = asyncio.Event()
+
+        async def callback(event: Event) -> None:
+            seen.put_nowait(event)
+            await may_go_on.wait()
+
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: failures.put_nowait(context["exception"])
+        )
+        opened = aio.NetworkObject(server.address, promote=False, replica="none", timeout=0.3)
+        async with opened as d, d.watch(callback):
+            await asyncio.to_thread(write_three, server)
+            events = [await asyncio.wait_for(seen.get(), DEADLINE_S)]
+            server.kill()
+            may_go_on.set()
+            failed = await asyncio.wait_for(failures.get(), DEADLINE_S)
+            assert isinstance(failed, errors.UnavailableError)
+            port = int(server.address.rpartition(":")[2])
+            await asyncio.to_thread(Server, server.directory, port=port)
+            events += [await asyncio.wait_for(seen.get(), DEADLINE_S) for _ in range(2)]
+        return [(event.key, event.value) for event in events]
+
+    assert asyncio.run(main()) == [("a", 1), ("big", LARGE), ("c", 3)]
+
+
+def test_event_of_a_damaged_value_says_so_and_the_next_one_comes(folder: Path) -> None:
+    with DiskObject("data.obj") as d, d.watch() as w:
+        d["big"] = LARGE
+        d["c"] = 3
+        for pack in Path("data.obj").rglob("*.pack"):
+            content = bytearray(pack.read_bytes())
+            content[1_000] ^= 1
+            pack.write_bytes(content)
+        big, last = next(w), next(w)
+    assert (big.key, big.value, big.kind, last.key, last.unread) == ("big", None, "set", "c", None)
+    assert isinstance(big, Event)
+    assert isinstance(big.unread, errors.CorruptError)
+
+
+def test_event_without_its_value_says_why_and_survives_pickling() -> None:
+    event: Event = Event("k", None, None, "set", 7, None)
+    assert event.unread is None
+    unread = _records.unread_event(errors.InvalidError("too long"), event)
+    for told in (unread, pickle.loads(pickle.dumps(unread)), copy.copy(unread)):
+        key, value, old_value, kind, revision, origin = told
+        assert (key, value, old_value, kind, revision, origin) == tuple(event) and told == event
+        assert isinstance(told, Event)
+        assert isinstance(told.unread, errors.InvalidError) and str(told.unread) == "too long"
 
 
 def test_key_is_watched_alone_whatever_it_is(d: Object) -> None:

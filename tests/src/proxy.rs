@@ -17,6 +17,8 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 const LOOK: Duration = Duration::from_millis(50);
 /// Datagrams that wait for their time; more are dropped, as a router does.
 const WAITING_MAX: usize = 10_000;
+/// How long a datagram waits for room on a slow way.
+const ROOM_WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// What the network does to datagrams, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,9 @@ pub struct Faults {
     pub is_cut: bool,
     /// All that the target answers are lost.
     pub is_mute: bool,
+    /// How many bytes pass in a second, each way; those that would wait for longer than a router lets
+    /// them are lost. None for as many as come.
+    pub bytes_per_second: Option<u32>,
 }
 
 impl Faults {
@@ -50,6 +55,7 @@ impl Faults {
         datagram_bytes_max: DATAGRAM_BYTES_MAX,
         is_cut: false,
         is_mute: false,
+        bytes_per_second: None,
     };
 }
 
@@ -84,6 +90,8 @@ struct State {
     random: u64,
     count: u64,
     waiting: BinaryHeap<Waiting>,
+    /// Until when a slow way to the target, and one from it, is taken.
+    taken_until: [Instant; 2],
 }
 
 /// A datagram on its way.
@@ -135,6 +143,7 @@ impl Proxy {
                 random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
                 count: 0,
                 waiting: BinaryHeap::new(),
+                taken_until: [Instant::now(); 2],
             }),
             waiting_changed: Condvar::new(),
             is_over: AtomicBool::new(false),
@@ -238,10 +247,11 @@ impl Shared {
         let is_lost = state.chance(faults.drop_permille) || faults.loses_all(to == self.target);
         let copies = 1 + u32::from(state.chance(faults.duplicate_permille));
         let is_full = state.waiting.len() >= WAITING_MAX;
-        if is_lost || is_full || bytes.len() > faults.datagram_bytes_max {
+        let passes = state.passes(bytes.len(), usize::from(to == self.target));
+        let (Some(passes), false) = (passes, is_lost || is_full) else {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
-        }
+        };
         self.carried_bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         for _ in 0..copies {
@@ -249,7 +259,7 @@ impl Shared {
             let delay = faults.delay + if late { faults.late } else { Duration::ZERO };
             state.count += 1;
             let waiting = Waiting {
-                due: Instant::now() + delay,
+                due: passes + delay,
                 number: state.count,
                 bytes: bytes.to_vec(),
                 through: Arc::clone(through),
@@ -284,6 +294,24 @@ impl Shared {
 }
 
 impl State {
+    /// When a datagram has passed one of the ways; none if it is too long or finds no room.
+    fn passes(&mut self, bytes: usize, way: usize) -> Option<Instant> {
+        if bytes > self.faults.datagram_bytes_max {
+            return None;
+        }
+        let now = Instant::now();
+        let Some(bytes_per_second) = self.faults.bytes_per_second else {
+            return Some(now);
+        };
+        let from = self.taken_until[way].max(now);
+        if from > now + ROOM_WAIT_MAX {
+            return None;
+        }
+        let takes = Duration::from_secs_f64(bytes as f64 / f64::from(bytes_per_second));
+        self.taken_until[way] = from + takes;
+        Some(self.taken_until[way])
+    }
+
     /// Whether something happens that happens so often of 1000 times (xorshift64*).
     fn chance(&mut self, permille: u32) -> bool {
         self.random ^= self.random >> 12;
@@ -397,6 +425,17 @@ mod tests {
             ..Faults::NONE
         };
         assert_eq!(returned(faults, 100), (Vec::new(), 100));
+    }
+
+    #[test]
+    fn slow_way_holds_datagrams_back_and_loses_those_without_room() {
+        let faults = Faults {
+            bytes_per_second: Some(20_000),
+            ..Faults::NONE
+        };
+        let (back, lost) = returned(faults, 120);
+        assert!(lost > 0 && back.is_sorted(), "{lost}");
+        assert_eq!(back.len() as u64 + lost, 120);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use objsync::KeyRange;
+use objsync::{KeyRange, LargeValue};
 
 use super::raw;
 use crate::args::Connection;
@@ -104,10 +104,22 @@ fn write_all(
 ) -> Result<u64, Failure> {
     let progress = Progress::of_entries(view.len()?, output);
     let mut count = 0;
-    for entry in view.scan(range, false)? {
+    for entry in view.scan(range, false)?.with_references() {
         let (key, payload) = entry?;
-        let line = json::entry_line(&key, Some(&payload))?;
-        writeln!(out, "{line}").map_err(&failed)?;
+        match LargeValue::of(&payload)? {
+            Some(large) if ["bytes", "str"].contains(&large.type_name()) => {
+                let mut reader = view.dict().reader_of(&key, &payload)?;
+                json::write_entry_line(&key, &mut reader, out, &failed)?;
+            }
+            large => {
+                let payload = match large {
+                    Some(_) => view.dict().load(payload).wait()?,
+                    None => payload,
+                };
+                let line = json::entry_line(&key, Some(&payload))?;
+                writeln!(out, "{line}").map_err(&failed)?;
+            }
+        }
         count += 1;
         progress.advance(1);
     }

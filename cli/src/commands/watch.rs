@@ -96,7 +96,10 @@ fn as_text(event: &WatchEvent, output: &Output) -> Result<String, Failure> {
             let value = json::shown_value(payload, true)?;
             format!("{revision} {kind} {key} {value}")
         }
-        None => format!("{revision} {kind} {key}"),
+        None => match &event.unread {
+            Some(failure) => format!("{revision} {kind} {key} (not read: {failure})"),
+            None => format!("{revision} {kind} {key}"),
+        },
     })
 }
 
@@ -114,6 +117,9 @@ fn as_json(event: &WatchEvent) -> Result<String, Failure> {
     // None is a value too, so what is not there is left out.
     if event.value.is_some() {
         line["value"] = value(&event.value)?;
+    }
+    if let Some(failure) = &event.unread {
+        line["unread"] = failure.to_string().into();
     }
     if event.old_value.is_some() {
         line["old_value"] = value(&event.old_value)?;

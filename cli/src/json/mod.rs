@@ -6,6 +6,7 @@
 
 mod moment;
 mod read;
+mod stream;
 mod write;
 
 pub(crate) use moment::instant_text;
@@ -15,6 +16,7 @@ use objsync::limits::VALUE_DEPTH_MAX;
 use objsync::value;
 use serde::Deserialize;
 use serde_json::Value as Json;
+pub(crate) use stream::write_entry_line;
 
 use crate::exit::Failure;
 use crate::input;

@@ -26,6 +26,8 @@ pub(super) struct FeedTask {
     pub(super) welcomed: Position,
     pub(super) stream: quinn::RecvStream,
     pub(super) input: BytesMut,
+    /// It brings chunks of large values, whose readers wait as long as they come.
+    pub(super) is_chunks: bool,
 }
 
 impl FeedTask {
@@ -50,6 +52,9 @@ impl FeedTask {
             }
             match self.stream.read_chunk(READ_BYTES, true).await {
                 Ok(Some(chunk)) => {
+                    if self.is_chunks {
+                        self.core.large.received.add(chunk.bytes.len() as u64);
+                    }
                     self.input.extend_from_slice(&chunk.bytes);
                 }
                 // The connection tells why.
@@ -103,6 +108,7 @@ impl FeedTask {
     async fn forward(&mut self, subscription: u64) {
         let wanted = lock(&self.feeds).get(&subscription).cloned();
         if let Some((sink, wanted)) = wanted {
+            self.is_chunks = matches!(wanted.what, FeedKind::Chunks(_));
             while let Ok(Some(feed)) = self.next().await {
                 let feed = match (feed, &wanted.what) {
                     // From here on the positions are those of this owner's epoch.

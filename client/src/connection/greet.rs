@@ -22,6 +22,8 @@ pub(super) async fn greet(
     quic: &quinn::Connection,
 ) -> Result<Greeted> {
     let (mut send, mut receive) = quic.open_bi().await.map_err(|error| lost(&error))?;
+    // Operations go before chunks that wait for room on the wire.
+    let _ = send.set_priority(1);
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
     let hello = Hello {
         program: format!("objsync {}", env!("CARGO_PKG_VERSION")),

@@ -47,12 +47,7 @@ pub(crate) enum Command {
         deadline: Instant,
     },
     /// Send chunks to the owner, in a stream of their own.
-    Upload {
-        /// Which.
-        records: Vec<ChunkRecord>,
-        /// Who waits for them to be on their way: hears the number of the upload.
-        sent: oneshot::Sender<Result<u64>>,
-    },
+    Upload(Upload),
     /// Send a range's entries or changes, or chunks, to this sink.
     Feed {
         /// Which keys, in which way.
@@ -60,6 +55,16 @@ pub(crate) enum Command {
         /// Where they go.
         sink: FeedSink,
     },
+}
+
+/// Chunks that somebody wants sent to the owner.
+pub(crate) struct Upload {
+    /// Which.
+    pub(crate) records: Vec<ChunkRecord>,
+    /// Who waits for them to be on their way: hears the number of the upload.
+    pub(crate) sent: oneshot::Sender<Result<u64>>,
+    /// Ends when nobody wants them sent any more.
+    pub(crate) given_up: oneshot::Receiver<()>,
 }
 
 /// Who asked for a write.
@@ -172,7 +177,7 @@ impl Command {
         match self {
             Self::Write { deadline, .. } | Self::Request { deadline, .. } => Some(*deadline),
             Self::Feed { .. }
-            | Self::Upload { .. }
+            | Self::Upload(_)
             | Self::Numbered { .. }
             | Self::Withdrawn(_)
             | Self::Finished(_) => None,
@@ -195,7 +200,7 @@ impl Command {
             | Self::Withdrawn(_)
             | Self::Finished(_) => {}
             Self::Request { reply, .. } => drop(reply.send(Err(error.clone()))),
-            Self::Upload { sent, .. } => drop(sent.send(Err(error.clone()))),
+            Self::Upload(upload) => drop(upload.sent.send(Err(error.clone()))),
             Self::Feed { sink, .. } => drop(sink.try_send(Err(error.clone()))),
         }
     }

@@ -93,9 +93,14 @@ impl Core {
 
     /// Asks something.
     pub(crate) async fn ask(&self, request: Request) -> Result<Reply> {
+        let deadline = Instant::now() + self.config.options.timeout;
+        self.ask_until(request, deadline).await
+    }
+
+    /// As [`Core::ask`], for what may take longer than the handle's timeout.
+    pub(crate) async fn ask_until(&self, request: Request, deadline: Instant) -> Result<Reply> {
         self.check_open()?;
         let (reply, replied) = oneshot::channel();
-        let deadline = Instant::now() + self.config.options.timeout;
         match self.owner() {
             Some(owner) => owner.request(request, reply),
             None => self.push(Command::Request {

@@ -4,6 +4,9 @@
 //! Trail: a frame of the replica's stream -> [`Ahead::note`] -> one task per handle, which fetches
 //! what it is told of, in order, into the cache. It never holds up the stream: what does not fit into
 //! its queue is fetched when it is read.
+//!
+//! Nothing is fetched to be pushed out before it is read: of what was there when the peer came, no more
+//! than the cache has room for, and of changes no more at once than it holds.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,9 +33,18 @@ pub(crate) struct Ahead {
 
 #[derive(Default)]
 struct Queue {
-    references: VecDeque<Bytes>,
+    wanted: VecDeque<Wanted>,
+    /// Bytes of their content.
+    bytes: u64,
     /// A task fetches.
     is_busy: bool,
+}
+
+/// A value that is to be fetched.
+struct Wanted {
+    value: LargeValue,
+    /// It was written just now: it takes the place of what is older.
+    is_new: bool,
 }
 
 impl Ahead {
@@ -41,14 +53,14 @@ impl Ahead {
         match frame {
             Feed::Entries(entries) | Feed::Replace { entries, .. } => {
                 for entry in entries {
-                    self.add(core, &entry.key, entry.revision, &entry.value);
+                    self.add(core, (&entry.key, entry.revision), &entry.value, false);
                 }
             }
             Feed::Events(events) => {
                 for event in events {
                     for change in &event.changes {
                         if let Some(value) = &change.value {
-                            self.add(core, &change.key, event.revision, value);
+                            self.add(core, (&change.key, event.revision), value, true);
                         }
                     }
                 }
@@ -57,25 +69,41 @@ impl Ahead {
         }
     }
 
-    fn add(&self, core: &Arc<Core>, key: &Bytes, revision: Revision, stored: &Bytes) {
+    fn add(
+        &self,
+        core: &Arc<Core>,
+        (key, revision): (&Bytes, Revision),
+        stored: &Bytes,
+        is_new: bool,
+    ) {
         if !is_chunked(stored) {
             return;
         }
+        let Ok(Some(value)) = LargeValue::of(&reference(key, revision, stored)) else {
+            return;
+        };
+        let bytes = value.content_bytes();
         let mut queue = self.queue();
-        if queue.references.len() >= QUEUE_COUNT_MAX {
+        let is_full = queue.wanted.len() >= QUEUE_COUNT_MAX
+            || queue.bytes + bytes > core.large.cache.bytes_max();
+        if is_full || bytes > CONTENT_BYTES_AHEAD_MAX {
             return;
         }
-        queue.references.push_back(reference(key, revision, stored));
+        queue.bytes += bytes;
+        queue.wanted.push_back(Wanted { value, is_new });
         if !std::mem::replace(&mut queue.is_busy, true) {
             drop(queue);
             core.runtime().spawn(fetch_all(Arc::clone(core)));
         }
     }
 
-    fn next(&self) -> Option<Bytes> {
+    fn next(&self) -> Option<Wanted> {
         let mut queue = self.queue();
-        let next = queue.references.pop_front();
+        let next = queue.wanted.pop_front();
         queue.is_busy = next.is_some();
+        if let Some(next) = &next {
+            queue.bytes -= next.value.content_bytes();
+        }
         next
     }
 
@@ -86,15 +114,13 @@ impl Ahead {
 
 /// Fetches until nothing waits. What cannot be fetched now is when it is read.
 async fn fetch_all(core: Arc<Core>) {
-    while let Some(payload) = core.large.ahead.next() {
+    while let Some(Wanted { value, is_new }) = core.large.ahead.next() {
         let is_held = matches!(core.replica.extent(), Extent::Joining | Extent::Whole);
         if core.owner().is_some() || !is_held || core.check_open().is_err() {
             continue;
         }
-        if let Ok(Some(value)) = LargeValue::of(&payload)
-            && value.content_bytes() <= CONTENT_BYTES_AHEAD_MAX
-        {
-            let end = value.content_bytes();
+        let end = value.content_bytes();
+        if is_new || core.large.cache.has_room(end) {
             let mut walk = Walk::new(&core, &Arc::new(value), (0, end), true);
             while let Ok(Some(_)) = walk.next().await {}
         }

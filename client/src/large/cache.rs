@@ -39,6 +39,16 @@ impl ChunkCache {
         }
     }
 
+    /// Bytes that it holds at most.
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.bytes_max as u64
+    }
+
+    /// Whether so many bytes more push nothing out.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.inner().bytes as u64 + bytes <= self.bytes_max()
+    }
+
     /// A chunk that is held.
     pub(crate) fn get(&self, id: &ChunkId) -> Option<Bytes> {
         self.inner().chunks.get(id).cloned()

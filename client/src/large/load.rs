@@ -1,6 +1,5 @@
 //! The whole of a large value: one payload, or its content in a buffer of the caller's.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -12,9 +11,6 @@ use crate::dict::Dict;
 use crate::error::Result;
 use crate::pending::Pending;
 use crate::wait::block_on;
-
-/// Bytes of entries that are given at once, about.
-const PAGE_BYTES: usize = 256 << 10;
 
 /// The payload itself, where it is the reference of a large value; any other as it is.
 pub(crate) async fn whole(core: &Arc<Core>, payload: Bytes) -> Result<Bytes> {
@@ -54,46 +50,6 @@ pub(crate) fn unfolded(core: &Arc<Core>, read: Pending<Option<Bytes>>) -> Pendin
             None => Ok(None),
         }
     })
-}
-
-/// Entries of a page whose large values were not read yet.
-#[derive(Default)]
-pub(crate) struct Unread(VecDeque<(Bytes, Bytes)>);
-
-impl Unread {
-    /// The first entries of a page as the caller is to see them: with large values there can be far
-    /// more bytes in a page than a page is meant to have. The others wait.
-    pub(crate) async fn begin(
-        &mut self,
-        core: &Arc<Core>,
-        page: Vec<(Bytes, Bytes)>,
-    ) -> Result<Vec<(Bytes, Bytes)>> {
-        if !page
-            .iter()
-            .any(|(_, payload)| LargeValue::is_reference(payload))
-        {
-            return Ok(page);
-        }
-        self.0 = page.into();
-        Ok(self.next(core).await?.unwrap_or_default())
-    }
-
-    /// The next of those that wait; none when there are none. Cancel safe: they wait until all that
-    /// are given were read.
-    pub(crate) async fn next(&mut self, core: &Arc<Core>) -> Result<Option<Vec<(Bytes, Bytes)>>> {
-        let mut page = Vec::new();
-        let mut bytes = 0;
-        for (key, payload) in &self.0 {
-            let payload = whole(core, payload.clone()).await?;
-            bytes += payload.len();
-            page.push((key.clone(), payload));
-            if bytes >= PAGE_BYTES {
-                break;
-            }
-        }
-        self.0.drain(..page.len());
-        Ok((!page.is_empty()).then_some(page))
-    }
 }
 
 impl Dict {

@@ -13,11 +13,13 @@
 //! | `walk.rs`, `reader.rs`, `load.rs` | through the content, in pieces or whole |
 //! | `writer.rs` | a value written in pieces |
 //! | `place.rs`, `own.rs` | chunks in the store of this process, or at the owner |
+//! | `moving.rs` | how long somebody waits for chunks that come or go |
 //! | `cache.rs`, `ahead.rs` | chunks that a peer holds |
 
 mod ahead;
 mod cache;
 mod load;
+mod moving;
 mod own;
 mod place;
 mod reader;
@@ -35,7 +37,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::ahead::Ahead;
 use self::cache::ChunkCache;
-pub(crate) use self::load::{Unread, unfolded, whole};
+pub(crate) use self::load::{unfolded, whole};
+pub(crate) use self::moving::Moved;
 pub use self::reader::LargeReader;
 pub use self::reference::LargeValue;
 pub(crate) use self::reference::{expected, reference, stored_of};
@@ -45,6 +48,10 @@ pub use self::writer::LargeWriter;
 /// What a handle has one of for all its large values.
 pub(crate) struct Shared {
     pub(crate) ahead: Ahead,
+    /// Of chunks that were asked for.
+    pub(crate) received: Moved,
+    /// Of chunks that are uploaded.
+    pub(crate) sent: Moved,
     cache: ChunkCache,
     upload_count: AtomicU64,
     connection_count: AtomicU64,
@@ -55,6 +62,8 @@ impl Shared {
     pub(crate) fn new(memory_bytes: Option<u64>) -> Self {
         Self {
             ahead: Ahead::default(),
+            received: Moved::default(),
+            sent: Moved::default(),
             cache: ChunkCache::new(memory_bytes),
             upload_count: AtomicU64::new(0),
             connection_count: AtomicU64::new(0),

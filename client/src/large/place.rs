@@ -3,7 +3,7 @@
 //! What comes from an owner is checked here, against the id that names it and the size that its parent
 //! states: a server can refuse a chunk, and cannot pass off another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +13,16 @@ use objsync_proto::chunk::{ChunkError, ChunkKind, Node};
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::ChunkId;
 use objsync_proto::key;
-use objsync_proto::wire::{ChunkPlace, Feed, Reply, Request};
+use objsync_proto::limits::CHUNK_BYTES_MAX;
+use objsync_proto::wire::{ChunkPlace, Feed, Reply, Request, record_bytes};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::moving::{longest, while_moving};
 use super::own::{self, Hold};
 use super::reference::LargeValue;
 use super::upload::in_background;
-use crate::core::{ChunksWanted, Command, Core, FeedKind, FeedWanted, Phase};
+use crate::core::{ChunksWanted, Command, Core, FeedKind, FeedWanted, Phase, Upload};
 use crate::error::{ObjectError, Result};
 use crate::pending::unexpected_reply;
 
@@ -97,16 +99,28 @@ pub(super) async fn put(
     let _turn = core.large.upload_turn().await;
     let records: Vec<ChunkRecord> = records.into_iter().map(CheckedChunk::into_record).collect();
     let count = records.len() as u64;
+    let bytes: usize = (records.iter().map(|record| record_bytes(&record.payload))).sum();
+    let bytes = bytes as u64;
     let (sent, was_sent) = oneshot::channel();
-    core.push(Command::Upload { records, sent });
+    // Dropped with this future, it has the sending end too.
+    let (_wanted, given_up) = oneshot::channel();
+    core.push(Command::Upload(Upload {
+        records,
+        sent,
+        given_up,
+    }));
     let timeout = core.config.options.timeout;
-    let upload = match core.within(timeout, was_sent).await {
-        Some(sent) => sent.unwrap_or_else(|_| Err(cut(core)))?,
-        None => return Err(core.unreachable(timeout)),
+    let ended = async {
+        let upload = was_sent.await.unwrap_or_else(|_| Err(cut(core)))?;
+        let deadline = Instant::now() + longest(timeout, bytes);
+        let request = Request::EndUpload { upload, count };
+        core.ask_until(request, deadline).await
     };
-    match core.request(Request::EndUpload { upload, count }).await? {
-        Reply::Done => Ok(()),
-        other => Err(unexpected_reply(&other)),
+    match while_moving(core, &core.large.sent, bytes, ended).await {
+        Some(Ok(Reply::Done)) => Ok(()),
+        Some(Ok(other)) => Err(unexpected_reply(&other)),
+        Some(Err(error)) => Err(error),
+        None => Err(core.unreachable(timeout)),
     }
 }
 
@@ -126,51 +140,48 @@ pub(super) async fn fetch(
     value: &LargeValue,
     places: &[(ChunkPlace, u64)],
 ) -> Result<Vec<Bytes>> {
-    let mut found: Vec<Option<Bytes>> = places
-        .iter()
-        .map(|(place, _)| core.large.cache.get(&place.id))
-        .collect();
+    let cached =
+        |(place, _): &(ChunkPlace, u64)| Some((place.id, core.large.cache.get(&place.id)?));
+    let mut found: HashMap<ChunkId, Bytes> = places.iter().filter_map(cached).collect();
     let mut tries = Tries::new(core);
     loop {
-        let wanted: Vec<ChunkPlace> = places
-            .iter()
-            .zip(&found)
-            .filter(|(_, found)| found.is_none())
-            .map(|((place, _), _)| *place)
-            .collect();
+        let wanted = wanted(places, &found);
         if wanted.is_empty() {
             break;
         }
-        let got = match ask(core, value, wanted).await {
-            Ok(got) => got,
+        let before = found.len();
+        match ask(core, value, wanted, &mut found).await {
+            Ok(()) => break,
             Err(error) => {
+                if found.len() > before {
+                    // It is a slow way, not none: what came is not asked for again.
+                    tries = Tries::new(core);
+                }
                 tries.after(error).await?;
-                continue;
-            }
-        };
-        for ((place, bytes), found) in places.iter().zip(&mut found) {
-            if found.is_some() {
-                continue;
-            }
-            match got.get(&place.id) {
-                Some(chunk) if chunk.len() as u64 == *bytes || place.level > 0 => {
-                    *found = Some(chunk.clone());
-                }
-                Some(chunk) => {
-                    return Err(corrupt(
-                        value,
-                        &ChunkError::WrongSize {
-                            id: place.id,
-                            stated: *bytes,
-                            found: chunk.len() as u64,
-                        },
-                    ));
-                }
-                None => return Err(gone(value, place.id)),
             }
         }
     }
-    Ok(found.into_iter().flatten().collect())
+    let chunk = |(place, bytes): &(ChunkPlace, u64)| match found.get(&place.id) {
+        Some(chunk) if place.level > 0 || chunk.len() as u64 == *bytes => Ok(chunk.clone()),
+        Some(chunk) => Err(corrupt(
+            value,
+            &ChunkError::WrongSize {
+                id: place.id,
+                stated: *bytes,
+                found: chunk.len() as u64,
+            },
+        )),
+        None => Err(gone(value, place.id)),
+    };
+    places.iter().map(chunk).collect()
+}
+
+/// Those places whose chunks were not found yet, each chunk once.
+fn wanted(places: &[(ChunkPlace, u64)], found: &HashMap<ChunkId, Bytes>) -> Vec<(ChunkPlace, u64)> {
+    let mut seen = HashSet::with_capacity(places.len());
+    let is_wanted =
+        |(place, _): &&(ChunkPlace, u64)| !found.contains_key(&place.id) && seen.insert(place.id);
+    places.iter().filter(is_wanted).copied().collect()
 }
 
 /// A node of a value.
@@ -192,46 +203,70 @@ pub(super) async fn node(
     Ok(node)
 }
 
-/// What is at these places, by id, checked; what is not there any more is left out.
+/// Finds what is at these places, by id, checked; what is not there any more is left out. What came
+/// before a failure is found too.
 async fn ask(
     core: &Arc<Core>,
     value: &LargeValue,
-    places: Vec<ChunkPlace>,
-) -> Result<HashMap<ChunkId, Bytes>> {
+    places: Vec<(ChunkPlace, u64)>,
+    found: &mut HashMap<ChunkId, Bytes>,
+) -> Result<()> {
+    // A node states the bytes of all that is below it.
+    let bytes = (places
+        .iter()
+        .map(|(_, bytes)| (*bytes).min(CHUNK_BYTES_MAX as u64)))
+    .sum();
+    let places: Vec<ChunkPlace> = places.into_iter().map(|(place, _)| place).collect();
     if core.owner().is_some() {
         let reading = Arc::clone(core);
-        return in_background(core, move || own::chunks(&reading, &places)).await;
+        found.extend(in_background(core, move || own::chunks(&reading, &places)).await?);
+        return Ok(());
     }
-    let kinds: HashMap<ChunkId, ChunkKind> = places
+    let mut awaited: HashMap<ChunkId, ChunkKind> = places
         .iter()
         .map(|place| (place.id, kind_of(place)))
         .collect();
+    // Each brings something, and the last may bring nothing.
+    let mut frames_left = places.len() + 1;
     let mut stream = request(core, value, places);
-    let mut found = HashMap::with_capacity(kinds.len());
-    let timeout = core.config.options.timeout;
     loop {
-        let Some(frame) = core.within(timeout, stream.recv()).await else {
-            return Err(core.unreachable(timeout));
+        let received = &core.large.received;
+        let Some(frame) = while_moving(core, received, bytes, stream.recv()).await else {
+            return Err(core.unreachable(core.config.options.timeout));
         };
         match frame {
-            Some(Ok(Feed::Chunks(records))) => {
-                let checked = in_background(core, move || Ok(check(records))).await?;
-                for chunk in checked {
-                    let (id, kind, plain) = chunk.map_err(|error| corrupt(value, &error))?;
-                    if kinds.get(&id) != Some(&kind) {
-                        let error = ChunkError::Malformed("a chunk came that was not asked for");
-                        return Err(corrupt(value, &error));
-                    }
-                    found.insert(id, plain);
-                }
+            Some(Ok(Feed::Chunks(records))) if frames_left > 0 => {
+                frames_left -= 1;
+                take(core, value, records, (&mut awaited, found)).await?;
             }
-            Some(Ok(Feed::Complete { .. })) => return Ok(found),
+            Some(Ok(Feed::Complete { .. })) => return Ok(()),
             Some(Ok(Feed::Failed(failure))) => return Err(failure.into()),
-            Some(Ok(_)) => {}
+            Some(Ok(_)) => return Err(out_of_turn(value)),
             Some(Err(error)) => return Err(error),
             None => return Err(cut(core)),
         }
     }
+}
+
+/// Checks the chunks of a frame, each of which was asked for, once.
+async fn take(
+    core: &Core,
+    value: &LargeValue,
+    records: Vec<ChunkRecord>,
+    (awaited, found): (
+        &mut HashMap<ChunkId, ChunkKind>,
+        &mut HashMap<ChunkId, Bytes>,
+    ),
+) -> Result<()> {
+    for chunk in in_background(core, move || Ok(check(records))).await? {
+        let (id, kind, plain) = chunk.map_err(|error| corrupt(value, &error))?;
+        if awaited.remove(&id) != Some(kind) {
+            let error = ChunkError::Malformed("a chunk came that was not asked for");
+            return Err(corrupt(value, &error));
+        }
+        found.insert(id, plain);
+    }
+    Ok(())
 }
 
 fn request(
@@ -279,6 +314,14 @@ fn cut(core: &Core) -> ObjectError {
         core.config.what
     );
     ObjectError::new(ErrorKind::Unavailable, text)
+}
+
+fn out_of_turn(value: &LargeValue) -> ObjectError {
+    let text = format!(
+        "value of key {}: the owner sent more than the chunks that it was asked for",
+        key::describe(&value.key)
+    );
+    ObjectError::new(ErrorKind::Unsupported, text)
 }
 
 /// A value that was replaced, and is no longer kept.

@@ -205,9 +205,12 @@ async fn send_chunks(
     .await?;
     let ids: Vec<ChunkId> = children.iter().map(|child| child.id).collect();
     let mut tries = place::Tries::new(&core);
+    let mut missing_count = usize::MAX;
     loop {
+        let before = missing_count;
         let sent = async {
             let missing = place::missing(&core, &hold, &key, &ids).await?;
+            missing_count = missing.len();
             let wanted: Vec<(Bytes, _)> = chunks
                 .iter()
                 .zip(&children)
@@ -223,7 +226,13 @@ async fn send_chunks(
         };
         match sent.await {
             Ok(()) => return Ok(children),
-            Err(error) => tries.after(error).await?,
+            Err(error) => {
+                if missing_count < before {
+                    // It is a slow way, not none: what arrived is not sent again.
+                    tries = place::Tries::new(&core);
+                }
+                tries.after(error).await?;
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Through the content of a large value, from an offset on, in the order of the content.
 //!
 //! Chunks are asked for in windows, some of them ahead of the reader: the first is one chunk, and each
-//! is larger than the one before, so that who reads a few bytes pays for few. What comes is checked
+//! is larger than the one before, so that who reads a few bytes pays for few. Where a window takes long
+//! the next ones are smaller: what is on its way holds up what others ask for. What comes is checked
 //! against the hash that names it and against the size that its parent states, whoever sent it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use objsync_proto::chunk::{Child, overlapping};
@@ -13,6 +15,7 @@ use objsync_proto::limits::{CHUNK_BYTES, CHUNKS_ASKED_MAX, CONTENT_BYTES_AHEAD_M
 use objsync_proto::wire::ChunkPlace;
 use objsync_store::ChunkHold;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::reference::LargeValue;
 use super::{own, place};
@@ -23,8 +26,12 @@ use crate::error::{ObjectError, Result};
 const WINDOW_BYTES_MAX: u64 = 2 << 20;
 /// Windows asked for before they are read.
 const WINDOWS_AHEAD: usize = 4;
-/// How much larger each window is than the one before.
+/// Bytes of the first windows of who reads all.
+const WINDOW_BYTES_FIRST: u64 = 256 << 10;
+/// How much larger each window is than the one before, or smaller on a slow way.
 const WINDOW_GROWTH: u64 = 4;
+/// A window that takes longer is too large for its way.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A way through the content.
 pub(super) struct Walk {
@@ -38,6 +45,7 @@ pub(super) struct Walk {
     ahead: VecDeque<Ahead>,
     ready: VecDeque<(u64, Bytes)>,
     window_bytes: u64,
+    is_all: bool,
     /// What is fetched goes into the handle's cache.
     is_cached: bool,
     /// What was there when it began stays.
@@ -45,7 +53,13 @@ pub(super) struct Walk {
 }
 
 /// A window that was asked for. Dropped, it is not waited for.
-struct Ahead(JoinHandle<Result<Vec<(u64, Bytes)>>>);
+struct Ahead(JoinHandle<Result<Window>>);
+
+/// Chunks with their places, and how long they took.
+struct Window {
+    chunks: VecDeque<(u64, Bytes)>,
+    took: Duration,
+}
 
 impl Drop for Ahead {
     fn drop(&mut self) {
@@ -74,7 +88,8 @@ impl Walk {
             ready: VecDeque::new(),
             is_cached: value.content_bytes() <= CONTENT_BYTES_AHEAD_MAX,
             _kept: own::keep(core),
-            window_bytes: if is_all { WINDOW_BYTES_MAX } else { 1 },
+            window_bytes: if is_all { WINDOW_BYTES_FIRST } else { 1 },
+            is_all,
         }
     }
 
@@ -93,7 +108,8 @@ impl Walk {
             let window = (&mut oldest.0)
                 .await
                 .unwrap_or_else(|error| Err(ObjectError::stopped(&error)))?;
-            self.ready = window.into();
+            self.ready = window.chunks;
+            self.window_bytes = after(self.window_bytes, window.took);
         }
     }
 
@@ -105,6 +121,7 @@ impl Walk {
             }
             let (core, value) = (Arc::clone(&self.core), Arc::clone(&self.value));
             let is_cached = self.is_cached && self.core.owner().is_none();
+            let start = Instant::now();
             let fetching = async move {
                 let chunks = place::fetch(&core, &value, &window).await?;
                 if is_cached {
@@ -112,17 +129,15 @@ impl Walk {
                         core.large.cache.put(place.id, chunk.clone());
                     }
                 }
-                Ok(window
-                    .into_iter()
-                    .map(|(place, _)| place.offset)
-                    .zip(chunks)
-                    .collect())
+                let places = window.into_iter().map(|(place, _)| place.offset);
+                Ok(Window {
+                    chunks: places.zip(chunks).collect(),
+                    took: start.elapsed(),
+                })
             };
             self.ahead
                 .push_back(Ahead(self.core.runtime().spawn(fetching)));
-            if self.window_bytes < WINDOW_BYTES_MAX {
-                let larger = self.window_bytes.max(CHUNK_BYTES as u64) * WINDOW_GROWTH;
-                self.window_bytes = larger.min(WINDOW_BYTES_MAX);
+            if !self.is_all && self.window_bytes < WINDOW_BYTES_MAX {
                 // A small one is read before more is asked for.
                 break;
             }
@@ -164,5 +179,32 @@ impl Walk {
             children.pop_front();
         }
         Ok(window)
+    }
+}
+
+/// The size of the windows behind one of this size that took so long.
+fn after(window_bytes: u64, took: Duration) -> u64 {
+    let bytes = window_bytes.max(CHUNK_BYTES as u64);
+    match took > SLOW {
+        true => (bytes / WINDOW_GROWTH).max(CHUNK_BYTES as u64),
+        false => (bytes * WINDOW_GROWTH).min(WINDOW_BYTES_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_grow_on_a_fast_way_and_shrink_to_a_chunk_on_a_slow_one() {
+        let sizes = |first, took| {
+            let next = move |size: &u64| Some(after(*size, took));
+            std::iter::successors(Some(first), next)
+                .take(5)
+                .collect::<Vec<u64>>()
+        };
+        let kib = |sizes: Vec<u64>| sizes.iter().map(|size| size >> 10).collect::<Vec<_>>();
+        assert_eq!(kib(sizes(1, Duration::ZERO)), [0, 256, 1024, 2048, 2048]);
+        assert_eq!(kib(sizes(2 << 20, SLOW * 2)), [2048, 512, 128, 64, 64]);
     }
 }

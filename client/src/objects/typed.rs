@@ -112,8 +112,11 @@ impl WatchEvent {
     /// The value it has now; none when it was removed.
     ///
     /// # Errors
-    /// `Invalid` when it is of another type.
+    /// `Invalid` when it is of another type; what [`WatchEvent::unread`] says.
     pub fn decode<V: DeserializeOwned>(&self) -> Result<Option<V>> {
+        if let Some(failure) = &self.unread {
+            return Err(failure.clone().into());
+        }
         Ok(self
             .value
             .as_ref()

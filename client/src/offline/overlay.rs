@@ -55,11 +55,11 @@ impl Overlay {
 
 /// Puts queued changes into a page of a scan. `queued` is in the order of the scan, and holds what
 /// is still to come; `page` is empty at the end of the scan.
-pub(crate) fn merge(
-    page: Vec<(Bytes, Bytes)>,
+pub(crate) fn merge<V: From<Bytes>>(
+    page: Vec<(Bytes, V)>,
     queued: &mut std::collections::VecDeque<(Bytes, Option<Bytes>)>,
     reverse: bool,
-) -> Vec<(Bytes, Bytes)> {
+) -> Vec<(Bytes, V)> {
     let last = page.last().map(|(key, _)| key.clone());
     let within = |key: &Bytes| match (&last, reverse) {
         (None, _) => true,
@@ -73,10 +73,10 @@ pub(crate) fn merge(
     if changed.is_empty() {
         return page;
     }
-    let mut merged: BTreeMap<Bytes, Bytes> = page.into_iter().collect();
+    let mut merged: BTreeMap<Bytes, V> = page.into_iter().collect();
     for (key, value) in changed {
         match value {
-            Some(value) => drop(merged.insert(key, value)),
+            Some(value) => drop(merged.insert(key, value.into())),
             None => drop(merged.remove(&key)),
         }
     }

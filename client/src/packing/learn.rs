@@ -9,6 +9,7 @@ use objsync_proto::error::ErrorKind;
 use objsync_proto::stored;
 use objsync_proto::wire::{Feed, Reply, Request};
 
+use super::KNOWN_MAX;
 use super::training::received;
 use crate::core::Core;
 use crate::error::Result;
@@ -61,8 +62,11 @@ impl Core {
         self.learn(wanted).await
     }
 
+    /// No owner has more dictionaries than a handle knows, so whoever names more is asked for no more: a
+    /// frame costs so many round trips at most.
     fn note(&self, value: &Bytes, wanted: &mut Vec<DictionaryId>) {
-        if let Some(id) = stored::dictionary_of(value)
+        if wanted.len() < KNOWN_MAX
+            && let Some(id) = stored::dictionary_of(value)
             && !wanted.contains(&id)
             && self.config.packer.known(id).is_none()
         {
@@ -97,4 +101,25 @@ fn is_final(kind: ErrorKind) -> bool {
         kind,
         ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Corrupt
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::alone::alone;
+    use crate::options::Options;
+
+    #[test]
+    fn frame_that_names_a_thousand_dictionaries_costs_few_round_trips() {
+        let core = alone(Options::default(), |_| None);
+        let mut wanted = Vec::new();
+        for number in 0..1_000_u32 {
+            // A frame of zstd whose header has room for the number of a dictionary.
+            let frame = [&[0x28, 0xB5, 0x2F, 0xFD, 0x03][..], &[0]].concat();
+            let id = (40_000 + number).to_le_bytes();
+            let value = [&[0, 2, 0][..], &frame, &id, &[0; 8]].concat().into();
+            core.note(&value, &mut wanted);
+        }
+        assert_eq!(wanted.len(), KNOWN_MAX);
+    }
 }

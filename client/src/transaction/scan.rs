@@ -10,8 +10,8 @@ use objsync_proto::wire::KeyRange;
 
 use super::Transaction;
 use crate::error::Result;
-use crate::large::Unread;
-use crate::scan::{Scan, open_some};
+use crate::page::{PageValue, Unread};
+use crate::scan::Scan;
 use crate::wait::block_on;
 
 /// Bytes of the first page, about: what is read is checked, so who wants little reads little.
@@ -31,7 +31,7 @@ pub struct TransactionScan {
     with_values: bool,
     page_bytes: usize,
     /// Where only the owner has the entries.
-    stream: Option<Scan>,
+    stream: Option<Box<Scan>>,
     page: VecDeque<(Bytes, Bytes)>,
     unread: Unread,
     ended: bool,
@@ -57,8 +57,7 @@ impl TransactionScan {
         }
     }
 
-    /// The next entries, at most some 256 KiB of them as they are stored and 1 MiB of values; empty
-    /// at the end.
+    /// The next entries, at most some 256 KiB of them; empty at the end.
     ///
     /// # Errors
     /// As [`Transaction::get`].
@@ -89,7 +88,8 @@ impl TransactionScan {
             let covered = self.cover(entries.last().map(|(key, _)| key.clone()));
             let page = self.overlay(entries, &covered)?;
             if !page.is_empty() {
-                return self.unread.begin(&core, page).await;
+                self.unread.fill(page);
+                return Ok(self.unread.next(&core).await?.unwrap_or_default());
             }
         }
         Ok(Vec::new())
@@ -107,19 +107,20 @@ impl TransactionScan {
     }
 
     /// The next entries of the moment.
-    async fn read(&mut self) -> Result<Vec<(Bytes, Bytes)>> {
+    async fn read(&mut self) -> Result<Vec<(Bytes, PageValue)>> {
         let shared = Arc::clone(&self.transaction.shared);
         shared.core.check_open()?;
         let bytes = self.page_bytes;
         self.page_bytes = PAGE_BYTES_MAX;
         if let Some(entries) = shared.moment.page(&self.rest, self.reverse, bytes)? {
-            // What is left is read again, from where the page ends.
-            return open_some(&shared.core, &mut entries.into(), self.with_values);
+            let value = |entry| PageValue::of(entry, self.with_values);
+            return Ok(entries.into_iter().map(value).collect());
         }
         let stream = self.stream.get_or_insert_with(|| {
             let range = (self.rest.clone(), self.reverse);
             let at = (shared.moment.revision(), None);
-            Scan::begin_at(Arc::clone(&shared.core), at, range, self.with_values)
+            let scan = Scan::begin_at(Arc::clone(&shared.core), at, range, self.with_values);
+            Box::new(scan.with_references())
         });
         let page = stream.next_page_async().await;
         if page
@@ -129,7 +130,8 @@ impl TransactionScan {
             // The owner went away in the middle: the next one is asked for another moment.
             self.transaction.made().overtaken = true;
         }
-        page
+        let opened = |(key, payload): (Bytes, Bytes)| (key, payload.into());
+        Ok(page?.into_iter().map(opened).collect())
     }
 
     /// Notes the part of the range up to the last key read, or all that was left of it, and gives
@@ -153,9 +155,9 @@ impl TransactionScan {
     /// The entries with the transaction's own changes, in order. Notes that the part was read.
     fn overlay(
         &self,
-        entries: Vec<(Bytes, Bytes)>,
+        entries: Vec<(Bytes, PageValue)>,
         covered: &KeyRange,
-    ) -> Result<Vec<(Bytes, Bytes)>> {
+    ) -> Result<Vec<(Bytes, PageValue)>> {
         let mut made = self.transaction.made_mut()?;
         made.ranges.push(covered.clone());
         let own: Vec<_> = made
@@ -177,9 +179,9 @@ impl TransactionScan {
                 Some(value) if self.with_values => {
                     let config = &self.transaction.shared.core.config;
                     let payload = value.payload(config, &key)?;
-                    all.insert(key, payload);
+                    all.insert(key, payload.into());
                 }
-                Some(_) => drop(all.insert(key, Bytes::new())),
+                Some(_) => drop(all.insert(key, Bytes::new().into())),
                 None => drop(all.remove(&key)),
             }
         }
@@ -198,7 +200,7 @@ impl Iterator for TransactionScan {
             match self.next_page() {
                 Ok(page) => self.page = page.into(),
                 Err(error) => {
-                    self.ended = true;
+                    self.ended |= !self.unread.goes_on();
                     return Some(Err(error));
                 }
             }

@@ -12,6 +12,7 @@
 //! Nothing waits here but what a tap or a stream holds, both bounded: who is slow falls back to
 //! the owner's log, by position, and hears which changes are missing if it no longer reaches back.
 
+mod loading;
 mod source;
 
 use std::collections::VecDeque;
@@ -23,14 +24,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use objsync_proto::effect::Cause;
+use objsync_proto::error::Failure;
 use objsync_proto::ids::{Origin, Position, Revision};
 use objsync_proto::wire::KeyRange;
 use tokio::sync::{Mutex, Notify};
 
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
-use crate::large::{LargeValue, whole};
 use crate::wait::{block_on, block_until};
+use crate::watch::loading::Loading;
 use crate::watch::source::Source;
 
 /// What happened to a key.
@@ -75,8 +77,13 @@ impl fmt::Display for ChangeKind {
 pub struct WatchEvent {
     /// The encoded key.
     pub key: Bytes,
-    /// The plain payload it has now; none when it was removed.
+    /// The plain payload it has now; none when it was removed, or when `unread` says why it cannot be
+    /// told.
     pub value: Option<Bytes>,
+    /// Why the value that it has now is not in `value`: `Invalid` where that is too long to be one
+    /// payload (4 GiB), which [`crate::Dict::open_read`] reads in pieces; `Conflict` where it was
+    /// replaced since, and is no longer kept; `Corrupt` where it is damaged. None in all other events.
+    pub unread: Option<Failure>,
     /// The plain payload it had before, where this handle knows it: an owner does, and a peer that
     /// holds the whole dictionary, of what happens while they watch. None also where it was large, in
     /// chunks: the change itself does not need it.
@@ -104,6 +111,8 @@ struct Shared {
     core: Arc<Core>,
     range: KeyRange,
     closed: AtomicBool,
+    /// The source has failed for good: what is read next is why.
+    failed: AtomicBool,
     closing: Notify,
     reading: Mutex<Reading>,
 }
@@ -115,6 +124,8 @@ struct Reading {
     source: Source,
     /// Everything up to here was read from the source.
     position: Position,
+    /// The value of the first event, where that is large.
+    loading: Loading,
     failed: Option<ObjectError>,
 }
 
@@ -132,12 +143,14 @@ impl Watch {
             ready: VecDeque::new(),
             source,
             position,
+            loading: Loading::default(),
             failed: None,
         };
         let shared = Shared {
             core,
             range,
             closed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             closing: Notify::new(),
             reading: Mutex::new(reading),
         };
@@ -150,7 +163,9 @@ impl Watch {
     ///
     /// # Errors
     /// `Interrupted`; [`ObjectError::Gap`] when changes since the last one read are no longer kept,
-    /// once: the next call goes on behind them; or why the object failed.
+    /// once: the next call goes on behind them; `Unavailable` while the large value of the next change
+    /// cannot be fetched: the next call tries again, and nothing is passed over; or why the object
+    /// failed, and then [`Watch::is_closed`] says so.
     pub fn recv(&self) -> Result<Option<WatchEvent>> {
         block_on(&self.shared.core.config.what, self.next())?
     }
@@ -196,42 +211,43 @@ impl Watch {
     }
 
     /// Calls `callback` with each change, in order, from a thread of its own, until the watch or
-    /// its object is closed. A gap and a panic of the callback are logged, and the next change
-    /// follows; any other error is logged and ends it. The returned guard closes the watch when it
-    /// is dropped.
+    /// its object is closed, or fails for good. All other errors and a panic of the callback are
+    /// logged, and the next change follows. The returned guard closes the watch when it is dropped.
     pub fn on_change(self, callback: impl FnMut(WatchEvent) + Send + 'static) -> WatchCallback {
         let guard = WatchCallback {
             shared: Arc::clone(&self.shared),
         };
-        let mut callback = callback;
-        let run = move || {
-            loop {
-                match self.recv() {
-                    Ok(Some(event)) => {
-                        // One bad event must not end the stream. The callback is used again as it
-                        // is left, as by a thread that takes over a poisoned lock.
-                        let called = catch_unwind(AssertUnwindSafe(|| callback(event)));
-                        if called.is_err() {
-                            tracing::error!("the callback of a watch has panicked");
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(error @ ObjectError::Gap(_)) => {
-                        tracing::error!(%error, "the watch of a callback goes on behind a gap");
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the watch of a callback has ended");
-                        break;
-                    }
-                }
-            }
-        };
+        let run = move || self.call_back(callback);
         let named = std::thread::Builder::new().name("objsync-watch".into());
         if let Err(error) = named.spawn(run) {
             tracing::error!(%error, "no thread for the callback of a watch");
             guard.close();
         }
         guard
+    }
+
+    fn call_back(self, mut callback: impl FnMut(WatchEvent)) {
+        loop {
+            match self.recv() {
+                Ok(Some(event)) => {
+                    // One bad event must not end the stream. The callback is used again as it
+                    // is left, as by a thread that takes over a poisoned lock.
+                    let called = catch_unwind(AssertUnwindSafe(|| callback(event)));
+                    if called.is_err() {
+                        tracing::error!("the callback of a watch has panicked");
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    let has_ended =
+                        self.is_closed() || matches!(error, ObjectError::Interrupted { .. });
+                    tracing::error!(%error, has_ended, "the watch of a callback");
+                    if has_ended {
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     /// Ends the stream, for every thread that waits on it. Harmless when repeated.
@@ -242,7 +258,7 @@ impl Watch {
     /// Whether nothing more can come.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.has_ended()
+        self.shared.has_ended() || self.shared.failed.load(Ordering::Acquire)
     }
 }
 
@@ -277,12 +293,9 @@ impl Shared {
     async fn read(&self) -> Result<WatchEvent> {
         let mut reading = self.reading.lock().await;
         loop {
-            let is_read = match reading.ready.front_mut() {
-                Some(Ok(unread)) => unread.read(&self.core).await,
-                _ => Ok(()),
-            };
+            reading.load(&self.core).await?;
             if let Some(next) = reading.ready.pop_front() {
-                return is_read.and(next.map(|unread| unread.event));
+                return next.map(|unread| unread.event);
             }
             if let Some(error) = &reading.failed {
                 return Err(error.clone());
@@ -291,7 +304,10 @@ impl Shared {
                 Ok(()) => {}
                 // Told once: who reads on gets what comes behind it.
                 Err(error @ ObjectError::Gap(_)) => return Err(error),
-                Err(error) => reading.failed = Some(error),
+                Err(error) => {
+                    reading.failed = Some(error);
+                    self.failed.store(true, Ordering::Release);
+                }
             }
         }
     }
@@ -302,40 +318,6 @@ impl Shared {
 struct Unread {
     event: WatchEvent,
     is_opened: bool,
-}
-
-impl Unread {
-    /// Opens the values, and reads the new one where it is large. Cancel safe.
-    async fn read(&mut self, core: &Arc<Core>) -> Result<()> {
-        let event = &mut self.event;
-        if !self.is_opened {
-            if let Some(value) = event.value.take() {
-                event.value = Some(core.config.open(&event.key, event.revision, value)?);
-            }
-            if let Some(old) = event.old_value.take() {
-                // Which revision wrote it is not known: it was the present one just before.
-                let before = Revision(event.revision.0.saturating_sub(1));
-                event.old_value = Some(core.config.open(&event.key, before, old)?);
-            }
-            self.is_opened = true;
-        }
-        unfold(core, event).await
-    }
-}
-
-/// Reads the value of an event, where that is large. Only this watch waits for it.
-async fn unfold(core: &Arc<Core>, event: &mut WatchEvent) -> Result<()> {
-    if event
-        .old_value
-        .as_deref()
-        .is_some_and(LargeValue::is_reference)
-    {
-        event.old_value = None;
-    }
-    if let Some(payload) = event.value.as_mut() {
-        *payload = whole(core, payload.clone()).await?;
-    }
-    Ok(())
 }
 
 /// A watch whose changes go to a callback; dropping it closes the watch.

@@ -448,6 +448,7 @@ fn unread(core: &Core, key: Bytes, (new, old): (Option<Bytes>, Option<Bytes>), b
     let event = WatchEvent {
         kind: ChangeKind::of(by.cause, new.is_some()),
         value: new,
+        unread: None,
         old_value: old,
         key,
         revision: by.revision,

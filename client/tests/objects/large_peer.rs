@@ -19,7 +19,7 @@ const CHUNK: usize = limits::CHUNK_BYTES;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A store that this process owns, and a network to it.
-fn owner_behind_a_network(path: &Path) -> (Dict, Proxy) {
+pub(crate) fn owner_behind_a_network(path: &Path) -> (Dict, Proxy) {
     let owner = Dict::open(path, Options::default()).unwrap();
     let address = owner.status().address.unwrap().parse().unwrap();
     (owner, Proxy::start(address, 7).unwrap())
@@ -27,16 +27,24 @@ fn owner_behind_a_network(path: &Path) -> (Dict, Proxy) {
 
 /// A client that comes through a network, by a link.
 fn client(owner: &Dict, proxy: &Proxy, replica: ReplicaMode) -> Dict {
+    client_with(
+        owner,
+        proxy,
+        Options {
+            replica,
+            timeout: LONG,
+            ..Options::default()
+        },
+    )
+}
+
+/// As [`client`], as it is told.
+pub(crate) fn client_with(owner: &Dict, proxy: &Proxy, options: Options) -> Dict {
     let request = GrantRequest {
         hosts: vec![proxy.address().to_string()],
         ..GrantRequest::default()
     };
     let link = owner.grant(request).wait().unwrap();
-    let options = Options {
-        replica,
-        timeout: LONG,
-        ..Options::default()
-    };
     Dict::connect(&Target::Link(link), options).unwrap()
 }
 
@@ -102,6 +110,48 @@ fn replica_holds_values_up_to_4_mib_and_fetches_longer_ones_when_they_are_read()
 }
 
 #[test]
+fn peer_that_joins_fetches_no_more_ahead_than_it_has_room_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, proxy) = owner_behind_a_network(&folder.path().join("data"));
+    let value = |number| payload(&noise(1 << 20, number));
+    for number in 0..16 {
+        owner
+            .set(&k(&number.to_string()), value(number))
+            .wait()
+            .unwrap();
+    }
+    let options = Options {
+        replica: ReplicaMode::Full,
+        timeout: LONG,
+        // A quarter of it for chunks.
+        memory_bytes: Some(16 << 20),
+        ..Options::default()
+    };
+    let dict = client_with(&owner, &proxy, options);
+    dict.sync().wait().unwrap();
+    let carried = quiet(&proxy);
+    assert!(carried < 8 << 20, "{carried} bytes for room of 4 MiB");
+    // What is new is fetched in the place of what is older.
+    owner.set(&k("new"), value(99)).wait().unwrap();
+    dict.sync().wait().unwrap();
+    let before = quiet(&proxy);
+    assert!(dict.get(&k("new")).unwrap().unwrap() == value(99));
+    let fetched = proxy.carried_bytes() - before;
+    assert!(fetched < 200_000, "{fetched} bytes: it was not held");
+}
+
+/// Waits until the network is as good as silent; bytes that it has carried by then.
+fn quiet(proxy: &Proxy) -> u64 {
+    let mut carried = 0;
+    until("nothing comes any more", || {
+        std::thread::park_timeout(Duration::from_millis(200));
+        let before = std::mem::replace(&mut carried, proxy.carried_bytes());
+        carried - before < 10_000
+    });
+    carried
+}
+
+#[test]
 fn upload_and_download_over_a_connection_that_is_cut_go_on_where_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let (owner, proxy) = owner_behind_a_network(&folder.path().join("data"));
@@ -140,6 +190,68 @@ fn upload_and_download_over_a_connection_that_is_cut_go_on_where_they_were() {
         fetched < size as u64 * 3 / 2,
         "{fetched} bytes: all was fetched again"
     );
+}
+
+#[test]
+fn value_is_moved_over_a_slow_way_for_as_long_as_bytes_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, proxy) = owner_behind_a_network(&folder.path().join("data"));
+    let options = Options {
+        replica: ReplicaMode::None,
+        timeout: Duration::from_secs(1),
+        ..Options::default()
+    };
+    let dict = client_with(&owner, &proxy, options);
+    // A window of 2 MiB takes far longer than the timeout.
+    proxy.set(Faults {
+        bytes_per_second: Some(1_000_000),
+        ..Faults::NONE
+    });
+    let value = payload(&noise(6 << 20, 1));
+    dict.set(&k("a"), value.clone()).wait().unwrap();
+    assert!(owner.get(&k("a")).unwrap().unwrap() == value);
+    assert!(dict.get(&k("a")).unwrap().unwrap() == value);
+    let carried = proxy.carried_bytes();
+    assert!(
+        carried < 15 << 20,
+        "{carried} bytes: something was sent again"
+    );
+}
+
+#[test]
+fn upload_that_nobody_waits_for_any_more_is_broken_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (owner, proxy) = owner_behind_a_network(&folder.path().join("data"));
+    let dict = client(&owner, &proxy, ReplicaMode::None);
+    let slow = Faults {
+        bytes_per_second: Some(500_000),
+        ..Faults::NONE
+    };
+    proxy.set(slow);
+    let setting = dict.set(&k("a"), payload(&noise(8 << 20, 1)));
+    std::thread::scope(|scope| {
+        let before = proxy.carried_bytes();
+        let (give_up, given_up) = std::sync::mpsc::channel::<()>();
+        let waiting = scope.spawn(move || {
+            let mut setting = std::pin::pin!(setting);
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            // It goes on in tasks of its own once it has begun.
+            while given_up.try_recv().is_err() {
+                assert!(setting.as_mut().poll(&mut context).is_pending());
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        });
+        until("much is on its way", || {
+            proxy.carried_bytes() > before + (500 << 10)
+        });
+        give_up.send(()).unwrap();
+        waiting.join().unwrap();
+    });
+    // Two windows of 2 MiB were on their way.
+    proxy.set(Faults::NONE);
+    dict.set(&k("b"), crate::peer::v("x")).wait().unwrap();
+    let carried = quiet(&proxy);
+    assert!(carried < 3 << 20, "{carried} bytes were sent all the same");
 }
 
 #[test]

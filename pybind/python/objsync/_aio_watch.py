@@ -85,11 +85,27 @@ class Watch(Opened, Generic[K, V]):
         return event
 
     async def _call_back(self, callback: Callable[[Event[K, V]], object]) -> None:
-        async for event in self:
+        while True:
             try:
-                result = callback(event)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception as error:  # one bad event must not end the stream
-                context = {"message": "a watch's callback failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
+                async for event in self:
+                    await _call(callback, event)
+                return
+            except Exception as error:
+                # Told once, as a gap is, or it may pass, as the absence of an owner does.
+                _report(error)
+                if self.closed:
+                    return
+
+
+async def _call(callback: Callable[[Event[K, V]], object], event: Event[K, V]) -> None:
+    try:
+        result = callback(event)
+        if inspect.isawaitable(result):
+            await result
+    except Exception as error:  # one bad event must not end the stream
+        _report(error)
+
+
+def _report(error: Exception) -> None:
+    context = {"message": "a watch's callback failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)

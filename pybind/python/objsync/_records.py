@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import GenericAlias
-from typing import Any, Final, Generic, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple
 
 from objsync._types import K, V
+
+if TYPE_CHECKING:
+    from objsync.errors import Error
 
 __all__ = ["Ack", "Compression", "Conflict", "Event", "Op", "Outcome", "Status", "Version"]
 
@@ -110,7 +113,7 @@ class Event(NamedTuple, Generic[K, V]):
     key: K
     """The key."""
     value: V | None
-    """The value it has now; ``None`` when it was deleted (see `kind`)."""
+    """The value it has now; ``None`` when it was deleted (see `kind`), or cannot be told (see `unread`)."""
     old_value: V | None
     """The value it had before, where this process holds a replica that had it; else ``None``."""
     kind: Literal["set", "delete", "expire", "patch"]
@@ -125,6 +128,27 @@ class Event(NamedTuple, Generic[K, V]):
     @classmethod
     def __class_getitem__(cls, item: Any, /) -> GenericAlias:
         return GenericAlias(cls, item)
+
+    @property
+    def unread(self) -> Error | None:
+        """Why `value` is ``None`` although the key has one; ``None`` in all other events.
+
+        An `InvalidError` where it is more than 4 GiB (`Object.open` reads it in pieces), a `ConflictError`
+        where it was replaced since and is no longer kept, a `CorruptError` where it is damaged.
+        """
+        return None
+
+
+def unread_event(error: Error, event: Event[Any, Any]) -> Event[Any, Any]:
+    """An event whose value cannot be told. There are few, so each has a class of its own: a tuple has no
+    room for what is none of its fields."""
+    members = {
+        "__slots__": (),
+        "unread": property(lambda _: error),
+        "__reduce__": lambda self: (unread_event, (error, Event(*self))),
+    }
+    kind: type[Event[Any, Any]] = type("UnreadEvent", (Event,), members)
+    return kind(*event)
 
 
 class Version(NamedTuple, Generic[K, V]):

@@ -11,7 +11,6 @@ from objsync import _registry
 from objsync._native import Events, native
 from objsync._records import Event
 from objsync._types import K, V
-from objsync.errors import HistoryGapError
 
 if TYPE_CHECKING:
     from objsync._loop import Answers
@@ -105,9 +104,11 @@ def _call_back(events: Events[K, V], callback: Callable[[Event[K, V]], object]) 
             for event in events:
                 _call(callback, event)
             return
-        except HistoryGapError:
-            # Told once; the stream goes on behind it.
+        except Exception:
+            # Told once, as a gap is, or it may pass, as the absence of an owner does.
             _report()
+            if events.closed:
+                return
 
 
 def _call(callback: Callable[[Event], object], event: Event) -> None:

@@ -158,3 +158,25 @@ fn chunk_that_is_left_out_is_a_value_that_is_no_longer_kept() {
         "{error}"
     );
 }
+
+#[test]
+fn chunk_that_comes_twice_is_refused() {
+    let content = vec![7; BYTES];
+    let value = value_of(&content, BYTES as u64);
+    let twice = vec![chunk(&content), chunk(&content)];
+    let error = told(&value, vec![Feed::Chunks(twice), complete()]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("was not asked for"), "{error}");
+}
+
+#[test]
+fn frames_without_end_are_refused_and_not_waited_for() {
+    let value = value_of(&vec![7; BYTES], BYTES as u64);
+    let mut empty: Vec<Feed> = (0..100).map(|_| Feed::Chunks(Vec::new())).collect();
+    empty.push(complete());
+    for frames in [empty, vec![Feed::Resume, complete()]] {
+        let error = told(&value, frames).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("sent more than"), "{error}");
+    }
+}
