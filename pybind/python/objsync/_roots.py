@@ -231,16 +231,23 @@ class Attribute:
         self.key = name
         self._face = face
         self._read: Any = face._whole()
+        self._found = self._read
 
     def is_current(self) -> bool:
         return same(self._face._whole(), self._read)
 
     def read(self) -> tuple[bool, bool, Any, bool]:
         whole = self._face._whole()
+        self._found = whole
         if same(whole, self._read):
             return False, True, None, False
-        self._read = whole
         return True, hasattr(whole, self.key), getattr(whole, self.key, None), False
+
+    def filled(self) -> None:
+        self._read = self._found
+
+    def stored(self, value: Any) -> Any:
+        return native.decode_value(native.encode_value(value))
 
     def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
         while True:
