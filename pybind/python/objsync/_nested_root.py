@@ -428,14 +428,11 @@ class Root:
                 continue
             if len(place) > depth and place[:depth] == path:
                 step = place[depth]
-                to = step if step not in ended else None
-                if moves is not None:
-                    to = moves.get(step)
-                if to is None:
+                if step in ended or (moves is not None and step not in moves):
                     self._detach(node)
                     continue
                 if moves is not None:
-                    place = (*path, Index(to), *place[depth + 1 :])
+                    place = (*path, Index(moves[step]), *place[depth + 1 :])
                     node._fill(place, part_of(self.value, place), True)
             left[place] = known
         return left
