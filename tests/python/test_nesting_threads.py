@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from objsync import DiskObject
+from objsync import DiskObject, LiveDict, _nested
 
 THREADS = 6
 ROUNDS = 60
@@ -87,6 +87,45 @@ def test_own_change_is_seen_and_nobody_is_told_of_a_change_past_methods(folder: 
         assert l == [] and s == set()
 
 
+def test_nothing_is_current_before_all_objects_have_taken_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with DiskObject("data.obj", {"v": {"d": {"n": 0}}}) as d, DiskObject("data.obj") as other:
+        v, inner = d["v"], d["v"]["d"]
+        other["v"]["d"]["n"] = 1
+        d.sync()
+        fill, current = LiveDict._fill, []
+
+        def watched(self: LiveDict, *given: Any) -> None:
+            current.append(v._root.is_current())
+            fill(self, *given)
+
+        monkeypatch.setattr(LiveDict, "_fill", watched)
+        assert inner["n"] == 1 and current == [False, False] and v._root.is_current()
+
+
+def test_object_that_another_thread_fills_just_now_was_not_changed_past_its_methods(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DiskObject("data.obj", {"s": {1}}) as d, ThreadPoolExecutor(1) as pool:
+        s, compared = d["s"], threading.Event()
+        same_items = _nested.native_live.same_items
+
+        class Watched:
+            @staticmethod
+            def same_items(one: Any, other: Any) -> bool:
+                result = same_items(one, other)
+                compared.set()
+                return result
+
+        monkeypatch.setattr(_nested, "native_live", Watched)
+        with s._root.lock:
+            set.clear(s)
+            adding = pool.submit(s.add, 2)
+            assert compared.wait(DEADLINE_S)
+            set.add(s, 1)
+        adding.result(DEADLINE_S)
+        assert s == {1, 2}
+
+
 def test_reader_finds_what_is_always_there_while_others_change_and_pop_the_rest(folder: Path) -> None:
     many = {"m": {str(n): {"k": n} for n in range(40)}, "l": list(range(100))}
     with DiskObject("data.obj", {"v": many | {f"x{n}": n for n in range(100)}}, durability="buffered") as d:
@@ -94,7 +133,7 @@ def test_reader_finds_what_is_always_there_while_others_change_and_pop_the_rest(
         m, l, done = v["m"], v["l"], threading.Event()
 
         def write(name: int) -> None:
-            for n in range(2 * ROUNDS):
+            for n in range(4 * ROUNDS):
                 v[f"w{name}"] = n
                 m[f"z{name}"] = {"q": n}
                 assert m.pop(f"z{name}") == {"q": n}

@@ -255,7 +255,7 @@ class LiveList(Live, list[Any]):
             rank = elements.__getitem__ if key is None else (lambda at: key(elements[at]))
             order = sorted(range(len(base)), key=rank, reverse=reverse)
             editor, edits_now = self._root.edits
-            if edits_now != edits and editor == threading.get_ident() and not same(self._base, base):
+            if edits_now != edits and editor == threading.get_ident() and not same(self._now(), base):
                 raise ValueError("list modified during sort")
             if order == list(range(len(base))):
                 return None

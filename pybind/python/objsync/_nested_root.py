@@ -163,7 +163,9 @@ class Gone:
 class Root:
     """The live objects of one value, and what is known of it."""
 
-    __slots__ = ("__weakref__", "_nodes", "_sweep_at", "edits", "is_current", "lock", "source", "value")
+    __slots__ = (
+        "__weakref__", "_late", "_nodes", "_sweep_at", "edits", "is_current", "lock", "source", "value",
+    )  # fmt: skip
 
     classes: ClassVar[dict[type, Callable[[Root, Path, Any], Node]]] = {}
     """How an object for a plain container is made."""
@@ -176,6 +178,8 @@ class Root:
         self.edits = (0, 0)
         """The thread of the newest change from here, and how many there were."""
         self._nodes: dict[Path, weakref.ref[Any]] = {}
+        self._late: dict[Path, list[Any]] = {}
+        """What was appended to lists and is not in `value` yet: many appends do not copy the list each."""
         self._sweep_at = SWEEP_COUNT_MIN
 
     # Objects
@@ -241,6 +245,7 @@ class Root:
     def replaced(self) -> None:
         """The whole value was replaced through this handle: all objects of the old one end."""
         with self.lock:
+            self._settle()
             nodes, self._nodes = self._nodes, {}
             for known in nodes.values():
                 node = known()
@@ -266,6 +271,7 @@ class Root:
     def refresh(self) -> None:
         """Reads the value anew, and has all objects take it."""
         with self.lock:
+            self._settle()
             try:
                 changed, there, value, own = self.source.read()
             except ClosedError:
@@ -399,22 +405,39 @@ class Root:
         self, node: Node, what: str, arguments: tuple[Any, ...], moves: Moves | None
     ) -> None:
         """Has the objects be what a change from here made of what was known."""
+        self.edits = (threading.get_ident(), self.edits[1] + 1)
+        if what == "append":
+            # What was read is not current any more: the next read comes by `refresh`.
+            self._late.setdefault(node._path, []).extend(arguments)
+            return
+        self._settle()
         path, base = node._path, node._base
         if moves is None:
             moves = moves_of(base, what, arguments)
         gone = () if moves is not None else gone_from(base, what, arguments)
         self.value = with_part(self.value, path, edited(base, what, arguments))
-        self.edits = (threading.get_ident(), self.edits[1] + 1)
         nodes, left = self._nodes, self._nodes
         if moves is not None or gone:
             self._nodes = {}
             left = self._moved(nodes, path, gone, moves)
-        for depth in range(len(path) + 1):
-            known = left.get(path[:depth])
-            part = None if known is None else known()
-            if part is not None:
-                part._fill(part._path, part_of(self.value, part._path), True)
+        self._fill_to(path, left)
         self._nodes = left
+
+    def _settle(self) -> None:
+        """Has the objects take what was appended."""
+        late, self._late = self._late, {}
+        for path, items in late.items():
+            new = edited(part_of(self.value, path), "append", tuple(items))
+            self.value = with_part(self.value, path, new)
+            self._fill_to(path, self._nodes)
+
+    def _fill_to(self, path: Path, nodes: dict[Path, weakref.ref[Any]]) -> None:
+        """Has the object at `path` take its container, and those around it theirs."""
+        for depth in range(len(path) + 1):
+            known = nodes.get(path[:depth])
+            node = None if known is None else known()
+            if node is not None:
+                node._fill(node._path, part_of(self.value, node._path), True)
 
     def _moved(
         self, nodes: dict[Path, weakref.ref[Any]], path: Path, gone: Iterable[Any], moves: Moves | None
