@@ -35,7 +35,8 @@ class Place:
 
     def read(self) -> tuple[bool, bool, Any, bool]:
         """Reads the value: `(changed, there, value, own)`. `own`: since the last read nothing but the
-        newest conditional patch from here has changed it. It counts as read from `filled` on.
+        newest conditional patch from here has changed it. It counts as read from `filled` on: one
+        that could not be decoded, and one that the objects have not taken yet, are read again.
         """
 
     def filled(self) -> None:
