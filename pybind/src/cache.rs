@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::codec::{Decoded, Fresh};
-use crate::live::{Place, attach};
+use crate::live::{Cached, Place, attach};
 
 /// A generation takes an eighth of the memory of a store: both take a quarter.
 const GENERATION_SHARE: u64 = 8;
@@ -46,7 +46,7 @@ enum Kind {
     /// The object, or a copy of it.
     Copy(Fresh),
     /// The live object of this place, which the decoded one is the content of.
-    Live(Py<Place>, Option<Revision>),
+    Live(Cached, Option<Revision>),
 }
 
 impl Cache {
@@ -86,8 +86,8 @@ impl Cache {
         }
         match &entry.kind {
             Kind::Copy(fresh) => fresh.copy(entry.object.bind(py)).map(Some),
-            Kind::Live(place, revision) => {
-                let place = place.bind(py);
+            Kind::Live(cached, revision) => {
+                let place = cached.place.bind(py);
                 if let Some(top) = place.get().top(py) {
                     return Ok(Some(top));
                 }
@@ -124,7 +124,7 @@ impl Cache {
         if value.weight_bytes > self.generation_bytes_max / ENTRY_SHARE {
             return Ok(());
         }
-        self.insert_new(key, stamp, value, Kind::Live(place, revision))
+        self.insert_new(key, stamp, value, Kind::Live(Cached::new(place), revision))
     }
 
     fn insert_new(

@@ -126,6 +126,9 @@ mod _objsync {
         #[pymodule_export]
         use crate::live::{Place, fresh, patched, same_items};
 
+        #[pymodule_export]
+        const PATCH_ITEMS_MAX: usize = objsync::limits::PATCH_ITEMS_MAX;
+
         #[pymodule_init]
         fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
             crate::importable(module, "live")

@@ -7,9 +7,11 @@
 //! Invariants
 //! * One [`Place`] per key of a handle, for as long as somebody holds an object of it: so a key that
 //!   is read twice gives the same object.
+//! * A place that the cache hands out stays in the table: its objects are found when the key is replaced.
+//! * What was read counts as read once the objects have taken it: none is current before that.
 //! * Places know the dictionary and not the handle: the handle's table of places makes no cycle.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use objsync::{Bytes, Dict, Edit, Patch, Revision, Stamp};
 use pyo3::exceptions::PyAttributeError;
@@ -44,7 +46,25 @@ pub(crate) struct Place {
     key: Py<PyAny>,
     encoded: Bytes,
     state: Mutex<State>,
+    /// Shared with the entries of the cache that hand this place out.
+    used: Arc<()>,
 }
+
+/// A place that an entry of the cache hands out: it is not forgotten before the entry is.
+pub(crate) struct Cached {
+    pub(crate) place: Py<Place>,
+    _used: Arc<()>,
+}
+
+impl Cached {
+    pub(crate) fn new(place: Py<Place>) -> Self {
+        let used = Arc::clone(&place.get().used);
+        Self { place, _used: used }
+    }
+}
+
+/// Stamp and revision of a value that was read.
+type Read = (Stamp, Option<Revision>);
 
 #[derive(Default)]
 struct State {
@@ -52,6 +72,8 @@ struct State {
     stamp: Option<Stamp>,
     /// The revision that wrote it; none where it is not known.
     revision: Option<Revision>,
+    /// What the newest read found; it is what was read once the objects have taken it.
+    next: Option<Read>,
     /// The revision of the newest conditional patch from here: the value as it wrote it is the one
     /// that was read, with that change and no other.
     own: Option<Revision>,
@@ -85,8 +107,11 @@ impl Place {
         }
     }
 
-    /// Whether somebody holds an object of it.
-    fn is_held(&self, py: Python<'_>) -> bool {
+    /// Whether somebody holds an object of it, or the cache can make one.
+    fn is_used(&self, py: Python<'_>) -> bool {
+        if Arc::strong_count(&self.used) > 1 {
+            return true;
+        }
         let state = self.state();
         let held = [&state.root, &state.top];
         held.into_iter()
@@ -113,26 +138,43 @@ impl Place {
     }
 
     /// Reads the value: `(changed, there, value, own)`. `own`: since the last read nothing but the
-    /// newest conditional patch from here has changed it.
+    /// newest conditional patch from here has changed it. It counts as read from `filled` on: one
+    /// that could not be decoded, and one that the objects have not taken yet, are read again.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<(bool, bool, Option<Object<'py>>, bool)> {
         let stamp = self.dict.stamp(&self.encoded);
         let found = wait_for_read(py, self.dict.fetch_entry(&self.encoded))?;
         let Some((payload, revision)) = found else {
-            let mut state = self.state();
-            (state.stamp, state.revision) = (Some(stamp), None);
+            self.state().next = Some((stamp, None));
             return Ok((true, false, None, false));
         };
         let own = {
             let mut state = self.state();
-            state.stamp = Some(stamp);
             if revision.is_some() && revision == state.revision {
+                state.next = Some((stamp, revision));
                 return Ok((false, true, None, false));
             }
             revision.is_some() && revision == state.own
         };
         let value = large::object(py, &self.dict, payload)?;
-        self.state().revision = revision;
+        self.state().next = Some((stamp, revision));
         Ok((true, true, Some(value), own))
+    }
+
+    /// The objects have taken what the newest `read` found.
+    fn filled(&self) {
+        let mut state = self.state();
+        if let Some((stamp, revision)) = state.next.take() {
+            (state.stamp, state.revision) = (Some(stamp), revision);
+        }
+    }
+
+    /// A value as it will be read: plain, and nobody else's.
+    #[expect(
+        clippy::unused_self,
+        reason = "other sources of live values need theirs"
+    )]
+    fn stored<'py>(&self, value: &Object<'py>) -> PyResult<Object<'py>> {
+        Ok(decode(value.py(), &encode(value)?.into())?.object)
     }
 
     /// Changes a part of the value; returns the number of the edit.

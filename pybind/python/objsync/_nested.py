@@ -6,8 +6,8 @@ common is here; `_nested_root` keeps them current, `_nested_dict`, `_nested_list
 classes.
 
 Invariants
-* What C holds of an object (its "raw" content) is a copy of `_base`, the plain container that was read, with
-  the same items. Where it is not, something has changed it past its methods.
+* `_base` is the plain container as it is known, and what methods read. What C holds of an object (its "raw"
+  content) is a copy of it, with the same items. Where it is not, something has changed it past its methods.
 * A plain container in it is given out as a live object of its own; other items that can change, as copies.
 """
 
@@ -17,18 +17,15 @@ import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from objsync._native import native_live
+from objsync._nested_edits import KINDS, SIMPLE
 from objsync._nested_root import Index, Path, Root
-from objsync.errors import BypassedError
+from objsync.errors import BypassedError, UnserialisableError
 
 if TYPE_CHECKING:
     from objsync._nested_root import Source
 
 __all__ = ["KINDS", "SIMPLE", "Index", "Live", "LiveDict", "LiveList", "LiveSet", "attach", "released"]
 
-KINDS: Final = frozenset({dict, list, set})
-"""The types that are live inside a value. In a tuple they are plain: it cannot change."""
-SIMPLE: Final = frozenset({str, int, float, bool, type(None), bytes, complex, Index})
-"""Types that are given out as they are."""
 WORD_MAX: Final = 2**63
 """Numbers below this are one key of a dict if they are equal, to the owner of the store too."""
 
@@ -47,10 +44,10 @@ class Live:
         """Refuses: a live value comes out of a dictionary."""
         raise TypeError(f"a {cls.__name__} comes out of a dictionary, and is not made directly")
 
-    def _fill(self, path: Path, base: Any) -> None:
+    def _fill(self, path: Path, base: Any, kept: bool) -> None:
         raise NotImplementedError
 
-    def _ready(self) -> Any:
+    def _now(self) -> Any:
         """Brings it up to date; returns the plain container, which nobody may change."""
         root = self._root
         if not root.is_current():
@@ -63,26 +60,28 @@ class Live:
                     self._bypassed()
         return base
 
+    _ready = _now
+    """As `_now`, for a caller that gives out what it finds."""
+
     def _check(self) -> Any:
-        """As `_ready`, before a change: all of it is compared."""
-        base = self._ready()
+        """As `_now`, before a change: all of it is compared."""
+        return self._compared(self._now())
+
+    def _intact(self) -> Any:
+        """As `_check`, before a change that means the same whatever is there: nothing is read for it."""
+        # What lies in a list is named by its place, which is to be that of now.
+        return self._compared(self._now() if Index in map(type, self._path) else self._base)
+
+    def _compared(self, base: Any) -> Any:
         if not native_live.same_items(self, base):
-            with self._root.lock:
+            with self._root.lock:  # another thread may have been filling it
                 base = self._base
                 if not native_live.same_items(self, base):
                     self._bypassed()
         return base
 
-    def _intact(self) -> Any:
-        """As `_check`, before a change that means the same whatever is there: nothing is read for it."""
-        # What lies in a list is named by its place, which is to be that of now.
-        base = self._ready() if Index in map(type, self._path) else self._base
-        if not native_live.same_items(self, base):
-            self._bypassed()
-        return base
-
     def _bypassed(self) -> NoReturn:
-        self._fill(self._path, self._base)
+        self._fill(self._path, self._base, True)
         name, key = type(self).__name__, self._root.source.key
         raise BypassedError(
             f"a {name} in the value of {key!r} was changed past its methods; that was not stored and is "
@@ -90,14 +89,26 @@ class Live:
             key,
         )
 
+    def _stored(self, value: Any) -> Any:
+        """A value as it will be read: made before a change takes a lock, as other objects may be asked for it."""
+        return value if type(value) in SIMPLE else self._root.source.stored(value)
+
     def _given(self, step: Any, value: Any) -> Any:
         """An item as it is given out."""
         kind = type(value)
         if kind in SIMPLE:
             return value
-        if kind in KINDS:
-            return self._root.node((*self._path, step), value)
-        return self._root.fresh(value)
+        if kind not in KINDS:
+            return released(value)
+        root, path = self._root, self._path
+        known = root._nodes.get((*path, step))
+        node = None if known is None else known()
+        # Found without the lock, it is the right one if this object has not been moved since.
+        if node is None or self._path is not path or self._root is not root:
+            node = self._root.child(self, step, value)
+        if type(node) is LiveList:
+            node._seen = node._base
+        return node
 
     def _is_own(self, step: Any, value: Any) -> bool:
         """Whether `value` is the live object at that very place: putting it there changes nothing."""
@@ -123,9 +134,14 @@ class Live:
         return (self.PLAIN, (list(base.items()) if type(base) is dict else list(base),))
 
 
-def released(node: Live, value: Any) -> Any:
+def released(value: Any) -> Any:
     """A value that has left its container: plain, and the caller's own."""
-    return value if type(value) in SIMPLE else node._root.fresh(value)
+    if type(value) in SIMPLE:
+        return value
+    try:
+        return native_live.fresh(value)
+    except UnserialisableError:  # other storage takes what the codec does not
+        return copy.deepcopy(value)
 
 
 def is_simple_key(key: Any) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from objsync._nested import KINDS, SIMPLE, Live, is_simple_key, released
-from objsync._nested_root import Path, Root
+from objsync._nested import SIMPLE, Live, is_simple_key, released
+from objsync._nested_edits import KINDS
+from objsync._nested_root import Path, Planned, Root
 
 if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
 
 __all__ = ["LiveDict"]
 
-_clear, _getitem, _update = dict.clear, dict.__getitem__, dict.update
+_clear, _len, _update = dict.clear, dict.__len__, dict.update
 _new: Any = dict.__new__
 
 
@@ -48,36 +50,29 @@ class LiveDict(Live, dict[Any, Any]):
 
     PLAIN: ClassVar[Any] = dict
 
-    def _fill(self, path: Path, base: dict[Any, Any]) -> None:
+    def _fill(self, path: Path, base: dict[Any, Any], kept: bool) -> None:
         self._path, self._base = path, base
         _clear(self)
         _update(self, base)
 
-    def _stored(self, key: Any) -> tuple[Any, bool]:
-        """The key as it is stored, and whether that holds whatever others do meanwhile."""
-        if is_simple_key(key):
-            return key, True
-        return next((known for known in self._base if known == key), key), False
-
-    def _drop(self, keys: Iterable[Any], base: dict[Any, Any]) -> None:
-        """Ends the objects of containers that were under these keys."""
-        for key in keys:
-            if type(base.get(key)) in KINDS:
-                self._root.drop((*self._path, key))
-
     # Reads
 
     def __getitem__(self, key: Any) -> Any:
-        root = self._root
-        if not root.is_current() or len(self._base) != dict.__len__(self):
+        if not self._root.is_current() or len(self._base) != _len(self):
             self._ready()
-        value = _getitem(self, key)
-        return value if type(value) in SIMPLE else self._given(key, value)
+        base = self._base
+        value = base[key]
+        if type(value) in SIMPLE:
+            return value
+        return self._given(key if type(key) is str else _stored_key(base, key), value)
 
     def get(self, key: Any, default: Any = None, /) -> Any:
         """The value of `key`; `default` when there is none."""
         base = self._ready()
-        return self._given(key, base[key]) if key in base else default
+        if key not in base:
+            return default
+        value = base[key]
+        return value if type(value) in SIMPLE else self._given(_stored_key(base, key), value)
 
     def __contains__(self, key: object) -> bool:
         return key in self._ready()
@@ -105,7 +100,11 @@ class LiveDict(Live, dict[Any, Any]):
 
     def copy(self) -> dict[Any, Any]:
         """A plain dict with the same items: containers in it are live, as in any shallow copy."""
-        return {key: self._given(key, value) for key, value in self._ready().items()}
+        base = self._ready()
+        if SIMPLE.issuperset(map(type, base.values())):
+            return dict(base)
+        with self._root.lock:
+            return {key: self._given(key, value) for key, value in self._base.items()}
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None, /) -> Any:
@@ -132,40 +131,33 @@ class LiveDict(Live, dict[Any, Any]):
     # Changes
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if self._is_own(key, value):
-            return
-        base = self._intact()
-        self._set({key: value})
-        self._drop([key], base)
+        if not self._is_own(key, value):
+            self._set({key: self._stored(value)})
 
     def _set(self, fields: dict[Any, Any]) -> None:
         if all(map(is_simple_key, fields)):
+            self._intact()
             if len(fields) == 1:
                 self._root.patch(self, "set", next(iter(fields.items())))
             else:
                 self._root.patch(self, "merge", (fields,))
             return
 
-        def plan() -> tuple[str, tuple[Any, ...], None, None]:
-            self._check()
-            return "merge", ({self._stored(key)[0]: value for key, value in fields.items()},), None, None
+        def plan(base: dict[Any, Any]) -> Planned:
+            return "merge", ({_stored_key(base, key): value for key, value in fields.items()},), None, None
 
         self._root.decide(self, plan, again=True)
 
     def __delitem__(self, key: Any) -> None:
-        base = self._check()
-        if key not in base or not self._delete(key):
+        if key not in self._check() or not self._delete(key):
             raise KeyError(key)
-        self._drop([key], base)
 
     def _delete(self, key: Any) -> bool:
-        field, simple = self._stored(key)
-        if simple:
-            return self._root.patch(self, "delete", (field,)) > 0
+        if is_simple_key(key):
+            return self._root.patch(self, "delete", (key,)) > 0
 
-        def plan() -> tuple[str, tuple[Any, ...], bool, None] | None:
-            base = self._check()
-            return ("delete", (self._stored(key)[0],), True, None) if key in base else None
+        def plan(base: dict[Any, Any]) -> Planned | None:
+            return ("delete", (_stored_key(base, key),), True, None) if key in base else None
 
         return bool(self._root.decide(self, plan, again=True))
 
@@ -174,16 +166,14 @@ class LiveDict(Live, dict[Any, Any]):
         if len(default) > 1:
             raise TypeError(f"pop expected at most 2 arguments, got {1 + len(default)}")
 
-        def plan() -> tuple[str, tuple[Any, ...], tuple[Any], None] | None:
-            base = self._check()
+        def plan(base: dict[Any, Any]) -> Planned | None:
             if key not in base:
                 return None
-            return "delete", (self._stored(key)[0],), (base[key],), None
+            return "delete", (_stored_key(base, key),), (released(base[key]),), None
 
         popped = self._root.decide(self, plan, again=True)
         if popped is not None:
-            self._drop([key], {key: popped[0]})
-            return released(self, popped[0])
+            return popped[0]
         if default:
             return default[0]
         raise KeyError(key)
@@ -191,22 +181,20 @@ class LiveDict(Live, dict[Any, Any]):
     def popitem(self) -> tuple[Any, Any]:
         """Removes the last item and returns it, which no other process then gets."""
 
-        def plan() -> tuple[str, tuple[Any, ...], tuple[Any, Any], None]:
-            base = self._check()
+        def plan(base: dict[Any, Any]) -> Planned:
             if not base:
                 raise KeyError("popitem(): dictionary is empty")
             key = next(reversed(base))
-            return "delete", (key,), (key, base[key]), None
+            return "delete", (key,), (key, released(base[key])), None
 
-        key, value = self._root.decide(self, plan, again=True)
-        self._drop([key], {key: value})
-        return key, released(self, value)
+        item: tuple[Any, Any] = self._root.decide(self, plan, again=True)
+        return item
 
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
         """The value of `key`; if there is none, `default`, which is put there."""
 
-        def plan() -> tuple[str, tuple[Any, ...], None, None] | None:
-            return None if key in self._check() else ("set", (key, default), None, None)
+        def plan(base: dict[Any, Any]) -> Planned | None:
+            return None if key in base else ("set", (key, self._stored(default)), None, None)
 
         self._root.decide(self, plan, again=True)
         return self.get(key, default)
@@ -219,11 +207,11 @@ class LiveDict(Live, dict[Any, Any]):
     ) -> None:
         """Puts many fields at once."""
         fields = dict(other, **named)
-        fields = {key: value for key, value in fields.items() if not self._is_own(key, value)}
-        base = self._intact()
-        if fields:
-            self._set(fields)
-            self._drop(fields, base)
+        changed = {key: self._stored(value) for key, value in fields.items() if not self._is_own(key, value)}
+        if changed:
+            self._set(changed)
+        else:
+            self._intact()
 
     def __ior__(self, other: Any) -> Any:
         if not isinstance(other, Mapping) and not hasattr(other, "__iter__"):
@@ -233,9 +221,8 @@ class LiveDict(Live, dict[Any, Any]):
 
     def clear(self) -> None:
         """Removes every item."""
-        base = self._check()
+        self._check()
         self._root.patch(self, "clear")
-        self._drop(base, base)
 
     def incr(self, key: Any, by: int = 1) -> int:
         """Adds to an integer and returns its new value; a missing field counts as 0.
@@ -247,18 +234,29 @@ class LiveDict(Live, dict[Any, Any]):
         ...     d["hits"].incr("home"), d["hits"].incr("home", 10)
         (1, 11)
         """
-        self._check()
-        return self._root.patch(self, "incr", (by,), (self._stored(key)[0],))
+        return self._root.patch(self, "incr", (by,), (_stored_key(self._check(), key),))
 
 
 def _ready(other: Any) -> Any:
     return other._ready() if isinstance(other, Live) else other
 
 
+def _stored_key(base: dict[Any, Any], key: Any) -> Any:
+    """The key as it is stored, which is what the owner of the store knows it by."""
+    if is_simple_key(key) or key not in base:
+        return key
+    return next((known for known in base if known == key), key)
+
+
 class Keys(KeysView[Any]):
     """The keys of a `LiveDict`."""
 
     _mapping: LiveDict
+
+    @property
+    def mapping(self) -> MappingProxyType[Any, Any]:
+        """The dict, to be read only."""
+        return MappingProxyType(self._mapping)
 
     def __reversed__(self) -> Iterator[Any]:
         return reversed(self._mapping)
@@ -271,6 +269,11 @@ class Values(ValuesView[Any]):
     """The values of a `LiveDict`."""
 
     _mapping: LiveDict
+
+    @property
+    def mapping(self) -> MappingProxyType[Any, Any]:
+        """The dict, to be read only."""
+        return MappingProxyType(self._mapping)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(list(self._mapping.copy().values()))
@@ -286,6 +289,11 @@ class Items(ItemsView[Any, Any]):
     """The items of a `LiveDict`."""
 
     _mapping: LiveDict
+
+    @property
+    def mapping(self) -> MappingProxyType[Any, Any]:
+        """The dict, to be read only."""
+        return MappingProxyType(self._mapping)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return iter(list(self._mapping.copy().items()))

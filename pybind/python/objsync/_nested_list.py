@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, SupportsIndex
 
-from objsync._nested import KINDS, SIMPLE, Live, released
-from objsync._nested_root import Index, Path, Root
+from objsync._nested import SIMPLE, Live, released
+from objsync._nested_root import Index, Path, Planned, Root, same
 
 __all__ = ["LiveList"]
 
-Planned = tuple[str, tuple[Any, ...], Any, dict[int, int] | None]
-
-_getitem, _setitem = list.__getitem__, list.__setitem__
+_len, _setitem = list.__len__, list.__setitem__
 _new: Any = list.__new__
 _ALL = slice(None)
 
@@ -43,35 +42,45 @@ class LiveList(Live, list[Any]):
     []
     """
 
-    __slots__ = ("__weakref__", "_base", "_path", "_root")
+    __slots__ = ("__weakref__", "_base", "_path", "_root", "_seen")
     __hash__ = None
 
     PLAIN: ClassVar[Any] = list
 
-    def _fill(self, path: Path, base: list[Any]) -> None:
+    _seen: list[Any]
+    """`_base` as it was given out last, but for what was changed from here: what names an index means this."""
+
+    def _fill(self, path: Path, base: list[Any], kept: bool) -> None:
+        if kept and same(self._seen, self._base):
+            self._seen = base
         self._path, self._base = path, base
         _setitem(self, _ALL, base)
 
+    def _ready(self) -> list[Any]:
+        self._seen = self._now()
+        return self._seen
+
     def _all(self) -> list[Any]:
         """The elements as they are given out."""
-        return [
-            value if type(value) in SIMPLE else self._given(Index(index), value)
-            for index, value in enumerate(self._ready())
-        ]
+        base = self._ready()
+        if SIMPLE.issuperset(map(type, base)):
+            return list(base)
+        with self._root.lock:
+            return [self._given(Index(index), value) for index, value in enumerate(self._base)]
 
     # Reads
 
     def __getitem__(self, place: Any) -> Any:
-        root = self._root
-        if not root.is_current() or len(self._base) != list.__len__(self):
-            self._ready()
-        value = _getitem(self, place)
+        if not self._root.is_current() or len(self._base) != _len(self):
+            self._now()
+        self._seen = base = self._base
+        value = base[place]
         if type(value) in SIMPLE:
             return value
         if isinstance(place, slice):
             return self._all()[place]
         index = operator.index(place)
-        return self._given(Index(index if index >= 0 else index + len(self._base)), value)
+        return self._given(Index(index if index >= 0 else index + len(base)), value)
 
     def __len__(self) -> int:
         return len(self._ready())
@@ -134,12 +143,13 @@ class LiveList(Live, list[Any]):
 
     def append(self, item: Any, /) -> None:
         """Adds to the end."""
+        items = (self._stored(item),)
         self._intact()
-        self._root.patch(self, "append", (item,))
+        self._root.patch(self, "append", items)
 
     def extend(self, items: Iterable[Any], /) -> None:
         """Adds several to the end, in one step."""
-        added = tuple(items)
+        added = tuple(map(self._stored, items))
         self._intact()
         if added:
             self._root.patch(self, "append", added)
@@ -150,29 +160,25 @@ class LiveList(Live, list[Any]):
 
     def clear(self) -> None:
         """Removes every element."""
-        base = self._check()
+        self._check()
         self._root.patch(self, "clear")
-        for index, value in enumerate(base):
-            if type(value) in KINDS:
-                self._root.drop((*self._path, Index(index)))
 
     def remove(self, item: Any, /) -> None:
         """Removes the first element that equals `item`; `ValueError` when there is none."""
         base = self._check()
         if item not in base:
             raise ValueError("list.remove(x): x not in list")
-        stored = base[base.index(item)]
+        element = base[base.index(item)]
         # The owner knows equal numbers, and else compares what is stored. Where elements in the list move,
         # or it finds none, this process says which one goes.
         if (
-            type(stored) in SIMPLE
+            type(element) in SIMPLE
             and Index not in map(type, self._path)
-            and self._root.patch(self, "remove", (stored,))
+            and self._root.patch(self, "remove", (element,))
         ):
             return
 
-        def plan() -> Planned:
-            base = self._check()
+        def plan(base: list[Any]) -> Planned:
             if item not in base:
                 raise ValueError("list.remove(x): x not in list")
             return _spliced(base, base.index(item), 1, ())
@@ -188,40 +194,42 @@ class LiveList(Live, list[Any]):
         """
         index = operator.index(place)
 
-        def plan() -> Planned:
-            base = self._check()
+        def plan(base: list[Any]) -> Planned:
             if not base:
                 raise IndexError("pop from empty list")
             at = index + len(base) if index < 0 else index
             if not 0 <= at < len(base):
                 raise IndexError("pop index out of range")
             what, arguments, _, moves = _spliced(base, at, 1, ())
-            return what, arguments, base[at], moves
+            return what, arguments, released(base[at]), moves
 
-        return released(self, self._root.decide(self, plan, again=index == -1))
+        return self._root.decide(self, plan, again=index == -1)
 
     def insert(self, place: SupportsIndex, item: Any, /) -> None:
         """Puts `item` before the element at a place."""
+        index, items = operator.index(place), (self._stored(item),)
 
-        def plan() -> Planned:
-            base = self._check()
-            at = slice(place, None).indices(len(base))[0]
-            return _spliced(base, at, 0, (item,))
+        def plan(base: list[Any]) -> Planned:
+            return _spliced(base, slice(index, None).indices(len(base))[0], 0, items)
 
         self._root.decide(self, plan, again=False)
 
     def __setitem__(self, place: Any, value: Any) -> None:
         if isinstance(place, slice):
-            self._change(lambda elements: elements.__setitem__(place, value))
+            elements = list(map(self._stored, value))
+            self._change(lambda marks: marks.__setitem__(place, elements))
             return
         index = operator.index(place)
+        count = len(self._now())
+        if self._is_own(Index(index + count if index < 0 else index), value):
+            return
+        items = (self._stored(value),)
 
-        def plan() -> Planned | None:
-            base = self._check()
+        def plan(base: list[Any]) -> Planned:
             at = index + len(base) if index < 0 else index
             if not 0 <= at < len(base):
                 raise IndexError("list assignment index out of range")
-            return None if self._is_own(Index(at), value) else _spliced(base, at, 1, (value,))
+            return _spliced(base, at, 1, items)
 
         self._root.decide(self, plan, again=False)
 
@@ -237,13 +245,18 @@ class LiveList(Live, list[Any]):
         return self
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
-        """Sorts the list as it is when that is decided."""
+        """Sorts the list as it is when that is decided; `ValueError` when `key` changes it."""
 
-        def plan() -> Planned | None:
-            base = self._check()
-            elements = self._all()
-            rank = (lambda at: elements[at]) if key is None else (lambda at: key(elements[at]))
+        def plan(base: list[Any]) -> Planned | None:
+            elements, (_, edits) = self._all(), self._root.edits
+            if self._base is not base:
+                # It is planned anew: what is given to `key` now does not count.
+                elements = [released(value) for value in base]
+            rank = elements.__getitem__ if key is None else (lambda at: key(elements[at]))
             order = sorted(range(len(base)), key=rank, reverse=reverse)
+            editor, edits_now = self._root.edits
+            if edits_now != edits and editor == threading.get_ident() and not same(self._now(), base):
+                raise ValueError("list modified during sort")
             if order == list(range(len(base))):
                 return None
             moves = {old: new for new, old in enumerate(order)}
@@ -254,8 +267,7 @@ class LiveList(Live, list[Any]):
     def _change(self, change: Callable[[list[Any]], Any], again: bool = False) -> None:
         """Does to the list what `change` does to a plain one, in one step."""
 
-        def plan() -> Planned | None:
-            base = self._check()
+        def plan(base: list[Any]) -> Planned | None:
             # Told apart by themselves, not by what they equal: elements carry where they were.
             marks: list[Any] = [_Mark(index, value) for index, value in enumerate(base)]
             change(marks)
@@ -312,7 +324,7 @@ def _ready(other: Any) -> Any:
 
 def _make(root: Root, path: Path, base: list[Any]) -> LiveList:
     node: LiveList = _new(LiveList)
-    node._root, node._path, node._base = root, path, base
+    node._root, node._path, node._base, node._seen = root, path, base, base
     _setitem(node, _ALL, base)
     return node
 

@@ -7,11 +7,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 from objsync._nested import Live, is_simple_key
-from objsync._nested_root import Path, Root
+from objsync._nested_root import Path, Planned, Root
 
 __all__ = ["LiveSet"]
 
-_clear, _update = set.clear, set.update
+_differ, _difference, _update = set.symmetric_difference_update, set.symmetric_difference, set.update
 _new: Any = set.__new__
 
 
@@ -46,10 +46,10 @@ class LiveSet(Live, set[Any]):
 
     PLAIN: ClassVar[Any] = set
 
-    def _fill(self, path: Path, base: set[Any]) -> None:
+    def _fill(self, path: Path, base: set[Any], kept: bool) -> None:
         self._path, self._base = path, base
-        _clear(self)
-        _update(self, base)
+        # In one step: C may be reading it in another thread.
+        _differ(self, _difference(self, base))
 
     # Reads
 
@@ -141,29 +141,53 @@ class LiveSet(Live, set[Any]):
 
     # Changes
 
-    def _member(self, item: Any) -> Any:
-        """The member that equals `item`, as it is stored."""
-        if isinstance(item, set):
-            item = frozenset(_ready(item))
-        if is_simple_key(item) or item not in self._base:
-            return item
-        return next((known for known in self._base if known == item), item)
-
     def add(self, item: Any, /) -> None:
         """Puts `item` in."""
         hash(item)
-        self._intact()
-        self._root.patch(self, "add", (self._member(item),))
+        self._add([item])
+
+    def update(self, *others: Iterable[Any]) -> None:
+        """Puts all of the others in."""
+        self._add(set().union(*map(_ready, others)))
+
+    def _add(self, items: Iterable[Any]) -> None:
+        members = tuple(map(self._stored, items))
+        if all(map(is_simple_key, members)):
+            self._intact()
+            if members:
+                self._root.patch(self, "add", members)
+            return
+
+        # Of others, only Python knows which of them are equal.
+        def plan(base: set[Any]) -> Planned | None:
+            new = tuple(member for member in members if member not in base)
+            return ("add", new, None, None) if new else None
+
+        self._root.decide(self, plan, again=True)
 
     def discard(self, item: Any, /) -> None:
         """Removes `item` if it is there."""
-        if item in self._check():
-            self._root.patch(self, "discard", (self._member(item),))
+        self._discard(item)
 
     def remove(self, item: Any, /) -> None:
         """Removes `item`; `KeyError` when it is not there."""
-        if item not in self._check() or not self._root.patch(self, "discard", (self._member(item),)):
+        if not self._discard(item):
             raise KeyError(item)
+
+    def _discard(self, item: Any) -> bool:
+        if isinstance(item, set):
+            item = frozenset(_ready(item))
+        if item not in self._check():
+            return False
+        if is_simple_key(item):
+            return self._root.patch(self, "discard", (item,)) > 0
+
+        def plan(base: set[Any]) -> Planned | None:
+            if item not in base:
+                return None
+            return "discard", (next(known for known in base if known == item),), True, None
+
+        return bool(self._root.decide(self, plan, again=True))
 
     def pop(self) -> Any:
         """Removes any item and returns it, which no other process then gets."""
@@ -181,32 +205,26 @@ class LiveSet(Live, set[Any]):
         self._check()
         self._root.patch(self, "clear")
 
-    def update(self, *others: Iterable[Any]) -> None:
-        """Puts all of the others in."""
-        added: set[Any] = set().union(*map(_ready, others))
-        self._intact()
-        if added:
-            self._root.patch(self, "add", tuple(map(self._member, added)))
-
     def difference_update(self, *others: Iterable[Any]) -> None:
         """Removes what is in any of the others."""
-        self._keep(set.difference(self._check(), *map(_ready, others)))
+        base = self._check()
+        self._keep(base, set.difference(base, *map(_ready, others)))
 
     def intersection_update(self, *others: Iterable[Any]) -> None:
         """Removes what is not in all of the others."""
-        self._keep(set.intersection(self._check(), *map(_ready, others)))
+        base = self._check()
+        self._keep(base, set.intersection(base, *map(_ready, others)))
 
-    def _keep(self, kept: set[Any]) -> None:
-        gone = self._base - kept
+    def _keep(self, base: set[Any], kept: set[Any]) -> None:
+        gone = base - kept
         if gone:
             self._root.patch(self, "discard", tuple(gone))
 
     def symmetric_difference_update(self, other: Iterable[Any], /) -> None:
         """Removes what is in both, and puts in what is in the other only."""
-        others = set(_ready(other))
+        others = set(map(self._stored, _ready(other)))
 
-        def plan() -> tuple[str, tuple[Any, ...], None, None] | None:
-            base = self._check()
+        def plan(base: set[Any]) -> Planned | None:
             return ("replace", (base ^ others,), None, None) if others else None
 
         self._root.decide(self, plan, again=True)

@@ -49,8 +49,9 @@ class Held:
         self.lock = threading.RLock()
         self._save = save
         self._value = taken(value)
-        # Changes so far; how many the live objects have heard of; which was the newest conditional one.
-        self._changes = self._heard = 0
+        # Changes so far; how many the live objects have heard of, and were told; which was the newest
+        # conditional one.
+        self._changes = self._heard = self._told = 0
         self._conditional: int | None = None
         self._end: Error | None = None
         self._root: Root | None = None
@@ -77,19 +78,6 @@ class Held:
 
     # What live objects ask
 
-    # Not by way of bytes: what the user's `save` takes need not be what objsync stores.
-
-    @staticmethod
-    def fresh(value: Any) -> Any:
-        return copy.deepcopy(value)
-
-    @staticmethod
-    def same(one: Any, other: Any) -> bool:
-        try:
-            return one is other or (type(one) is type(other) and bool(one == other))
-        except Exception:  # arrays have no single truth; of a user's class nothing is known
-            return False
-
     def is_current(self) -> bool:
         return self._heard == self._changes
 
@@ -97,8 +85,14 @@ class Held:
         with self.lock:
             changed = self._heard != self._changes
             own = self._conditional == self._changes == self._heard + 1
-            self._heard = self._changes
+            self._told = self._changes
             return changed, True, self._value, own
+
+    def filled(self) -> None:
+        self._heard = self._told
+
+    def stored(self, value: Any, /) -> Any:
+        return taken(value)
 
     def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...], /) -> int:
         with self.lock:

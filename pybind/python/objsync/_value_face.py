@@ -171,7 +171,7 @@ class Attribute:
         self.key = name
         self._face = face
         # What was read last; and what the newest conditional change has made of just that.
-        self._read = stored
+        self._read = self._found = stored
         self._own: bytes | None = None
 
     def is_current(self) -> bool:
@@ -187,10 +187,16 @@ class Attribute:
             return True, False, None, False
         if stored == self._read:
             return False, True, None, False
-        is_own = stored == self._own
         whole = native.decode_value(stored)
-        self._read, self._own = stored, None
-        return True, hasattr(whole, self.key), getattr(whole, self.key, None), is_own
+        self._found = stored
+        return True, hasattr(whole, self.key), getattr(whole, self.key, None), stored == self._own
+
+    def filled(self) -> None:
+        if self._found != self._read:
+            self._read, self._own = self._found, None
+
+    def stored(self, value: Any, /) -> Any:
+        return native.decode_value(native.encode_value(value))
 
     def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...], /) -> int:
         for _ in range(ATTEMPTS_MAX):

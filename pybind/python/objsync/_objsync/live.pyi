@@ -1,10 +1,13 @@
 """Live values."""
 
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from objsync._nested_root import Node, Path, Root
 
-__all__ = ["Place", "fresh", "patched", "same_items"]
+__all__ = ["PATCH_ITEMS_MAX", "Place", "fresh", "patched", "same_items"]
+
+PATCH_ITEMS_MAX: Final[int]
+"""Most items that one change of a part of a value can name."""
 
 _Value = TypeVar("_Value")
 
@@ -32,8 +35,15 @@ class Place:
 
     def read(self) -> tuple[bool, bool, Any, bool]:
         """Reads the value: `(changed, there, value, own)`. `own`: since the last read nothing but the
-        newest conditional patch from here has changed it.
+        newest conditional patch from here has changed it. It counts as read from `filled` on: one
+        that could not be decoded, and one that the objects have not taken yet, are read again.
         """
+
+    def filled(self) -> None:
+        """The objects have taken what the newest `read` found."""
+
+    def stored(self, value: _Value) -> Any:
+        """A value as it will be read: plain, and nobody else's."""
 
     def apply(
         self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]
