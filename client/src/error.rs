@@ -227,7 +227,7 @@ impl ObjectError {
     /// A stored value that cannot be packed or opened.
     fn of_stored(error: &StoredError) -> Self {
         let kind = match error {
-            StoredError::TooLarge { .. } => ErrorKind::Invalid,
+            StoredError::TooLarge { .. } | StoredError::Reference => ErrorKind::Invalid,
             StoredError::Unsupported { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::Corrupt,
         };
