@@ -36,6 +36,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use self::ahead::Ahead;
 use self::cache::ChunkCache;
 pub(crate) use self::load::{Unread, unfolded, whole};
+pub(crate) use self::own::store_first;
 pub use self::reader::LargeReader;
 pub use self::reference::LargeValue;
 pub(crate) use self::reference::{expected, reference, stored_of};

@@ -19,6 +19,7 @@ mod handover;
 mod held_up;
 mod large;
 mod large_peer;
+mod large_stored;
 mod leases;
 mod locks;
 mod model;
