@@ -126,10 +126,11 @@ pub(super) async fn fetch(
     value: &LargeValue,
     places: &[(ChunkPlace, u64)],
 ) -> Result<Vec<Bytes>> {
-    let mut found: Vec<Option<Bytes>> = places
-        .iter()
-        .map(|(place, _)| core.large.cache.get(&place.id))
-        .collect();
+    let cached = |wanted: &(ChunkPlace, u64)| {
+        let chunk = core.large.cache.get(&wanted.0.id);
+        chunk.map(|chunk| sized(value, wanted, chunk)).transpose()
+    };
+    let mut found: Vec<Option<Bytes>> = places.iter().map(cached).collect::<Result<_>>()?;
     let mut tries = Tries::new(core);
     loop {
         let wanted: Vec<ChunkPlace> = places
@@ -148,29 +149,28 @@ pub(super) async fn fetch(
                 continue;
             }
         };
-        for ((place, bytes), found) in places.iter().zip(&mut found) {
+        for (wanted, found) in places.iter().zip(&mut found) {
             if found.is_some() {
                 continue;
             }
-            match got.get(&place.id) {
-                Some(chunk) if chunk.len() as u64 == *bytes || place.level > 0 => {
-                    *found = Some(chunk.clone());
-                }
-                Some(chunk) => {
-                    return Err(corrupt(
-                        value,
-                        &ChunkError::WrongSize {
-                            id: place.id,
-                            stated: *bytes,
-                            found: chunk.len() as u64,
-                        },
-                    ));
-                }
-                None => return Err(gone(value, place.id)),
+            match got.get(&wanted.0.id) {
+                Some(chunk) => *found = Some(sized(value, wanted, chunk.clone())?),
+                None => return Err(gone(value, wanted.0.id)),
             }
         }
     }
     Ok(found.into_iter().flatten().collect())
+}
+
+/// A chunk that has the size which its parent in this value states, wherever it came from: another
+/// value can name the same chunk with another size. What is below a node is checked with the node.
+fn sized(value: &LargeValue, (place, stated): &(ChunkPlace, u64), chunk: Bytes) -> Result<Bytes> {
+    let found = chunk.len() as u64;
+    if place.level > 0 || found == *stated {
+        return Ok(chunk);
+    }
+    let (id, stated) = (place.id, *stated);
+    Err(corrupt(value, &ChunkError::WrongSize { id, stated, found }))
 }
 
 /// A node of a value.
