@@ -151,6 +151,18 @@ pub enum ObjectError {
         lease: LeaseId,
     },
 
+    /// There is no memory for a value in one piece: read it in pieces ([`crate::Dict::open_read`]).
+    #[error(
+        "value of key {} is {bytes} bytes, for which there is no memory: read it in pieces (open)",
+        key::describe(key)
+    )]
+    NoMemory {
+        /// The key, encoded.
+        key: Bytes,
+        /// Bytes of the value.
+        bytes: u64,
+    },
+
     /// The object was closed.
     #[error("{what} is closed")]
     Closed {
@@ -202,6 +214,7 @@ impl ObjectError {
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Unanswered { .. } => ErrorKind::OutcomeUnknown,
             Self::SnapshotExpired { .. } => ErrorKind::Conflict,
+            Self::NoMemory { .. } => ErrorKind::Full,
             Self::Closed { .. } => ErrorKind::Closed,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
         }
