@@ -158,6 +158,18 @@ pub enum ObjectError {
         lease: LeaseId,
     },
 
+    /// There is no memory for a value in one piece: read it in pieces ([`crate::Dict::open_read`]).
+    #[error(
+        "value of key {} is {bytes} bytes, for which there is no memory: read it in pieces (open)",
+        key::describe(key)
+    )]
+    NoMemory {
+        /// The key, encoded.
+        key: Bytes,
+        /// Bytes of the value.
+        bytes: u64,
+    },
+
     /// The object was closed.
     #[error("{what} is closed")]
     Closed {
@@ -210,6 +222,7 @@ impl ObjectError {
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Unanswered { .. } => ErrorKind::OutcomeUnknown,
             Self::SnapshotExpired { .. } => ErrorKind::Conflict,
+            Self::NoMemory { .. } => ErrorKind::Full,
             Self::Closed { .. } => ErrorKind::Closed,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
         }
@@ -235,7 +248,7 @@ impl ObjectError {
     /// A stored value that cannot be packed or opened.
     fn of_stored(error: &StoredError) -> Self {
         let kind = match error {
-            StoredError::TooLarge { .. } => ErrorKind::Invalid,
+            StoredError::TooLarge { .. } | StoredError::Reference => ErrorKind::Invalid,
             StoredError::Unsupported { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::Corrupt,
         };

@@ -11,7 +11,8 @@ use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::wire::{OwnerStatus, Reply, Request};
 use objsync_server::Unlocks;
 use objsync_store::{
-    Answer, Keeper, Reader, Stamp, Store, StoreError, Stored, Submission, SubmissionOrigin,
+    Answer, ChunkPins, Keeper, Reader, Stamp, Store, StoreError, Stored, Submission,
+    SubmissionOrigin,
 };
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::core::{Asker, Command, FeedKind};
 use crate::error::{ObjectError, Result};
-use crate::large::{LargeValue, stored_of};
+use crate::large::{LargeValue, store_first, stored_of};
 use crate::owned::{Owned, OwnedUse};
 use crate::packing::Packer;
 use crate::pending::Answered;
@@ -43,10 +44,11 @@ impl OwnerSide {
         let namespace = match owned.store.namespace(name)? {
             Some(namespace) => namespace,
             None => {
-                owned
-                    .store
-                    .create_namespace(name, first_content(config)?)?
-                    .0
+                let store = &owned.store;
+                // What is put into chunks stays until the first content names it.
+                let pins = store.chunks().pins();
+                let content = first_content(config, Some((store, &pins)))?;
+                store.create_namespace(name, content)?.0
             }
         };
         let durability = config.options.durability;
@@ -213,17 +215,19 @@ impl OwnerSide {
     }
 }
 
-/// What a dictionary that does not exist yet is to hold, packed.
-pub(crate) fn first_content(config: &Config) -> Result<Vec<Change>> {
+/// What a dictionary that does not exist yet is to hold, packed: large values go into chunks of the
+/// store, if it is one of this process. An owner that is asked over the wire to make the dictionary
+/// takes no chunks for it before, so there they stay in one piece.
+pub(crate) fn first_content(
+    config: &Config,
+    store: Option<(&Store, &ChunkPins)>,
+) -> Result<Vec<Change>> {
     let content = config.options.content.iter().flatten();
     content
         .map(|change| match &change.value {
             Some(value) => Ok(Change {
                 key: change.key.clone(),
-                value: Some(match LargeValue::is_reference(value) {
-                    true => stored_of(value)?,
-                    false => config.packer.seal_first(value)?,
-                }),
+                value: Some(first_value(config, store, value)?),
             }),
             None => {
                 let text = "the first content of a dictionary has a key without a value";
@@ -231,6 +235,22 @@ pub(crate) fn first_content(config: &Config) -> Result<Vec<Change>> {
             }
         })
         .collect()
+}
+
+fn first_value(
+    config: &Config,
+    store: Option<(&Store, &ChunkPins)>,
+    payload: &Bytes,
+) -> Result<Bytes> {
+    if LargeValue::is_reference(payload) {
+        return stored_of(payload);
+    }
+    if let Some(store) = store
+        && let Some(stored) = store_first(config, store, payload)?
+    {
+        return Ok(stored);
+    }
+    config.packer.seal_first(payload)
 }
 
 fn answered(result: Result<Answer, StoreError>) -> Answered {

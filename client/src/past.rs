@@ -20,7 +20,7 @@ use crate::core::Core;
 use crate::dict::Dict;
 use crate::error::{ObjectError, Result};
 use crate::held::Held;
-use crate::large::unfolded;
+use crate::large::{LargeValue, unfolded};
 use crate::owner::OwnerSide;
 use crate::pending::{Pending, unexpected_reply};
 use crate::scan::Scan;
@@ -38,40 +38,82 @@ pub struct Past {
 }
 
 /// What a key was from one revision on: see [`Dict::history`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// A large value is not read with it: see [`Version::load`].
+#[derive(Debug, Clone)]
 pub struct Version {
     /// The revision that wrote it.
     pub revision: Revision,
     /// The owner's clock when it was decided, milliseconds since 1970; none where only a snapshot
     /// tells of it.
     pub time_ms: Option<u64>,
-    /// The plain payload; none when the key was removed.
+    /// The plain payload, of a large value its reference as [`Dict::find`] gives it; none when the key
+    /// was removed.
     pub value: Option<Bytes>,
     /// What came before is no longer kept: this is how the key was at the oldest revision kept.
     pub is_oldest_known: bool,
+    /// Who reads a large value; none for any other, so that its handle can be dropped before it.
+    reader: Option<Dict>,
 }
 
 impl Version {
     /// As the owner tells it.
-    pub(crate) fn open(core: &Core, key: &[u8], version: wire::Version) -> Result<Self> {
+    pub(crate) fn open(
+        (dict, core): (&Dict, &Core),
+        key: &[u8],
+        version: wire::Version,
+    ) -> Result<Self> {
         let open = |value| core.config.open(key, version.revision, value);
+        let value = version.value.map(open).transpose()?;
+        let is_large = value.as_deref().is_some_and(LargeValue::is_reference);
         Ok(Self {
             revision: version.revision,
             time_ms: version.time_ms,
-            value: version.value.map(open).transpose()?,
+            value,
             is_oldest_known: version.is_oldest_known,
+            reader: is_large.then(|| dict.clone()),
         })
     }
 
-    /// The value it had; none when it was removed.
+    /// The plain payload; none when the key was removed. A large value is read now, and each time
+    /// anew, so a long history of large values does not have to be in memory at once.
     ///
     /// # Errors
-    /// `Invalid` when it is of another type.
+    /// As [`Dict::load`]: `Conflict` when the store no longer keeps a large value.
+    pub fn load(&self) -> Pending<Option<Bytes>> {
+        match (&self.reader, &self.value) {
+            (Some(reader), Some(reference)) => reader.load(reference.clone()).map(Some),
+            (_, value) => Pending::ready(Ok(value.clone())),
+        }
+    }
+
+    /// The value it had; none when it was removed. Blocks where it is large.
+    ///
+    /// # Errors
+    /// `Invalid` when it is of another type; as [`Version::load`].
     pub fn decode<V: DeserializeOwned>(&self) -> Result<Option<V>> {
-        let payload = self.value.as_ref();
-        Ok(payload.map(|payload| from_payload(payload)).transpose()?)
+        let payload = self.load().wait()?;
+        Ok(payload.map(|payload| from_payload(&payload)).transpose()?)
     }
 }
+
+/// Whether they tell the same; who reads a large value is no part of it.
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        let told = |version: &Self| {
+            let Version {
+                revision,
+                time_ms,
+                is_oldest_known,
+                ..
+            } = *version;
+            (revision, time_ms, is_oldest_known)
+        };
+        told(self) == told(other) && self.value == other.value
+    }
+}
+
+impl Eq for Version {}
 
 impl Past {
     pub(crate) fn new(dict: Dict, revision: Revision) -> Self {

@@ -61,6 +61,14 @@ impl Chunking {
         }
     }
 
+    /// What a root says was cut so; none for a cut that this program does not make.
+    #[must_use]
+    pub fn of(cutter: Cutter) -> Option<Self> {
+        [Self::Fixed, Self::Content]
+            .into_iter()
+            .find(|chunking| chunking.cutter() == cutter)
+    }
+
     /// Most bytes of one chunk.
     #[must_use]
     pub fn bytes_max(self) -> usize {

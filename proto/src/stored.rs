@@ -17,6 +17,7 @@ use zstd::zstd_safe;
 
 use crate::dictionary::{self, Dictionary, DictionaryId};
 use crate::limits::VALUE_BYTES_MAX;
+use crate::stored_chunks::REFERENCE;
 
 /// Bytes before the packed payload.
 pub const HEADER_BYTES: usize = 3;
@@ -66,6 +67,10 @@ pub enum StoredError {
     /// The bytes are not a stored value.
     #[error("stored value is malformed: {0}")]
     Malformed(&'static str),
+    /// The payload begins with the byte that stands for a reference to chunks, which no MessagePack
+    /// does: whoever is to open it would take it for one.
+    #[error("stored value has a payload that begins with 0xC1, which is no MessagePack")]
+    Reference,
     /// It was packed with a dictionary that is not at hand.
     #[error("stored value needs dictionary {id}, which is not there, or is damaged")]
     NoDictionary {
@@ -85,6 +90,7 @@ pub fn seal_with(
 ) -> Result<Bytes, StoredError> {
     const BYTES: std::ops::RangeInclusive<usize> =
         DICTIONARY_PAYLOAD_BYTES_MIN..=DICTIONARY_PAYLOAD_BYTES_MAX;
+    refuse_reference(payload)?;
     if let (Some(dictionary), Compression::Zstd(level)) = (dictionary, compression)
         && BYTES.contains(&payload.len())
         && let Some(packed) = dictionary.pack(payload, level)
@@ -104,6 +110,7 @@ pub fn seal(payload: &[u8], compression: Compression) -> Result<Bytes, StoredErr
             bytes: payload.len() as u64,
         });
     }
+    refuse_reference(payload)?;
     match compression {
         Compression::Zstd(level) if payload.len() >= COMPRESS_BYTES_MIN => {
             let packed = dictionary::pack_plain(payload, level).map_err(StoredError::Zstd)?;
@@ -182,7 +189,16 @@ pub fn open_with<D: AsRef<Dictionary>>(
     if plain.len() != plain_bytes {
         return Err(StoredError::Malformed("the payload is shorter than stated"));
     }
+    refuse_reference(&plain)?;
     Ok(plain.into())
+}
+
+/// That nobody takes a payload for a reference to chunks, whose sizes and ids were never checked.
+fn refuse_reference(payload: &[u8]) -> Result<(), StoredError> {
+    match payload.first() {
+        Some(&REFERENCE) => Err(StoredError::Reference),
+        _ => Ok(()),
+    }
 }
 
 /// The dictionary that a stored value names, if it names one. Looks at the first bytes only.
@@ -213,7 +229,8 @@ pub enum Codec {
     },
 }
 
-/// Checks header and sizes of a stored value, but does not decompress it.
+/// Checks header and sizes of a stored value, and that a raw payload is no reference, but does not
+/// decompress it.
 pub fn check(stored: &[u8]) -> Result<Codec, StoredError> {
     if stored.len() > VALUE_BYTES_MAX {
         let bytes = (stored.len() - HEADER_BYTES) as u64;
@@ -236,7 +253,7 @@ pub fn check(stored: &[u8]) -> Result<Codec, StoredError> {
     }
     match codec {
         CODEC_RAW if packed.is_empty() => Err(StoredError::Malformed("it has no payload")),
-        CODEC_RAW => Ok(Codec::Raw),
+        CODEC_RAW => refuse_reference(packed).map(|()| Codec::Raw),
         CODEC_ZSTD => match DictionaryId::of_frame(packed) {
             None => check_zstd(packed).map(|plain_bytes| Codec::Zstd { plain_bytes }),
             Some(_) => Err(StoredError::Malformed(
@@ -277,6 +294,18 @@ fn check_zstd(packed: &[u8]) -> Result<usize, StoredError> {
     }
 }
 
+/// A stored value around bytes that are no MessagePack, which the store keeps for itself.
+pub(crate) fn seal_own(bytes: &[u8]) -> Bytes {
+    with_header(CODEC_RAW, bytes)
+}
+
+/// The bytes in what [`seal_own`] made; none in anything else.
+pub(crate) fn open_own(stored: &Bytes) -> Option<Bytes> {
+    let header = [SUITE_PLAIN, CODEC_RAW, 0];
+    let is_own = (HEADER_BYTES + 1..=VALUE_BYTES_MAX).contains(&stored.len());
+    (is_own && stored.starts_with(&header)).then(|| stored.slice(HEADER_BYTES..))
+}
+
 fn with_header(codec: u8, packed: &[u8]) -> Bytes {
     let mut stored = BytesMut::with_capacity(HEADER_BYTES + packed.len());
     stored.put_slice(&[SUITE_PLAIN, codec, 0]);
@@ -285,108 +314,4 @@ fn with_header(codec: u8, packed: &[u8]) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn text(bytes: usize) -> Vec<u8> {
-        b"a value that repeats itself "
-            .iter()
-            .copied()
-            .cycle()
-            .take(bytes)
-            .collect()
-    }
-
-    proptest! {
-        #[test]
-        fn payload_comes_back_whatever_the_level(
-            payload in proptest::collection::vec(any::<u8>(), 1..2000), level in 1..9_i32, raw: bool,
-        ) {
-            let compression = if raw { Compression::None } else { Compression::Zstd(level) };
-            let stored = seal(&payload, compression).unwrap();
-            prop_assert!(stored.len() <= payload.len() + HEADER_BYTES);
-            prop_assert_eq!(open(&stored).unwrap(), payload);
-        }
-
-        #[test]
-        fn garbage_is_an_error_or_a_payload_but_no_panic(
-            mut garbage in proptest::collection::vec(any::<u8>(), 0..100), codec in 0..3_u8,
-        ) {
-            if garbage.len() > 3 {
-                garbage[..3].copy_from_slice(&[0, codec, 0]);
-            }
-            let _ = open(&garbage.into());
-        }
-    }
-
-    #[test]
-    fn bytes_are_the_golden_ones() {
-        assert_eq!(
-            &seal(&[0x2A], Compression::None).unwrap()[..],
-            &[0, 0, 0, 0x2A]
-        );
-        let packed = seal(&text(300), Compression::Zstd(3)).unwrap();
-        assert_eq!(packed[..3], [0, 1, 0]);
-        assert_eq!(
-            packed[3..7],
-            [0x28, 0xB5, 0x2F, 0xFD],
-            "a standard zstd frame follows"
-        );
-        assert!(packed.len() < 100);
-    }
-
-    #[test]
-    fn raw_payload_shares_memory_with_the_stored_value() {
-        let stored = seal(b"payload", Compression::None).unwrap();
-        assert_eq!(
-            open(&stored).unwrap().as_ptr(),
-            stored[HEADER_BYTES..].as_ptr()
-        );
-    }
-
-    #[test]
-    fn payload_that_does_not_shrink_stays_raw() {
-        let short = seal(b"ab", Compression::Zstd(19)).unwrap();
-        assert_eq!(check(&short).unwrap(), Codec::Raw);
-    }
-
-    #[test]
-    fn payload_over_the_limit_is_refused_and_at_the_limit_is_not() {
-        let at_limit = seal(&text(PAYLOAD_BYTES_MAX), Compression::None).unwrap();
-        assert_eq!(at_limit.len(), VALUE_BYTES_MAX);
-        assert!(check(&at_limit).is_ok());
-        for compression in [Compression::None, Compression::Zstd(1)] {
-            let error = seal(&text(PAYLOAD_BYTES_MAX + 1), compression).unwrap_err();
-            assert!(matches!(error, StoredError::TooLarge { bytes } if bytes == 8_388_606));
-        }
-    }
-
-    #[test]
-    fn frame_that_claims_a_huge_content_is_refused_before_memory_is_taken() {
-        let plain = vec![0; VALUE_BYTES_MAX * 4];
-        let bomb = with_header(CODEC_ZSTD, &zstd::bulk::compress(&plain, 1).unwrap());
-        assert!(bomb.len() < 10_000);
-        assert!(matches!(
-            open(&bomb),
-            Err(StoredError::TooLarge { bytes: 33_554_432 })
-        ));
-    }
-
-    #[test]
-    fn unknown_header_and_trailing_bytes_are_refused() {
-        let open = |bytes: &[u8]| {
-            open(&Bytes::copy_from_slice(bytes))
-                .unwrap_err()
-                .to_string()
-        };
-        assert!(open(&[1, 0, 0, 1]).contains("suite 1"));
-        assert!(open(&[0, 9, 0, 1]).contains("codec 9"));
-        assert!(open(&[0, 0, 2, 1]).contains("chunk count 2"));
-        assert!(open(&[0, 0]).contains("shorter than its header"));
-        assert!(open(&[0, 0, 0]).contains("no payload"));
-        let mut packed = seal(&text(300), Compression::Zstd(3)).unwrap().to_vec();
-        packed.push(0);
-        assert!(open(&packed).contains("one whole zstd frame"));
-    }
-}
+mod tests;

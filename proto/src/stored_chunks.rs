@@ -16,15 +16,19 @@
 //! alone, and the same content meets wherever it is written. Content over 4 GiB has no MessagePack:
 //! its length is written as 2^32 - 1 there, and such a value is only read in pieces.
 
+mod expected;
+
 use bytes::{BufMut, Bytes};
 
+pub use self::expected::{is_expected, is_payload_expected};
 use crate::chunk::{CHILD_BYTES, ChunkError, Cutter, Root, put_children, take_children};
 use crate::dictionary::Dictionary;
 use crate::ids::ChunkId;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES_MAX, ROOT_CHILDREN_MAX};
 use crate::stored::{self, StoredError};
 
-/// What is put before a stored value in chunks where a payload is expected.
+/// What is put before a stored value in chunks where a payload is expected. No payload begins with
+/// it: see [`StoredError::Reference`].
 pub const REFERENCE: u8 = 0xC1;
 
 const PLAIN_RAW: [u8; 2] = [0, 0];
@@ -123,15 +127,6 @@ pub fn payload_or_head(
             Err(StoredError::Malformed("its list of chunks cannot be"))
         }
     }
-}
-
-/// Whether a value in chunks is the one expected: that is the byte 0xC1, with which no payload
-/// begins, and the stored value itself. Equal content that was cut otherwise is another value.
-#[must_use]
-pub fn is_expected(stored: &[u8], expected: &[u8]) -> bool {
-    expected
-        .split_first()
-        .is_some_and(|(first, expected)| *first == REFERENCE && expected == stored)
 }
 
 /// Checks a stored value of either kind: nothing is unpacked, and no chunk is looked for.

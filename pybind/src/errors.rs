@@ -2,6 +2,7 @@
 //! (`objsync.errors`), where anybody can import them and pickle finds them.
 
 use objsync::{ErrorKind, ObjectError};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyModule;
@@ -34,6 +35,7 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
     }
     let message = error.to_string();
     match error {
+        ObjectError::NoMemory { .. } => PyMemoryError::new_err(message),
         ObjectError::Unanswered { op, .. } => {
             let numbers = (op.session.epoch, op.session.frame.0, op.sequence.0);
             build(py, "unanswered", (message, numbers))

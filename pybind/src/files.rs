@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 use crate::codec::encode_key;
 use crate::handle::{Handle, missing};
 use crate::waiting::{blocking, wait};
-use crate::{errors, records};
+use crate::{errors, large, records};
 
 type Object<'py> = Bound<'py, PyAny>;
 
@@ -74,23 +74,24 @@ impl Reader {
     }
 
     /// The next bytes, at most `count` and 1 MiB of them; none at the end.
-    fn read<'py>(&self, py: Python<'py>, count: u64) -> PyResult<Bound<'py, PyBytes>> {
+    fn read<'py>(&self, py: Python<'py>, count: u64) -> PyResult<Object<'py>> {
         self.take(py, count.min(READ_BYTES_MAX))
     }
 
     /// All that is left.
-    fn read_all<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+    fn read_all<'py>(&self, py: Python<'py>) -> PyResult<Object<'py>> {
         self.take(py, u64::MAX)
     }
 }
 
 impl Reader {
-    fn take<'py>(&self, py: Python<'py>, count: u64) -> PyResult<Bound<'py, PyBytes>> {
+    fn take<'py>(&self, py: Python<'py>, count: u64) -> PyResult<Object<'py>> {
         let left = self.with(py, |reader| {
             reader.content_bytes().saturating_sub(reader.position())
         });
         let count = usize::try_from(count.min(left))?;
-        PyBytes::new_with(py, count, |buffer| {
+        // Each part begins where the one before ended.
+        large::from_start(py, count, |_, buffer| {
             self.with(py, |reader| reader.read_exact_bytes(buffer))
                 .map_err(|error| errors::raise(py, &error))
         })

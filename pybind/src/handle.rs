@@ -438,8 +438,9 @@ impl Handle {
     ) -> PyResult<Bound<'py, PyList>> {
         let py = key.py();
         let key = encode_key(key)?;
-        let versions = wait(py, past::versions(self.dict(py)?, &key, before, limit))?;
-        past::records(py, &key, &versions)
+        let dict = self.dict(py)?;
+        let versions = wait(py, past::versions(dict, &key, before, limit))?;
+        past::records(py, dict, &key, &versions)
     }
 
     /// The acknowledgement of this handle's newest answered write; ``None`` before the first.

@@ -9,6 +9,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyString};
 
 use crate::codec::{self, Decoded, Split, decode, decode_split};
 use crate::errors;
+use crate::waiting::wait;
 
 type Object<'py> = Bound<'py, PyAny>;
 
@@ -53,15 +54,39 @@ pub(crate) fn object<'py>(py: Python<'py>, dict: &Dict, payload: Bytes) -> PyRes
     let value = LargeValue::of(&payload).map_err(|error| errors::raise(py, &error))?;
     match value {
         Some(value) if is_bytes(&value) => {
+            let raised = |error| errors::raise(py, &error);
+            value.payload_bytes().map_err(raised)?;
             let count = usize::try_from(value.content_bytes())?;
-            let bytes = PyBytes::new_with(py, count, |buffer| {
-                py.detach(|| dict.read_large(&value, 0, buffer))
-                    .map_err(|error| errors::raise(py, &error))
-            })?;
-            Ok(bytes.into_any())
+            let read = |offset: usize, buffer: &mut [u8]| {
+                py.detach(|| dict.read_large(&value, offset as u64, buffer))
+                    .map_err(raised)
+            };
+            from_start(py, count, read)
         }
         _ => Ok(decoded(py, dict, &payload)?.object),
     }
+}
+
+/// So many bytes of a content, read into the object itself.
+///
+/// The object takes its memory at once, so the first chunk is read before: a value of which nothing is
+/// there costs nothing, whatever size it states.
+pub(crate) fn from_start<'py>(
+    py: Python<'py>,
+    count: usize,
+    mut read: impl FnMut(usize, &mut [u8]) -> PyResult<()>,
+) -> PyResult<Object<'py>> {
+    let mut first = vec![0; count.min(CHUNK_BYTES)];
+    read(0, &mut first)?;
+    let bytes = PyBytes::new_with(py, count, |buffer| {
+        let (start, rest) = buffer.split_at_mut(first.len());
+        start.copy_from_slice(&first);
+        match rest.is_empty() {
+            true => Ok(()),
+            false => read(first.len(), rest),
+        }
+    })?;
+    Ok(bytes.into_any())
 }
 
 /// As [`object`], for who may keep it.
@@ -74,10 +99,8 @@ pub(crate) fn decoded<'py>(
     let Some(value) = value else {
         return decode(py, payload);
     };
-    let mut content = vec![0; usize::try_from(value.content_bytes())?];
-    py.detach(|| dict.read_large(&value, 0, &mut content))
-        .map_err(|error| errors::raise(py, &error))?;
-    decode_split(py, value.head(), &content.into())
+    let content = wait(py, dict.load_content(&value))?;
+    decode_split(py, value.head(), &content)
 }
 
 /// Whether a payload is so large that it is read by [`object`], and never cached.

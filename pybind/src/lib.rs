@@ -92,6 +92,8 @@ mod _objsync {
 
         #[pymodule_export]
         use crate::files::{Reader, Writer, chunking, open_read, open_write, set_chunking};
+        #[pymodule_export]
+        use crate::past::Unread;
 
         #[pymodule_init]
         fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

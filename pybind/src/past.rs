@@ -1,7 +1,7 @@
 //! A dictionary as it was at one revision, and what a key was: the native side of `objsync.Past`,
 //! blocking and awaitable.
 
-use objsync::{Dict, Past, Pending, Revision, Scan, Version};
+use objsync::{Bytes, Dict, LargeValue, Past, Pending, Revision, Scan, Version};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -9,9 +9,9 @@ use crate::awaitable::{Pages, plain};
 use crate::calls::Calls;
 use crate::codec::{decode, decode_key, encode_key};
 use crate::handle::{Handle, missing, range_of};
-use crate::records;
 use crate::scan::{ScanIterator, What};
 use crate::waiting::{blocking, wait};
+use crate::{errors, large, records};
 
 type Object<'py> = Bound<'py, PyAny>;
 
@@ -107,18 +107,59 @@ pub(crate) fn versions(
     dict.history(key, before.map(Revision), limit.unwrap_or(usize::MAX))
 }
 
+/// A large value that is read when it is asked for; under `objsync.Version`.
+#[pyclass(frozen, module = "objsync._objsync.files")]
+pub(crate) struct Unread {
+    dict: Dict,
+    reference: Bytes,
+    value: LargeValue,
+}
+
+#[pymethods]
+impl Unread {
+    /// Reads it, each time anew.
+    fn read<'py>(&self, py: Python<'py>) -> PyResult<Object<'py>> {
+        large::object(py, &self.dict, self.reference.clone())
+    }
+
+    fn __repr__(&self) -> String {
+        let (bytes, type_name) = (self.value.content_bytes(), self.value.type_name());
+        format!("<{type_name} of {bytes} bytes, not read>")
+    }
+}
+
+/// The value of a version: of a large one who reads it.
+fn value_of<'py>(py: Python<'py>, dict: &Dict, version: &Version) -> PyResult<Option<Object<'py>>> {
+    let Some(payload) = &version.value else {
+        return Ok(None);
+    };
+    let value = LargeValue::of(payload).map_err(|error| errors::raise(py, &error))?;
+    let object = match value {
+        None => decode(py, payload)?.object,
+        Some(value) => {
+            let (dict, reference) = (dict.clone(), payload.clone());
+            let unread = Unread {
+                dict,
+                reference,
+                value,
+            };
+            Bound::new(py, unread)?.into_any()
+        }
+    };
+    Ok(Some(object))
+}
+
 /// The versions of a key as records.
 pub(crate) fn records<'py>(
     py: Python<'py>,
+    dict: &Dict,
     key: &[u8],
     versions: &[Version],
 ) -> PyResult<Bound<'py, PyList>> {
     // As the dictionary gives it back: 1.0 is 1.
     let key = decode_key(py, key)?;
-    let records: PyResult<Vec<_>> = versions
-        .iter()
-        .map(|version| records::version(py, &key, version))
-        .collect();
+    let record = |version| records::version(py, &key, value_of(py, dict, version)?, version);
+    let records: PyResult<Vec<_>> = versions.iter().map(record).collect();
     PyList::new(py, records?)
 }
 
@@ -148,9 +189,10 @@ pub(crate) fn history(
     limit: Option<usize>,
 ) -> PyResult<()> {
     let key = encode_key(key)?;
-    let call = versions(handle.dict(future.py())?, &key, before, limit);
+    let dict = handle.dict(future.py())?.clone();
+    let call = versions(&dict, &key, before, limit);
     calls.start(future, call, move |py, versions| {
-        Ok(records(py, &key, &versions)?.into_any().unbind())
+        Ok(records(py, &dict, &key, &versions)?.into_any().unbind())
     })
 }
 

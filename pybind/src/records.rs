@@ -91,12 +91,9 @@ pub(crate) fn conflict<'py>(py: Python<'py>, conflict: &Conflict) -> PyResult<Bo
 pub(crate) fn version<'py>(
     py: Python<'py>,
     key: &Bound<'py, PyAny>,
+    value: Option<Bound<'py, PyAny>>,
     version: &Version,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let value = match &version.value {
-        Some(payload) => Some(decode(py, payload)?.object),
-        None => None,
-    };
     let kind = match version.value {
         Some(_) => intern!(py, "set"),
         None => intern!(py, "delete"),

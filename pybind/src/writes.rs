@@ -1,7 +1,7 @@
 //! Writes that look first: each is one decision of the owner, so no other process comes in between.
 
 use objsync::limits::TRANSACTION_BYTES_MAX;
-use objsync::{Ack, Bytes, Dict, KeyRange};
+use objsync::{Ack, Bytes, Dict, ErrorKind, KeyRange, Revision};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -17,6 +17,48 @@ type Object<'py> = Bound<'py, PyAny>;
 /// Bytes that a pair takes in a transaction besides key and value, at most.
 const PAIR_BYTES: usize = 64;
 
+/// What is under a key: payload, and revision where an owner gave it one.
+type Entry = Option<(Bytes, Option<Revision>)>;
+
+/// How often one state may be found after it was refused as what is expected. Others can come back to
+/// the same value between a read and the write that follows; nobody does so each time.
+const REFUSALS_MAX: u32 = 100;
+
+/// What a loop of reads and conditional writes has found, so that it ends where an owner refuses what a
+/// read finds: one of another version may compare otherwise.
+#[derive(Default)]
+struct Seen {
+    last: Option<(Vec<u8>, Entry)>,
+    count: u32,
+    is_refused: bool,
+}
+
+impl Seen {
+    /// The payload under a key; a large value as its reference.
+    fn find(&mut self, py: Python<'_>, dict: &Dict, key: &[u8]) -> PyResult<Option<Bytes>> {
+        if !std::mem::replace(&mut self.is_refused, true) {
+            // Most often the only look; of a peer it keeps what it fetches, as any read.
+            return wait_for_read(py, dict.find(key));
+        }
+        let entry = wait_for_read(py, dict.fetch_entry(key))?;
+        let found = (key.to_vec(), entry);
+        let payload = found.1.as_ref().map(|(payload, _)| payload.clone());
+        if self.last.as_ref() != Some(&found) {
+            self.count = 0;
+            self.last = Some(found);
+        } else if self.count == REFUSALS_MAX {
+            let message = format!(
+                "key {}: the owner refused {REFUSALS_MAX} times what a read finds there as what is \
+                 expected: is it of another version?",
+                objsync::key::describe(key)
+            );
+            return Err(errors::of_kind(py, ErrorKind::Conflict, message));
+        }
+        self.count += 1;
+        Ok(payload)
+    }
+}
+
 /// Removes a key and returns its value, which nobody else then gets.
 pub(crate) fn pop<'py>(
     py: Python<'py>,
@@ -24,8 +66,9 @@ pub(crate) fn pop<'py>(
     key: &Object<'py>,
 ) -> PyResult<Option<Object<'py>>> {
     let encoded = encode_key(key)?;
+    let mut seen = Seen::default();
     loop {
-        let Some(payload) = wait_for_read(py, dict.find(&encoded))? else {
+        let Some(payload) = seen.find(py, dict, &encoded)? else {
             return Ok(None);
         };
         // Decoded first: what cannot be given to the caller must not be removed.
@@ -42,6 +85,7 @@ pub(crate) fn pop_last<'py>(
     py: Python<'py>,
     dict: &Dict,
 ) -> PyResult<Option<(Object<'py>, Object<'py>)>> {
+    let mut seen = Seen::default();
     loop {
         let last = blocking(py, || {
             dict.keys(KeyRange::default(), true)?.next().transpose()
@@ -49,7 +93,7 @@ pub(crate) fn pop_last<'py>(
         let Some((key, _)) = last else {
             return Ok(None);
         };
-        let Some(payload) = wait_for_read(py, dict.find(&key))? else {
+        let Some(payload) = seen.find(py, dict, &key)? else {
             // It went meanwhile: another one is the last.
             wait(py, dict.sync())?;
             continue;
@@ -72,8 +116,9 @@ pub(crate) fn set_default<'py>(
 ) -> PyResult<Object<'py>> {
     let encoded = encode_key(key)?;
     let new = Bytes::from(encode(default)?);
+    let mut seen = Seen::default();
     loop {
-        if let Some(payload) = wait_for_read(py, dict.find(&encoded))? {
+        if let Some(payload) = seen.find(py, dict, &encoded)? {
             return large::object(py, dict, payload);
         }
         if wait(py, dict.compare_and_set(&encoded, None, Some(new.clone())))? {
@@ -97,6 +142,7 @@ pub(crate) fn compare_and_set<'py>(
     let encoded = encode_key(key)?;
     let new = new.map(encode).transpose()?.map(Bytes::from);
     let mut guess = expected.map(encode).transpose()?.map(Bytes::from);
+    let mut seen = Seen::default();
     loop {
         if wait(
             py,
@@ -108,7 +154,7 @@ pub(crate) fn compare_and_set<'py>(
             return Ok(false);
         };
         wait(py, dict.sync())?;
-        let Some(payload) = wait_for_read(py, dict.find(&encoded))? else {
+        let Some(payload) = seen.find(py, dict, &encoded)? else {
             return Ok(false);
         };
         match large::object(py, dict, payload.clone())?.eq(expected) {

@@ -80,7 +80,6 @@ WITHOUT_EXAMPLE = {
     "objsync.Missing": "the type of MISSING, whose examples are those of compare_and_set",
     "objsync.Object": "not made directly: its methods have examples, on DiskObject",
     "objsync.ValueReader": "made by Object.open, whose example reads one",
-    "objsync.ValueWriter": "made by Object.open, whose example writes one",
     "objsync.Lease.close": "what the end of the with block calls",
     "objsync.Presence.close": "what the end of the with block calls",
     "objsync.Lock.release": "what the end of the with block calls",
@@ -93,7 +92,7 @@ WITHOUT_EXAMPLE = {
     **dict.fromkeys(
         (f"objsync.{name}" for name in (
             "ValueReader.peek", "ValueReader.readinto", "ValueReader.readinto1", "ValueWriter.abort",
-            "ValueWriter.close", "ValueWriter.flush", "ValueWriter.readinto", "ValueWriter.readinto1")),
+            "ValueWriter.close", "ValueWriter.detach", "ValueWriter.readinto", "ValueWriter.readinto1")),
         "a method of Python's binary files",
     ),
     **dict.fromkeys(

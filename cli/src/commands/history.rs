@@ -61,10 +61,10 @@ impl History {
 fn as_text(version: &Version, output: &Output) -> Result<String, Failure> {
     let when = time(version).unwrap_or_else(|| String::from("before"));
     let revision = output.painted(&format!("{} {when}", version.revision), Colour::Dim);
-    let what = match &version.value {
+    let what = match version.load().wait()? {
         Some(payload) => {
             let set = output.painted("set", Colour::Green);
-            format!("{set} {}", json::shown_value(payload, true)?)
+            format!("{set} {}", json::shown_value(&payload, true)?)
         }
         None => output.painted("del", Colour::Red),
     };
@@ -79,8 +79,8 @@ fn as_json(version: &Version) -> Result<String, Failure> {
         "is_oldest_known": version.is_oldest_known,
     });
     // None is a value too, so what is not there is left out.
-    if let Some(payload) = &version.value {
-        line["value"] = json::value_to_json(payload)?;
+    if let Some(payload) = version.load().wait()? {
+        line["value"] = json::value_to_json(&payload)?;
     }
     Ok(line.to_string())
 }

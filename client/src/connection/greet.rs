@@ -48,7 +48,7 @@ pub(super) async fn greet(
         }
         let number = calls.request_number();
         let request = Request::CreateNamespace {
-            content: first_content(&core.config)?,
+            content: first_content(&core.config, None)?,
         };
         output.clear();
         codec::encode(&ToOwner::Request(number, request), &mut output);

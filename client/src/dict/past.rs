@@ -1,7 +1,5 @@
 //! The past of a dictionary: all of it as of a revision, and what a key was.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Revision;
@@ -11,7 +9,6 @@ use objsync_proto::wire::{Reply, Request};
 use super::Dict;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
-use crate::large::whole;
 use crate::past::{Past, Version};
 use crate::pending::{Pending, unexpected_reply};
 
@@ -53,7 +50,8 @@ impl Dict {
     /// What a key was, newest first: the versions before a revision (none: from the newest on), at
     /// most `count_max` of them, as far back as log and snapshots go.
     ///
-    /// Cost: the parts of the owner's log that wrote the key are read, 64 MiB for each.
+    /// Cost: the parts of the owner's log that wrote the key are read, 64 MiB for each. Large values are
+    /// not read before [`Version::load`].
     ///
     /// # Errors
     /// As [`Dict::get`].
@@ -77,15 +75,15 @@ impl Dict {
         before: Option<Revision>,
         count_max: usize,
     ) -> Pending<Vec<Version>> {
-        let key = Bytes::copy_from_slice(key);
-        self.call("the history of a key", move |core| {
-            versions(core, key, before, count_max)
+        let (dict, key) = (self.clone(), Bytes::copy_from_slice(key));
+        self.call("the history of a key", move |core| async move {
+            versions((&dict, &core), key, before, count_max).await
         })
     }
 }
 
 async fn versions(
-    core: Arc<Core>,
+    (dict, core): (&Dict, &Core),
     key: Bytes,
     mut before: Option<Revision>,
     count_max: usize,
@@ -112,11 +110,7 @@ async fn versions(
             false => 0,
         };
         for version in page.into_iter().take(left) {
-            let mut version = Version::open(&core, &key, version)?;
-            if let Some(payload) = version.value.as_mut() {
-                *payload = whole(&core, payload.clone()).await?;
-            }
-            versions.push(version);
+            versions.push(Version::open((dict, core), &key, version)?);
         }
         let Some(next) = next else { break };
         refuse_endless(before, next, empty_count)?;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::reference::LargeValue;
 use super::walk::Walk;
 use crate::core::Core;
 use crate::dict::Dict;
-use crate::error::Result;
+use crate::error::{ObjectError, Result};
 use crate::pending::Pending;
 use crate::wait::block_on;
 
@@ -17,20 +17,45 @@ pub(crate) async fn whole(core: &Arc<Core>, payload: Bytes) -> Result<Bytes> {
     let Some(value) = LargeValue::of(&payload)? else {
         return Ok(payload);
     };
-    // The size is that of a root that was checked; nobody but who wrote it chose it, so it is
-    // taken as chunks arrive that fill it.
-    let whole_bytes = value.payload_bytes()?;
-    let value = Arc::new(value);
+    let head = value.head().clone();
+    content(core, value, &head).await
+}
+
+/// The content of a large value behind what stands before it in memory.
+///
+/// Nobody but who wrote a value chose its size, and whether its chunks are there is not known yet. So
+/// memory is asked for once the first came, and is touched as they come.
+async fn content(core: &Arc<Core>, value: LargeValue, before: &[u8]) -> Result<Bytes> {
+    value.payload_bytes()?;
     let end = value.content_bytes();
+    let value = Arc::new(value);
     let mut walk = Walk::new(core, &value, (0, end), true);
-    let mut whole = BytesMut::from(&value.head()[..]);
+    let mut whole = Vec::new();
     while let Some((_, chunk)) = walk.next().await? {
-        if whole.len() == value.head().len() {
-            whole.reserve(whole_bytes - whole.len());
+        if whole.is_empty() {
+            whole = room(&value, before.len())?;
+            whole.extend_from_slice(before);
         }
         whole.extend_from_slice(&chunk);
     }
-    Ok(whole.freeze())
+    Ok(whole.into())
+}
+
+/// Empty memory for all of a value behind so many bytes.
+fn room(value: &LargeValue, before_bytes: usize) -> Result<Vec<u8>> {
+    let bytes = value.content_bytes();
+    let mut room = Vec::new();
+    let reserved = usize::try_from(bytes)
+        .ok()
+        .and_then(|count| count.checked_add(before_bytes))
+        .is_some_and(|count| room.try_reserve_exact(count).is_ok());
+    match reserved {
+        true => Ok(room),
+        false => Err(ObjectError::NoMemory {
+            key: value.key.clone(),
+            bytes,
+        }),
+    }
 }
 
 /// What was read as the caller is to see it: whole.
@@ -59,7 +84,7 @@ impl Dict {
     ///
     /// # Errors
     /// `Invalid` for a value that is too long to be one payload (4 GiB): see [`Dict::read_large`];
-    /// `Conflict` when it was replaced and is no longer kept; `Corrupt` when a chunk is not what its
+    /// [`ObjectError::NoMemory`]; `Conflict` when it was replaced and is no longer kept; `Corrupt` when a chunk is not what its
     /// id says; as [`Dict::get`].
     pub fn load(&self, payload: Bytes) -> Pending<Bytes> {
         if !LargeValue::is_reference(&payload) {
@@ -67,6 +92,16 @@ impl Dict {
         }
         self.call("a large value", |core| async move {
             whole(&core, payload).await
+        })
+    }
+
+    /// The content of a large value, without what stands before it in its payload.
+    ///
+    /// Cost and errors: as [`Dict::load`].
+    pub fn load_content(&self, value: &LargeValue) -> Pending<Bytes> {
+        let value = value.clone();
+        self.call("a large value", |core| async move {
+            content(&core, value, &[]).await
         })
     }
 

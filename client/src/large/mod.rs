@@ -39,6 +39,7 @@ use self::ahead::Ahead;
 use self::cache::ChunkCache;
 pub(crate) use self::load::{unfolded, whole};
 pub(crate) use self::moving::Moved;
+pub(crate) use self::own::store_first;
 pub use self::reader::LargeReader;
 pub use self::reference::LargeValue;
 pub(crate) use self::reference::{expected, reference, stored_of};

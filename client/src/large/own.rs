@@ -4,16 +4,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use objsync_proto::chunk::record::{CheckedChunk, unpack};
+use objsync_proto::chunk::Child;
+use objsync_proto::chunk::record::{CheckedChunk, Packer, unpack};
+use objsync_proto::chunk::tree::TreeBuilder;
+use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::ChunkId;
+use objsync_proto::stored_chunks::{self, StoredChunks};
 use objsync_proto::wire::ChunkPlace;
-use objsync_store::{ChunkHold, ChunkPins};
+use objsync_store::{ChunkHold, ChunkPins, Store};
 
 use super::place::kind_of;
+use super::split::{Split, split};
+use crate::config::Config;
 use crate::core::Core;
 use crate::error::{ObjectError, Result};
 use crate::owner::OwnerSide;
-use objsync_proto::error::ErrorKind;
+
+/// Chunks of a first content that are put together, some 2 MiB.
+const FIRST_RECORDS: usize = 32;
 
 /// Keeps chunks that a write is going to name, until it is dropped. At a peer the connection does.
 pub(crate) struct Hold {
@@ -53,6 +61,38 @@ impl Hold {
         let pins = self.pins.get_or_init(|| owner.store().chunks().pins());
         Ok((owner, pins))
     }
+}
+
+/// Of a payload that goes into chunks the stored value, once these are in a store; none for any other.
+/// For a store of this process that has no handle yet. Blocks on the disk.
+pub(crate) fn store_first(
+    config: &Config,
+    (store, pins): (&Store, &ChunkPins),
+    payload: &Bytes,
+) -> Result<Option<Bytes>> {
+    let Some(Split { head, content }) = split(config, payload) else {
+        return Ok(None);
+    };
+    let chunking = config.chunking();
+    let mut packer = Packer::new(config.packer.compression())?;
+    let (mut tree, mut records) = (TreeBuilder::default(), Vec::new());
+    let mut rest = content;
+    while let Some(length) = chunking.cut(&rest, true) {
+        let chunk = packer.chunk(rest.split_to(length))?;
+        let child = Child {
+            id: chunk.id(),
+            bytes: length as u64,
+        };
+        records.push(chunk);
+        tree.push(child, &mut records)?;
+        if records.len() >= FIRST_RECORDS {
+            store.chunks().put(pins, &std::mem::take(&mut records))?;
+        }
+    }
+    let root = tree.finish(chunking.cutter(), &mut records)?;
+    store.chunks().put(pins, &records)?;
+    let stored = stored_chunks::seal(&StoredChunks { root, head })?;
+    Ok(Some(stored))
 }
 
 /// Keeps what can be read now from being collected, where this process owns the store.

@@ -130,7 +130,8 @@ impl LargeReader {
                         None => Walk::new(core, value, (position, end), false),
                     };
                     if let Some((at, chunk)) = going.next().await? {
-                        let skipped = usize::try_from(position - at).unwrap_or(usize::MAX);
+                        let skipped =
+                            usize::try_from(position.saturating_sub(at)).unwrap_or(usize::MAX);
                         *rest = chunk.slice(skipped.min(chunk.len())..);
                         *walk = Some(going);
                     }

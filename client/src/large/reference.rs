@@ -5,9 +5,8 @@
 //! and the stored value; numbers are big-endian. Nothing of it is ever stored or sent as it is.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use objsync_proto::chunk::tree::TreeBuilder;
-use objsync_proto::chunk::{Child, Root, chunk_id};
-use objsync_proto::cut::Chunking;
+use objsync_proto::chunk::Root;
+use objsync_proto::chunk::tree::root_of;
 use objsync_proto::error::ErrorKind;
 use objsync_proto::ids::Revision;
 use objsync_proto::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_WHOLE_MAX};
@@ -117,8 +116,8 @@ pub(crate) fn stored_of(payload: &Bytes) -> Result<Bytes> {
     parts(payload).map(|(_, _, stored)| stored)
 }
 
-/// What an owner compares a value with: a payload, or where that lies in chunks the stored value behind
-/// 0xC1.
+/// What is sent for an owner to compare a value with: a payload, or where that would go into chunks the
+/// stored value behind 0xC1. Whether the owner's value lies in chunks makes no difference to it.
 pub(crate) fn expected(config: &Config, payload: Bytes) -> Result<Bytes> {
     let stored = match split(config, &payload) {
         Some(Split { head, content }) => {
@@ -132,22 +131,6 @@ pub(crate) fn expected(config: &Config, payload: Bytes) -> Result<Bytes> {
     expected.put_u8(MARKER);
     expected.put_slice(&stored);
     Ok(expected.freeze())
-}
-
-/// The root of a content, of which nothing is sent.
-fn root_of(chunking: Chunking, content: &Bytes) -> Result<Root> {
-    let (mut tree, mut nodes) = (TreeBuilder::default(), Vec::new());
-    let mut rest = content.clone();
-    while let Some(length) = chunking.cut(&rest, true) {
-        let chunk = rest.split_to(length);
-        let child = Child {
-            id: chunk_id(&chunk),
-            bytes: chunk.len() as u64,
-        };
-        tree.push(child, &mut nodes)?;
-        nodes.clear();
-    }
-    Ok(tree.finish(chunking.cutter(), &mut nodes)?)
 }
 
 fn parts(payload: &Bytes) -> Result<(Bytes, Revision, Bytes)> {

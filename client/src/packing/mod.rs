@@ -27,11 +27,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use bytes::{Buf, Bytes};
+use objsync_proto::chunk::ChunkError;
 use objsync_proto::dictionary::{Dictionary, DictionaryId};
 use objsync_proto::ids::Revision;
+use objsync_proto::key;
 use objsync_proto::limits::{COMPRESSION_LEVEL_MAX, COMPRESSION_LEVEL_MIN};
-use objsync_proto::stored::{self, Codec, Compression, HEADER_BYTES};
-use objsync_proto::stored_chunks;
+use objsync_proto::stored::{self, Codec, Compression, HEADER_BYTES, StoredError};
+use objsync_proto::stored_chunks::{self, StoredChunksError};
 
 pub use self::counters::CompressionStatus;
 use self::counters::Counters;
@@ -133,7 +135,20 @@ impl Packer {
 
     /// The plain payload of the stored value that a revision put under a key: the same memory, where
     /// it is not compressed; a reference, where it lies in chunks.
-    pub(crate) fn open(&self, key: &[u8], revision: Revision, mut value: Bytes) -> Result<Bytes> {
+    ///
+    /// # Errors
+    /// `Corrupt` or `Unsupported`, with the key: what it holds cannot be opened.
+    pub(crate) fn open(&self, key: &[u8], revision: Revision, value: Bytes) -> Result<Bytes> {
+        self.open_any(key, revision, value)
+            .map_err(|error| unreadable(key, &error))
+    }
+
+    fn open_any(
+        &self,
+        key: &[u8],
+        revision: Revision,
+        mut value: Bytes,
+    ) -> std::result::Result<Bytes, StoredChunksError> {
         if stored_chunks::is_chunked(&value) {
             stored_chunks::check(&value)?;
             return Ok(reference(key, revision, &value));
@@ -224,6 +239,17 @@ impl fmt::Debug for Packer {
             .field("trains", &self.trains)
             .finish_non_exhaustive()
     }
+}
+
+/// A value that cannot be opened ends whatever read it, so the error says where it lies.
+fn unreadable(key: &[u8], error: &StoredChunksError) -> ObjectError {
+    let kind = match error {
+        StoredChunksError::Stored(StoredError::Unsupported { .. })
+        | StoredChunksError::Chunks(ChunkError::Unknown { .. }) => ErrorKind::Unsupported,
+        _ => ErrorKind::Corrupt,
+    };
+    let text = format!("value of key {}: {error}", key::describe(key));
+    ObjectError::new(kind, text)
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

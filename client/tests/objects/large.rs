@@ -210,10 +210,15 @@ fn old_values_are_read_from_snapshots_past_and_history_and_events_bring_them_who
     assert_eq!(past.get(&k("a")).wait().unwrap().unwrap(), one);
     let versions = dict.history(&k("a"), None, 10).wait().unwrap();
     let values: Vec<_> = versions
-        .into_iter()
-        .map(|version| version.value.unwrap())
+        .iter()
+        .map(|version| version.load().wait().unwrap().unwrap())
         .collect();
     assert_eq!(values, [other.clone(), one.clone()]);
+    let references = versions.iter().flat_map(|version| &version.value);
+    assert!(
+        references.clone().count() == 2 && references.clone().all(|value| value.len() < 1_000),
+        "nothing is read before it is asked for"
+    );
     let events: Vec<_> = (0..2).map(|_| watch.recv().unwrap().unwrap()).collect();
     assert_eq!(events[0].value.as_ref(), Some(&one));
     assert_eq!(

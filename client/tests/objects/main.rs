@@ -21,6 +21,7 @@ mod held_up;
 mod large;
 mod large_peer;
 mod large_scan;
+mod large_stored;
 mod large_watch;
 mod leases;
 mod locks;

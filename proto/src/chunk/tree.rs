@@ -1,7 +1,8 @@
 //! How a tree is made of chunks that come one after the other.
 
 use super::record::CheckedChunk;
-use super::{Child, ChunkError, Cutter, Node, Root};
+use super::{Child, ChunkError, Cutter, Node, Root, chunk_id};
+use crate::cut::Chunking;
 use crate::limits::{CHUNK_DEPTH_MAX, NODE_CHILDREN_MAX, ROOT_CHILDREN_MAX};
 
 /// Takes chunks in the order of the content, and gives the node records above them as they become
@@ -11,6 +12,28 @@ use crate::limits::{CHUNK_DEPTH_MAX, NODE_CHILDREN_MAX, ROOT_CHILDREN_MAX};
 #[derive(Debug, Default)]
 pub struct TreeBuilder {
     levels: Vec<Vec<Child>>,
+}
+
+/// The root of a content that is in memory, cut in this way; its nodes are made and dropped.
+///
+/// Cost: one SHA-256 over the content, and for [`Chunking::Content`] a look at each byte.
+///
+/// # Errors
+/// When the content is empty, or over the limit of a value.
+pub fn root_of(chunking: Chunking, content: &[u8]) -> Result<Root, ChunkError> {
+    let (mut tree, mut nodes) = (TreeBuilder::default(), Vec::new());
+    let mut rest = content;
+    while let Some(length) = chunking.cut(rest, true) {
+        let (chunk, after) = rest.split_at(length);
+        let child = Child {
+            id: chunk_id(chunk),
+            bytes: chunk.len() as u64,
+        };
+        tree.push(child, &mut nodes)?;
+        nodes.clear();
+        rest = after;
+    }
+    tree.finish(chunking.cutter(), &mut nodes)
 }
 
 impl TreeBuilder {

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::{Dictionary, DictionaryError, DictionaryId};
 use crate::ids::NamespaceId;
 use crate::limits::DICTIONARY_BYTES_MAX;
-use crate::stored::{self, Codec, Compression, HEADER_BYTES};
+use crate::stored;
 use crate::wire::KeyRange;
 
 const DICTIONARY: u8 = 1;
@@ -86,13 +86,13 @@ impl Trained {
         payload.put_u8(VERSION);
         payload.put_u64(self.at_ms);
         payload.put_slice(&self.bytes);
-        raw(&payload)
+        stored::seal_own(&payload)
     }
 
     /// What stands in a stored value; none for what this version does not write.
     #[must_use]
     pub fn decode(stored: &Bytes) -> Option<Self> {
-        let payload = payload(stored)?;
+        let payload = stored::open_own(stored)?;
         let (&version, rest) = payload.split_first()?;
         let (at_ms, bytes) = rest.split_first_chunk()?;
         let at_ms = u64::from_be_bytes(*at_ms);
@@ -122,26 +122,15 @@ impl DictionaryId {
     /// The stored value of [`EntryKey::Present`].
     #[must_use]
     pub fn encode_present(self) -> Bytes {
-        raw(&self.0.to_be_bytes())
+        stored::seal_own(&self.0.to_be_bytes())
     }
 
     /// The name that stands in the value of [`EntryKey::Present`]; none for what this version does
     /// not write.
     #[must_use]
     pub fn decode_present(stored: &Bytes) -> Option<Self> {
-        let payload = payload(stored)?;
+        let payload = stored::open_own(stored)?;
         let id = payload.as_ref().try_into().ok()?;
         Some(Self(u32::from_be_bytes(id)))
-    }
-}
-
-fn raw(payload: &[u8]) -> Bytes {
-    stored::seal(payload, Compression::None).expect("a dictionary is shorter than a value may be")
-}
-
-fn payload(stored: &Bytes) -> Option<Bytes> {
-    match stored::check(stored) {
-        Ok(Codec::Raw) => Some(stored.slice(HEADER_BYTES..)),
-        _ => None,
     }
 }

@@ -216,6 +216,14 @@ fn keys_of_a_namespace_are_those_of_its_range() {
     }
 }
 
+/// These bytes are the store's own: none of them is taken for a reference to chunks.
+#[test]
+fn name_of_the_present_dictionary_comes_back_whatever_it_begins_with() {
+    for id in [DictionaryId(0xC100_0000), DictionaryId(1)] {
+        assert_eq!(DictionaryId::decode_present(&id.encode_present()), Some(id));
+    }
+}
+
 proptest! {
     #[test]
     fn payload_comes_back_whatever_it_is(
@@ -224,6 +232,7 @@ proptest! {
     ) {
         let dictionary = trained(0);
         let payload = if is_sample { sample(number) } else { payload.into() };
+        prop_assume!(payload[0] != crate::stored_chunks::REFERENCE);
         let stored = stored::seal_with(&payload, Compression::Zstd(level), Some(&dictionary)).unwrap();
         prop_assert!(stored.len() <= payload.len() + HEADER_BYTES);
         prop_assert_eq!(stored::open_with(&stored, |_| Some(&*dictionary)).unwrap(), payload);

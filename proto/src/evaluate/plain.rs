@@ -89,7 +89,7 @@ pub(super) fn compare_and_set<E>(
             stored_chunks::is_expected(value, expected)
         }
         (Some(value), Some(expected)) => match stored::open_with(value, |_| dictionary) {
-            Ok(payload) => payload == *expected,
+            Ok(payload) => stored_chunks::is_payload_expected(&payload, expected),
             Err(error) => return Ok(Err(unreadable(key, &error))),
         },
         _ => false,

@@ -94,6 +94,9 @@ class _RawWriter(io.RawIOBase):
         self.writer = writer
         self.written = 0
         self.is_wanted = True
+        self.is_complete = False
+        """Its file was closed on purpose, with all that was written. Whoever else closes this one, such
+        as the garbage collector, has a part of the value."""
         self.ack: Ack | None = None
 
     def writable(self) -> bool:
@@ -116,7 +119,7 @@ class _RawWriter(io.RawIOBase):
         if self.closed:
             return
         try:
-            if self.is_wanted:
+            if self.is_wanted and self.is_complete:
                 self.ack = self.writer.commit()
         finally:
             self.abort()
@@ -129,6 +132,19 @@ class ValueWriter(io.BufferedWriter):
     A binary file as ``open(path, "wb")`` gives one, without `seek`. What is written leaves in pieces,
     and the key changes when the file is closed, all at once. Left by an exception, or never closed,
     it changes nothing. At most some 16 MiB of the value are in memory.
+
+    What wraps it and closes it with itself, such as `io.TextIOWrapper` in a ``with`` block of its own,
+    closes it after an exception too, and a part of the value is put. So give the wrapper no block:
+    leave the file's, with the wrapper flushed or detached before.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d:
+    ...     with d.open("notes", "wb") as f:
+    ...         text = io.TextIOWrapper(f, encoding="utf-8")
+    ...         _ = text.write("first line")
+    ...         text.flush()
+    ...     d["notes"]
+    b'first line'
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -145,7 +161,23 @@ class ValueWriter(io.BufferedWriter):
 
         Raises what the dictionary does when a value is put; then the key stays as it was.
         """
+        if self.closed:
+            return
+        try:
+            self.flush()
+        except BaseException:
+            self.abort()
+            raise
+        self._raw.is_complete = True
         super().close()
+
+    def detach(self) -> io.RawIOBase:
+        """Refused, with `io.UnsupportedOperation`: what is under it cannot be closed on its own."""
+        raise io.UnsupportedOperation("detach")
+
+    def _dealloc_warn(self, _source: object) -> None:
+        # So Python's text files say that they were never closed, right before they do it themselves.
+        self._raw.abort()
 
     def flush(self) -> None:
         """Hands over what is gathered here. Nobody sees it before the file is closed."""

@@ -25,6 +25,7 @@ from objsync._objsync import leases as native_leases
 from objsync._objsync import live as native_live
 from objsync._objsync import transactions as native_transactions
 from objsync._objsync import values as native_values
+from objsync._objsync.files import Unread
 from objsync._objsync.leases import Lease, Lock, Presence
 from objsync._objsync.transactions import Attempts, TransactionHandle
 
@@ -41,6 +42,7 @@ __all__ = [
     "Pipeline",
     "Presence",
     "TransactionHandle",
+    "Unread",
     "__version__",
     "native",
     "native_files",

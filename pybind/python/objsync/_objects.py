@@ -281,7 +281,8 @@ class Object(
     ) -> list[Version[K, V]]:
         """What `key` was, newest first, as far back as log and snapshots go (see `at`).
 
-        The parts of the log that wrote the key are read for it, so it is not for a hot path.
+        The parts of the log that wrote the key are read for it, so it is not for a hot path. Large
+        values are read when their `Version.value` is.
 
         Args:
             key: The key; it need not be there now.

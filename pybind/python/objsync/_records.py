@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple
 
+from objsync._native import Unread
 from objsync._types import K, V
 
 if TYPE_CHECKING:
@@ -151,17 +153,7 @@ def unread_event(error: Error, event: Event[Any, Any]) -> Event[Any, Any]:
     return kind(*event)
 
 
-class Version(NamedTuple, Generic[K, V]):
-    """What a key was from one revision on, as `Object.history` lists it.
-
-    >>> from objsync import DiskObject
-    >>> with DiskObject("data.obj") as d:
-    ...     d["a"] = 1
-    ...     version = d.history("a")[0]
-    >>> version.value, version.kind, version.time.tzname()
-    (1, 'set', 'UTC')
-    """
-
+class _Version(NamedTuple, Generic[K, V]):
     key: K
     """The key."""
     value: V | None
@@ -179,6 +171,55 @@ class Version(NamedTuple, Generic[K, V]):
     def __class_getitem__(cls, item: Any, /) -> GenericAlias:
         return GenericAlias(cls, item)
 
+
+class Version(_Version[K, V]):
+    """What a key was from one revision on, as `Object.history` lists it.
+
+    A large value (bytes, str and arrays above 64 KiB) is read when it is asked for, each time anew, so
+    that a long list of them need not fit into memory. That can wait, and raise what reading a key
+    does; `ConflictError` when the store no longer keeps it. In a coroutine:
+    ``await asyncio.to_thread(lambda: version.value)``. A pickle holds the value itself.
+
+    >>> from objsync import DiskObject
+    >>> with DiskObject("data.obj") as d:
+    ...     d["a"] = 1
+    ...     version = d.history("a")[0]
+    >>> version.value, version.kind, version.time.tzname()
+    (1, 'set', 'UTC')
+    """
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> V | None:
+        """The value it had; ``None`` when it was deleted (see `kind`)."""
+        value: V | None = _read(super().__getitem__(1))
+        return value
+
+    # As a tuple it has the value too, not what stands for one that was not read.
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(_read, super().__iter__())
+
+    def __getitem__(self, index: Any, /) -> Any:
+        found = super().__getitem__(index)
+        return tuple(map(_read, found)) if isinstance(index, slice) else _read(found)
+
+    def __contains__(self, value: object, /) -> bool:
+        return value in tuple(self)
+
+    def __eq__(self, other: object, /) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, tuple) else NotImplemented
+
+    def __ne__(self, other: object, /) -> bool:
+        return tuple(self) != tuple(other) if isinstance(other, tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
+def _read(value: Any) -> Any:
+    return value.read() if isinstance(value, Unread) else value
 
 
 def version(

@@ -146,7 +146,8 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn str(&mut self, count: usize) -> Read<Bound<'py, PyAny>> {
         let text = self.text(count)?;
-        Ok(PyString::new(self.py, text).into_any())
+        // Unlike `new`, it raises when there is no memory.
+        Ok(PyString::from_bytes(self.py, text.as_bytes())?.into_any())
     }
 
     fn text(&mut self, count: usize) -> Read<&'a str> {
@@ -157,7 +158,12 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn bytes(&mut self, count: usize) -> Read<Bound<'py, PyAny>> {
         self.weight_bytes += count;
-        Ok(PyBytes::new(self.py, self.take(count)?).into_any())
+        let content = self.take(count)?;
+        let bytes = PyBytes::new_with(self.py, count, |buffer| {
+            buffer.copy_from_slice(content);
+            Ok(())
+        })?;
+        Ok(bytes.into_any())
     }
 
     fn list(&mut self, count: usize, depth: usize) -> Read<Bound<'py, PyAny>> {

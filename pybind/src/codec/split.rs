@@ -133,7 +133,7 @@ pub(crate) fn decode_split<'py>(
     let object = match head.first() {
         Some(0xc4..=0xc6) => PyBytes::new(py, content).into_any(),
         Some(0xd9..=0xdb) => match std::str::from_utf8(content) {
-            Ok(text) => PyString::new(py, text).into_any(),
+            Ok(text) => PyString::from_bytes(py, text.as_bytes())?.into_any(),
             Err(_) => return Err(errors::corrupt(py, "stored text is not UTF-8".into())),
         },
         _ => match array_of(py, head, content)? {

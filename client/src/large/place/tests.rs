@@ -139,6 +139,27 @@ fn chunk_of_another_size_than_its_parent_states_is_refused() {
     );
 }
 
+/// The chunk came with a value that states its true size; a second one names it with another.
+#[test]
+fn chunk_in_the_cache_of_another_size_than_its_parent_states_is_refused() {
+    let content = vec![7; BYTES];
+    let value = value_of(&content, BYTES as u64 + 1);
+    let core = alone(Options::default(), |_| None);
+    let child = value.root.children()[0];
+    core.large.cache.put(child.id, content.clone().into());
+    let place = ChunkPlace {
+        id: child.id,
+        level: 0,
+        offset: 0,
+    };
+    let read = |stated| block_on("test", fetch(&core, &value, &[(place, stated)])).unwrap();
+    assert_eq!(read(BYTES as u64).unwrap(), [content]);
+    let error = read(child.bytes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let text = error.to_string();
+    assert!(text.contains("100000 bytes, where 100001"), "{text}");
+}
+
 #[test]
 fn chunk_that_claims_a_huge_content_takes_no_memory() {
     let value = value_of(&vec![7; BYTES], BYTES as u64);

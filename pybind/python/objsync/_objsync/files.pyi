@@ -7,7 +7,7 @@ from typing_extensions import Buffer
 from objsync._objsync import Handle
 from objsync._records import Ack
 
-__all__ = ["Reader", "Writer", "chunking", "open_read", "open_write", "set_chunking"]
+__all__ = ["Reader", "Unread", "Writer", "chunking", "open_read", "open_write", "set_chunking"]
 
 @final
 class Reader:
@@ -28,6 +28,13 @@ class Reader:
 
     def read_all(self) -> bytes:
         """All that is left."""
+
+@final
+class Unread:
+    """A large value that is read when it is asked for; under `objsync.Version`."""
+
+    def read(self) -> Any:
+        """Reads it, each time anew."""
 
 @final
 class Writer:
