@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import copy
+import dataclasses
+import decimal
 import heapq
 import json
 import operator
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from conftest import Maker
@@ -204,8 +207,34 @@ def test_it_is_what_it_looks_like(d: Object) -> None:
             pytest.fail("no pattern matched")
     with pytest.raises(TypeError):
         hash(v)
-    with pytest.raises(TypeError, match="comes out of a dictionary"):
-        LiveDict()
+    made = [LiveDict(a=1), LiveDict([("a", 1)]), LiveList("ab"), LiveSet("a"), type(v)((k, k) for k in v)]
+    assert made == [{"a": 1}, {"a": 1}, ["a", "b"], {"a"}, {"d": "d", "l": "l"}]
+    assert [type(one) for one in made] == [dict, dict, list, set, dict], "code that makes another gets a plain one"
+
+
+def test_values_go_through_dataclasses_that_are_made_plain_again(d: Object) -> None:
+    kind = dataclasses.make_dataclass("Config", ["limits", "tags"])
+    d["cfg"] = {"limits": {"cpu": 1}, "tags": [{"a": 1}]}
+    plain_one = dataclasses.asdict(kind(**d["cfg"]))
+    assert plain_one == d["cfg"] and type(plain_one["limits"]) is dict and type(plain_one["tags"]) is list
+    plain_one["limits"]["cpu"] = 2
+    assert d["cfg"]["limits"]["cpu"] == 1
+
+
+@pytest.mark.parametrize("odd", [decimal.Decimal(5), numpy.int64(5), 5 + 0j], ids=["Decimal", "numpy", "complex"])
+def test_key_that_equals_a_stored_one_of_another_type_is_that_key(d: Object, odd: Any) -> None:
+    d["h"], d["s"] = {odd: 1, "n": {odd: 1}}, {odd, "a"}
+    h, s = d["h"], d["s"]
+    h[5] += 1
+    h["n"][5] = 7
+    h.update({5: 3, 6: 4})
+    assert h == {5: 3, 6: 4, "n": {5: 7}} and d.copy()["h"] == h and type(next(iter(h))) is type(odd)
+    assert h.pop(5) == 3 and 5 not in h and 5 not in d.copy()["h"]
+    del h["n"][5]
+    s.add(5)
+    assert len(d.copy()["s"]) == 2
+    s.discard(5)
+    assert d.copy()["s"] == {"a"} == s and d.copy()["h"] == {6: 4, "n": {}}
 
 
 def test_views_of_a_dict_are_those_of_a_dict(d: Object) -> None:

@@ -14,6 +14,7 @@ Invariants
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from objsync._native import native_live
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "SIMPLE", "Index", "Live", "LiveDict", "LiveList", "LiveSet", "attach", "released"]
 
+PLAIN_KEYS: Final = frozenset({str, bytes, bool, type(None)})
+"""Types of keys that are simple whatever their value (`is_simple_key`)."""
 WORD_MAX: Final = 2**63
 """Numbers below this are one key of a dict if they are equal, to the owner of the store too."""
 
@@ -40,9 +43,12 @@ class Live:
     _path: Path
     _base: Any
 
-    def __new__(cls, *_: object, **__: object) -> NoReturn:
-        """Refuses: a live value comes out of a dictionary."""
-        raise TypeError(f"a {cls.__name__} comes out of a dictionary, and is not made directly")
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        """A plain dict, list or set: what code wants that makes another ``type(x)(...)``.
+
+        A live value comes out of a dictionary only.
+        """
+        return cls.PLAIN(*arguments, **named)
 
     def _fill(self, path: Path, base: Any, kept: bool) -> None:
         raise NotImplementedError
@@ -138,6 +144,8 @@ def released(value: Any) -> Any:
     """A value that has left its container: plain, and the caller's own."""
     if type(value) in SIMPLE:
         return value
+    if type(value) is bytearray:  # of other storage: the codec makes it bytes
+        return value.copy()
     try:
         return native_live.fresh(value)
     except UnserialisableError:  # other storage takes what the codec does not
@@ -152,6 +160,13 @@ def is_simple_key(key: Any) -> bool:
     if kind is int:
         return bool(-WORD_MAX <= key < WORD_MAX)
     return kind is float and bool(abs(key) < WORD_MAX / 2 or not key.is_integer())
+
+
+def odd_keys(base: Iterable[Any]) -> list[Any]:
+    """The keys of a dict, or members of a set, that can equal a simple one and are another for the owner of the store."""
+    if PLAIN_KEYS.issuperset(map(type, base)):
+        return []
+    return [key for key in base if not is_simple_key(key)]
 
 
 def attach(source: Source, value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Va
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from objsync._nested import SIMPLE, Live, is_simple_key, released
+from objsync._nested import SIMPLE, Live, is_simple_key, odd_keys, released
 from objsync._nested_edits import KINDS
 from objsync._nested_root import Path, Planned, Root
 
@@ -23,8 +23,8 @@ class LiveDict(Live, dict[Any, Any]):
     """A dict inside a dictionary: reads see what is there now, changes are stored when they return.
 
     Setting, updating and deleting fields is done by the owner of the store on what is there then, so what
-    others do to other fields meanwhile is kept. Iteration walks a copy. It is made by reading, never by
-    calling the class.
+    others do to other fields meanwhile is kept. Iteration walks a copy. It is made by reading; calling
+    the class makes a plain dict.
 
     >>> from objsync import DiskObject
     >>> with DiskObject("data.obj", {"cfg": {"x": {"y": 1}}}) as d:
@@ -135,7 +135,7 @@ class LiveDict(Live, dict[Any, Any]):
             self._set({key: self._stored(value)})
 
     def _set(self, fields: dict[Any, Any]) -> None:
-        if all(map(is_simple_key, fields)):
+        if all(map(is_simple_key, fields)) and fields.keys().isdisjoint(odd_keys(self._base)):
             self._intact()
             if len(fields) == 1:
                 self._root.patch(self, "set", next(iter(fields.items())))
@@ -144,7 +144,7 @@ class LiveDict(Live, dict[Any, Any]):
             return
 
         def plan(base: dict[Any, Any]) -> Planned:
-            return "merge", ({_stored_key(base, key): value for key, value in fields.items()},), None, None
+            return "merge", ({_known_key(base, key): value for key, value in fields.items()},), None, None
 
         self._root.decide(self, plan, again=True)
 
@@ -153,11 +153,11 @@ class LiveDict(Live, dict[Any, Any]):
             raise KeyError(key)
 
     def _delete(self, key: Any) -> bool:
-        if is_simple_key(key):
+        if is_simple_key(key) and key not in odd_keys(self._base):
             return self._root.patch(self, "delete", (key,)) > 0
 
         def plan(base: dict[Any, Any]) -> Planned | None:
-            return ("delete", (_stored_key(base, key),), True, None) if key in base else None
+            return ("delete", (_known_key(base, key),), True, None) if key in base else None
 
         return bool(self._root.decide(self, plan, again=True))
 
@@ -169,7 +169,7 @@ class LiveDict(Live, dict[Any, Any]):
         def plan(base: dict[Any, Any]) -> Planned | None:
             if key not in base:
                 return None
-            return "delete", (_stored_key(base, key),), (released(base[key]),), None
+            return "delete", (_known_key(base, key),), (released(base[key]),), None
 
         popped = self._root.decide(self, plan, again=True)
         if popped is not None:
@@ -242,8 +242,13 @@ def _ready(other: Any) -> Any:
 
 
 def _stored_key(base: dict[Any, Any], key: Any) -> Any:
-    """The key as it is stored, which is what the owner of the store knows it by."""
-    if is_simple_key(key) or key not in base:
+    """The key as it is stored, which is what the owner of the store knows it by; of a simple one it is a guess."""
+    return key if is_simple_key(key) else _known_key(base, key)
+
+
+def _known_key(base: dict[Any, Any], key: Any) -> Any:
+    """The key as it is stored, by a look at all keys where there can be one that is equal and another."""
+    if key not in base or (is_simple_key(key) and key not in odd_keys(base)):
         return key
     return next((known for known in base if known == key), key)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
-from objsync._nested import Live, is_simple_key
+from objsync._nested import Live, is_simple_key, odd_keys
 from objsync._nested_root import Path, Planned, Root
 
 __all__ = ["LiveSet"]
@@ -152,7 +152,7 @@ class LiveSet(Live, set[Any]):
 
     def _add(self, items: Iterable[Any]) -> None:
         members = tuple(map(self._stored, items))
-        if all(map(is_simple_key, members)):
+        if all(map(is_simple_key, members)) and not set(members).intersection(odd_keys(self._base)):
             self._intact()
             if members:
                 self._root.patch(self, "add", members)
@@ -179,7 +179,7 @@ class LiveSet(Live, set[Any]):
             item = frozenset(_ready(item))
         if item not in self._check():
             return False
-        if is_simple_key(item):
+        if is_simple_key(item) and item not in odd_keys(self._base):
             return self._root.patch(self, "discard", (item,)) > 0
 
         def plan(base: set[Any]) -> Planned | None:
