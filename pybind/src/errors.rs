@@ -22,7 +22,11 @@ pub(crate) fn raise(py: Python<'_>, error: &ObjectError) -> PyErr {
         return build(py, "PastRetentionError", fields);
     }
     if let ObjectError::NoStore { path } = error {
-        return build(py, "StoreNotFoundError", (error.to_string(), path.as_path()));
+        return build(
+            py,
+            "StoreNotFoundError",
+            (error.to_string(), path.as_path()),
+        );
     }
     if let ObjectError::Gap(gap) = error {
         let fields = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from objsync import DiskObject, errors
+from objsync import DiskObject
 from test_own_storage import Memory
 
 
