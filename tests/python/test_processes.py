@@ -212,7 +212,7 @@ def work(d: Object, name: str) -> int:
     return len(d["content"])
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_object_goes_to_the_processes_of_a_pool(make: Maker, method: str) -> None:
     with make({"content": [1, 2, 3]}, place="store") as d:
         with multiprocessing.get_context(method).Pool(2) as pool:
