@@ -65,7 +65,12 @@ impl Config {
     ) -> Result<Self> {
         refuse_file(path)?;
         let path = std::path::absolute(path).map_err(ObjectError::io("look at", path))?;
-        if options.readonly && !objsync_store::format::format_path(&path).exists() {
+        if options.readonly
+            && matches!(
+                objsync_store::format::format_path(&path).try_exists(),
+                Ok(false)
+            )
+        {
             return Err(ObjectError::NoStore { path });
         }
         let what = format!("store {}", path.display());

@@ -8,11 +8,16 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock, fstatfs};
 
 use crate::disk::refuse_other_than_file;
 use crate::error::StoreError;
+
+/// How often a lock that names nobody is tried again, and the pause before each.
+const NAMELESS_TRIES: u32 = 100;
+const NAMELESS_PAUSE: Duration = Duration::from_millis(2);
 
 /// The lock of a store, held while this lives.
 #[derive(Debug)]
@@ -21,7 +26,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of a directory, or says who has it. Does not wait.
+    /// Takes the lock of a directory, or says who has it. Does not wait for one that names its holder;
+    /// one that names nobody was let go just now, and is waited for, 200 ms at most.
     pub fn take(directory: &Path, force_network_fs: bool) -> Result<Self, StoreError> {
         let path = lock_path(directory);
         let file = OpenOptions::new()
@@ -86,14 +92,23 @@ pub fn lock_path(directory: &Path) -> PathBuf {
 }
 
 fn lock(file: &File, directory: &Path) -> Result<(), StoreError> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked {
-            directory: directory.to_owned(),
-            pid: read_pid(file),
-        }),
-        Err(error) => Err(StoreError::io("lock", &lock_path(directory), error.into())),
+    for tries in 0.. {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => {
+                return Err(StoreError::io("lock", &lock_path(directory), error.into()));
+            }
+        }
+        let pid = read_pid(file);
+        if pid.is_some() || tries == NAMELESS_TRIES {
+            let directory = directory.to_owned();
+            return Err(StoreError::Locked { directory, pid });
+        }
+        // A process that this one starts has the descriptor too, from its fork to its exec.
+        std::thread::sleep(NAMELESS_PAUSE);
     }
+    Ok(())
 }
 
 fn read_pid(file: &File) -> Option<u32> {
@@ -144,6 +159,25 @@ mod tests {
         }
         drop(held);
         Lock::take(directory.path(), false).unwrap();
+    }
+
+    #[test]
+    fn lock_that_a_starting_process_has_a_moment_longer_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = Lock::take(directory.path(), false).unwrap();
+        let copy = held.file.try_clone().unwrap();
+        drop(held);
+        let starting = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(copy);
+        });
+        let held = Lock::take(directory.path(), false).unwrap();
+        starting.join().unwrap();
+        let copy = held.file.try_clone().unwrap();
+        drop(held);
+        let taken = Lock::take(directory.path(), false);
+        assert!(matches!(taken, Err(StoreError::Locked { pid: None, .. })));
+        drop(copy);
     }
 
     #[test]

@@ -265,6 +265,8 @@ async fn follower_that_sleeps_while_the_log_is_trimmed_gets_the_difference_in_th
         let name = format!("{:03}", round % 10);
         writer.put(&name, &"v".repeat(60_000)).await;
     }
+    let written = owner.store.position();
+    trim(&owner, &mut writer, &written).await;
     follower.until_barrier(&mut sleeper, &mut events).await;
     assert!(follower.has("resume") && follower.has("compare") && !follower.has("reset"));
     assert_eq!(follower.content(), fetched(&mut writer, &all).await);

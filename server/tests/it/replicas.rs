@@ -172,6 +172,24 @@ async fn followers_that_come_and_go_end_equal_to_the_store() {
     }
 }
 
+/// Writes fifty keys again and again until the log no longer reaches back to a position.
+async fn trim(owner: &Owner, writer: &mut Client, from: Position) {
+    let trimmed = async {
+        for round in 0_u32.. {
+            let key = format!("{:03}", round % 50);
+            writer.put(&key, &"v".repeat(1_000)).await;
+            if round % 50 == 0 {
+                owner.store.flush(owner.store.position().revision).unwrap();
+                let read = owner.store.read_log(from.revision, 1).unwrap();
+                if matches!(read, LogRead::Trimmed) {
+                    break;
+                }
+            }
+        }
+    };
+    within(trimmed).await;
+}
+
 #[tokio::test]
 async fn follower_from_before_the_log_gets_the_state_anew() {
     let owner = Owner::start_with(small());
@@ -187,20 +205,7 @@ async fn follower_from_before_the_log_gets_the_state_anew() {
         })
         .await
         .unwrap();
-    let trimmed = async {
-        for round in 0_u32.. {
-            let key = format!("{:03}", round % 200);
-            writer.put(&key, &"v".repeat(1_000)).await;
-            if round % 100 == 0 {
-                owner.store.flush(owner.store.position().revision).unwrap();
-                let read = owner.store.read_log(early.revision, 1).unwrap();
-                if matches!(read, LogRead::Trimmed) {
-                    break;
-                }
-            }
-        }
-    };
-    within(trimmed).await;
+    trim(&owner, &mut writer, early).await;
     replica.follow(&mut writer, KeyRange::default()).await;
     assert_eq!(replica.resets, 2, "at the beginning, and now");
     assert!(
@@ -225,6 +230,8 @@ async fn follower_that_sleeps_while_the_log_is_trimmed_ends_equal_to_the_store()
         let key = format!("{:03}", round % 50);
         writer.put(&key, &"v".repeat(60_000)).await;
     }
+    let written = owner.store.position();
+    trim(&owner, &mut writer, written).await;
     assert!(matches!(
         sleeper.request(Request::Barrier).await,
         Ok(Reply::Position(_))
