@@ -121,3 +121,23 @@ fn source_tells_how_far_its_log_can_be_shipped_and_not_how_far_it_is_committed()
     source.flush(source.position().revision).unwrap();
     assert_eq!(source.ship_position(), source.position());
 }
+
+/// A copy of the newest snapshot stands just before the first frame that is kept: nothing before it is
+/// left to compare it with.
+#[test]
+fn copy_goes_on_from_a_log_that_begins_right_behind_it() {
+    let mut options = busy(options_on(&SimDisk::new()));
+    options.limits.retention_bytes = 1;
+    let mut pair = Pair::new(options);
+    write_many(&pair.source, 300, "kept by the snapshot alone");
+    pair.source.step(Step::Keep).unwrap();
+    pair.source.step(Step::Keep).unwrap();
+    assert!(pair.catch_up(), "it begins with the snapshot");
+    assert!(!pair.catch_up(), "and needs no other");
+    pair.copy.take().unwrap().close().unwrap();
+    assert!(!pair.catch_up(), "also after it was opened again");
+    assert_equal(pair.copy(), &pair.source);
+    write_many(&pair.source, 20, "more");
+    assert!(!pair.catch_up());
+    assert_equal(pair.copy(), &pair.source);
+}

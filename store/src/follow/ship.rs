@@ -80,6 +80,10 @@ impl Store {
         if !is_ours {
             return Ok(None);
         }
+        if core.begins_at(place) {
+            let next = place.next;
+            return Ok(Some(ShipCursor { next, place: None }));
+        }
         let mut cursor = ShipCursor {
             next: last,
             place: None,
@@ -157,6 +161,15 @@ impl Core {
         let (ours, theirs) = (self.epoch(), place.position.epoch);
         let next = self.writer().as_ref().map(|writer| writer.log.next_index());
         theirs.number > ours.number || (theirs == ours && Some(place.next) > next)
+    }
+
+    /// Whether the log that is kept begins just behind a place: a copy of the newest snapshot has no frame
+    /// before it that could be compared, nor has this store. What was shipped in an epoch is durable
+    /// here, so the same count of frames and revision are the same history.
+    fn begins_at(&self, place: &CopyPlace) -> bool {
+        let open = self.open.info();
+        let first = self.segments.closed().into_iter().next().unwrap_or(open);
+        (first.first_index, first.before) == (place.next, place.position.revision)
     }
 
     /// Calls `each` with the frames from the cursor on that are committed and durable, until it
