@@ -7,10 +7,10 @@ mod harness;
 use std::sync::Arc;
 
 use harness::disk::SimDisk;
-use harness::follow::{assert_equal, catch_up, follow_options, made};
+use harness::follow::{assert_equal, busy, catch_up, follow_options, made, write_many};
 use harness::*;
 use objsync_proto::ids::{Durability, Revision};
-use objsync_store::{Ship, Shipped, Store, StoreError, StoreOptions};
+use objsync_store::{Ship, Shipped, Step, Store, StoreError, StoreOptions};
 
 fn frames_after(source: &Store, copy: &Store) -> Vec<Shipped> {
     let place = copy.copy_place().unwrap();
@@ -126,18 +126,24 @@ fn source_tells_how_far_its_log_can_be_shipped_and_not_how_far_it_is_committed()
 /// left to compare it with.
 #[test]
 fn copy_goes_on_from_a_log_that_begins_right_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
     let mut options = busy(options_on(&SimDisk::new()));
     options.limits.retention_bytes = 1;
-    let mut pair = Pair::new(options);
-    write_many(&pair.source, 300, "kept by the snapshot alone");
-    pair.source.step(Step::Keep).unwrap();
-    pair.source.step(Step::Keep).unwrap();
-    assert!(pair.catch_up(), "it begins with the snapshot");
-    assert!(!pair.catch_up(), "and needs no other");
-    pair.copy.take().unwrap().close().unwrap();
-    assert!(!pair.catch_up(), "also after it was opened again");
-    assert_equal(pair.copy(), &pair.source);
-    write_many(&pair.source, 20, "more");
-    assert!(!pair.catch_up());
-    assert_equal(pair.copy(), &pair.source);
+    let source = open(&made(folder.path(), "source"), options.clone());
+    let path = made(folder.path(), "copy");
+    write_many(&source, 300, "kept by the snapshot alone");
+    for _ in 0..2 {
+        source.step(Step::Keep).unwrap();
+    }
+    let mut copy = None;
+    let mut catch_up = || {
+        let is_new = catch_up(&source, &path, &options, &mut copy).unwrap();
+        assert_equal(copy.as_ref().unwrap(), &source);
+        copy.take().unwrap().close().unwrap();
+        is_new
+    };
+    assert!(catch_up(), "it begins with the snapshot");
+    assert!(!catch_up(), "and needs no other");
+    write_many(&source, 20, "more");
+    assert!(!catch_up());
 }
