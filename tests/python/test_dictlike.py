@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import Maker
-from objsync import CompressedDiskObject, DiskObject, NetworkObject, Object, errors
+from objsync import MISSING, CompressedDiskObject, DiskObject, NetworkObject, Object, errors
 
 CONTENT = {"b": 2, "a": 1, "c": [3]}
 
@@ -376,6 +376,7 @@ def test_defaults_can_be_named_as_in_the_mixins_of_mutable_mapping(make: Maker) 
     d = make({"a": 1})
     assert (d.get("a", default=0), d.get("b", default=0)) == (1, 0)
     assert d.setdefault("c", default=3) == 3 and d.pop("c", default=0) == 3 and d.pop("c", default=0) == 0
+    assert d.pop("c", MISSING) is MISSING
     with pytest.raises(KeyError):
         d.pop("c")
     with d.snapshot() as before:

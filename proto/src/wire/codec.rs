@@ -55,7 +55,7 @@ types! {
     }
 }
 types! {
-    /// Type bytes of [`Upload`].
+    /// Type bytes of [`crate::wire::Upload`].
     upload_type { START = 0, CHUNKS = 1 }
 }
 
@@ -101,7 +101,8 @@ impl FrameError {
     }
 }
 
-/// A message that is sent as a frame: [`ToOwner`], [`ToPeer`], [`Feed`] or [`Upload`].
+/// A message that is sent as a frame: [`ToOwner`], [`ToPeer`], [`Feed`] or
+/// [`crate::wire::Upload`].
 pub trait Message: body::Body {}
 
 mod upload;

@@ -14,7 +14,7 @@ from objsync._dict import pairs
 from objsync._native import Attempts, Handle, TransactionHandle, native_transactions
 from objsync._transaction import end, refuse_nested, running
 from objsync._transaction import transact as transact_blocking
-from objsync._types import MISSING, K, Missing, V
+from objsync._types import ABSENT, Absent, K, V
 
 if TYPE_CHECKING:
     import objsync
@@ -99,17 +99,17 @@ class Transaction(RangeReader[K, V]):
         self._handle.discard(key)
 
     @overload
-    async def pop(self, key: K, default: Missing = MISSING) -> V: ...
+    async def pop(self, key: K, default: Absent = ABSENT) -> V: ...
     @overload
     async def pop(self, key: K, default: V) -> V: ...
     @overload
     async def pop(self, key: K, default: T) -> V | T: ...
-    async def pop(self, key: K, default: Any = MISSING) -> Any:
+    async def pop(self, key: K, default: Any = ABSENT) -> Any:
         """Removes `key` and returns its value; without a default, `KeyError` when it is missing.
 
         Cancelled: the entry stays.
         """
-        is_required = default is MISSING
+        is_required = default is ABSENT
         value = await _loop.call(native_transactions.transact_get, self._handle, key, default, is_required)
         self._handle.discard(key)
         return value

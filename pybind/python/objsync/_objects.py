@@ -17,7 +17,7 @@ from objsync._past import Past
 from objsync._reads import Reads
 from objsync._records import Event, Version
 from objsync._transaction import Transactions
-from objsync._types import MISSING, K, Missing, V, maybe
+from objsync._types import ABSENT, MISSING, Absent, K, Missing, V, maybe
 from objsync._views import Items, Keys, RangeView, Values
 from objsync._watch import Watch
 
@@ -141,12 +141,12 @@ class Object(
     # Writes
 
     @overload
-    def pop(self, key: K, default: Missing = MISSING) -> V: ...
+    def pop(self, key: K, default: Absent = ABSENT) -> V: ...
     @overload
     def pop(self, key: K, default: V) -> V: ...
     @overload
     def pop(self, key: K, default: T) -> V | T: ...
-    def pop(self, key: K, default: Any = MISSING) -> Any:
+    def pop(self, key: K, default: Any = ABSENT) -> Any:
         """Removes `key` and returns its value, which no other process then gets.
 
         Args:
@@ -157,7 +157,7 @@ class Object(
         ...     d.pop("a"), d.pop("a", None)
         (1, None)
         """
-        return self._pop(key, maybe(default))
+        return self._pop(key, () if default is ABSENT else (default,))
 
     def clear(self) -> None:
         """Deletes every key; in several transactions when there are many."""

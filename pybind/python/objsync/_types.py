@@ -17,7 +17,7 @@ else:
     K = TypeVar("K")
     V = TypeVar("V")
 
-__all__ = ["MISSING", "K", "Missing", "V", "maybe"]
+__all__ = ["ABSENT", "MISSING", "Absent", "K", "Missing", "V", "maybe"]
 
 
 class Missing(Enum):
@@ -31,6 +31,16 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 """Stands for "no such key" in `Object.compare_and_set`."""
+
+
+class Absent(Enum):
+    """The type of `ABSENT`."""
+
+    ABSENT = "ABSENT"
+
+
+ABSENT: Final = Absent.ABSENT
+"""Stands for a default that was not given: anything else, `MISSING` too, can be one."""
 
 
 def maybe(value: Any) -> tuple[Any, ...]:

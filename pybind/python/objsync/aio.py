@@ -41,7 +41,7 @@ from objsync._dict import pairs
 from objsync._native import Handle, native, native_leases
 from objsync._objects import MISSING, Missing, Settings
 from objsync._records import Ack, Event, Status, Version
-from objsync._types import K, V, maybe
+from objsync._types import ABSENT, Absent, K, V, maybe
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -272,17 +272,17 @@ class Object(Opened, RangeView[K, V], Reads[K, V], Transactions[K, V], Leases[K,
         return await asyncio.to_thread(self._handle.setdefault, key, default)
 
     @overload
-    async def pop(self, key: K, default: Missing = MISSING) -> V: ...
+    async def pop(self, key: K, default: Absent = ABSENT) -> V: ...
     @overload
     async def pop(self, key: K, default: V) -> V: ...
     @overload
     async def pop(self, key: K, default: T) -> V | T: ...
-    async def pop(self, key: K, default: Any = MISSING) -> Any:
+    async def pop(self, key: K, default: Any = ABSENT) -> Any:
         """Removes `key` and returns its value, which no other process then gets.
 
         Cancelled: the entry may still be removed; its value is then found by `history` alone.
         """
-        return await asyncio.to_thread(self._handle._pop, key, maybe(default))
+        return await asyncio.to_thread(self._handle._pop, key, () if default is ABSENT else (default,))
 
     async def popitem(self) -> tuple[K, V]:
         """Removes the last entry in key order and returns it; `KeyError` when there is none.
