@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::disk::{Disk, read_file, replace_file};
 use crate::error::StoreError;
@@ -89,6 +90,9 @@ pub(crate) fn name_feature(
     directory: &Path,
     feature: Feature,
 ) -> Result<(), StoreError> {
+    // The file is read, and written anew: the first patch and the first pack can come at once.
+    static NAMING: Mutex<()> = Mutex::new(());
+    let _alone = NAMING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = format_path(directory);
     let content = match read_file(disk, &path, FORMAT_BYTES_MAX) {
         Ok(content) => content,
@@ -255,6 +259,22 @@ mod tests {
             let features = parse(path, &text, true).unwrap();
             let bits = (features.compatible, features.incompatible);
             assert_eq!(bits, (4, incompatible));
+        }
+    }
+
+    #[test]
+    fn features_that_are_named_at_once_are_both_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        for _ in 0..50 {
+            write_format(&RealDisk, path).unwrap();
+            std::thread::scope(|scope| {
+                for feature in [Feature::Patches, Feature::Packs] {
+                    scope.spawn(move || name_feature(&RealDisk, path, feature).unwrap());
+                }
+            });
+            let text = std::fs::read(format_path(path)).unwrap();
+            assert_eq!(parse(path, &text, true).unwrap().incompatible, 3);
         }
     }
 

@@ -60,6 +60,9 @@ impl Core {
         for closed in writer.log.take_closed() {
             self.segment_closed(closed);
         }
+        // What was buffered is synced with the segment.
+        self.index_may_follow();
+        self.feed.wake_durable();
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::lock::Lock;
 use crate::log::{
     FrameStart, Place, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentId, log_directory, segment_path,
 };
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, ChunkCounts, Manifest};
 use crate::options::StoreOptions;
 use crate::recovery;
 use crate::snapshot::{Snapshot, snapshot_directory, snapshot_path};
@@ -235,6 +235,11 @@ impl Stage {
                 segment,
                 offset: SEGMENT_HEADER_BYTES + content_bytes,
             }),
+            // What an earlier state of the copy named may be dead: the first look finds it.
+            chunks: ChunkCounts {
+                put_bytes: u64::MAX / 2,
+                ..ChunkCounts::default()
+            },
             ..Manifest::new(self.start.position.store, AuthorityKind::Follower)
         }
     }

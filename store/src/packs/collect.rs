@@ -200,7 +200,7 @@ impl Core {
         }
         let condemned = self.mark_all().map(|()| self.condemn());
         packs.named.end();
-        if condemned.is_err() {
+        if condemned.is_err() && !self.is_closed() {
             // What has failed may do so each time, and reads all of the log and the snapshots.
             packs.count_anew(&mut packs.writing());
         }

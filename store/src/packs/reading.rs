@@ -166,7 +166,14 @@ impl Packs {
         };
         let checked = CheckedChunk::check(record).and_then(|checked| checked.plain());
         let node = checked.and_then(|plain| Node::decode(&plain));
-        node.map(Some).map_err(|error| self.damaged(&error))
+        node.map(Some).map_err(|error| {
+            // Not there any more, so that it can be stored anew.
+            let entry = self.index().find(&id);
+            if let Some(entry) = entry {
+                self.index_mut().note_damage(&id, &entry);
+            }
+            self.damaged(&error)
+        })
     }
 
     /// As `Chunks::get`.

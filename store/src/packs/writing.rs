@@ -88,7 +88,7 @@ impl Packs {
             let header = header_of(chunk, &self.index())?;
             let entry = self.append(&mut writing, &header, &chunk.record().payload)?;
             self.index_mut().insert(header.id, entry);
-            writing.put_bytes += header.whole_bytes();
+            writing.put_bytes = writing.put_bytes.saturating_add(header.whole_bytes());
             self.note_put(header.whole_bytes());
         }
         Ok(())
@@ -257,6 +257,12 @@ impl Packs {
 
     /// Forgets what is not known to be on disk, and cuts it off.
     fn abandon(&self, pack: &OpenPack) {
+        // Held to the end: a sync of what is cut off here must not count.
+        let mut has_failed = pack
+            .has_failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *has_failed = true;
         let mut index = self.index_mut();
         let synced_end = index.pack(pack.slot).map_or(0, |pack| pack.synced_end);
         for (offset, header) in pack.records.iter().filter(|(at, _)| *at >= synced_end) {
