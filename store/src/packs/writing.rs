@@ -28,6 +28,7 @@ pub(super) struct Writing {
     next_number: u64,
     /// Bytes that were put since the last collection.
     pub(super) put_bytes: u64,
+    is_closed: bool,
 }
 
 struct OpenPack {
@@ -54,6 +55,7 @@ impl Writing {
             pack: None,
             next_number: found.next_number,
             put_bytes: found.unsealed_bytes,
+            is_closed: false,
         }
     }
 }
@@ -104,6 +106,9 @@ impl Packs {
         if self.options.readonly {
             let directory = self.options.directory.clone();
             return Err(StoreError::ReadOnly { directory });
+        }
+        if writing.is_closed {
+            return Err(StoreError::Closed);
         }
         let is_full = writing.pack.as_ref().is_some_and(|pack| {
             pack.end + header.whole_bytes() > self.options.pack_bytes && !pack.records.is_empty()
@@ -245,9 +250,11 @@ impl Packs {
         }
     }
 
-    /// Seals what is open. To be called at the end.
+    /// Seals what is open, and begins no pack any more: a collection may still be at work.
     pub(crate) fn close(&self) -> Result<(), StoreError> {
-        self.seal(&mut self.writing())
+        let mut writing = self.writing();
+        writing.is_closed = true;
+        self.seal(&mut writing)
     }
 
     /// Whether it is the open pack's slot.
