@@ -851,7 +851,7 @@ fn process_that_is_killed_while_it_writes_and_collects_loses_no_chunk_it_named()
             let status = store.status();
             status.index_build.is_none() && status.marks.indexed == status.marks.committed
         });
-        drop(store);
+        store.close().unwrap();
         let report = check(directory.path(), &mut |_| {}).unwrap();
         assert!(report.is_intact(), "{:?}", report.problems);
     }
