@@ -44,22 +44,25 @@ impl Packs {
         })
     }
 
-    /// The open pack is rewritten as any other; if nothing of it lives, it needs no footer.
+    /// The open pack is rewritten as any other; if nothing of it lives and nobody reads it, it is removed
+    /// at once, and needs no footer.
     fn seal_if_dead(&self) -> Result<(), StoreError> {
         let mut writing = self.writing();
         let open = {
             let index = self.index();
+            let read = index.read_packs();
             let mut open = index
                 .packs()
                 .filter(|(slot, _)| self.is_open(&writing, *slot));
-            open.next().map(|(_, pack)| *pack)
+            open.next()
+                .map(|(slot, pack)| (*pack, read.contains(&slot)))
         };
         match open {
-            Some(pack) if pack.live_bytes == 0 => {
+            Some((pack, false)) if pack.live_bytes == 0 => {
                 self.leave(&mut writing);
                 Ok(())
             }
-            Some(pack) if is_mostly_dead(&pack) => self.seal(&mut writing),
+            Some((pack, _)) if is_mostly_dead(&pack) => self.seal(&mut writing),
             _ => Ok(()),
         }
     }
