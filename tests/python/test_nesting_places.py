@@ -13,7 +13,9 @@ import pytest
 
 import objsync
 from conftest import Maker
-from objsync import DiskObject, Object, errors
+from objsync import DiskObject, LiveList, Object, errors
+from objsync._nested_root import UNREAD_COUNT_MAX, Root
+from programs import Told
 
 MANY = 70_000
 """More items than one patch takes."""
@@ -360,3 +362,65 @@ def test_list_that_was_appended_to_takes_changes_by_index(make: Maker) -> None:
     l.insert(0, 0)
     del l[1]
     assert l == [0, 2, 3]
+
+
+@pytest.mark.parametrize("where", ["_take", "_fill_to", "_moved"])
+def test_change_that_is_broken_off_half_way_ends_the_objects_and_none_writes_elsewhere(
+    d: Object, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d["jobs"] = [{"id": number} for number in range(3)]
+    jobs = d["jobs"]
+    job = jobs[1]
+    whole = getattr(Root, where)
+
+    def broken_off(*arguments: Any) -> Any:
+        monkeypatch.setattr(Root, where, whole)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Root, where, broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.insert(0, {"id": -1})
+    with pytest.raises(errors.DetachedError):
+        job["done"] = True
+    assert d["jobs"] == [{"id": number} for number in range(-1, 3)] and d["jobs"] is d["jobs"]
+    d["jobs"][2]["done"] = True
+    assert d.copy()["jobs"][2] == {"id": 1, "done": True}
+
+
+def test_read_that_is_broken_off_half_way_ends_the_objects_and_loses_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Told(folder / "data.obj") as other, DiskObject(folder / "data.obj") as d:
+        other.do("d['l'] = [1, 2, 3]; d['m'] = {'x': [1]}")
+        d.sync()
+        held, inner = d["l"], d["m"]["x"]
+        other.do("d['l'].insert(0, 'new'); d['m']['y'] = 1")
+        d.sync()
+        fill = LiveList._fill
+
+        def broken_off(*arguments: Any) -> Any:
+            monkeypatch.setattr(LiveList, "_fill", fill)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(LiveList, "_fill", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            len(held)
+        with pytest.raises(errors.DetachedError):
+            held.pop(0)
+        inner.append(2)
+        assert d["l"].pop(0) == "new" and d.copy() == {"l": [1, 2, 3], "m": {"x": [1, 2], "y": 1}}
+
+
+def test_object_that_is_only_written_lets_go_of_what_others_remove(folder: Path) -> None:
+    with DiskObject(folder / "data.obj", {"l": [], "s": set()}, durability="buffered") as d:
+        with DiskObject(folder / "data.obj") as other:
+            held, members = d["l"], d["s"]
+            for number in range(3 * UNREAD_COUNT_MAX):
+                held.append(number)
+                members.add(number)
+                if number % 100 == 99:
+                    other["l"], other["s"] = [], set()
+            root = held._root
+            known = len(root.value) + sum(map(len, root._late.values()))
+            assert known <= UNREAD_COUNT_MAX + 100 and len(members._base) <= UNREAD_COUNT_MAX + 100
+            assert len(held) == len(other["l"]) < 100

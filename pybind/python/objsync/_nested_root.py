@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from objsync._native import native_live
 from objsync._nested_edits import (
@@ -40,6 +40,7 @@ from objsync._nested_edits import (
     same,
     with_part,
 )
+from objsync._nested_source import Gone, Node, Source
 from objsync.errors import ClosedError, ConflictError, DetachedError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -53,118 +54,18 @@ Planned = tuple[str, tuple[Any, ...], Any, "Moves | None"]
 ATTEMPTS_MAX: Final = 1000
 """How often one change is decided anew because others were faster."""
 _beginning: Final = threading.RLock()
+UNREAD_COUNT_MAX: Final = 1024
+"""Changes from here after which the value is read though nobody asks for it."""
 SWEEP_COUNT_MIN: Final = 16
 """Objects that may be gone before a root forgets them."""
-
-
-class Source(Protocol):
-    """What live values are read from and written to: the backend of `Root`.
-
-    The compiled half has one for a key of a dictionary. Anything else that can say the same serves as well.
-    """
-
-    @property
-    def key(self) -> Any:
-        """What the value is called in errors."""
-
-    def is_current(self) -> bool:
-        """Whether `read` would find what it found last. Asked by every method: it is to be cheap."""
-
-    def read(self) -> tuple[bool, bool, Any, bool]:
-        """``(changed, there, value, own)``, compared with the last `read`.
-
-        Without a change the value is not looked at. ``own``: the newest conditional `apply` from here is
-        all that has changed it. The value is a plain one that nobody changes afterwards.
-
-        It counts as read from `filled` on: until then nothing is current, and the next `read` compares with
-        the one before.
-        """
-
-    def filled(self) -> None:
-        """All objects have taken what the newest `read` found."""
-
-    def stored(self, value: Any, /) -> Any:
-        """A value that is to become a part, as it will be read: plain, and nobody else's."""
-
-    def apply(
-        self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...], /
-    ) -> int:
-        """Changes a part of the value in one step, durable when it returns; returns what the edit says.
-
-        Edits and their arguments: ``append`` (items), ``add``, ``discard`` (members of a set), ``set``
-        (field, value), ``delete`` (field), ``remove`` (element), ``incr`` (number), ``merge`` (a dict),
-        ``clear``, ``splice`` (start, how many go, items), ``replace`` (value). The numbers: the new length
-        of the list, how many members or fields are new or were there, 1 or 0, the new number, how many
-        items there were, the new length, nothing.
-
-        Args:
-            path: To the container.
-            conditional: Only if the value is still what was read last.
-            what: The edit.
-            arguments: What it takes.
-
-        Raises:
-            ConflictError: It is not what was read last.
-            NotFoundError: There is no such value or container.
-            InvalidError: It is of another type, or gets too large.
-        """
-
-    def held(self, root: Root, top: Node, /) -> None:
-        """Somebody holds objects now: the root, and the one of the whole value. To be kept weakly."""
-
-    def ended(self) -> None:
-        """The object of the whole value has ended: the next read of it makes a new one."""
-
-
-class Node(Protocol):
-    """A live object, as its root sees it."""
-
-    PLAIN: ClassVar[Any]
-    _root: Root
-    _path: Path
-    _base: Any
-
-    def _fill(self, path: Path, base: Any, kept: bool, /) -> None:
-        """Takes place and container; ``kept``: nobody but this handle has changed it."""
-
-    def _check(self) -> Any:
-        """Brings it up to date; returns the plain container."""
-
-
-class Gone:
-    """The source of a detached object: as it was, for ever."""
-
-    def __init__(self, key: Any, why: str) -> None:
-        self.key = key
-        self._why = why
-
-    def is_current(self) -> bool:
-        return True
-
-    def read(self) -> tuple[bool, bool, Any, bool]:
-        return False, True, None, False
-
-    def filled(self) -> None:
-        pass
-
-    def stored(self, value: Any) -> Any:
-        return value
-
-    def apply(self, path: Path, conditional: bool, what: str, arguments: tuple[Any, ...]) -> int:
-        raise DetachedError(self._why, self.key)
-
-    def held(self, root: Root, top: Node) -> None:
-        pass
-
-    def ended(self) -> None:
-        pass
 
 
 class Root:
     """The live objects of one value, and what is known of it."""
 
     __slots__ = (
-        "__weakref__", "_late", "_nodes", "_sweep_at", "edits", "is_current", "lock", "source", "value",
+        "__weakref__", "_late", "_nodes", "_sweep_at", "_torn", "_unread_count", "_within",
+        "edits", "is_current", "lock", "source", "value",
     )  # fmt: skip
 
     classes: ClassVar[dict[type, Callable[[Root, Path, Any], Node]]] = {}
@@ -181,6 +82,12 @@ class Root:
         self._late: dict[Path, list[Any]] = {}
         """What was appended to lists and is not in `value` yet: many appends do not copy the list each."""
         self._sweep_at = SWEEP_COUNT_MIN
+        self._torn: dict[Path, weakref.ref[Any]] | None = None
+        """The objects of a change or a read that is under way, or was broken off half way."""
+        self._within = 0
+        """Above 0 while it is under way."""
+        self._unread_count = 0
+        """Changes from here since the value was last read."""
 
     # Objects
 
@@ -200,6 +107,7 @@ class Root:
     def node(self, path: Path, value: Any) -> Any:
         """The object of the container `value` at `path`: the same for as long as somebody holds it."""
         with self.lock:
+            self._mend()
             nodes = self._nodes
             known = nodes.get(path)
             node = None if known is None else known()
@@ -271,14 +179,50 @@ class Root:
     def refresh(self) -> None:
         """Reads the value anew, and has all objects take it."""
         with self.lock:
-            self._settle()
+            self._mend()
+            self._torn = self._nodes
             try:
-                changed, there, value, own = self.source.read()
+                self._within += 1
+                self._read()
             except ClosedError:
-                return  # What was known can still be read; a change is refused by the source.
-            if changed:
-                self._renew(value if there else None, own)
-            self.source.filled()
+                self._torn = None  # What was known can still be read; a change is refused by the source.
+            finally:
+                self._within -= 1
+
+    def _read(self) -> None:
+        self._settle()
+        try:
+            changed, there, value, own = self.source.read()
+        except MemoryError:
+            raise
+        except Exception:
+            self._torn = None
+            raise
+        if changed:
+            self._renew(value if there else None, own)
+        self._unread_count = 0
+        self.source.filled()
+        self._torn = None
+
+    def _mend(self) -> None:
+        """Ends all objects if what was last done here was broken off half way, by Ctrl-C or for lack of memory.
+
+        Nobody knows any more which element is which, and a change must not go to another one. Under the lock.
+        """
+        torn = self._torn
+        if torn is None or self._within > 0:
+            return
+        for known in (*torn.values(), *self._nodes.values()):
+            node = known()
+            if node is not None and node._root is self:
+                self._detach(node)
+        self.source.ended()
+        self._nodes, self._late = {}, {}
+        changed, there, value, _ = self.source.read()
+        if changed:
+            self.value = value if there else None
+        self.source.filled()
+        self._torn = None
 
     def _renew(self, new: Any, own: bool) -> None:
         old, self.value = self.value, new
@@ -351,6 +295,7 @@ class Root:
         what, arguments, _, moves = planned
         for _ in range(ATTEMPTS_MAX):
             with self.lock:
+                self._mend()
                 if node._root is self and not same(node._base, base):
                     return False
                 try:
@@ -386,19 +331,49 @@ class Root:
         sent, given = what, arguments
         if _count(what, arguments) > native_live.PATCH_ITEMS_MAX:
             sent, given = "replace", (edited(node._base, what, arguments),)
+        self._mend()
+        if node._root is not self:
+            return node._root.source.apply((), False, what, arguments)
+        self._torn = self._nodes
         try:
-            number = self.source.apply((*node._path, *steps), conditional, sent, given)
+            self._within += 1
+            number = self._send(node, (conditional, sent, given, steps), (what, arguments, moves))
+        finally:
+            self._within -= 1
+        self._unread_count += 1
+        if self._unread_count >= UNREAD_COUNT_MAX and not self.is_current():
+            # Who only writes would never let go of what others have removed.
+            self.refresh()
+        return number
+
+    def _send(
+        self,
+        node: Node,
+        sent: tuple[bool, str, tuple[Any, ...], Path],
+        done: tuple[str, tuple[Any, ...], Moves | None],
+    ) -> int:
+        conditional, sent_what, given, steps = sent
+        what, arguments, moves = done
+        try:
+            number = self.source.apply((*node._path, *steps), conditional, sent_what, given)
         except (NotFoundError, InvalidError) as error:
+            self._torn = None
             # The place is gone, or holds another type: that is what is to be told.
             if not self.is_current():
                 self.refresh()
             if node._root is not self:
                 node._root.source.apply((), False, what, arguments)
             raise error
+        except MemoryError:
+            raise
+        except Exception:
+            self._torn = None
+            raise
         if what == "incr":
             self._take(node, "set", (*steps, number), None)
         elif what != "remove" or number:
             self._take(node, what, arguments, moves)
+        self._torn = None
         return number
 
     def _take(

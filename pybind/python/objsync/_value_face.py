@@ -31,7 +31,7 @@ __all__ = ["ValueFace"]
 
 _payload: Any = native.Handle._payload
 _swap: Any = native.Handle._swap
-_making: Final = threading.Lock()
+_making: Final = threading.RLock()
 _NOTHING: Final = object()
 
 
