@@ -275,16 +275,21 @@ async fn accept_streams(peer: &Arc<Peer>, connection: Connection) -> Dropped {
     }
 }
 
+/// Reads how an upload begins: its number.
+pub(crate) async fn begun(reader: &mut FrameReader<Upload>) -> Result<u64, Dropped> {
+    match reader.next(CHUNK_FRAME_BYTES_MAX).await? {
+        Some(Framed {
+            message: Upload::Start { upload },
+            ..
+        }) => Ok(upload),
+        _ => Err(Dropped::Violation("an upload that does not begin as one")),
+    }
+}
+
 /// Takes one upload to its end.
 async fn receive(peer: Arc<Peer>, stream: RecvStream) -> Result<(), Dropped> {
     let mut reader: FrameReader<Upload> = FrameReader::new(stream);
-    let Some(Framed {
-        message: Upload::Start { upload },
-        ..
-    }) = reader.next(CHUNK_FRAME_BYTES_MAX).await?
-    else {
-        return Err(Dropped::Violation("an upload that does not begin as one"));
-    };
+    let upload = begun(&mut reader).await?;
     peer.uploads.update(upload, |_| {});
     // A failure is told when it is asked for; what comes behind it is not stored.
     let mut has_failed = false;

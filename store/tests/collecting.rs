@@ -26,27 +26,6 @@ use objsync_proto::limits::{NODE_CHILDREN_MAX, ROOT_CHILDREN_MAX};
 use objsync_proto::operation::Outcome;
 use objsync_store::{Step, Store, StoreError, StoreLimits, StoreOptions};
 
-/// Bytes of a chunk.
-const CHUNK: usize = 700;
-
-fn limits() -> StoreLimits {
-    StoreLimits {
-        segment_bytes: 16 << 10,
-        retention_bytes: 16 << 10,
-        snapshot_log_bytes: 16 << 10,
-        pack_bytes: 24 << 10,
-        ..StoreLimits::default()
-    }
-}
-
-fn options(disk: &SimDisk) -> StoreOptions {
-    StoreOptions {
-        limits: limits(),
-        threads: false,
-        ..options_on(disk)
-    }
-}
-
 fn hooked(disk: &HookedDisk) -> StoreOptions {
     StoreOptions {
         disk: Arc::new(disk.clone()),

@@ -26,30 +26,9 @@ use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::stored_chunks::{self, StoredChunks};
 use objsync_store::disk::RealDisk;
 use objsync_store::{
-    IndexKind, Problem, Step, Store, StoreError, StoreLimits, StoreOptions, Submission, backup,
-    check, repair, restore,
+    IndexKind, Problem, Step, Store, StoreError, StoreOptions, Submission, backup, check, repair,
+    restore,
 };
-
-/// Bytes of a chunk.
-const CHUNK: usize = 700;
-
-fn limits() -> StoreLimits {
-    StoreLimits {
-        segment_bytes: 16 << 10,
-        retention_bytes: 16 << 10,
-        snapshot_log_bytes: 16 << 10,
-        pack_bytes: 24 << 10,
-        ..StoreLimits::default()
-    }
-}
-
-fn options(disk: &SimDisk) -> StoreOptions {
-    StoreOptions {
-        limits: limits(),
-        threads: false,
-        ..options_on(disk)
-    }
-}
 
 /// Writes until the log that names what was before is trimmed.
 fn move_on(store: &Store) {

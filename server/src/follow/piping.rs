@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use objsync_proto::error::Failure;
-use objsync_proto::limits::CHUNK_FRAME_BYTES_MAX;
 use objsync_proto::wire::{Upload, codec};
 use quinn::{Connection, RecvStream, VarInt};
 use tokio::sync::watch;
 
 use super::hail::{away, lost};
 use crate::connection::Dropped;
-use crate::frames::{FrameReader, Framed};
+use crate::frames::FrameReader;
 use crate::peer::Peer;
+use crate::uploads::begun;
 
 /// Most bytes taken from QUIC at once.
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -55,17 +55,11 @@ impl Way {
 /// Passes one upload on, to its end. When it is dropped half way, both ends are told that it broke.
 pub(crate) async fn pipe(peer: Arc<Peer>, stream: RecvStream) -> Result<(), Dropped> {
     let mut reader: FrameReader<Upload> = FrameReader::new(stream);
-    let Some(Framed {
-        message: Upload::Start { upload },
-        ..
-    }) = reader.next(CHUNK_FRAME_BYTES_MAX).await?
-    else {
-        return Err(Dropped::Violation("an upload that does not begin as one"));
-    };
-    let (begun, mut stream) = reader.into_parts();
+    let upload = begun(&mut reader).await?;
+    let (read, mut stream) = reader.into_parts();
     let mut output = BytesMut::new();
     codec::encode(&Upload::Start { upload }, &mut output);
-    output.extend_from_slice(&begun);
+    output.extend_from_slice(&read);
     if let Err(failure) = copy(&peer, &mut stream, &output).await {
         peer.uploads.fail(upload, failure);
         // It has ended already, or is told to.

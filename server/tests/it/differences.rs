@@ -12,11 +12,12 @@ use objsync_proto::limits::STATES_IN_FLIGHT_MAX;
 use objsync_proto::operation::Operation;
 use objsync_proto::replica::{Applied, Exchanged, Mode, Replica, Sink, State};
 use objsync_proto::wire::{Digest, Feed, Gap, Held, KeyRange, Reply, Request, ToOwner, codec};
-use objsync_store::{LogRead, StoreLimits, Submission};
+use objsync_store::{StoreLimits, Submission};
 
 use crate::memory::{in_own_process, resident_bytes};
 use crate::peer::{
-    Client, Owner, PATIENCE, Subscriber, change, changes, encoded, key_text, put, text, within,
+    Client, Owner, PATIENCE, Subscriber, change, changes, encoded, key_text, put, text, trim,
+    within,
 };
 use crate::random::Random;
 
@@ -170,24 +171,6 @@ async fn fetched(client: &mut Client, range: &KeyRange) -> BTreeMap<String, Stri
     assert_eq!(client.request(request).await, Ok(Reply::Done));
     let (entries, _) = client.accept(1).await.entries().await;
     entries.into_iter().collect()
-}
-
-/// Writes a few keys again and again until the log no longer reaches back to a position.
-async fn trim(owner: &Owner, writer: &mut Client, from: &Position) {
-    let trimmed = async {
-        for round in 0_u32.. {
-            let name = format!("busy{}", round % 5);
-            writer.put(&name, &"v".repeat(1_000)).await;
-            if round % 50 == 0 {
-                owner.store.flush(owner.store.position().revision).unwrap();
-                let read = owner.store.read_log(from.revision, 1).unwrap();
-                if matches!(read, LogRead::Trimmed) {
-                    break;
-                }
-            }
-        }
-    };
-    within(trimmed).await;
 }
 
 fn copy(from: &Path, to: &Path) {

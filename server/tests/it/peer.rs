@@ -17,7 +17,7 @@ use objsync_proto::wire::{
     Entry, Event, Feed, Held, Hello, KeyRange, Reply, Request, ToOwner, ToPeer, Welcome, Write,
 };
 use objsync_server::{Identity, ServeOptions, Server, ServerError, Udp, closing, dial, identity};
-use objsync_store::{IndexKind, Store, StoreLimits, StoreOptions};
+use objsync_store::{IndexKind, LogRead, Store, StoreLimits, StoreOptions};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -444,4 +444,22 @@ pub(crate) fn guest(owner: &Owner, scope: &str, rights: &[&str]) -> Arc<Identity
     };
     owner.store.grant(grant).unwrap();
     Arc::new(identity)
+}
+
+/// Writes five keys again and again until the log no longer reaches back to a position.
+pub(crate) async fn trim(owner: &Owner, writer: &mut Client, from: &Position) {
+    let trimmed = async {
+        for round in 0_u32.. {
+            let name = format!("busy{}", round % 5);
+            writer.put(&name, &"v".repeat(1_000)).await;
+            if round % 50 == 0 {
+                owner.store.flush(owner.store.position().revision).unwrap();
+                let read = owner.store.read_log(from.revision, 1).unwrap();
+                if matches!(read, LogRead::Trimmed) {
+                    break;
+                }
+            }
+        }
+    };
+    within(trimmed).await;
 }

@@ -8,10 +8,34 @@ use objsync_proto::ids::{ChunkId, Durability, NamespaceId};
 use objsync_proto::operation::{Operation, Outcome};
 use objsync_proto::stored::Compression;
 use objsync_proto::stored_chunks::{self, StoredChunks};
-use objsync_store::{Answer, ChunkPins, Store, StoreError, Submission};
+use objsync_store::{Answer, ChunkPins, Store, StoreError, StoreLimits, StoreOptions, Submission};
 
-use super::key_of;
+use super::disk::SimDisk;
 use super::random::Random;
+use super::{key_of, options_on};
+
+/// Bytes of a chunk, where a small test is to have many.
+pub const CHUNK: usize = 700;
+
+/// So little of everything that packs, segments and snapshots come soon.
+pub fn limits() -> StoreLimits {
+    StoreLimits {
+        segment_bytes: 16 << 10,
+        retention_bytes: 16 << 10,
+        snapshot_log_bytes: 16 << 10,
+        pack_bytes: 24 << 10,
+        ..StoreLimits::default()
+    }
+}
+
+/// Those, on a simulated disk and without threads.
+pub fn options(disk: &SimDisk) -> StoreOptions {
+    StoreOptions {
+        limits: limits(),
+        threads: false,
+        ..options_on(disk)
+    }
+}
 
 /// Content of some length: noise, or text that shrinks.
 pub fn content_of(random: &mut Random, bytes: usize) -> Vec<u8> {
